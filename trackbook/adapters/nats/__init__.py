@@ -1,0 +1,1 @@
+"""NATS JetStream: the event store, blobs, the embedded broker, command ingress."""

@@ -1,0 +1,328 @@
+"""The job: one run of a pipeline. Facts, state, fold, decisions, and the saga's reactions, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct, field
+
+from trackbook.engine.errors import Refused
+from trackbook.events import job as facts
+from trackbook.events.job import AnyJobEvent, TaskError, TaskShape
+
+LAUNCHES_PER_COMMIT = 256
+"""At most so many launches at once, so that a commit stays small; the rest stay ready."""
+
+JobStatus = Literal["pending", "running", "cancelling", "succeeded", "failed", "cancelled"]
+TaskStatus = Literal[
+    "pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped"
+]
+Outcome = Literal["succeeded", "failed", "cancelled", "lost"]
+LIVE: frozenset[TaskStatus] = frozenset(("launching", "running"))
+ENDED: frozenset[JobStatus] = frozenset(("succeeded", "failed", "cancelled"))
+
+# Commands ---------------------------------------------------------------------------------------------------
+
+
+class JobCommand(Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """Base of what a job is asked or told; a report carries the times of what it reports."""
+
+
+class StartJob(JobCommand, frozen=True):
+    """Create the job from a pipeline's version; `definition` is the SHA-256 of that content."""
+
+    pipeline: str
+    pipeline_name: str
+    version: int
+    definition: str
+    tasks: list[TaskShape]
+    executor: str = "local"
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+class CancelJob(JobCommand, frozen=True):
+    """End the job: nothing more starts, and what runs is stopped."""
+
+    reason: str = "on request"
+
+
+class LaunchReady(JobCommand, frozen=True):
+    """Launch what is ready still, since a commit launches at most LAUNCHES_PER_COMMIT tasks."""
+
+
+class ReportTaskStarted(JobCommand, frozen=True):
+    """The session's command began to run at `at`."""
+
+    task: str
+    attempt: int
+    at: datetime
+
+
+class ReportTaskStatus(JobCommand, frozen=True):
+    """The executor's own status of the session."""
+
+    task: str
+    attempt: int
+    status: str
+
+
+class ReportTaskEnded(JobCommand, frozen=True):
+    """The session is gone. `started_at` is None when its command never ran; `tail` ends its output."""
+
+    task: str
+    attempt: int
+    outcome: Outcome
+    ended_at: datetime
+    started_at: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str = ""
+    tail: str = ""
+
+
+Report = ReportTaskStarted | ReportTaskStatus | ReportTaskEnded
+AnyJobCommand = StartJob | CancelJob | LaunchReady | ReportTaskStarted | ReportTaskStatus | ReportTaskEnded
+
+# State ------------------------------------------------------------------------------------------------------
+
+
+class TaskState(Struct):
+    """A task instance; `waiting` counts its dependencies that are not done yet."""
+
+    shape: TaskShape
+    index: int
+    waiting: int
+    status: TaskStatus = "pending"
+    attempt: int = 0
+    session: str = ""
+    stop_requested: bool = False
+    executor_status: str = ""
+
+
+class JobState(Struct):
+    """A job as its events left it. Counters keep every step as cheap as the task's out-degree."""
+
+    id: str
+    created: facts.JobCreated | None = None
+    status: JobStatus = "pending"
+    tasks: dict[str, TaskState] = field(default_factory=dict)
+    successors: dict[str, list[str]] = field(default_factory=dict)
+    ready: dict[str, None] = field(default_factory=dict)
+    live: int = 0
+    undone: int = 0
+    cancel: facts.JobCancelRequested | None = None
+    cause: tuple[str, TaskError] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job had its terminal event."""
+        return self.status in ENDED
+
+    def outstanding(self) -> Iterator[TaskState]:
+        """Yield the tasks whose sessions are launched, or to be, and not confirmed gone."""
+        return (task for task in self.tasks.values() if task.status in LIVE)
+
+
+# Fold -------------------------------------------------------------------------------------------------------
+
+
+def evolve(state: JobState, event: AnyJobEvent) -> JobState:
+    """Remember the event; changes and returns `state`, which the caller owns alone."""
+    match event:
+        case facts.TaskLaunchRequested():
+            task = state.tasks[event.task]
+            task.status, task.attempt, task.session = "launching", event.attempt, event.session
+            state.ready.pop(event.task, None)
+            state.live += 1
+        case facts.TaskStarted():
+            state.tasks[event.task].status = "running"
+        case facts.TaskSucceeded() | facts.TaskSkipped():
+            _end_task(state, event.task, "skipped" if isinstance(event, facts.TaskSkipped) else "succeeded")
+            _release_successors(state, event.task)
+        case facts.TaskFailed():
+            _end_task(state, event.task, "failed")
+            state.cause = state.cause or (event.task, event.error)
+        case facts.TaskCancelled():
+            _end_task(state, event.task, "cancelled")
+        case facts.TaskStatusReported():
+            state.tasks[event.task].executor_status = event.status
+        case facts.TaskStopRequested():
+            state.tasks[event.task].stop_requested = True
+        case facts.JobCreated():
+            _create(state, event)
+        case facts.JobStarted():
+            state.status = "running"
+        case facts.JobCancelRequested():
+            _cancel(state, event)
+        case facts.JobSucceeded():
+            state.status = "succeeded"
+        case facts.JobFailed():
+            state.status = "failed"
+        case facts.JobCancelled():
+            state.status = "cancelled"
+    return state
+
+
+def _create(state: JobState, event: facts.JobCreated) -> None:
+    state.created = event
+    state.undone = len(event.tasks)
+    for index, shape in enumerate(event.tasks):
+        state.tasks[shape.name] = TaskState(shape, index, waiting=len(shape.dependencies))
+        for dependency in shape.dependencies:
+            state.successors.setdefault(dependency, []).append(shape.name)
+        if not shape.dependencies:
+            _make_ready(state, shape.name)
+
+
+def _make_ready(state: JobState, name: str) -> None:
+    state.tasks[name].status = "ready"
+    state.ready[name] = None
+
+
+def _end_task(state: JobState, name: str, status: TaskStatus) -> None:
+    task = state.tasks[name]
+    if task.status in LIVE:
+        state.live -= 1
+    state.ready.pop(name, None)
+    task.status = status
+    state.undone -= 1
+
+
+def _release_successors(state: JobState, name: str) -> None:
+    for successor in state.successors.get(name, ()):
+        task = state.tasks[successor]
+        task.waiting -= 1
+        if not task.waiting and task.status == "pending":
+            _make_ready(state, successor)
+
+
+def _cancel(state: JobState, event: facts.JobCancelRequested) -> None:
+    state.status = "cancelling"
+    state.cancel = event
+    for name, task in state.tasks.items():
+        if task.status in ("pending", "ready"):
+            _end_task(state, name, "cancelled")
+
+
+# Decisions --------------------------------------------------------------------------------------------------
+
+
+def decide(state: JobState, command: AnyJobCommand) -> list[AnyJobEvent]:
+    """Return what happens, in facts; none where the command changes nothing. Raises Refused."""
+    match command:
+        case StartJob():
+            return _start(state, command)
+        case CancelJob():
+            if state.created is None:
+                raise Refused("job_not_found", f"there is no job {state.id}")
+            if state.ended:
+                raise Refused("job_ended", f"the job has {state.status} already")
+            return [] if state.cancel else [facts.JobCancelRequested(command.reason)]
+        case LaunchReady():
+            return launches(state)
+        case _:
+            return _told(state, command)
+
+
+def _start(state: JobState, command: StartJob) -> list[AnyJobEvent]:
+    if state.created is not None:
+        raise Refused("job_exists", f"the job {state.id} was created before")
+    return [
+        facts.JobCreated(
+            command.pipeline,
+            command.pipeline_name,
+            command.version,
+            command.definition,
+            command.tasks,
+            command.executor,
+            command.parameters,
+        )
+    ]
+
+
+def _told(state: JobState, report: Report) -> list[AnyJobEvent]:
+    """Take a report: it counts only for the attempt that is live now, so late and doubled ones change nothing."""
+    task = state.tasks.get(report.task)
+    if task is None or task.attempt != report.attempt or task.status not in LIVE:
+        return []
+    match report:
+        case ReportTaskStatus():
+            if report.status == task.executor_status:
+                return []
+            return [facts.TaskStatusReported(report.task, report.attempt, report.status)]
+        case ReportTaskStarted():
+            return _started(task, report.at)
+        case ReportTaskEnded():
+            return [*_started(task, report.started_at), _ended(task, report)]
+
+
+def _started(task: TaskState, at: datetime | None) -> list[AnyJobEvent]:
+    if at is None or task.status == "running":
+        return []
+    return [facts.TaskStarted(task.shape.name, task.attempt, at)]
+
+
+def _ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
+    if report.outcome == "succeeded":
+        return facts.TaskSucceeded(report.task, report.attempt, report.ended_at)
+    if task.stop_requested:
+        return facts.TaskCancelled(
+            report.task, report.attempt, report.ended_at, report.exit_code, report.signal
+        )
+    error = TaskError(report.message or report.outcome, report.exit_code, report.signal, report.tail)
+    return facts.TaskFailed(report.task, report.attempt, report.ended_at, error)
+
+
+# Reactions: the saga ----------------------------------------------------------------------------------------
+
+
+def react(state: JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
+    """Return what follows from a new event, intentions are events as well.
+
+    Called once for each event after all events of its decision evolved, and never when a history is folded.
+    """
+    match event:
+        case facts.TaskStarted() if state.status == "pending":
+            return [facts.JobStarted(event.at)]
+        case facts.JobCreated() | facts.TaskSkipped() | facts.TaskSucceeded():
+            return _conclusion(state) or launches(state)
+        case facts.TaskFailed() if state.cancel is None:
+            return [facts.JobCancelRequested(f"task {event.task} failed", event.task)]
+        case facts.TaskFailed() | facts.TaskCancelled():
+            return _conclusion(state)
+        case facts.JobCancelRequested():
+            stops = [facts.TaskStopRequested(task.shape.name, task.attempt) for task in state.outstanding()]
+            return [*stops, *_conclusion(state)]
+    return []
+
+
+def launches(state: JobState) -> list[AnyJobEvent]:
+    """Return launches (or skips) of what is ready, LAUNCHES_PER_COMMIT at most."""
+    if state.cancel:
+        return []
+    return [_launch(state, name) for name, _ in zip(state.ready, range(LAUNCHES_PER_COMMIT), strict=False)]
+
+
+def _launch(state: JobState, name: str) -> AnyJobEvent:
+    task = state.tasks[name]
+    if task.shape.skip:
+        return facts.TaskSkipped(name)
+    attempt = task.attempt + 1
+    return facts.TaskLaunchRequested(name, attempt, session_name(state.id, task.index, attempt))
+
+
+def session_name(job: str, index: int, attempt: int) -> str:
+    """Return the one name that an attempt's session ever has."""
+    return f"tb-{job}-{index}-{attempt}"
+
+
+def _conclusion(state: JobState) -> list[AnyJobEvent]:
+    if state.live or state.undone or state.ended:
+        return []
+    if state.cause:
+        return [facts.JobFailed(*state.cause)]
+    if state.cancel:
+        return [facts.JobCancelled(state.cancel.reason)]
+    return [facts.JobSucceeded()]

@@ -1,0 +1,82 @@
+"""The commit: the events of one decision and everything the decision used, as one message.
+
+The bytes are JSON and are what the hash chain covers: `prev` is the SHA-256 of the aggregate's previous commit
+exactly as it was stored (ADR 0001, 0006).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct, field
+
+SCHEMA = 1
+E = TypeVar("E")
+C = TypeVar("C")
+
+
+class Input(Struct, Generic[C], omit_defaults=True):
+    """What a decision answered: a command or report, who gave it, and the reply if it was owed one.
+
+    `digest` is the SHA-256 of the request's payload, so that the same id with another payload is told apart.
+    """
+
+    actor: str
+    command: C
+    id: str = ""
+    correlation: str = ""
+    digest: str = ""
+    reply: dict[str, Any] | None = None
+
+
+class BlobRef(Struct, frozen=True):
+    """Where the body of a commit stands that is too large for a message: its SHA-256 and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+class Body(Struct, Generic[C, E]):
+    """Inputs and events. causes[k] is the index of the input that event k answers, or -(j + 1) for event j."""
+
+    inputs: list[Input[C]]
+    events: list[E]
+    causes: list[int]
+
+
+class Commit(Struct, Generic[C, E], omit_defaults=True):
+    """One commit of an aggregate (`kind`, `id`); `version` counts its commits from 1."""
+
+    schema: int
+    kind: str
+    id: str
+    version: int
+    at: datetime
+    prev: str
+    inputs: list[Input[C]] = field(default_factory=list)
+    events: list[E] = field(default_factory=list)
+    causes: list[int] = field(default_factory=list)
+    blob: BlobRef | None = None
+
+
+RawCommit = Commit[msgspec.Raw, dict[str, Any]]
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def event_id(kind: str, id: str, version: int, index: int) -> str:  # noqa: A002
+    """Return an event's id: where it stands in the book."""
+    return f"{kind}/{id}/{version}/{index}"
+
+
+def cause_input(causes: list[int], index: int) -> int:
+    """Return the index of the input from which event `index` follows, over however many reactions."""
+    while (cause := causes[index]) < 0:
+        index = -cause - 1
+    return cause

@@ -1,0 +1,155 @@
+"""The events of a job: one run of a pipeline, from its creation to one terminal event.
+
+A storage format: fields are only added, with defaults. Times are UTC; `task` is the task's name.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct, field
+
+
+class JobEvent(Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """Base of the events of a job."""
+
+
+class TaskShape(Struct, frozen=True, omit_defaults=True):
+    """A task's place in the graph: its dependencies by name, in the order of its inputs."""
+
+    name: str
+    dependencies: list[str] = field(default_factory=list)
+    skip: bool = False
+
+
+class TaskError(Struct, frozen=True, omit_defaults=True):
+    """Why a task failed: one sentence, the exit code or signal, and the last lines of its output."""
+
+    message: str
+    exit_code: int | None = None
+    signal: int | None = None
+    tail: str = ""
+
+
+class JobCreated(JobEvent, frozen=True):
+    """The job was created from a version of a pipeline; `definition` is that content's SHA-256."""
+
+    pipeline: str
+    pipeline_name: str
+    version: int
+    definition: str
+    tasks: list[TaskShape]
+    executor: str = "local"
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+class JobStarted(JobEvent, frozen=True):
+    """The first session of the job began to run."""
+
+    at: datetime
+
+
+class TaskSkipped(JobEvent, frozen=True):
+    """The task is marked `skip`: its dependencies are done, and it counts as done without a session."""
+
+    task: str
+
+
+class TaskLaunchRequested(JobEvent, frozen=True):
+    """The task's dependencies are done; a session is to be launched under this name."""
+
+    task: str
+    attempt: int
+    session: str
+
+
+class TaskStarted(JobEvent, frozen=True):
+    """The session's command began to run."""
+
+    task: str
+    attempt: int
+    at: datetime
+
+
+class TaskStatusReported(JobEvent, frozen=True):
+    """The executor's own status of the session, as it names it."""
+
+    task: str
+    attempt: int
+    status: str
+
+
+class TaskStopRequested(JobEvent, frozen=True):
+    """The session is to be ended."""
+
+    task: str
+    attempt: int
+
+
+class TaskSucceeded(JobEvent, frozen=True):
+    """The session's command ended with exit code 0."""
+
+    task: str
+    attempt: int
+    at: datetime
+
+
+class TaskFailed(JobEvent, frozen=True):
+    """The session's command failed, could not be run, or was lost."""
+
+    task: str
+    attempt: int
+    at: datetime
+    error: TaskError
+
+
+class TaskCancelled(JobEvent, frozen=True):
+    """The session is confirmed gone after it was asked to stop."""
+
+    task: str
+    attempt: int
+    at: datetime
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+class JobCancelRequested(JobEvent, frozen=True):
+    """What has not started won't, and what runs is to be stopped: on request, or since `task` failed."""
+
+    reason: str
+    task: str = ""
+
+
+class JobSucceeded(JobEvent, frozen=True):
+    """Every task is done."""
+
+
+class JobFailed(JobEvent, frozen=True):
+    """A task failed and every session is confirmed gone."""
+
+    task: str
+    error: TaskError
+
+
+class JobCancelled(JobEvent, frozen=True):
+    """The job was cancelled on request and every session is confirmed gone."""
+
+    reason: str
+
+
+AnyJobEvent = (
+    JobCreated
+    | JobStarted
+    | TaskSkipped
+    | TaskLaunchRequested
+    | TaskStarted
+    | TaskStatusReported
+    | TaskStopRequested
+    | TaskSucceeded
+    | TaskFailed
+    | TaskCancelled
+    | JobCancelRequested
+    | JobSucceeded
+    | JobFailed
+    | JobCancelled
+)

@@ -1,0 +1,1 @@
+"""Read endpoints, live stream and command gateway over HTTP."""

@@ -1,0 +1,1 @@
+"""The only loops: composition root, command handling, saga driver, projector."""
