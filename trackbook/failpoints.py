@@ -43,5 +43,5 @@ if _ACTIONS or _HIT:
 
 else:
 
-    def failpoint(name: str) -> None:  # noqa: ARG001
+    def failpoint(name: str) -> None:
         """Do nothing: no failpoint is set."""

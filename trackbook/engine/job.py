@@ -16,9 +16,7 @@ LAUNCHES_PER_COMMIT = 256
 """At most so many launches at once, so that a commit stays small; the rest stay ready."""
 
 JobStatus = Literal["pending", "running", "cancelling", "succeeded", "failed", "cancelled"]
-TaskStatus = Literal[
-    "pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped"
-]
+TaskStatus = Literal["pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped"]
 Outcome = Literal["succeeded", "failed", "cancelled", "lost"]
 LIVE: frozenset[TaskStatus] = frozenset(("launching", "running"))
 ENDED: frozenset[JobStatus] = frozenset(("succeeded", "failed", "cancelled"))
@@ -268,9 +266,7 @@ def _ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
     if report.outcome == "succeeded":
         return facts.TaskSucceeded(report.task, report.attempt, report.ended_at)
     if task.stop_requested:
-        return facts.TaskCancelled(
-            report.task, report.attempt, report.ended_at, report.exit_code, report.signal
-        )
+        return facts.TaskCancelled(report.task, report.attempt, report.ended_at, report.exit_code, report.signal)
     error = TaskError(report.message or report.outcome, report.exit_code, report.signal, report.tail)
     return facts.TaskFailed(report.task, report.attempt, report.ended_at, error)
 
