@@ -13,12 +13,15 @@ E = TypeVar("E")
 
 
 class Decider(Struct, Generic[S, C, E], frozen=True):
-    """An aggregate: its empty state for an id, and the pure functions over it."""
+    """An aggregate: its empty state for an id, and the pure functions over it.
+
+    `react` is told how many events stand in the commit already.
+    """
 
     initial: Callable[[str], S]
     decide: Callable[[S, C], list[E]]
     evolve: Callable[[S, E], S]
-    react: Callable[[S, E], list[E]] = lambda state, event: []  # noqa: ARG005
+    react: Callable[[S, E, int], list[E]] = lambda state, event, standing: []  # noqa: ARG005
 
 
 def step(
@@ -35,7 +38,7 @@ def step(
         state = decider.evolve(state, event)
     at = 0
     while at < len(events):
-        for reaction in decider.react(state, events[at]):
+        for reaction in decider.react(state, events[at], offset + len(events)):
             state = decider.evolve(state, reaction)
             events.append(reaction)
             causes.append(-(offset + at + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Literal
 
 from msgspec import Struct, field
@@ -13,7 +14,7 @@ from trackbook.events import job as facts
 from trackbook.events.job import AnyJobEvent, TaskError, TaskShape
 
 LAUNCHES_PER_COMMIT = 256
-"""At most so many launches at once, so that a commit stays small; the rest stay ready."""
+"""A commit that holds so many events launches nothing more, so that it stays small; the rest stay ready."""
 
 JobStatus = Literal["pending", "running", "cancelling", "succeeded", "failed", "cancelled"]
 TaskStatus = Literal["pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped"]
@@ -100,7 +101,10 @@ class TaskState(Struct):
 
 
 class JobState(Struct):
-    """A job as its events left it. Counters keep every step as cheap as the task's out-degree."""
+    """A job as its events left it. Counters keep every step as cheap as the task's out-degree.
+
+    `undone` counts the tasks that have not ended; `ready` holds those to launch, first come first.
+    """
 
     id: str
     created: facts.JobCreated | None = None
@@ -108,7 +112,6 @@ class JobState(Struct):
     tasks: dict[str, TaskState] = field(default_factory=dict)
     successors: dict[str, list[str]] = field(default_factory=dict)
     ready: dict[str, None] = field(default_factory=dict)
-    live: int = 0
     undone: int = 0
     cancel: facts.JobCancelRequested | None = None
     cause: tuple[str, TaskError] | None = None
@@ -133,7 +136,6 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
             task = state.tasks[event.task]
             task.status, task.attempt, task.session = "launching", event.attempt, event.session
             state.ready.pop(event.task, None)
-            state.live += 1
         case facts.TaskStarted():
             state.tasks[event.task].status = "running"
         case facts.TaskSucceeded() | facts.TaskSkipped():
@@ -180,11 +182,8 @@ def _make_ready(state: JobState, name: str) -> None:
 
 
 def _end_task(state: JobState, name: str, status: TaskStatus) -> None:
-    task = state.tasks[name]
-    if task.status in LIVE:
-        state.live -= 1
+    state.tasks[name].status = status
     state.ready.pop(name, None)
-    task.status = status
     state.undone -= 1
 
 
@@ -274,16 +273,17 @@ def _ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
 # Reactions: the saga ----------------------------------------------------------------------------------------
 
 
-def react(state: JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
+def react(state: JobState, event: AnyJobEvent, standing: int = 0) -> list[AnyJobEvent]:
     """Return what follows from a new event, intentions are events as well.
 
-    Called once for each event after all events of its decision evolved, and never when a history is folded.
+    Called once for each event after all events of its decision evolved, and never when a history is folded;
+    `standing` events stand in the commit by then.
     """
     match event:
         case facts.TaskStarted() if state.status == "pending":
             return [facts.JobStarted(event.at)]
         case facts.JobCreated() | facts.TaskSkipped() | facts.TaskSucceeded():
-            return _conclusion(state) or launches(state)
+            return _conclusion(state) or launches(state, standing)
         case facts.TaskFailed() if state.cancel is None:
             return [facts.JobCancelRequested(f"task {event.task} failed", event.task)]
         case facts.TaskFailed() | facts.TaskCancelled():
@@ -294,11 +294,12 @@ def react(state: JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
     return []
 
 
-def launches(state: JobState) -> list[AnyJobEvent]:
-    """Return launches (or skips) of what is ready, LAUNCHES_PER_COMMIT at most."""
-    if state.cancel:
-        return []
-    return [_launch(state, name) for name, _ in zip(state.ready, range(LAUNCHES_PER_COMMIT), strict=False)]
+def launches(state: JobState, standing: int = 0) -> list[AnyJobEvent]:
+    """Return launches (or skips) of what is ready, for a commit of `standing` events and LAUNCHES_PER_COMMIT at most.
+
+    Nothing is ready once the job is to end.
+    """
+    return [_launch(state, name) for name in islice(state.ready, max(0, LAUNCHES_PER_COMMIT - standing))]
 
 
 def _launch(state: JobState, name: str) -> AnyJobEvent:
@@ -315,7 +316,7 @@ def session_name(job: str, index: int, attempt: int) -> str:
 
 
 def _conclusion(state: JobState) -> list[AnyJobEvent]:
-    if state.live or state.undone or state.ended:
+    if state.undone or state.ended:
         return []
     if state.cause:
         return [facts.JobFailed(*state.cause)]

@@ -1,0 +1,40 @@
+# make demo     install into .venv and run the example pipeline
+# make test     install into .venv and run everything that CI runs
+# make check    format, lint, types and import directions, in seconds
+# make bench    workloads W1-W5 beside their floors (PEERS=DIR adds rivals)
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test check bench lock clean
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml tools/install.sh
+	@sh tools/install.sh $(VENV)
+	@touch $@
+
+demo: install
+	@$(BIN)/trackbook run examples/demo.yaml --data .demo
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: check
+	$(BIN)/pytest $(PYTEST)
+
+bench: install
+	$(BIN)/python -m bench $(if $(PEERS),--peers $(PEERS)) $(BENCH)
+
+# Needs uv; run after a change of the dependencies in pyproject.toml.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --group dev --no-header \
+	  --no-emit-find-links --upgrade pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

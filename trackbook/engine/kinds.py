@@ -1,0 +1,72 @@
+"""The kinds of aggregates: for each its decider, and how its commits are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from trackbook.engine import job, name, outcome, pipeline
+from trackbook.engine.decider import Decider
+from trackbook.events import job as job_facts
+from trackbook.events import pipeline as pipeline_facts
+from trackbook.events.commit import Body, Commit
+from trackbook.events.outcome import CommandAnswered
+
+
+class Kind(Struct, frozen=True):
+    """One kind of aggregate; `ended` tells from a state, `terminal` from an event, that nothing follows."""
+
+    decider: Decider[Any, Any, Any]
+    commits: msgspec.json.Decoder[Any]
+    bodies: msgspec.json.Decoder[Any]
+    terminal: tuple[type, ...]
+    ended: Callable[[Any], bool]
+
+    def ends(self, events: Sequence[Any]) -> bool:
+        """Whether one of the events is the aggregate's last."""
+        return any(isinstance(event, self.terminal) for event in events)
+
+
+def _kind(
+    decider: Decider[Any, Any, Any],
+    command: Any,
+    event: Any,
+    terminal: tuple[type, ...] = (),
+    ended: Callable[[Any], bool] = lambda state: False,  # noqa: ARG005
+) -> Kind:
+    return Kind(
+        decider,
+        msgspec.json.Decoder(Commit[command, event]),
+        msgspec.json.Decoder(Body[command, event]),
+        terminal,
+        ended,
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "job": _kind(
+        Decider(job.JobState, job.decide, job.evolve, job.react),
+        job.AnyJobCommand,
+        job_facts.AnyJobEvent,
+        (job_facts.JobSucceeded, job_facts.JobFailed, job_facts.JobCancelled),
+        lambda state: state.ended,
+    ),
+    "pipeline": _kind(
+        pipeline.PIPELINE,
+        pipeline.AnyPipelineCommand,
+        pipeline_facts.AnyPipelineEvent,
+        (pipeline_facts.PipelineDeleted,),
+        lambda state: state.deleted,
+    ),
+    "name": _kind(name.NAME, name.AnyNameCommand, pipeline_facts.AnyNameEvent),
+    "outcome": _kind(
+        Decider(lambda id: None, outcome.decide, outcome.evolve),  # noqa: A006, ARG005
+        outcome.AnswerCommand,
+        CommandAnswered,
+        (CommandAnswered,),
+        lambda state: True,  # noqa: ARG005
+    ),
+}

@@ -1,0 +1,74 @@
+"""The data directory: where things are, who holds it, and how a client finds the server."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+
+class ServerRecord(Struct):
+    """`server.json`: the process that holds the data directory, and its HTTP address once it listens."""
+
+    pid: int
+    url: str = ""
+
+
+class DataDirectoryHeld(Exception):
+    """Another process has this data directory in use."""
+
+
+def default_data() -> Path:
+    """Return the user's own data directory (`TRACKBOOK_DATA`, else by the XDG base directory specification)."""
+    if given := os.environ.get("TRACKBOOK_DATA"):
+        return Path(given)
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "trackbook"
+
+
+@contextmanager
+def held(data: Path) -> Iterator[None]:
+    """Hold the data directory for this process; raises DataDirectoryHeld saying who has it."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (data / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirectoryHeld(_who(data)) from None
+        record_server(data, ServerRecord(os.getpid()))
+        try:
+            yield
+        finally:
+            (data / "server.json").unlink(missing_ok=True)
+
+
+def _who(data: Path) -> str:
+    record = server_record(data)
+    who = f"process {record.pid}" if record else "another process"
+    at = f", which serves {record.url}" if record and record.url else ""
+    return f"{data} is in use by {who}{at}. Stop it, or give another directory with --data."
+
+
+def record_server(data: Path, record: ServerRecord) -> None:
+    """Write `server.json` whole or not at all."""
+    fresh = data / "server.json.new"
+    fresh.write_bytes(msgspec.json.encode(record))
+    fresh.replace(data / "server.json")
+
+
+def server_record(data: Path) -> ServerRecord | None:
+    """Return who serves this data directory, None if nobody does."""
+    try:
+        record = msgspec.json.decode((data / "server.json").read_bytes(), type=ServerRecord)
+        with (data / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return record
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return None

@@ -1,0 +1,157 @@
+"""Where commands come in, whatever carried them: checked, answered once, and answered the same ever after."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from trackbook.adapters.sql.ledger import Outcome
+from trackbook.engine.errors import Refused
+from trackbook.events.commit import digest
+from trackbook.failpoints import failpoint
+from trackbook.runtime.book import Book
+from trackbook.runtime.requests import REQUESTS, Problem, Reply, Request
+
+log = structlog.get_logger(__name__)
+
+
+class Asked(Struct, frozen=True):
+    """A request that is to be decided: who asks, under which ids, and the digest of what was asked."""
+
+    request: Request
+    command_id: str
+    correlation: str
+    actor: str
+    digest: str
+
+
+class Invalid(Exception):
+    """The payload alone is refused; nothing is written, and asking again computes the same."""
+
+    def __init__(self, refused: Refused) -> None:
+        self.refused = refused
+
+
+Handler = Callable[[Asked], Awaitable[Reply]]
+
+
+class Gateway:
+    """Answers commands. Accepted means committed; no reply means: send it again under the same id."""
+
+    def __init__(self, book: Book, handlers: dict[tuple[str, str], Handler]) -> None:
+        self._book = book
+        self._handlers = handlers
+        self._under_way: dict[str, asyncio.Task[dict[str, Any]]] = {}
+
+    async def handle(self, kind: str, verb: str, payload: bytes, actor: str) -> dict[str, Any]:
+        """Return the reply to a command's JSON payload; `actor` is who carried it in, `user:ann` or `nats`."""
+        command_id = ""
+        try:
+            asked = _read(kind, verb, payload, actor)
+            command_id = asked.command_id
+            return await self._once(kind, verb, asked)
+        except Invalid as invalid:
+            return _encoded(rejection(command_id or _id_in(payload), invalid.refused))
+        except Exception as problem:  # noqa: BLE001 - the client is owed an answer; the log keeps the rest
+            log.exception("command.failed", kind=kind, verb=verb, command_id=command_id)
+            unavailable = Refused("unavailable", f"the command could not be carried out now: {problem}")
+            unavailable.hint = "Send it again with the same command_id."
+            return _encoded(rejection(command_id, unavailable))
+
+    async def _once(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+        """Answer from the ledger if this id was answered before; let the same id under way finish first."""
+        while asked.command_id in self._under_way:
+            await asyncio.wait([self._under_way[asked.command_id]])
+        known = self._book.ledger.outcome(asked.command_id)
+        if known is not None:
+            return _again(known, asked)
+        work = asyncio.create_task(self._decide(kind, verb, asked))
+        self._under_way[asked.command_id] = work
+        work.add_done_callback(lambda _: self._under_way.pop(asked.command_id))
+        return await asyncio.shield(work)  # a client that goes away does not undo what is being committed
+
+    async def _decide(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+        try:
+            reply = await self._handlers[kind, verb](asked)
+        except Refused as refused:
+            reply = rejection(asked.command_id, refused)
+        if reply.seq == 0 and not getattr(asked.request, "dry_run", False):
+            failpoint("engine.outcome.before")
+            outcome = await self._book.answer(asked.command_id, asked.digest, _encoded(reply), asked.actor)
+            return _again(outcome, asked)
+        return _encoded(reply)
+
+
+def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
+    if (kind, verb) not in REQUESTS:
+        known = ", ".join(f"{k}.{v}" for k, v in REQUESTS)
+        raise Invalid(Refused("unknown_command", f"there is no command {kind}.{verb}", hint=f"Known: {known}."))
+    try:
+        plain = msgspec.json.decode(payload or b"{}")
+        request = msgspec.convert(plain, REQUESTS[kind, verb])
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        raise Invalid(Refused("invalid_payload", message, path.rstrip("`").lstrip("."))) from None
+    except msgspec.DecodeError as error:
+        raise Invalid(Refused("invalid_json", f"the payload is not JSON: {error}")) from None
+    command_id = request.command_id or uuid.uuid4().hex
+    who = f"{actor.split(':')[0]}:{request.actor}" if request.actor else actor
+    return Asked(request, command_id, request.correlation_id or command_id, who, _digest(kind, verb, plain))
+
+
+def _digest(kind: str, verb: str, plain: dict[str, Any]) -> str:
+    """Return the digest of what was asked, whatever the order of keys, the ids and the actor left out."""
+    asked = {k: v for k, v in plain.items() if k not in ("command_id", "correlation_id", "actor")}
+    return digest(msgspec.json.encode([kind, verb, asked], order="deterministic"))
+
+
+def _again(known: Outcome, asked: Asked) -> dict[str, Any]:
+    if known.digest == asked.digest:
+        return known.reply
+    return _encoded(
+        rejection(
+            asked.command_id,
+            Refused(
+                "command_id_reused",
+                f"the command id {asked.command_id} was used before, with another payload",
+                "command_id",
+                hint="Mint a new id for a new command.",
+            ),
+        )
+    )
+
+
+def _id_in(payload: bytes) -> str:
+    try:
+        given = msgspec.json.decode(payload).get("command_id", "")
+    except (msgspec.DecodeError, AttributeError):
+        return ""
+    return given if isinstance(given, str) else ""
+
+
+def _encoded(reply: Reply) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(reply)
+    return plain
+
+
+def rejection(command_id: str, refused: Refused) -> Reply:
+    """Return the reply that says no, with everything that was found."""
+    return Reply(command_id=command_id, status="rejected", error=_problem(refused))
+
+
+def _problem(refused: Refused) -> Problem:
+    return Problem(
+        code=refused.code,
+        message=refused.message,
+        path=refused.path or None,
+        line=refused.line,
+        column=refused.column,
+        hint=refused.hint or None,
+        others=[_problem(other) for other in refused.others] or None,
+    )

@@ -1,0 +1,55 @@
+"""Contents of pipelines and states of jobs at any version, folded from the log for whoever reads."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from trackbook.engine.errors import Refused
+from trackbook.runtime import tools
+from trackbook.runtime.book import Book
+
+_KEPT = 64
+
+
+class History:
+    """Reads the book; contents of versions never change, so the latest few are kept."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._contents: OrderedDict[tuple[str, int], dict[str, Any]] = OrderedDict()
+
+    async def content(self, pipeline: str, version: int) -> dict[str, Any]:
+        """Return the content of a pipeline's version; raises Refused where there is none."""
+        key = (pipeline, version)
+        if key not in self._contents:
+            state = await tools.at(self._book, "pipeline", pipeline, version)
+            if state.deleted and state.version < version:
+                raise Refused("pipeline_version_not_found", f"version {version} deleted the pipeline")
+            self._contents[key] = state.content
+            while len(self._contents) > _KEPT:
+                self._contents.popitem(last=False)
+        self._contents.move_to_end(key)
+        return self._contents[key]
+
+    async def job(self, job: str, version: int, index: int | None = None) -> dict[str, Any]:
+        """Return the job and its tasks as they stood after a commit, or after one event of it."""
+        state = await tools.at(self._book, "job", job, version, index)
+        created = state.created
+        return {
+            "id": state.id,
+            "pipeline": created.pipeline if created else None,
+            "version": created.version if created else None,
+            "state": state.status,
+            "error": state.cause[1].message if state.cause else None,
+            "tasks": [
+                {
+                    "name": name,
+                    "state": task.status,
+                    "attempt": task.attempt,
+                    "session": task.session or None,
+                    "stop_requested": task.stop_requested,
+                }
+                for name, task in state.tasks.items()
+            ],
+        }

@@ -1,0 +1,202 @@
+"""Jobs in motion: an inbox each, one commit for all that waits in it, and intents handed on once they are stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+from msgspec import Struct
+
+from trackbook.engine import job as jobs
+from trackbook.engine.decider import step
+from trackbook.engine.errors import Refused
+from trackbook.engine.job import AnyJobCommand, JobState
+from trackbook.engine.kinds import KINDS
+from trackbook.engine.ports import AppendConflict
+from trackbook.events import job as facts
+from trackbook.events.commit import Input
+from trackbook.failpoints import failpoint
+from trackbook.runtime.book import Aggregate, Book, Draft
+from trackbook.runtime.sessions import Sessions
+
+EVENTS_PER_COMMIT = 512
+"""What waits longer goes into the next commit, so that no commit grows without bound."""
+_RETRY = 0.2
+
+log = structlog.get_logger(__name__)
+_DECIDER = KINDS["job"].decider
+
+
+class Answered(Struct, frozen=True):
+    """Where an input ended: the sequence and version of its commit, and whether it changed anything."""
+
+    seq: int
+    version: int
+    changed: bool
+
+
+class _Waiting(Struct):
+    given: Input[AnyJobCommand]
+    done: asyncio.Future[Answered]
+
+
+class _Desk(Struct):
+    """One job's inbox, and its state while it is in memory."""
+
+    inbox: deque[_Waiting]
+    aggregate: Aggregate[JobState] | None = None
+    worker: asyncio.Task[None] | None = None
+
+
+class Jobs:
+    """Owns the jobs that have not ended: decides, commits, and hands launches and stops to the executors."""
+
+    def __init__(self, book: Book, sessions: Sessions) -> None:
+        self._book = book
+        self._sessions = sessions
+        self._desks: dict[str, _Desk] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, job: str, given: Input[AnyJobCommand]) -> Answered:
+        """Decide on the input and return once its commit is on the log; raises Refused."""
+        desk = self._desks.setdefault(job, _Desk(deque()))
+        waiting = _Waiting(given, asyncio.get_running_loop().create_future())
+        desk.inbox.append(waiting)
+        if desk.worker is None:
+            desk.worker = self._spawn(self._work(job, desk))
+        return await waiting.done
+
+    async def report(self, executor: str, job: str, report: jobs.Report) -> None:
+        """Take an executor's report; one about a job that has ended, or that never was, changes nothing."""
+        head = self._book.ledger.head("job", job)
+        if head is not None and head.open:
+            await self.submit(job, Input(f"executor:{executor}", report))
+
+    async def state(self, job: str) -> Aggregate[JobState]:
+        """Return the job as it stands, from memory or the log."""
+        desk = self._desks.get(job)
+        if desk and desk.aggregate:
+            return desk.aggregate
+        aggregate = await self._book.load("job", job)
+        if aggregate.version and not aggregate.state.ended:
+            desk = self._desks.setdefault(job, _Desk(deque()))
+            desk.aggregate = desk.aggregate or aggregate
+            return desk.aggregate
+        return aggregate
+
+    async def recover(self, executor: str | None = None) -> int:
+        """Take up every job that has not ended: launch and stop again what is outstanding; returns how many.
+
+        Launching again means adopting. With `executor`, only that executor's sessions are handed on.
+        """
+        heads = self._book.ledger.open_heads("job")
+        for head in heads:
+            aggregate = await self.state(head.id)
+            created = aggregate.state.created
+            if created is None or (executor and created.executor != executor):
+                continue
+            for task in aggregate.state.outstanding():
+                self._sessions.launch(aggregate.state, task.shape.name)
+                if task.stop_requested:
+                    self._sessions.stop(aggregate.state, task.shape.name)
+            self._launch_rest(aggregate)
+        return len(heads)
+
+    async def close(self) -> None:
+        """Stop working; what was not committed was not answered either."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _work(self, job: str, desk: _Desk) -> None:
+        while desk.inbox:
+            try:
+                await self._commit_waiting(job, desk)
+            except AppendConflict:
+                desk.aggregate = None  # another writer was here: fold anew and decide again
+            except Exception as problem:  # noqa: BLE001 - whatever it is, no input may be left without an answer
+                desk.aggregate = None
+                self._give_up(job, desk, problem)
+        desk.worker = None
+        if desk.aggregate is None or desk.aggregate.state.ended or desk.aggregate.version == 0:
+            self._desks.pop(job, None)
+
+    @staticmethod
+    def _give_up(job: str, desk: _Desk, problem: Exception) -> None:
+        log.error("job.commit_failed", job=job, error=repr(problem))
+        while desk.inbox:
+            waiting = desk.inbox.popleft()
+            if not waiting.done.done():
+                waiting.done.set_exception(problem)
+
+    async def _commit_waiting(self, job: str, desk: _Desk) -> None:
+        """Put all that waits into one commit; inputs leave the inbox once it is acknowledged."""
+        aggregate = desk.aggregate or await self._book.load("job", job)
+        desk.aggregate = aggregate
+        draft, taken = self._decide(aggregate, desk.inbox)
+        seq = aggregate.seq
+        if draft.events:
+            failpoint("engine.commit.before")
+            seq = await self._book.write(draft)
+            failpoint("engine.commit.acked")
+            self._hand_on(aggregate, draft.events)
+        for waiting, changed in taken:
+            desk.inbox.popleft()
+            if not waiting.done.done():
+                waiting.done.set_result(Answered(seq, aggregate.version, changed))
+
+    def _decide(
+        self, aggregate: Aggregate[JobState], inbox: deque[_Waiting]
+    ) -> tuple[Draft, list[tuple[_Waiting, bool]]]:
+        draft = Draft(aggregate, [], [], [])
+        taken: list[tuple[_Waiting, bool]] = []
+        for waiting in tuple(inbox):
+            try:
+                aggregate.state, events, causes = step(
+                    _DECIDER, aggregate.state, waiting.given.command, len(draft.inputs), len(draft.events)
+                )
+            except Refused as refused:
+                inbox.remove(waiting)
+                waiting.done.set_exception(refused)
+                continue
+            if events:
+                draft.inputs.append(waiting.given)
+                draft.events += events
+                draft.causes += causes
+            taken.append((waiting, bool(events)))
+            if len(draft.events) >= EVENTS_PER_COMMIT:
+                break
+        return draft, taken
+
+    def _hand_on(self, aggregate: Aggregate[JobState], events: list[facts.AnyJobEvent]) -> None:
+        """Hand on the intents of a stored commit, in their order."""
+        for event in events:
+            if isinstance(event, facts.TaskLaunchRequested):
+                self._sessions.launch(aggregate.state, event.task)
+            elif isinstance(event, facts.TaskStopRequested):
+                self._sessions.stop(aggregate.state, event.task)
+        self._launch_rest(aggregate)
+        if aggregate.state.ended:
+            self._sessions.forget(aggregate.id)
+
+    def _launch_rest(self, aggregate: Aggregate[JobState]) -> None:
+        """A commit launches some hundred tasks at most; what is ready still follows in the next."""
+        if aggregate.state.ready and aggregate.state.cancel is None:
+            self._spawn(self._launch_ready(aggregate.id))
+
+    async def _launch_ready(self, job: str) -> None:
+        try:
+            await self.submit(job, Input("engine", jobs.LaunchReady()))
+        except Exception as problem:  # noqa: BLE001 - tried again below: tasks must not stay ready for ever
+            log.warning("job.launch_rest_failed", job=job, error=repr(problem))
+            await asyncio.sleep(_RETRY)
+            self._spawn(self._launch_ready(job))

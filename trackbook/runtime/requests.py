@@ -1,0 +1,140 @@
+"""What clients may ask: one struct per `<kind>.<verb>`, the same over NATS and HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
+
+from trackbook.engine.pipeline import Change
+
+Name = Annotated[str, Meta(description="a pipeline's name or id (a unique prefix of the id will do)")]
+CommandId = Annotated[str, Meta(min_length=1, max_length=128, description="chosen by the client: send it again and get the same outcome")]  # fmt: skip  # noqa: E501
+
+
+class Request(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What every command may carry; the engine mints the ids that are missing."""
+
+    command_id: CommandId | None = None
+    correlation_id: Annotated[str, Meta(max_length=128)] | None = None
+    actor: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class CreatePipeline(Request, kw_only=True):
+    """`pipeline.create`: an empty pipeline of this name."""
+
+    name: str
+    description: str = ""
+    variables: dict[str, Any] = field(default_factory=dict)
+
+
+class ApplyPipeline(Request, kw_only=True):
+    """`pipeline.apply`: make the pipeline be what the YAML (or the mapping) says; creates it if need be.
+
+    `name` overrides the document's; `pipeline` says which pipeline to change where its name changes too.
+    `dry_run` reports what would change.
+    """
+
+    yaml: str | None = None
+    definition: dict[str, Any] | None = None
+    name: str | None = None
+    pipeline: Name | None = None
+    expected_version: int | None = None
+    dry_run: bool = False
+
+
+class EditPipeline(Request, kw_only=True):
+    """`pipeline.edit`: an edit session, its changes in order, as one version."""
+
+    pipeline: Name
+    changes: list[Change]
+    expected_version: int | None = None
+
+
+class RenamePipeline(Request, kw_only=True):
+    """`pipeline.rename`: give the pipeline another name."""
+
+    pipeline: Name
+    name: str
+    expected_version: int | None = None
+
+
+class RestorePipeline(Request, kw_only=True):
+    """`pipeline.restore`: a new version with the content of an old one."""
+
+    pipeline: Name
+    version: int
+    expected_version: int | None = None
+
+
+class DeletePipeline(Request, kw_only=True):
+    """`pipeline.delete`: no more edits or jobs; the history stays, the name becomes free."""
+
+    pipeline: Name
+    expected_version: int | None = None
+
+
+class StartJob(Request, kw_only=True):
+    """`job.start`: run a version of a pipeline (the latest unless said), with variables of this run's own."""
+
+    pipeline: Name
+    version: int | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    executor: str | None = None
+
+
+class CancelJob(Request, kw_only=True):
+    """`job.cancel`: stop what runs, start nothing more."""
+
+    job: str
+    reason: str = "on request"
+
+
+REQUESTS: dict[tuple[str, str], type[Request]] = {
+    ("pipeline", "create"): CreatePipeline,
+    ("pipeline", "apply"): ApplyPipeline,
+    ("pipeline", "edit"): EditPipeline,
+    ("pipeline", "rename"): RenamePipeline,
+    ("pipeline", "restore"): RestorePipeline,
+    ("pipeline", "delete"): DeletePipeline,
+    ("job", "start"): StartJob,
+    ("job", "cancel"): CancelJob,
+}
+
+
+class Problem(Struct, kw_only=True, omit_defaults=True):
+    """Why a command was rejected: a stable code, words, and the place in the payload or its YAML."""
+
+    code: str
+    message: str
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+    hint: str | None = None
+    others: list[Problem] | None = None
+
+
+class Warning_(Struct, kw_only=True, omit_defaults=True):  # noqa: N801
+    """What was accepted and is not acted on as its author may expect."""
+
+    code: str
+    message: str
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+
+
+class Reply(Struct, kw_only=True, omit_defaults=True):
+    """The outcome of a command; `seq` is where it stands on the log (0 where nothing was written)."""
+
+    command_id: str
+    status: str
+    seq: int = 0
+    pipeline: str | None = None
+    name: str | None = None
+    job: str | None = None
+    version: int | None = None
+    changes: list[str] | None = None
+    summary: dict[str, Any] | None = None
+    warnings: list[Warning_] | None = None
+    error: Problem | None = None
