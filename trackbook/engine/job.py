@@ -295,7 +295,7 @@ def react(state: JobState, event: AnyJobEvent, standing: int = 0) -> list[AnyJob
 
 
 def launches(state: JobState, standing: int = 0) -> list[AnyJobEvent]:
-    """Return launches (or skips) of what is ready, for a commit of `standing` events and LAUNCHES_PER_COMMIT at most.
+    """Return launches (or skips) of what is ready, as many as a commit of `standing` events takes.
 
     Nothing is ready once the job is to end.
     """

@@ -1,0 +1,1 @@
+"""Makes the packages under tests importable from every test."""

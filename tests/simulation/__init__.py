@@ -1,0 +1,1 @@
+"""The pure core under stories, a simulated world and mutation."""

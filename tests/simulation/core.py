@@ -1,0 +1,51 @@
+"""The core under test: the engine's own, or a mutant of it in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from msgspec import Struct
+
+from trackbook.engine import decider, job
+
+LIMIT = "LAUNCHES_PER_COMMIT"
+
+
+class Core(Struct, frozen=True):
+    """The functions of a job, how a command becomes events, and the names that the functions see."""
+
+    decider: decider.Decider[Any, Any, Any]
+    step: Callable[..., tuple[Any, list[Any], list[int]]]
+    names: dict[str, Any]
+
+
+REAL = Core(decider.Decider(job.JobState, job.decide, job.evolve, job.react), decider.step, vars(job))
+_chosen = [REAL]
+
+
+def core() -> Core:
+    """Return the core that stories and worlds are about now."""
+    return _chosen[-1]
+
+
+@contextmanager
+def chosen(other: Core) -> Iterator[None]:
+    """Put another core in its place."""
+    _chosen.append(other)
+    try:
+        yield
+    finally:
+        _chosen.pop()
+
+
+@contextmanager
+def launches_per_commit(limit: int) -> Iterator[None]:
+    """Let a commit launch `limit` tasks at most."""
+    names = core().names
+    before, names[LIMIT] = names[LIMIT], limit
+    try:
+        yield
+    finally:
+        names[LIMIT] = before

@@ -1,0 +1,152 @@
+"""Stories of one job, read aloud: given what happened, when it is told something, then this happens.
+
+`created("a", "b<a", "c!<a,b")` is a job of task a, of b that depends on a, and of c that is skipped and depends
+on both. Tasks are named a, b, c … in their order, so that the index in a session's name follows from the letter.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from simulation.core import core
+from trackbook.engine.errors import Refused
+from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, StartJob
+from trackbook.events import job as facts
+from trackbook.events.job import AnyJobEvent, TaskError, TaskShape
+
+JOB = "j1"
+
+
+def at(seconds: int) -> datetime:
+    """Return a time so many seconds into the story."""
+    return datetime(2024, 2, 29, tzinfo=UTC) + timedelta(seconds=seconds)
+
+
+def shapes(*tasks: str) -> list[TaskShape]:
+    """Return the graph that is written as `name[!][<dependency,dependency…]`."""
+    return [_shape(*task.split("<")) for task in tasks]
+
+
+def _shape(name: str, dependencies: str = "") -> TaskShape:
+    return TaskShape(name.rstrip("!"), dependencies.split(",") if dependencies else [], name.endswith("!"))
+
+
+def start(*tasks: str) -> StartJob:
+    """Return the command that starts such a job."""
+    return StartJob("p1", "training", 3, "f00d", shapes(*tasks))
+
+
+def created(*tasks: str) -> facts.JobCreated:
+    """Return the creation of such a job."""
+    return facts.JobCreated("p1", "training", 3, "f00d", shapes(*tasks))
+
+
+def launched(task: str, attempt: int = 1) -> facts.TaskLaunchRequested:
+    """Return the launch of a task under its session's name."""
+    return facts.TaskLaunchRequested(task, attempt, f"tb-{JOB}-{ord(task) - ord('a')}-{attempt}")
+
+
+def started(task: str, seconds: int = 1) -> facts.TaskStarted:
+    """Return the start of a task's first attempt."""
+    return facts.TaskStarted(task, 1, at(seconds))
+
+
+def stopping(task: str) -> facts.TaskStopRequested:
+    """Return the request to end a task's first attempt."""
+    return facts.TaskStopRequested(task, 1)
+
+
+def succeeded(task: str, seconds: int = 9) -> facts.TaskSucceeded:
+    """Return the success of a task's first attempt."""
+    return facts.TaskSucceeded(task, 1, at(seconds))
+
+
+def failed(task: str, error: TaskError, seconds: int = 9) -> facts.TaskFailed:
+    """Return the failure of a task's first attempt."""
+    return facts.TaskFailed(task, 1, at(seconds), error)
+
+
+def cancelled(task: str, seconds: int = 9) -> facts.TaskCancelled:
+    """Return the confirmed end of a task that was stopped."""
+    return facts.TaskCancelled(task, 1, at(seconds))
+
+
+def begins(task: str, attempt: int = 1) -> ReportTaskStarted:
+    """Return the report that a task's command began."""
+    return ReportTaskStarted(task, attempt, at(1))
+
+
+def ends(task: str, outcome: Any = "succeeded", **rest: Any) -> ReportTaskEnded:
+    """Return the report that a task's first attempt is gone."""
+    return ReportTaskEnded(task, 1, outcome, at(9), **rest)
+
+
+class Told:
+    """What a job that has a history answers to one command."""
+
+    def __init__(self, history: tuple[AnyJobEvent, ...], command: Any) -> None:
+        self.state = fold(*history)
+        self._command = command
+        self.causes: list[int] = []
+
+    def _step(self) -> list[AnyJobEvent]:
+        self.state, events, self.causes = core().step(core().decider, self.state, self._command)
+        return events
+
+    def then(self, *expected: AnyJobEvent) -> Told:
+        """Assert that exactly these events happen, in this order."""
+        assert self._step() == list(expected)
+        return self
+
+    def then_nothing(self) -> None:
+        """Assert that nothing happens and that the job stays as it was."""
+        history = repr(self.state)
+        self.then()
+        assert repr(self.state) == history
+
+    def refused(self, code: str, *words: str) -> None:
+        """Assert that the command is refused under this code, in words that name what was found."""
+        before = repr(self.state)
+        with pytest.raises(Refused) as refusal:
+            self._step()
+        assert refusal.value.code == code
+        assert all(word in refusal.value.message for word in words)
+        assert repr(self.state) == before
+
+    def because(self, *causes: int) -> Told:
+        """Assert what each event follows from: 0 the command, -(k + 1) the event at k."""
+        assert self.causes == list(causes)
+        return self
+
+    def leaving(self, job: str | None = None, **tasks: str) -> Told:
+        """Assert the status of the job and of tasks afterwards."""
+        assert job is None or self.state.status == job
+        assert {name: self.state.tasks[name].status for name in tasks} == tasks
+        return self
+
+
+class Given:
+    """A job and what happened to it."""
+
+    def __init__(self, *history: AnyJobEvent) -> None:
+        self._history = history
+
+    def when(self, command: Any) -> Told:
+        """Tell the job something."""
+        return Told(self._history, command)
+
+
+def given(*history: AnyJobEvent) -> Given:
+    """Return a job with this history; none: it was never created."""
+    return Given(*history)
+
+
+def fold(*history: AnyJobEvent) -> Any:
+    """Return the state that a history leads to."""
+    state = core().decider.initial(JOB)
+    for event in history:
+        state = core().decider.evolve(state, event)
+    return state

@@ -1,0 +1,423 @@
+"""A job told in stories: every command and report, every reaction of the saga."""
+
+from __future__ import annotations
+
+from simulation.core import core, launches_per_commit
+from simulation.story import (
+    JOB,
+    at,
+    begins,
+    cancelled,
+    created,
+    ends,
+    failed,
+    fold,
+    given,
+    launched,
+    shapes,
+    start,
+    started,
+    stopping,
+    succeeded,
+)
+
+from trackbook.engine.job import CancelJob, LaunchReady, ReportTaskStarted, ReportTaskStatus, StartJob
+from trackbook.events.job import (
+    JobCancelled,
+    JobCancelRequested,
+    JobCreated,
+    JobFailed,
+    JobStarted,
+    JobSucceeded,
+    TaskCancelled,
+    TaskError,
+    TaskSkipped,
+    TaskStatusReported,
+)
+
+OOM = TaskError("killed for want of memory", None, 9, "epoch 3\nepoch 4")
+EXIT_3 = TaskError("exit code 3", 3)
+A_FAILED = JobCancelRequested("task a failed", "a")
+ON_REQUEST = JobCancelRequested("on request")
+RUNNING = (created("a", "b"), launched("a"), launched("b"), started("a"), JobStarted(at(1)), started("b"))
+
+# Starting ---------------------------------------------------------------------------------------------------
+
+
+def test_starting_a_job_launches_what_depends_on_nothing() -> None:
+    """A new job launches every task without dependencies, in the same commit, and holds back the others."""
+    given().when(start("a", "b<a", "c")).then(created("a", "b<a", "c"), launched("a"), launched("c")).because(
+        0, -1, -1
+    ).leaving("pending", a="launching", b="pending", c="launching")
+
+
+def test_a_job_keeps_all_that_it_was_started_with() -> None:
+    """The creation names the pipeline, its version and content, the executor and the parameters."""
+    graph = shapes("a!")
+    given().when(StartJob("p9", "eval", 7, "beef", graph, "cluster", {"lr": "0.1"})).then(
+        JobCreated("p9", "eval", 7, "beef", graph, "cluster", {"lr": "0.1"}), TaskSkipped("a"), JobSucceeded()
+    )
+
+
+def test_a_job_without_tasks_succeeds_at_once() -> None:
+    """A job of no tasks has nothing to wait for."""
+    given().when(start()).then(created(), JobSucceeded()).leaving("succeeded")
+
+
+def test_skipped_tasks_count_as_done() -> None:
+    """A task marked skip never gets a session, and what depends on it is launched in the same commit."""
+    given().when(start("a!", "b<a")).then(created("a!", "b<a"), TaskSkipped("a"), launched("b")).because(
+        0, -1, -2
+    ).leaving("pending", a="skipped", b="launching")
+
+
+def test_a_job_of_skipped_tasks_succeeds_once() -> None:
+    """A job that skips everything ends in its first commit, with one terminal event."""
+    given().when(start("a!", "b!", "c!<a,b")).then(
+        created("a!", "b!", "c!<a,b"), TaskSkipped("a"), TaskSkipped("b"), TaskSkipped("c"), JobSucceeded()
+    ).because(0, -1, -1, -2, -3)
+
+
+def test_a_skipped_task_waits_for_its_dependencies() -> None:
+    """A task marked skip is done only once everything before it is."""
+    given().when(start("a", "b!<a", "c<b")).then(created("a", "b!<a", "c<b"), launched("a"))
+    given(created("a", "b!<a", "c<b"), launched("a"), started("a"), JobStarted(at(1))).when(ends("a")).then(
+        succeeded("a"), TaskSkipped("b"), launched("c")
+    ).because(0, -1, -2)
+
+
+def test_a_job_is_created_once() -> None:
+    """Starting a job that exists is refused."""
+    given(created("a"), launched("a")).when(start("a")).refused("job_exists", JOB)
+
+
+def test_a_commit_launches_so_many_tasks_at_most() -> None:
+    """What exceeds the limit of a commit stays ready, in its order."""
+    with launches_per_commit(3):
+        told = given().when(start("a", "b", "c", "d"))
+        told.then(created("a", "b", "c", "d"), launched("a"), launched("b"))
+    assert list(told.leaving(a="launching", b="launching", c="ready", d="ready").state.ready) == ["c", "d"]
+
+
+def test_skipped_tasks_do_not_lift_the_limit() -> None:
+    """However many skipped tasks release others, their commit launches no more than any other."""
+    with launches_per_commit(4):
+        given().when(start("a!", "b!", "c<a", "d<a", "e<b")).then(
+            created("a!", "b!", "c<a", "d<a", "e<b"), TaskSkipped("a"), TaskSkipped("b"), launched("c")
+        ).leaving("pending", c="launching", d="ready", e="ready")
+
+
+def test_a_full_commit_launches_nothing_more() -> None:
+    """A decision that is appended to a commit full of events leaves its launches to the next."""
+    state = fold(created("a", "b<a"), launched("a"), started("a"), JobStarted(at(1)))
+    with launches_per_commit(10):
+        state, events, causes = core().step(core().decider, state, ends("a"), 4, 10)
+    assert (events, causes) == ([succeeded("a")], [4])
+    assert list(state.ready) == ["b"]
+
+
+def test_causes_are_counted_within_the_commit() -> None:
+    """Events that join a commit name their input by its index and other events by their place in it."""
+    state = fold(created("a", "b!<a", "c<b"), launched("a"))
+    _, events, causes = core().step(core().decider, state, ends("a", started_at=at(1)), 2, 7)
+    assert events == [started("a"), succeeded("a"), JobStarted(at(1)), TaskSkipped("b"), launched("c")]
+    assert causes == [2, 2, -8, -9, -11]
+
+
+# Launching the rest -----------------------------------------------------------------------------------------
+
+
+def test_the_rest_is_launched_on_demand() -> None:
+    """What stayed ready is launched by the next commits, a limited number each."""
+    history = (created("a", "b", "c", "d"), launched("a"))
+    with launches_per_commit(2):
+        given(*history).when(LaunchReady()).then(launched("b"), launched("c")).because(0, 0)
+        given(*history, launched("b"), launched("c")).when(LaunchReady()).then(launched("d"))
+
+
+def test_skipped_tasks_among_the_rest_release_what_follows() -> None:
+    """A task that is skipped late releases its successors like any other."""
+    given(created("a", "b!", "c<b"), launched("a")).when(LaunchReady()).then(
+        TaskSkipped("b"), launched("c")
+    ).because(0, -1)
+
+
+def test_nothing_is_launched_when_nothing_is_ready() -> None:
+    """Asking for the rest changes nothing in a job that was never created, has none, or is to end."""
+    given().when(LaunchReady()).then_nothing()
+    given(created("a", "b<a"), launched("a")).when(LaunchReady()).then_nothing()
+    given(created("a", "b"), launched("a"), ON_REQUEST, stopping("a")).when(LaunchReady()).then_nothing()
+
+
+# Cancelling -------------------------------------------------------------------------------------------------
+
+
+def test_cancelling_stops_what_runs() -> None:
+    """A cancelled job stops each live session and waits until they are gone."""
+    given(created("a", "b", "c<a"), launched("a"), launched("b"), started("b"), JobStarted(at(1))).when(
+        CancelJob()
+    ).then(ON_REQUEST, stopping("a"), stopping("b")).because(0, -1, -1).leaving(
+        "cancelling", a="launching", b="running", c="cancelled"
+    )
+
+
+def test_cancelling_keeps_the_reason() -> None:
+    """The reason of a cancel stands in its request and in the job's end."""
+    given(created("a")).when(CancelJob("wrong data")).then(
+        JobCancelRequested("wrong data"), JobCancelled("wrong data")
+    )
+
+
+def test_cancelling_a_job_without_sessions_ends_it() -> None:
+    """A job that has nothing live is cancelled at once, and what was ready is never launched."""
+    told = given(created("a", "b<a")).when(CancelJob())
+    told.then(ON_REQUEST, JobCancelled("on request")).leaving("cancelled", a="cancelled", b="cancelled")
+    assert not told.state.ready
+
+
+def test_cancelling_leaves_what_is_done() -> None:
+    """A task that ended, or was skipped, before a cancel stays as it is and is not stopped."""
+    history = (created("a", "b!", "c"), launched("a"), TaskSkipped("b"), launched("c"), succeeded("a"))
+    given(*history).when(CancelJob()).then(ON_REQUEST, stopping("c")).leaving(a="succeeded", b="skipped")
+
+
+def test_cancelling_twice_changes_nothing() -> None:
+    """A job that is ending already isn't asked to a second time, whoever asked first."""
+    given(*RUNNING, ON_REQUEST, stopping("a"), stopping("b")).when(CancelJob("again")).then_nothing()
+    given(*RUNNING, failed("a", OOM), A_FAILED, stopping("b")).when(CancelJob()).then_nothing()
+
+
+def test_cancelling_needs_a_job() -> None:
+    """Cancelling a job that was never created is refused."""
+    given().when(CancelJob()).refused("job_not_found", JOB)
+
+
+def test_an_ended_job_is_not_cancelled() -> None:
+    """Cancelling a job after its end is refused, whatever the end was."""
+    ended = (created("a"), launched("a"), started("a"))
+    given(*ended, succeeded("a"), JobSucceeded()).when(CancelJob()).refused("job_ended", "succeeded")
+    given(*ended, failed("a", OOM), A_FAILED, JobFailed("a", OOM)).when(CancelJob()).refused(
+        "job_ended", "failed"
+    )
+    given(*ended, ON_REQUEST, stopping("a"), cancelled("a"), JobCancelled("on request")).when(
+        CancelJob()
+    ).refused("job_ended", "cancelled")
+
+
+# Reports of a start -----------------------------------------------------------------------------------------
+
+
+def test_the_first_start_starts_the_job() -> None:
+    """The job runs from the moment that its first command began."""
+    given(created("a", "b"), launched("a"), launched("b")).when(begins("b")).then(
+        started("b"), JobStarted(at(1))
+    ).because(0, -1).leaving("running", a="launching", b="running")
+
+
+def test_a_later_start_starts_only_its_task() -> None:
+    """A job that runs isn't started again."""
+    given(*RUNNING[:-1]).when(begins("b")).then(started("b")).leaving("running", b="running")
+
+
+def test_a_start_is_reported_once() -> None:
+    """A doubled report of a start changes nothing, even with another time."""
+    given(*RUNNING).when(begins("a")).then_nothing()
+    given(*RUNNING).when(ReportTaskStarted("a", 1, at(5))).then_nothing()
+
+
+def test_a_start_while_the_job_ends_is_still_told() -> None:
+    """A launch that raced a cancel shows as started, and doesn't bring the job back to life."""
+    given(created("a"), launched("a"), ON_REQUEST, stopping("a")).when(begins("a")).then(started("a")).leaving(
+        "cancelling", a="running"
+    )
+
+
+def test_reports_for_another_attempt_change_nothing() -> None:
+    """Only the attempt that is live now can be reported on, neither one before it nor one after."""
+    for attempt in (0, 2):
+        given(*RUNNING[:3]).when(begins("a", attempt)).then_nothing()
+        given(*RUNNING[:3]).when(ReportTaskStatus("a", attempt, "PULLING")).then_nothing()
+    given(created("a"), launched("a", 2)).when(ends("a")).then_nothing()
+    given(created("a"), launched("a", 2)).when(begins("a", 2)).then(
+        started("a").__class__("a", 2, at(1)), JobStarted(at(1))
+    )
+
+
+def test_reports_on_what_is_not_there_change_nothing() -> None:
+    """A report for a job that was never created, an unknown task, or a task not launched is a no-op."""
+    given().when(begins("a")).then_nothing()
+    given(created("a")).when(ends("z")).then_nothing()
+    given(created("a", "b<a")).when(begins("b", 0)).then_nothing()
+    given(created("a", "b<a")).when(ReportTaskStatus("a", 0, "PULLING")).then_nothing()
+    given(created("a", "b<a"), launched("a")).when(ends("b")).then_nothing()
+
+
+# Reports of a status ----------------------------------------------------------------------------------------
+
+
+def test_the_executors_status_is_kept() -> None:
+    """The executor's own word for a session's state is told when it changes, and only then."""
+    pulling = TaskStatusReported("a", 1, "PULLING")
+    told = given(created("a"), launched("a")).when(ReportTaskStatus("a", 1, "PULLING"))
+    assert told.then(pulling).leaving("pending", a="launching").state.tasks["a"].executor_status == "PULLING"
+    given(created("a"), launched("a"), pulling).when(ReportTaskStatus("a", 1, "PULLING")).then_nothing()
+    given(created("a"), launched("a"), pulling).when(ReportTaskStatus("a", 1, "RUNNING")).then(
+        TaskStatusReported("a", 1, "RUNNING")
+    )
+
+
+# Reports of an end ------------------------------------------------------------------------------------------
+
+
+def test_a_success_launches_what_became_ready() -> None:
+    """A task's end and the launch of each successor that waited for it alone are one commit."""
+    history = (created("a", "b<a", "c<a", "d<b"), launched("a"), started("a"), JobStarted(at(1)))
+    given(*history).when(ends("a")).then(succeeded("a"), launched("b"), launched("c")).because(0, -1, -1).leaving(
+        "running", a="succeeded", b="launching", c="launching", d="pending"
+    )
+
+
+def test_a_task_waits_for_all_its_dependencies() -> None:
+    """A task is launched when the last of its dependencies succeeded, and never before."""
+    history = (created("a", "b", "c<a,b"), *RUNNING[1:])
+    given(*history).when(ends("a")).then(succeeded("a")).leaving(c="pending")
+    given(*history, succeeded("a")).when(ends("b")).then(succeeded("b"), launched("c"))
+
+
+def test_a_dependency_named_twice_counts_once_it_is_done() -> None:
+    """A graph that names a dependency twice waits for that one task."""
+    history = (created("a", "b<a,a"), launched("a"), started("a"), JobStarted(at(1)))
+    given(*history).when(ends("a")).then(succeeded("a"), launched("b"))
+
+
+def test_the_last_success_ends_the_job() -> None:
+    """A job succeeds with the last of its tasks, and not before."""
+    given(*RUNNING).when(ends("a")).then(succeeded("a")).leaving("running")
+    given(*RUNNING, succeeded("a")).when(ends("b")).then(succeeded("b"), JobSucceeded()).because(0, -1).leaving(
+        "succeeded"
+    )
+
+
+def test_an_end_tells_the_start_that_went_missing() -> None:
+    """Where the report of a start was lost, the report of the end makes up for it."""
+    given(created("a", "b"), launched("a"), launched("b")).when(ends("a", started_at=at(1))).then(
+        started("a"), succeeded("a"), JobStarted(at(1))
+    ).because(0, 0, -1).leaving("running", a="succeeded")
+    given(*RUNNING).when(ends("a", started_at=at(5))).then(succeeded("a"))
+
+
+def test_a_failure_stops_the_job() -> None:
+    """When a task fails, what has not started never will, what runs is stopped, and the job waits for it."""
+    history = (created("a", "b", "c<a", "d<b"), *RUNNING[1:])
+    report = ends("a", "failed", signal=9, message="killed for want of memory", tail="epoch 3\nepoch 4")
+    given(*history).when(report).then(failed("a", OOM), A_FAILED, stopping("b")).because(0, -1, -2).leaving(
+        "cancelling", a="failed", b="running", c="cancelled", d="cancelled"
+    )
+
+
+def test_a_failure_with_nothing_else_live_ends_the_job() -> None:
+    """A job whose only live task failed ends in the same commit, with the task's error as its own."""
+    given(created("a", "b<a"), launched("a")).when(
+        ends("a", "failed", started_at=at(2), exit_code=3, message="exit code 3")
+    ).then(started("a", 2), failed("a", EXIT_3), JobStarted(at(2)), A_FAILED, JobFailed("a", EXIT_3)).because(
+        0, 0, -1, -2, -4
+    ).leaving("failed", a="failed", b="cancelled")
+
+
+def test_a_command_that_could_not_run_is_a_failure() -> None:
+    """A session that ended before its command began fails the job without ever starting it."""
+    given(created("a"), launched("a")).when(ends("a", "failed", message="no such shell")).then(
+        failed("a", TaskError("no such shell")), A_FAILED, JobFailed("a", TaskError("no such shell"))
+    )
+
+
+def test_a_lost_session_is_a_failure() -> None:
+    """A session that is gone without a record failed, and so did one that someone else ended."""
+    for outcome in ("lost", "cancelled"):
+        error = TaskError(outcome)
+        given(created("a"), launched("a")).when(ends("a", outcome)).then(
+            failed("a", error), A_FAILED, JobFailed("a", error)
+        )
+
+
+def test_a_stopped_session_is_cancelled_however_it_ended() -> None:
+    """Any end but success of a session that was asked to stop is its confirmation."""
+    history = (*RUNNING, ON_REQUEST, stopping("a"), stopping("b"))
+    for outcome in ("cancelled", "failed", "lost"):
+        given(*history).when(ends("a", outcome, exit_code=143, signal=15)).then(
+            TaskCancelled("a", 1, at(9), 143, 15)
+        ).leaving("cancelling", a="cancelled", b="running")
+
+
+def test_a_job_ends_when_every_session_is_gone() -> None:
+    """The last confirmation ends the job, as failed when a task failed and as cancelled when it was asked for."""
+    given(*RUNNING, failed("a", OOM), A_FAILED, stopping("b")).when(ends("b", "cancelled")).then(
+        cancelled("b"), JobFailed("a", OOM)
+    ).because(0, -1)
+    given(*RUNNING, ON_REQUEST, stopping("a"), stopping("b"), cancelled("a")).when(ends("b", "cancelled")).then(
+        cancelled("b"), JobCancelled("on request")
+    )
+
+
+def test_a_success_that_raced_the_stop_is_kept_and_launches_nothing() -> None:
+    """A task may succeed after it was asked to stop; its successors stay cancelled all the same."""
+    history = (created("a", "b", "c<a"), *RUNNING[1:], ON_REQUEST, stopping("a"), stopping("b"))
+    told = given(*history).when(ends("a"))
+    told.then(succeeded("a")).leaving("cancelling", a="succeeded", c="cancelled")
+    assert not told.state.ready
+    given(*history, cancelled("b")).when(ends("a")).then(succeeded("a"), JobCancelled("on request"))
+
+
+def test_the_first_failure_is_the_cause() -> None:
+    """A second failure, where a history holds one, neither cancels again nor replaces the cause."""
+    history = (*RUNNING, failed("a", OOM), A_FAILED)
+    given(*history).when(ends("b", "failed", exit_code=3, message="exit code 3")).then(
+        failed("b", EXIT_3), JobFailed("a", OOM)
+    )
+
+
+def test_an_ended_task_absorbs_every_report() -> None:
+    """Late, doubled and contradicting reports about a task that ended are no-ops."""
+    history = (*RUNNING, succeeded("a"))
+    for report in (ends("a"), ends("a", "lost"), begins("a"), ReportTaskStatus("a", 1, "GONE")):
+        given(*history).when(report).then_nothing()
+
+
+def test_an_ended_job_absorbs_every_report() -> None:
+    """Nothing follows a job's terminal event."""
+    history = (created("a", "b"), *RUNNING[1:], ON_REQUEST, stopping("a"), stopping("b"), cancelled("a"))
+    for task in ("a", "b"):
+        for report in (ends(task, "failed"), begins(task), ReportTaskStatus(task, 1, "GONE"), LaunchReady()):
+            given(*history, succeeded("b"), JobCancelled("on request")).when(report).then_nothing()
+
+
+# Folding ----------------------------------------------------------------------------------------------------
+
+
+def test_folding_never_reacts() -> None:
+    """A history that stops in the middle is folded as it is: nothing is added to it."""
+    assert fold(created("a", "b"), launched("a")).tasks["b"].status == "ready"
+    assert fold(*RUNNING, failed("a", OOM)).status == "running"
+
+
+def test_outstanding_is_what_may_be_live() -> None:
+    """Exactly the sessions that were launched and are not confirmed gone are outstanding, stopped or not."""
+    history = (
+        created("a", "b", "c", "d"),
+        launched("a"),
+        launched("b"),
+        launched("c"),
+        started("b"),
+        succeeded("c"),
+    )
+    state = fold(*history, ON_REQUEST, stopping("a"))
+    assert [(task.shape.name, task.stop_requested) for task in state.outstanding()] == [("a", True), ("b", False)]
+    assert state.tasks["a"].session == "tb-j1-0-1"
+
+
+def test_a_job_knows_whether_it_ended() -> None:
+    """A job has ended with its terminal event and never before."""
+    assert not any(fold(*RUNNING[:length]).ended for length in range(len(RUNNING) + 1))
+    assert not fold(*RUNNING, ON_REQUEST).ended
+    for last in (JobSucceeded(), JobFailed("a", OOM), JobCancelled("on request")):
+        assert fold(*RUNNING, last).ended
