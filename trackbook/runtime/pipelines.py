@@ -1,0 +1,273 @@
+"""Pipelines: each edit session one commit, together with the commits of the names that it takes or frees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from trackbook.adapters.yaml.load import Loaded, load, locate
+from trackbook.engine import definition, name, pipeline
+from trackbook.engine.decider import step
+from trackbook.engine.errors import Refused, Warned
+from trackbook.engine.kinds import KINDS
+from trackbook.engine.pipeline import PipelineState
+from trackbook.engine.ports import AppendConflict
+from trackbook.events.commit import Input, digest
+from trackbook.runtime.book import Aggregate, Book, Draft
+from trackbook.runtime.gateway import Asked, Invalid
+from trackbook.runtime.history import History
+from trackbook.runtime.requests import (
+    ApplyPipeline,
+    CreatePipeline,
+    DeletePipeline,
+    EditPipeline,
+    RenamePipeline,
+    Reply,
+    RestorePipeline,
+    Warning_,
+)
+
+_PREFIX = 4
+"""Characters of an id from which a unique prefix names it."""
+_KEPT = 256
+
+
+def derived_id(command_id: str) -> str:
+    """Return the id of what a command creates: the same command sent again creates the same thing."""
+    return digest(command_id.encode())[:16]
+
+
+class Pipelines:
+    """Decides on pipelines, one command at a time: edits are rare, and names are unique across all of them."""
+
+    def __init__(self, book: Book, history: History) -> None:
+        self._book = book
+        self._history = history
+        self._lock = asyncio.Lock()
+        self._kept: dict[tuple[str, str], Aggregate[Any]] = {}
+
+    async def create(self, asked: Asked) -> Reply:
+        """`pipeline.create`."""
+        request = asked.request
+        assert isinstance(request, CreatePipeline)
+        content: dict[str, Any] = {"name": request.name}
+        if request.description:
+            content["description"] = request.description
+        if request.variables:
+            content["environment"] = {"envs": request.variables}
+        command = pipeline.CreatePipeline(content)
+        return await self._deciding(lambda: self._commit(self._new(asked), command, asked))
+
+    async def apply(self, asked: Asked) -> Reply:
+        """`pipeline.apply`."""
+        request = asked.request
+        assert isinstance(request, ApplyPipeline)
+        loaded = _loaded(request)
+        command = pipeline.ApplyDefinition(loaded.content, request.expected_version)
+
+        async def decide() -> Reply:
+            target = await self._target(request, loaded.content, asked)
+            return await self._commit(target, command, asked, loaded)
+
+        try:
+            return await self._deciding(decide)
+        except Refused as refused:
+            raise locate(refused, loaded.positions) from None
+
+    async def _target(self, request: ApplyPipeline, content: dict[str, Any], asked: Asked) -> Aggregate[Any]:
+        if request.pipeline is not None:
+            return await self.find(request.pipeline)
+        bearer = await self._bearer(str(content.get("name", "")))
+        return await self._load("pipeline", bearer) if bearer else self._new(asked)
+
+    async def edit(self, asked: Asked) -> Reply:
+        """`pipeline.edit`."""
+        request = asked.request
+        assert isinstance(request, EditPipeline)
+        return await self._change(asked, request.pipeline, pipeline.EditPipeline(request.changes, request.expected_version))
+
+    async def rename(self, asked: Asked) -> Reply:
+        """`pipeline.rename`."""
+        request = asked.request
+        assert isinstance(request, RenamePipeline)
+        changes: list[pipeline.Change] = [pipeline.Rename(request.name)]
+        return await self._change(asked, request.pipeline, pipeline.EditPipeline(changes, request.expected_version))
+
+    async def restore(self, asked: Asked) -> Reply:
+        """`pipeline.restore`."""
+        request = asked.request
+        assert isinstance(request, RestorePipeline)
+
+        async def decide() -> Reply:
+            aggregate = await self.find(request.pipeline)
+            content = await self._history.content(aggregate.id, request.version)
+            command = pipeline.RestoreVersion(request.version, content, request.expected_version)
+            return await self._commit(aggregate, command, asked)
+
+        return await self._deciding(decide)
+
+    async def delete(self, asked: Asked) -> Reply:
+        """`pipeline.delete`."""
+        request = asked.request
+        assert isinstance(request, DeletePipeline)
+        return await self._change(asked, request.pipeline, pipeline.DeletePipeline(request.expected_version))
+
+    async def find(self, ref: str) -> Aggregate[PipelineState]:
+        """Return the pipeline of this name, id, or unique prefix of an id; raises Refused."""
+        if bearer := await self._bearer(ref):
+            return await self._load("pipeline", bearer)
+        ids = self._book.ledger.ids("pipeline", ref) if len(ref) >= _PREFIX else []
+        if len(ids) == 1:
+            return await self._load("pipeline", ids[0])
+        if ids:
+            raise Refused("ambiguous_id", f"{ref!r} begins several ids: {', '.join(ids)}", "pipeline")
+        raise Refused(
+            "pipeline_not_found",
+            f"there is no pipeline {ref!r}",
+            "pipeline",
+            hint="`trackbook pipeline list` shows what there is.",
+        )
+
+    async def _bearer(self, of: str) -> str | None:
+        aggregate = await self._load("name", name.name_id(of))
+        bearer: str | None = aggregate.state.pipeline
+        return bearer
+
+    async def _load(self, kind: str, id: str) -> Aggregate[Any]:  # noqa: A002
+        if (kind, id) not in self._kept:
+            self._kept[kind, id] = await self._book.load(kind, id)
+            while len(self._kept) > _KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        return self._kept[kind, id]
+
+    def _new(self, asked: Asked) -> Aggregate[Any]:
+        new_id = derived_id(asked.command_id)
+        return Aggregate("pipeline", new_id, KINDS["pipeline"].decider.initial(new_id))
+
+    async def _deciding(self, decide: Callable[[], Awaitable[Reply]]) -> Reply:
+        """Run a decision alone, again where another writer came first, and forget what a failure left behind."""
+        async with self._lock:
+            while True:
+                try:
+                    return await decide()
+                except AppendConflict:
+                    self._kept.clear()
+                except Refused:
+                    raise
+                except BaseException:
+                    self._kept.clear()
+                    raise
+
+    async def _change(self, asked: Asked, ref: str, command: pipeline.AnyPipelineCommand) -> Reply:
+        async def decide() -> Reply:
+            return await self._commit(await self.find(ref), command, asked)
+
+        return await self._deciding(decide)
+
+    async def _commit(
+        self,
+        aggregate: Aggregate[PipelineState],
+        command: pipeline.AnyPipelineCommand,
+        asked: Asked,
+        loaded: Loaded | None = None,
+    ) -> Reply:
+        if asked.command_id in aggregate.replies:  # another engine answered it since the ledger was caught up
+            return _again(aggregate, asked)
+        old_name = aggregate.state.name
+        state, events, causes = step(KINDS["pipeline"].decider, aggregate.state, command)
+        reply = _reply(asked, aggregate, state, events, loaded)
+        if not events or getattr(asked.request, "dry_run", False):
+            self._kept.pop(("pipeline", aggregate.id), None)
+            return reply
+        reply.version = aggregate.version + 1
+        state.version = aggregate.version if state.deleted else aggregate.version + 1
+        aggregate.state = state
+        given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, _plain(reply))
+        drafts = [Draft(aggregate, [given], events, causes), *await self._names(aggregate, old_name, asked)]
+        reply.seq = await self._book.write(*drafts)
+        self._kept["pipeline", aggregate.id] = aggregate
+        return reply
+
+    async def _names(self, aggregate: Aggregate[PipelineState], old: str, asked: Asked) -> list[Draft]:
+        """Return the commits of the names that change hands with this edit; raises Refused for a taken one."""
+        new = "" if aggregate.state.deleted else aggregate.state.name
+        if new == old:
+            return []
+        steps: list[tuple[str, name.AnyNameCommand]] = []
+        if new:
+            steps.append((new, name.TakeName(new, aggregate.id)))
+        if old:
+            steps.append((old, name.ReleaseName(old, aggregate.id)))
+        drafts = []
+        for of, command in steps:
+            holder = await self._load("name", name.name_id(of))
+            try:
+                holder.state, events, causes = step(KINDS["name"].decider, holder.state, command)
+            except Refused:
+                self._kept.clear()
+                raise
+            given = Input(asked.actor, command, correlation=asked.correlation)
+            drafts.append(Draft(holder, [given], events, causes))
+        return drafts
+
+
+def _loaded(request: ApplyPipeline) -> Loaded:
+    """Return the content that is asked for; raises Invalid with line and column where it can't be read."""
+    if (request.yaml is None) == (request.definition is None):
+        raise Invalid(Refused("invalid_payload", "give either `yaml` or `definition`", "yaml"))
+    try:
+        if request.yaml is not None:
+            loaded = load(request.yaml)
+        else:
+            loaded = Loaded(definition.from_mapping(request.definition or {}), {})
+        if request.name is not None:
+            loaded.content["name"] = request.name
+    except Refused as refused:
+        raise Invalid(refused) from None
+    return loaded
+
+
+def _reply(
+    asked: Asked,
+    aggregate: Aggregate[PipelineState],
+    state: PipelineState,
+    events: list[Any],
+    loaded: Loaded | None,
+) -> Reply:
+    warned = [] if state.deleted else definition.check(state.content)
+    return Reply(
+        command_id=asked.command_id,
+        status="accepted",
+        pipeline=aggregate.id,
+        name=state.name,
+        version=aggregate.version,
+        changes=[pipeline.describe(event) for event in events[:_DESCRIBED]],
+        summary=None if state.deleted else definition.summary(state.content),
+        warnings=[_warning(warning, loaded) for warning in warned],
+    )
+
+
+_DESCRIBED = 50
+"""Changes that a reply describes; all of them are on the log."""
+
+
+def _again(aggregate: Aggregate[Any], asked: Asked) -> Reply:
+    from msgspec import convert
+
+    known = aggregate.replies[asked.command_id]
+    if known.digest != asked.digest:
+        raise Refused("command_id_reused", "the command id was used before, with another payload", "command_id")
+    return convert(known.reply, Reply)
+
+
+def _warning(warned: Warned, loaded: Loaded | None) -> Warning_:
+    line, column = loaded.positions.get(warned.path, (None, None)) if loaded else (None, None)
+    return Warning_(code=warned.code, message=warned.message, path=warned.path or None, line=line, column=column)
+
+
+def _plain(reply: Reply) -> dict[str, Any]:
+    from msgspec import to_builtins
+
+    plain: dict[str, Any] = to_builtins(reply)
+    return plain
