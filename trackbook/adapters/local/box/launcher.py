@@ -1,0 +1,313 @@
+"""The launcher: one small process beside each session. It claims the attempt, runs the command, leaves a record.
+
+What a death at any step leaves behind, and what the executor makes of it (trackbook.adapters.local.session):
+before the claim nothing happened, and the session may be launched; from the claim to the record the command may
+have run, so it is lost and never run again; from the record on it has ended. The claim is a link of a file that is
+locked already, so nobody ever sees a claim of a living launcher without its lock; the lock is the kernel's and
+goes with the process, so neither a reused process id nor a reboot can make a dead launcher look alive.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: PTH - pathlib and what it imports would double the memory of every launcher
+import _signal
+import fcntl
+import os
+import select
+import struct
+import time
+from typing import Any, NoReturn
+
+from trackbook.adapters.local.box import roots, tree
+from trackbook.adapters.local.box.calls import become_subreaper, signal_file
+from trackbook.adapters.local.box.output import Log
+from trackbook.adapters.local.box.points import IGNORE_CLAIM, point
+
+LINGER = 0.25
+"""Seconds that processes left behind by an ended command get to end by themselves (`> >(tee file)` needs some)."""
+_CHUNK = 65536
+_SIGINFO = 128
+_ALL_SIGNALS = [number for number in range(1, 32) if number not in {9, 19}]
+
+
+def run(folder: str, report: int, plan: dict[str, Any], ordinal: int) -> NoReturn:
+    """Be the launcher of the session whose folder and plan are given; never returns."""
+    try:
+        Launcher(folder, report, plan, ordinal).run()
+    except BaseException as error:  # noqa: BLE001 - whatever it was, the executor must hear of it
+        say(report, f"X{type(error).__name__}: {error}")
+    os._exit(0)
+
+
+def say(report: int, text: str) -> None:
+    """Tell the executor, if it is there: it reads the same from the disk otherwise."""
+    try:
+        os.write(report, text.replace("\n", " ")[:2000].encode(errors="replace") + b"\n")
+    except OSError:
+        return
+
+
+def stamp() -> str:
+    """Return the time in RFC 3339, UTC, to the microsecond."""
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1000:06}Z"
+
+
+def to_json(values: dict[str, str | int | None]) -> bytes:
+    """Return a flat JSON object; the json module would add a third to every launcher's memory."""
+    return ("{" + ",".join(f'"{key}":{_json_value(value)}' for key, value in values.items()) + "}\n").encode(
+        errors="replace"
+    )
+
+
+def _json_value(value: str | int | None) -> str:
+    if isinstance(value, str):
+        return '"' + "".join(c if c >= " " and c not in '"\\' else f"\\u{ord(c):04x}" for c in value) + '"'
+    return "null" if value is None else str(value).lower()
+
+
+class Launcher:
+    """One attempt. `plan` is made by trackbook.adapters.local.plan."""
+
+    def __init__(self, folder: str, report: int, plan: dict[str, Any], ordinal: int) -> None:
+        self.plan = plan
+        self.report = report
+        self.ordinal = ordinal
+        self.name = folder.rpartition("/")[2]
+        self.folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self.signals = signal_file(_signal.SIGCHLD, _signal.SIGTERM)
+        self.claim_file = -1
+        self.left_out = 0
+        self.stopped = False
+        self.started: str | None = None
+        self.status: int | None = None
+
+    def run(self) -> None:
+        """Claim, run, record."""
+        os.setsid()
+        become_subreaper()
+        self._point("before_claim")
+        if not self._claim():
+            say(self.report, "T")
+            return
+        self._point("claimed")
+        message = self._attempt()
+        self._point("ended")
+        self._record(message)
+        self._point("recorded")
+        say(self.report, "E")
+
+    def _point(self, name: str) -> None:
+        point(f"launcher.{name}", self.name, self.ordinal)
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CREAT, 0o600, dir_fd=self.folder)
+
+    def _claim(self) -> bool:
+        """Take the attempt for this process, durably; False if it was taken before."""
+        mine = f"claim.{os.getpid()}"
+        self.claim_file = self._open(mine, os.O_RDWR | os.O_TRUNC)
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(self.claim_file, fcntl.F_SETLK, lock)
+        os.write(self.claim_file, to_json({"pid": os.getpid(), "claimed_at": stamp()}))
+        try:
+            if IGNORE_CLAIM:
+                os.replace(mine, "claim", src_dir_fd=self.folder, dst_dir_fd=self.folder)
+                return True
+            os.link(mine, "claim", src_dir_fd=self.folder, dst_dir_fd=self.folder)
+        except FileExistsError:
+            return False
+        finally:
+            if not IGNORE_CLAIM:
+                os.unlink(mine, dir_fd=self.folder)
+        if self.plan["durable"]:
+            self._sync()
+        return True
+
+    def _sync(self) -> None:
+        """Make the claim survive a loss of power: its name, and the name of the folder that has it."""
+        os.fsync(self.folder)
+        sessions = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.folder)
+        os.fsync(sessions)
+        os.close(sessions)
+
+    def _attempt(self) -> str:
+        """Run the command to its end; return why it could not run, or ''."""
+        try:
+            log = Log(self._open("log", os.O_RDWR | os.O_TRUNC), self.plan["log_limit"])
+            self._prepare()
+            output, write_end = os.pipe()
+            os.set_blocking(output, False)
+            if stop_asked(self.signals):
+                self.stopped = True
+                return ""
+            child = self._spawn(write_end)
+            os.close(write_end)
+        except Exception as error:  # noqa: BLE001 - a claimed session needs a record, whatever happened
+            return f"the session could not be set up: {error}"
+        self._point("started")
+        say(self.report, f"S{self.started}")
+        self._supervise(child, output, log)
+        self.left_out = log.left_out
+        return ""
+
+    def _prepare(self) -> None:
+        plan = self.plan
+        os.umask(0o022)
+        for path in plan["make"]:
+            os.makedirs(path, exist_ok=True)
+        work = plan["work"]
+        os.makedirs(work, exist_ok=True)
+        if plan["private_root"]:
+            work = roots.enter(plan["binds"], work, plan["mounts"], own_work=plan["own_work"])
+        else:
+            for source, alias in plan["mounts"]:
+                if not os.path.lexists(f"{work}/{alias}"):
+                    os.symlink(source, f"{work}/{alias}")
+        os.chdir(work)
+
+    def _spawn(self, output: int) -> int:
+        """Start the command; posix_spawn copies no page tables and closes what is marked close-on-exec."""
+        null = os.open("/dev/null", os.O_RDONLY)
+        self.started = stamp()
+        child = os.posix_spawn(
+            self.plan["arguments"][0],
+            self.plan["arguments"],
+            self.plan["environment"],
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_ALL_SIGNALS,
+        )
+        os.close(null)
+        started = {"pid": os.getpid(), "command_pid": child, "started_at": self.started}
+        os.pwrite(self.claim_file, to_json(started), 0)
+        return child
+
+    def _supervise(self, child: int, output: int, log: Log) -> None:
+        """Copy output until the command and all that it left behind are gone."""
+        poll = select.poll()
+        poll.register(output, select.POLLIN)
+        poll.register(self.signals, select.POLLIN)
+        ending = Ending(self.plan["grace"])
+        while True:
+            for file, _ in poll.poll(ending.wait()):
+                if file == self.signals:
+                    if stop_asked(self.signals) and self.status is None and not ending.stopping:
+                        self.stopped = True
+                        ending.terminate()
+                elif not copy(output, log):
+                    poll.unregister(output)
+            gone = self._reap(child)
+            if gone:
+                break
+            ending.advance(command_ended=self.status is not None)
+        while copy(output, log):
+            pass
+
+    def _reap(self, child: int) -> bool:
+        """Take the dead; return whether nothing is left (orphans are ours, so no child means no descendant)."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == child:
+                    self.status = status
+                elif pid == 0:
+                    return False
+        except ChildProcessError:
+            return True
+
+    def _record(self, message: str) -> None:
+        code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
+        record = to_json(
+            {
+                "exit_code": code if code is not None and code >= 0 else None,
+                "signal": -code if code is not None and code < 0 else None,
+                "stopped": self.stopped,
+                "started_at": self.started,
+                "ended_at": stamp(),
+                "message": message,
+                "left_out": self.left_out,
+                "shell": self.plan["arguments"][0],
+                "private_root": self.plan["private_root"],
+            }
+        )
+        while not self._leave(record):
+            time.sleep(1)  # the disk is full, say: the result must not be lost, so wait until it can be written
+
+    def _leave(self, record: bytes) -> bool:
+        try:
+            file = self._open("exit.new", os.O_WRONLY | os.O_TRUNC)
+            try:
+                os.write(file, record)
+            finally:
+                os.close(file)
+            os.rename("exit.new", "exit", src_dir_fd=self.folder, dst_dir_fd=self.folder)
+        except OSError as error:
+            say(self.report, f"D{error}")
+            return False
+        return True
+
+
+class Ending:
+    """How a session's processes are brought to an end: left alone for a moment, then TERM, then KILL."""
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._deadline: float | None = None
+        self._killing = False
+        self.stopping = False
+
+    def wait(self) -> int | None:
+        """Return the milliseconds until the next step, None while there is none."""
+        if self._deadline is None:
+            return None
+        return max(0, int((self._deadline - time.monotonic()) * 1000) + 1)
+
+    def terminate(self) -> None:
+        """Ask everything to end."""
+        self.stopping = True
+        self._deadline = time.monotonic() + self._grace
+        tree.kill_below(os.getpid(), _signal.SIGTERM)
+
+    def advance(self, *, command_ended: bool) -> None:
+        """Take the step that is due while something still lives."""
+        if self._deadline is None:
+            if command_ended:
+                self._deadline = time.monotonic() + LINGER
+        elif self._killing or time.monotonic() >= self._deadline:
+            if self.stopping:
+                self._kill()
+            else:
+                self.terminate()
+
+    def _kill(self) -> None:
+        """Kill everything, and again soon: a process may be forked while /proc is read."""
+        self._killing = True
+        self._deadline = time.monotonic() + 0.05
+        tree.kill_below(os.getpid(), _signal.SIGKILL)
+
+
+def stop_asked(signals: int) -> bool:
+    """Take the pending signals; return whether a stop is among them."""
+    asked = False
+    try:
+        while info := os.read(signals, _SIGINFO):
+            asked = asked or info[0] == _signal.SIGTERM
+    except BlockingIOError:
+        return asked
+    return asked
+
+
+def copy(output: int, log: Log) -> bool:
+    """Copy what can be read now; return whether there may be more."""
+    try:
+        data = os.read(output, _CHUNK)
+    except BlockingIOError:
+        return False
+    log.write(data)
+    return bool(data)

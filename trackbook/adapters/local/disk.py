@@ -1,0 +1,198 @@
+"""What a session's folder says about it, and the claim that the executor takes itself."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from trackbook.engine.job import Outcome, ReportTaskEnded
+from trackbook.engine.ports import SessionSpec
+
+TAIL = 4096
+"""Bytes of output that a report carries."""
+_LOCK = "hhqqi4x"
+
+
+class Claim(Struct):
+    """What the claim says: who runs the attempt, and since when its command runs."""
+
+    pid: int = 0
+    command_pid: int = 0
+    started_at: datetime | None = None
+
+
+class Record(Struct, kw_only=True):
+    """How a session ended; the file `exit`. Written once, by rename."""
+
+    ended_at: datetime
+    started_at: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    stopped: bool = False
+    lost: bool = False
+    message: str = ""
+    left_out: int = 0
+    shell: str = ""
+    private_root: bool = False
+
+
+class State(Struct):
+    """Where a session stands: `new` has no claim; `alive` has a launcher, `pid`; `lost` has none and no record."""
+
+    name: Literal["new", "alive", "ended", "lost"]
+    pid: int = 0
+    record: Record | None = None
+
+
+def examine(folder: Path) -> State:
+    """Tell where the session stands."""
+    record = read_record(folder)
+    if record:
+        return State("ended", record=record)
+    try:
+        file = os.open(folder / "claim", os.O_RDONLY)
+    except FileNotFoundError:
+        return State("new")
+    try:
+        pid = _holder(file)
+    finally:
+        os.close(file)
+    if pid:
+        return State("alive", pid)
+    record = read_record(folder)  # it may have been left between the two looks
+    return State("ended", record=record) if record else State("lost")
+
+
+def _holder(file: int) -> int:
+    """Return the process that holds the claim's lock, 0 if none does."""
+    asked = struct.pack(_LOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = struct.unpack(_LOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))
+    return 0 if kind == fcntl.F_UNLCK else int(pid)
+
+
+def watch(folder: Path, pid: int) -> int | None:
+    """Return a pidfd of the living launcher, None if it is gone: the lock, asked again, rules out a reused id."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if examine(folder).pid == pid:
+        return handle
+    os.close(handle)
+    return None
+
+
+def read_record(folder: Path) -> Record | None:
+    """Return the exit record, None if there is none."""
+    try:
+        return msgspec.json.decode((folder / "exit").read_bytes(), type=Record)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        return Record(ended_at=now(), lost=True, message=f"the exit record can't be read: {error}")
+
+
+def read_claim(folder: Path) -> Claim:
+    """Return what the claim says; an empty one if there is none or its text did not survive a crash."""
+    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
+        return msgspec.json.decode((folder / "claim").read_bytes().partition(b"\n")[0], type=Claim)
+    return Claim()
+
+
+def take_claim(folder: Path) -> bool:
+    """Take the attempt so that it never runs; False if a launcher has it. Lasts through a loss of power."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(folder / "claim", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    for path in (folder, folder.parent):
+        file = os.open(path, os.O_RDONLY)
+        os.fsync(file)
+        os.close(file)
+    return True
+
+
+def leave_record(folder: Path, record: Record) -> None:
+    """Write the exit record for a session that no launcher will."""
+    write(folder / "exit", msgspec.json.encode(record) + b"\n")
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a private file whole or not at all."""
+    new = path.with_name(path.name + ".mine")
+    file = os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    try:
+        os.write(file, data)
+    finally:
+        os.close(file)
+    new.rename(path)
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+def report(spec: SessionSpec, record: Record, folder: Path) -> ReportTaskEnded:
+    """Return what the engine is told; the tail only where something went wrong, since it is kept for ever."""
+    outcome, message = verdict(record)
+    return ReportTaskEnded(
+        spec.task,
+        spec.attempt,
+        outcome,
+        record.ended_at,
+        record.started_at,
+        record.exit_code,
+        record.signal,
+        message,
+        "" if outcome == "succeeded" else tail(folder / "log"),
+    )
+
+
+def verdict(record: Record) -> tuple[Outcome, str]:
+    """Return the outcome and its cause in a sentence, '' for success."""
+    if record.lost:
+        return "lost", record.message
+    if record.stopped:
+        return "cancelled", record.message or "the session was stopped on request"
+    if record.message:
+        return "failed", record.message
+    if record.signal is not None:
+        return "failed", f"the command was ended by {signal_name(record.signal)}"
+    if record.exit_code != 0:
+        return "failed", f"the command ended with exit code {record.exit_code}"
+    return "succeeded", ""
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name."""
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def tail(log: Path) -> str:
+    """Return the end of the output, at most TAIL bytes, from the start of a line where there is one."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            data = file.read(TAIL)
+    except FileNotFoundError:
+        return ""
+    if size > TAIL:
+        data = data.partition(b"\n")[2] or data
+    text = data.decode(errors="replace")
+    return text if len(text.encode()) <= TAIL else text.encode()[-TAIL:].decode(errors="ignore")

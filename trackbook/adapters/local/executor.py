@@ -1,0 +1,364 @@
+"""The local executor: sessions as processes of this machine, each beside a launcher of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from trackbook.adapters.local import disk, folders, leftovers
+from trackbook.adapters.local.plan import Planner
+from trackbook.adapters.local.spawner import Spawner, SpawnerGone
+from trackbook.engine.job import Report, ReportTaskStarted
+from trackbook.engine.ports import ReportSink, SessionSpec
+from trackbook.failpoints import failpoint
+
+_log = structlog.get_logger(__name__)
+_START_HELD_BACK = 0.05
+"""Seconds before a start is reported: a shorter task is told of once, at its end, and saves a commit."""
+_LAUNCHES = 4
+"""How often a launcher may die before its claim until the session counts as failed."""
+_LONGEST_PAUSE = 5.0
+
+
+class _Running(msgspec.Struct):
+    """A session that has a slot. `file` is its launcher's pipe, or its pidfd where it was adopted."""
+
+    spec: SessionSpec
+    folder: Path
+    file: int = -1
+    adopted: bool = False
+    text: bytes = b""
+    problem: str = ""
+    started_at: datetime | None = None
+    timer: asyncio.TimerHandle | None = None
+
+
+class LocalExecutor:
+    """Implements `trackbook.engine.ports.Executor`.
+
+    `limit` sessions run at once (default: twice the cores), the others wait in the order of their launch. `grace`
+    is the seconds between TERM and KILL. `pass_environment` names variables of the server that tasks see; they
+    see no others. `durable=False` saves the claim's fsync, and a session may then run twice after a power cut.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        limit: int | None = None,
+        grace: float = 5.0,
+        pass_environment: Sequence[str] = (),
+        log_limit: int = 16 * 2**20,
+        durable: bool = True,
+    ) -> None:
+        self._data = data.resolve()
+        self._limit = limit or 2 * (os.cpu_count() or 1)
+        self._grace = grace
+        self._planner = Planner(self._data, grace, log_limit, durable, pass_environment)
+        self._spawner = Spawner(self._spawner_ready)
+        self._report: ReportSink | None = None
+        self._queue: dict[str, SessionSpec] = {}
+        self._running: dict[str, _Running] = {}
+        self._ending: set[str] = set()
+        self._attempts: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._closing = False
+        self._ignore_claim = "no-claim" in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
+        self.warnings: list[str] = []
+
+    @property
+    def private_root(self) -> bool:
+        """Whether sessions have `/pipeline` at that very path."""
+        return self._spawner.offer.private_root
+
+    @property
+    def shell(self) -> str:
+        """The shell that runs commands."""
+        return self._planner.shell
+
+    @property
+    def spawner_pid(self) -> int:
+        """The process id of the spawner, 0 while there is none."""
+        return self._spawner.pid
+
+    def log_path(self, session: str) -> Path:
+        """Return the file with a session's output. Raises ValueError for what is no session's name."""
+        return folders.log_file(self._data, session)
+
+    def outputs_dir(self, spec: SessionSpec) -> Path:
+        """Return the folder that the session sees as /pipeline/outputs."""
+        return folders.outputs(self._data, spec)
+
+    # The port ------------------------------------------------------------------------------------------------
+
+    async def start(self, report: ReportSink) -> None:
+        """Start the spawner; raises RuntimeError if that fails. What ran before is adopted by launching it again."""
+        self._report = report
+        (self._data / "sessions").mkdir(parents=True, exist_ok=True)
+        await self._spawner.start()
+        self.warnings = self._find_warnings()
+        for warning in self.warnings:
+            _log.warning(warning)
+
+    def _find_warnings(self) -> list[str]:
+        found = []
+        if not self.private_root:
+            found.append(
+                "tasks don't see /pipeline/… here, only the variables $PIPELINE_OUTPUTS, $PIPELINE_INPUT1 …, "
+                f"and inputs are not write-protected: this kernel grants no mount namespace ({self._spawner.offer.problem})"
+            )
+        if not self.shell.endswith("bash"):
+            found.append(f"commands are run by {self.shell}: there is no bash")
+        return found
+
+    async def launch(self, spec: SessionSpec) -> None:
+        """Run the session once a slot is free; adopt it, or report its end again, if it was launched before."""
+        running = self._running.get(spec.session)
+        if running:
+            self._tell_start(running)
+        elif spec.session not in self._queue and spec.session not in self._ending:
+            self._look(spec, fresh=self._is_new(spec))
+
+    async def stop(self, spec: SessionSpec) -> None:
+        """End the session and everything in it; one that has not begun is claimed, so that it never will."""
+        failpoint("executor.stop.before")
+        if spec.session in self._ending:
+            return
+        if self._queue.pop(spec.session, None) or not self._folder(spec).joinpath("claim").exists():
+            self._withdraw(spec, disk.Record(ended_at=disk.now(), stopped=True, message="stopped before it began"))
+            return
+        if spec.session not in self._running:
+            self._look(spec, fresh=False)
+        self._signal(spec)
+
+    async def close(self, *, cancel: bool = False) -> None:
+        """Let go of the sessions, or stop them all and wait until they are gone and reported (or the sink is)."""
+        self._closing = True
+        if cancel:
+            await self._stop_all()
+        for running in self._running.values():
+            self._unwatch(running)
+        self._running.clear()
+        self._queue.clear()
+        await self._spawner.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _stop_all(self) -> None:
+        for spec in [*self._queue.values(), *(running.spec for running in self._running.values())]:
+            await self.stop(spec)
+        while self._running:
+            self._idle.clear()
+            await self._idle.wait()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._grace)
+
+    # Where a session stands, and what follows -----------------------------------------------------------------
+
+    def _folder(self, spec: SessionSpec) -> Path:
+        return folders.session_folder(self._data, spec.session)
+
+    def _is_new(self, spec: SessionSpec) -> bool:
+        """Whether the session was never seen on this disk: making its folder tells, and saves looking into it."""
+        try:
+            self._folder(spec).mkdir()
+        except FileExistsError:
+            return self._ignore_claim
+        return True
+
+    def _look(self, spec: SessionSpec, *, fresh: bool) -> None:
+        """Do what the session's folder asks for."""
+        folder = self._folder(spec)
+        while True:
+            state = disk.State("new") if fresh else disk.examine(folder)
+            if state.name == "alive":
+                handle = disk.watch(folder, state.pid)
+                if handle is None:
+                    continue  # it died between the two looks: look again
+                self._adopt(spec, folder, handle)
+            elif state.name == "new":
+                self._queue[spec.session] = spec
+                self._pump()
+            elif state.record:
+                self._ended(spec, state.record)
+            else:
+                self._spawn_task(self._bury(spec, folder))
+            return
+
+    def _adopt(self, spec: SessionSpec, folder: Path, handle: int) -> None:
+        running = _Running(spec, folder, handle, adopted=True, started_at=disk.read_claim(folder).started_at)
+        self._running[spec.session] = running
+        asyncio.get_running_loop().add_reader(handle, self._gone, running)
+        self._tell_start(running)
+
+    def _pump(self) -> None:
+        """Begin what waits, as far as there are slots."""
+        while self._queue and len(self._running) < self._limit and self._spawner.ready and not self._closing:
+            spec = self._queue.pop(next(iter(self._queue)))
+            try:
+                self._begin(spec)
+            except SpawnerGone:
+                self._queue = {spec.session: spec} | self._queue
+                return
+            except (ValueError, OSError) as error:
+                message = f"the session could not be set up: {error}"
+                self._withdraw(spec, disk.Record(ended_at=disk.now(), message=message))
+
+    def _begin(self, spec: SessionSpec) -> None:
+        failpoint("executor.launch.before_spawn")
+        folder = self._folder(spec)
+        plan = self._planner.plan(spec)
+        disk.write(folder / "spec.json", msgspec.json.encode(spec))
+        listen, speak = os.pipe()
+        os.set_blocking(listen, False)
+        try:
+            self._spawner.send(folder, speak, plan)
+        except BaseException:
+            os.close(listen)
+            raise
+        finally:
+            os.close(speak)
+        running = self._running[spec.session] = _Running(spec, folder, listen)
+        asyncio.get_running_loop().add_reader(listen, self._told, running)
+        failpoint("executor.launch.spawned")
+
+    def _spawner_ready(self) -> None:
+        self._planner.private_root = self._spawner.offer.private_root
+        self._planner.own_work = self._spawner.offer.own_work
+        self._pump()
+
+    def _told(self, running: _Running) -> None:
+        """Take what a launcher says. It only makes things quick: the truth is on the disk."""
+        data = os.read(running.file, 65536)
+        *lines, running.text = (running.text + data).split(b"\n")
+        for line in lines:
+            self._word(running, line[:1], line[1:].decode(errors="replace"))
+        if not data or any(line[:1] in {b"E", b"T"} for line in lines):
+            self._gone(running)
+
+    def _word(self, running: _Running, kind: bytes, text: str) -> None:
+        if kind == b"S":
+            running.started_at = datetime.fromisoformat(text)
+            loop = asyncio.get_running_loop()
+            running.timer = loop.call_later(_START_HELD_BACK, self._tell_start, running)
+        elif kind == b"X":
+            running.problem = text
+        elif kind == b"D":
+            _log.error("a session's exit record can't be written, trying again", session=running.spec.session, why=text)
+
+    def _gone(self, running: _Running) -> None:
+        """The launcher has ended, or never came to be: give the slot on and see what it left."""
+        spec = running.spec
+        self._unwatch(running)
+        del self._running[spec.session]
+        state = disk.examine(running.folder)
+        if state.name == "new":
+            self._try_again(spec, running.problem)
+        else:
+            self._attempts.pop(spec.session, None)
+            self._look(spec, fresh=False)
+        self._pump()
+        self._idle.set()
+
+    def _unwatch(self, running: _Running) -> None:
+        asyncio.get_running_loop().remove_reader(running.file)
+        os.close(running.file)
+        if running.timer:
+            running.timer.cancel()
+
+    def _try_again(self, spec: SessionSpec, problem: str) -> None:
+        """No claim: nothing ran. The spawner died, say, or no process could be had; not for ever, though."""
+        self._attempts[spec.session] = tries = self._attempts.get(spec.session, 0) + 1
+        if tries < _LAUNCHES:
+            self._queue[spec.session] = spec
+            return
+        del self._attempts[spec.session]
+        message = f"the session could not be launched in {tries} tries: {problem or 'its launcher died'}"
+        self._withdraw(spec, disk.Record(ended_at=disk.now(), message=message))
+
+    def _withdraw(self, spec: SessionSpec, record: disk.Record) -> None:
+        """End a session that has not begun; if a launcher was quicker, look after that one."""
+        folder = self._folder(spec)
+        try:
+            if disk.take_claim(folder):
+                failpoint("executor.withdraw.claimed")
+                disk.leave_record(folder, record)
+            elif spec.session not in self._running:
+                self._look(spec, fresh=False)
+                return self._signal(spec)
+            else:
+                return self._signal(spec)
+        except OSError as error:  # a full disk: nothing ran, and the report says so
+            _log.error("a session can't be claimed", session=spec.session, error=str(error))
+        return self._ended(spec, record)
+
+    def _signal(self, spec: SessionSpec) -> None:
+        """Have a living launcher stop its session."""
+        folder = self._folder(spec)
+        state = disk.examine(folder)
+        handle = disk.watch(folder, state.pid) if state.name == "alive" else None
+        if handle is not None:
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            os.close(handle)
+
+    async def _bury(self, spec: SessionSpec, folder: Path) -> None:
+        """Take down what a dead launcher left running, then record and report the session as lost."""
+        self._ending.add(spec.session)
+        killed = await asyncio.to_thread(leftovers.kill, spec.session)
+        left = f", and {killed} processes that it left were killed" if killed else ""
+        record = disk.Record(
+            ended_at=disk.now(),
+            started_at=disk.read_claim(folder).started_at,
+            lost=True,
+            message=f"the session's launcher died before the command's end was recorded{left}; it is not run again",
+        )
+        disk.leave_record(folder, record)
+        self._ending.discard(spec.session)
+        self._ended(spec, record)
+
+    # Reports --------------------------------------------------------------------------------------------------
+
+    def _tell_start(self, running: _Running) -> None:
+        if running.started_at:
+            spec = running.spec
+            self._deliver(spec, ReportTaskStarted(spec.task, spec.attempt, running.started_at))
+
+    def _ended(self, spec: SessionSpec, record: disk.Record) -> None:
+        self._ending.add(spec.session)
+        self._deliver(spec, disk.report(spec, record, self._folder(spec)), last=True)
+
+    def _deliver(self, spec: SessionSpec, report: Report, *, last: bool = False) -> None:
+        self._spawn_task(self._repeat(spec, report, last=last))
+
+    async def _repeat(self, spec: SessionSpec, report: Report, *, last: bool) -> None:
+        """Hand the report over until it is taken; a crash before that leads here again, from the disk."""
+        pause = 0.02
+        while True:
+            try:
+                failpoint("executor.report.before")
+                assert self._report
+                await self._report(spec.job, report)
+            except Exception:  # the sink may fail in any way, and the report must not be lost
+                _log.warning("a report was not taken, trying again", session=spec.session, exc_info=True)
+                await asyncio.sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 2)
+            else:
+                failpoint("executor.report.after")
+                if last:
+                    self._ending.discard(spec.session)
+                return
+
+    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,57 @@
+"""Where things are below the data directory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from trackbook.engine.ports import SessionInput, SessionSpec
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
+_SLUG_LENGTH = 48
+
+
+def slug(name: str) -> str:
+    """Return a name that any file system takes; not unique by itself."""
+    return _UNSAFE.sub("-", name)[:_SLUG_LENGTH].strip("-.") or "task"
+
+
+def session_folder(data: Path, session: str) -> Path:
+    """Return the folder of a session: spec.json, claim, exit, log and its working directory. Raises ValueError."""
+    if not _SESSION.fullmatch(session):
+        raise ValueError(f"{session!r} can't be the name of a session")
+    return data / "sessions" / session
+
+
+def log_file(data: Path, session: str) -> Path:
+    """Return the file that has a session's output, standard output and error together."""
+    return session_folder(data, session) / "log"
+
+
+def vfroot(data: Path, pipeline: str) -> Path:
+    """Return the folder that all tasks of a pipeline share, across its jobs."""
+    return data / "pipelines" / part(pipeline) / "vfroot"
+
+
+def task_folder(data: Path, pipeline: str, job: str, index: int, task: str) -> Path:
+    """Return the folder of a task in a job; the index keeps names apart that have the same slug."""
+    return data / "pipelines" / part(pipeline) / "jobs" / part(job) / f"{index}-{slug(task)}"
+
+
+def outputs(data: Path, spec: SessionSpec, source: SessionInput | None = None) -> Path:
+    """Return the outputs folder of the session's task, or of one of its dependencies."""
+    task, index = (source.task, source.index) if source else (spec.task, spec.index)
+    return task_folder(data, spec.pipeline, spec.job, index, task) / "outputs"
+
+
+def vfolder(data: Path, name: str) -> Path:
+    """Return the local folder that stands for a vfolder. Raises ValueError for a name that isn't one."""
+    return data / "vfolders" / part(name)
+
+
+def part(name: str) -> str:
+    """Return the name if it can be one part of a path and nothing else. Raises ValueError."""
+    if not name or name in {".", ".."} or "/" in name or "\0" in name or len(name.encode()) > 255:
+        raise ValueError(f"{name!r} can't be the name of a folder")
+    return name

@@ -1,0 +1,57 @@
+"""What a killed launcher leaves behind: processes that nobody watches, found by what they inherited."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from pathlib import Path
+
+from trackbook.adapters.local.box import tree
+
+
+def find(session: str) -> list[int]:
+    """Return living processes of a session: they carry its name in their environment, or descend from one.
+
+    The name is in TRACKBOOK_SESSION, which only a process that clears its environment sheds; such a one is still
+    found below, or in the session and group of, one that did not.
+    """
+    marker = f"\0TRACKBOOK_SESSION={session}\0".encode()
+    table = tree.processes()
+    marked = [pid for pid, fields in table.items() if tree.living(fields) and marker in _environment(pid)]
+    sessions = {table[pid][3] for pid in marked} - {str(os.getsid(0)).encode(), b"0"}
+    found = {pid for pid, fields in table.items() if fields[3] in sessions and tree.living(fields)}
+    for pid in marked:
+        found.update((pid, *tree.below(pid, table)))
+    return sorted(found - {os.getpid()})
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def kill(session: str) -> int:
+    """Kill all that is left of a session and return how many, once they are gone. Blocks; for a thread."""
+    killed: set[int] = set()
+    while left := find(session):
+        handles = []
+        for pid in left:
+            with contextlib.suppress(OSError):
+                handles.append(os.pidfd_open(pid))
+                os.kill(pid, signal.SIGKILL)
+        killed.update(left)
+        _wait(handles)
+    return len(killed)
+
+
+def _wait(handles: list[int]) -> None:
+    poll = select.poll()
+    for handle in handles:
+        poll.register(handle, select.POLLIN)
+    poll.poll(1000)
+    for handle in handles:
+        os.close(handle)

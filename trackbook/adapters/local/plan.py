@@ -1,0 +1,124 @@
+"""From a session's specification to what its launcher does, and to the environment of its command."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trackbook.adapters.local import disk, folders
+from trackbook.adapters.local.box.roots import PIPELINE, WORK
+from trackbook.engine.ports import SessionSpec
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LONGEST_ARGUMENT = 100_000
+"""The kernel takes at most 128 KiB in one argument; a longer command is run from a file."""
+
+
+class Planner:
+    """Makes launchers' plans. What the spawner can give is set once it is known."""
+
+    def __init__(self, data: Path, grace: float, log_limit: int, durable: bool, passed: Sequence[str]) -> None:
+        self._data = data
+        self._limits = {"grace": grace, "log_limit": log_limit, "durable": durable}
+        self._passed = {name: os.environ[name] for name in passed if name in os.environ}
+        self.shell = shutil.which("bash", path=PATH) or "/bin/sh"
+        self.private_root = False
+        self.own_work = False
+
+    def plan(self, spec: SessionSpec) -> dict[str, Any]:
+        """Return the plan, of plain values only. Raises ValueError for what can't be in a process's environment."""
+        folder = folders.session_folder(self._data, spec.session)
+        binds = self._binds(spec)
+        mounts = [self._mount(text) for text in spec.mounts]
+        own = [source for source, _, read_only in binds if source and not read_only]
+        return self._limits | {
+            "binds": binds,
+            "mounts": mounts,
+            "make": [*own, *(source for source, _ in mounts)],
+            "work": str(folder / "work"),
+            "private_root": self.private_root,
+            "own_work": self.own_work,
+            "arguments": [self.shell, *self._command(spec, folder)],
+            "environment": self._environment(spec, folder, binds),
+        }
+
+    def _binds(self, spec: SessionSpec) -> list[tuple[str, str, bool]]:
+        """Return (source, name below /pipeline, read only)."""
+        inputs = []
+        for number, source in enumerate(spec.inputs, 1):
+            path = "" if source.skipped else str(folders.outputs(self._data, spec, source))
+            inputs.append((path, f"input{number}", True))
+        return [
+            (str(folders.outputs(self._data, spec)), "outputs", False),
+            (str(folders.vfroot(self._data, spec.pipeline)), "vfroot", False),
+            *inputs,
+        ]
+
+    def _mount(self, text: str) -> tuple[str, str]:
+        name, _, alias = text.partition(":")
+        return str(folders.vfolder(self._data, name)), folders.part(alias or name)
+
+    def _command(self, spec: SessionSpec, folder: Path) -> list[str]:
+        if "\0" in spec.command:
+            raise ValueError("the command has a NUL character")
+        if len(spec.command.encode()) < _LONGEST_ARGUMENT:
+            return ["-c", spec.command]
+        disk.write(folder / "command", spec.command.encode())
+        return [str(folder / "command")]
+
+    def _environment(
+        self, spec: SessionSpec, folder: Path, binds: list[tuple[str, str, bool]]
+    ) -> dict[str, str]:
+        work = WORK if self.private_root and self.own_work else str(folder / "work")
+        environment = self._basics(work) | self._passed | spec.variables | self._names(spec)
+        for source, name, _ in binds:
+            place = f"{PIPELINE}/{name}" if self.private_root else source or str(self._empty())
+            environment[f"PIPELINE_{name.upper()}"] = place
+        _check(environment)
+        return environment
+
+    def _basics(self, work: str) -> dict[str, str]:
+        user = user_name()
+        basics = {"PATH": PATH, "HOME": work, "LANG": "C.UTF-8", "SHELL": self.shell}
+        return basics | {"USER": user, "LOGNAME": user, "TMPDIR": "/tmp"}  # noqa: S108 - said, not used, here
+
+    def _names(self, spec: SessionSpec) -> dict[str, str]:
+        task_id = f"{spec.job}-{spec.index}"
+        return {
+            "BACKENDAI_PIPELINE_JOB_ID": spec.job,
+            "BACKENDAI_PIPELINE_TASK_ID": task_id,
+            "TRACKBOOK_JOB_ID": spec.job,
+            "TRACKBOOK_TASK_ID": task_id,
+            "TRACKBOOK_TASK": spec.task,
+            "TRACKBOOK_ATTEMPT": str(spec.attempt),
+            "TRACKBOOK_PIPELINE": spec.pipeline_name,
+            "TRACKBOOK_SESSION": spec.session,
+        }
+
+    def _empty(self) -> Path:
+        """Return the folder that stands for a skipped dependency's outputs where no root of its own is had."""
+        empty = self._data / "sessions" / ".empty"
+        empty.mkdir(parents=True, exist_ok=True)
+        empty.chmod(0o555)
+        return empty
+
+
+def user_name() -> str:
+    """Return the name of the user, its number where it has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _check(environment: Mapping[str, str]) -> None:
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name:
+            raise ValueError(f"{name!r} can't be the name of a variable")
+        if "\0" in value:
+            raise ValueError(f"the variable {name} has a NUL character")
+        os.fsencode(name + value)  # half a character can't be passed on

@@ -1,0 +1,149 @@
+"""The executor's end of the spawner: starts it, sends it requests, starts it again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from trackbook.adapters.local.box import spawner as program
+
+_PASSED = ("TRACKBOOK_FAILPOINTS", "TRACKBOOK_FAILPOINTS_HIT", "TRACKBOOK_UNSAFE")
+_READY_WITHIN = 20.0
+_LONGEST_PAUSE = 5.0
+
+
+class Offer(Struct):
+    """What the spawner can give a session; `problem` is why there is no private root."""
+
+    private_root: bool = False
+    own_work: bool = False
+    problem: str = ""
+
+
+class SpawnerGone(Exception):
+    """The spawner can't take a request now; it is being started again."""
+
+
+class Spawner:
+    """One spawner process at a time. `changed` is called whenever one has become ready."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.offer = Offer()
+        self.ready = False
+        self._changed = changed
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._handle = -1
+        self._restart: asyncio.Task[None] | None = None
+        self._closed = False
+        self._private = True
+
+    @property
+    def pid(self) -> int:
+        """The process id of the spawner that runs, 0 if none does."""
+        return self._process.pid if self._process else 0
+
+    async def start(self) -> None:
+        """Start it, with a private root if the kernel allows one. Raises RuntimeError if it does not come up."""
+        offer = await self._open(private=self._private)
+        if offer.problem:
+            self._private = False
+            self._drop()
+            offer.own_work = (await self._open(private=False)).own_work
+        self.offer = offer
+        self._watch()
+        self.ready = True
+        self._changed()
+
+    async def _open(self, *, private: bool) -> Offer:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = [sys.executable, "-I", "-S", "-B", "-X", "frozen_modules=on", "-X", "utf8", program.__file__]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*arguments, *(["--private-root"] if private else [])],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # launchers outlive the server and must not keep its output open
+                env={name: os.environ[name] for name in _PASSED if name in os.environ},
+                cwd="/",
+                start_new_session=True,  # Ctrl-C in a terminal is for the server alone
+            )
+        ours.setblocking(False)
+        self._socket = ours
+        try:
+            answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 4096), _READY_WITHIN)
+        except (TimeoutError, OSError):
+            answer = b""
+        if not answer:
+            self._drop()
+            raise RuntimeError(f"the spawner of sessions did not start ({sys.executable})")
+        found: dict[str, Any] = marshal.loads(answer)  # noqa: S302 - from our own child
+        return Offer(**found)
+
+    def _watch(self) -> None:
+        assert self._process
+        self._handle = os.pidfd_open(self._process.pid)
+        asyncio.get_running_loop().add_reader(self._handle, self._died)
+
+    def _died(self) -> None:
+        self._drop()
+        if not self._closed:
+            self._restart = asyncio.get_running_loop().create_task(self._start_again())
+
+    async def _start_again(self) -> None:
+        pause = 0.0
+        while True:
+            await asyncio.sleep(pause)
+            with contextlib.suppress(RuntimeError, OSError):
+                return await self.start()
+            pause = min(_LONGEST_PAUSE, pause * 2 + 0.1)
+
+    def send(self, folder: Path, report: int, plan: dict[str, Any]) -> None:
+        """Ask for a launcher that reports to the pipe `report`. Raises SpawnerGone.
+
+        The request is in the kernel when this returns; if the spawner dies before it takes it, the pipe closes.
+        """
+        if not self.ready or self._socket is None:
+            raise SpawnerGone
+        content = os.memfd_create("plan", os.MFD_CLOEXEC)
+        try:
+            os.write(content, marshal.dumps(plan))
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [report, content]))
+            self._socket.sendmsg([os.fsencode(folder)], [rights])
+        except OSError as error:  # full or broken: either way it is not taken
+            raise SpawnerGone from error
+        finally:
+            os.close(content)
+
+    def _drop(self) -> None:
+        self.ready = False
+        if self._handle >= 0:
+            asyncio.get_running_loop().remove_reader(self._handle)
+            os.close(self._handle)
+            self._handle = -1
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    async def close(self) -> None:
+        """End it; its launchers go on."""
+        self._closed = True
+        if self._restart:
+            self._restart.cancel()
+            await asyncio.gather(self._restart, return_exceptions=True)
+        self._drop()
