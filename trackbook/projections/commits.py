@@ -1,0 +1,121 @@
+"""The model of the book itself: each commit's place, time, actors and types of events; bodies stay on the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, tuple_
+
+from trackbook.events.job import JobCreated
+from trackbook.projections.decode import Fact
+from trackbook.projections.quarantine import Quarantine
+from trackbook.projections.tables import aggregates, commits, words
+
+_HELD = 20_000
+"""So many aggregates are remembered between batches; of others the last version is looked up."""
+
+_LOOK_UP = 500
+"""SQLite takes a bounded number of parameters in a statement."""
+
+_INSERT_COMMIT, _INSERT_AGGREGATE, _INSERT_WORD = insert(commits), insert(aggregates), insert(words)
+
+
+class _Known:
+    __slots__ = ("no", "pipeline", "version")
+
+    def __init__(self, no: int, version: int, pipeline: str) -> None:
+        self.no, self.version, self.pipeline = no, version, pipeline
+
+
+class CommitsModel:
+    """Folds all commits into `commits`, `aggregates` and `words`, and checks that versions have no gap."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], _Known] = {}
+        self._words: dict[str, int] = {}
+
+    def project(self, connection: Connection, facts: Sequence[Fact], quarantine: Quarantine) -> None:
+        """Take a batch of commits; sets each one's `pipeline`."""
+        if not self._words:
+            self._words = {row.text: row.no for row in connection.execute(select(words))}
+        self._look_up(connection, facts)
+        new_aggregates: list[dict[str, Any]] = []
+        new_words: list[dict[str, Any]] = []
+        rows = [self._row(fact, quarantine, new_aggregates, new_words) for fact in facts]
+        for statement, values in (
+            (_INSERT_WORD, new_words),
+            (_INSERT_AGGREGATE, new_aggregates),
+            (_INSERT_COMMIT, rows),
+        ):
+            if values:
+                connection.execute(statement, values)
+        if len(self._known) > _HELD:
+            self._known.clear()
+
+    def forget(self) -> None:
+        """Drop what is held in memory, since the batch that led to it was rolled back."""
+        self._known.clear()
+        self._words.clear()
+
+    def _look_up(self, connection: Connection, facts: Sequence[Fact]) -> None:
+        unknown = {(fact.kind, fact.id) for fact in facts} - self._known.keys()
+        # A first version belongs to a new aggregate, so the common case asks nothing.
+        unknown -= {(fact.kind, fact.id) for fact in facts if fact.version == 1 and not fact.problem}
+        for some in _portions(sorted(unknown)):
+            found = connection.execute(
+                select(aggregates, func.max(commits.c.version).label("version"))
+                .join(commits, commits.c.aggregate == aggregates.c.no)
+                .where(tuple_(aggregates.c.kind, aggregates.c.id).in_(some))
+                .group_by(aggregates.c.no)
+            )
+            for row in found:
+                self._known[row.kind, row.id] = _Known(row.no, row.version, row.pipeline)
+
+    def _row(
+        self,
+        fact: Fact,
+        quarantine: Quarantine,
+        new_aggregates: list[dict[str, Any]],
+        new_words: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        known = self._known.get((fact.kind, fact.id))
+        if known is None:
+            known = self._known[fact.kind, fact.id] = _Known(fact.seq, 0, _pipeline_of(fact))
+            new_aggregates.append({"no": fact.seq, "kind": fact.kind, "id": fact.id, "pipeline": known.pipeline})
+        fact.pipeline = known.pipeline
+        if not fact.problem and fact.version != known.version + 1:
+            fact.problem = f"version {fact.version} follows version {known.version}"
+        quarantine.admits(fact)
+        known.version = max(fact.version, known.version)
+        return {
+            "seq": fact.seq,
+            "aggregate": known.no,
+            "version": fact.version,
+            "at": fact.at,
+            "actors": self._word(fact.actors, new_words),
+            "types": self._word(fact.types, new_words),
+            "events": fact.count,
+        }
+
+    def _word(self, texts: list[str], new_words: list[dict[str, Any]]) -> int:
+        text = "\n".join(texts)
+        number = self._words.get(text)
+        if number is None:
+            number = self._words[text] = len(self._words) + 1
+            new_words.append({"no": number, "text": text})
+        return number
+
+
+def _pipeline_of(fact: Fact) -> str:
+    """Return the pipeline that an aggregate concerns, told by its first commit ('' for outcomes)."""
+    if fact.kind == "pipeline":
+        return fact.id
+    first = fact.events[0] if fact.events else None
+    if isinstance(first, JobCreated):
+        return first.pipeline
+    return getattr(first, "pipeline", "")
+
+
+def _portions(keys: Sequence[tuple[str, str]]) -> Iterable[Sequence[tuple[str, str]]]:
+    return (keys[start : start + _LOOK_UP] for start in range(0, len(keys), _LOOK_UP))

@@ -1,0 +1,177 @@
+"""The read model's file: one connection that writes, a few that read, and words for when the disk says no."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, event, insert, select, update
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from trackbook.projections.tables import MODEL, checkpoint, metadata
+
+T = TypeVar("T")
+READERS = 4
+PATIENCE = 10.0
+"""Seconds for which a read waits while the file is being exchanged."""
+
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+class DamagedError(Exception):
+    """The file can't be read as the read model's database; it is to be rebuilt."""
+
+
+class DiskFullError(Exception):
+    """The file can't grow, since the disk is full."""
+
+
+class UnavailableError(Exception):
+    """The file isn't open, and wasn't within PATIENCE."""
+
+
+class Database:
+    """The read model's SQLite file, in WAL mode.
+
+    `synchronous` is NORMAL: after a power cut the last transactions may be gone, rows and checkpoint together,
+    and the projector takes them from the log again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer: AsyncEngine | None = None
+        self._readers: AsyncEngine | None = None
+        self._reading = 0
+        self._no_reader = asyncio.Event()
+        self._may_read = asyncio.Event()
+
+    async def open(self) -> tuple[int, str]:
+        """Open or create the file and return its checkpoint: sequence and digest; raises DamagedError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = _engine(self.path, 1, ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"))
+        found = await self.write(_prepare)
+        self._readers = _engine(self.path, READERS, ("query_only=ON", "busy_timeout=10000"))
+        self._may_read.set()
+        return found
+
+    async def close(self) -> None:
+        """Close all connections, once those that read are done."""
+        self._may_read.clear()
+        while self._reading:
+            self._no_reader.clear()
+            await self._no_reader.wait()
+        for engine in (self._readers, self._writer):
+            if engine is not None:
+                await engine.dispose()
+        self._readers = self._writer = None
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction; raises DiskFullError, DamagedError or SQLAlchemy's errors."""
+        assert self._writer is not None
+        try:
+            async with self._writer.begin() as connection:
+                return await connection.run_sync(work)
+        except DatabaseError as error:
+            raise self._in_words(error) from error
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads; waits while the file is being exchanged. Raises DamagedError."""
+        async with self._shared():
+            assert self._readers is not None
+            try:
+                async with self._readers.connect() as connection:
+                    return await connection.run_sync(work)
+            except DatabaseError as error:
+                raise self._in_words(error) from error
+
+    async def replace_by(self, path: Path) -> tuple[int, str]:
+        """Put another finished file in this one's place; readers wait for as long as that takes."""
+        await self.close()
+        self._remove_side_files()
+        path.replace(self.path)  # noqa: ASYNC240 - a rename
+        return await self.open()
+
+    async def set_aside(self, name: str) -> Path:
+        """Move the file to `name` beside it, so that a new one can be begun, and return where it went."""
+        await self.close()
+        self._remove_side_files()
+        aside = self.path.with_name(name)
+        if self.path.exists():
+            self.path.replace(aside)
+        return aside
+
+    async def remove(self) -> None:
+        """Close and delete the file."""
+        await self.close()
+        self._remove_side_files()
+        self.path.unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def _shared(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._may_read.wait()
+        except TimeoutError:
+            raise UnavailableError("the read model's file can't be opened now; /health/ready says why") from None
+        self._reading += 1
+        try:
+            yield
+        finally:
+            self._reading -= 1
+            self._no_reader.set()
+
+    def _remove_side_files(self) -> None:
+        for suffix in _SIDE_FILES:
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def _in_words(self, error: DatabaseError) -> Exception:
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return DamagedError(f"{self.path} is damaged: {error.orig}")
+        # The shared-memory file of WAL can't say that the disk is full: it only tells of an I/O error.
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_space(self.path)):
+            return DiskFullError(f"the disk that holds {self.path} is full")
+        return error
+
+
+def _no_space(path: Path) -> bool:
+    return shutil.disk_usage(path.parent).free < 1 << 20
+
+
+def _engine(path: Path, connections: int, pragmas: tuple[str, ...]) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)), pool_size=connections, max_overflow=0
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
+
+
+def _prepare(connection: Connection) -> tuple[int, str]:
+    metadata.create_all(connection)
+    row = connection.execute(select(checkpoint)).one_or_none()
+    if row is None:
+        connection.execute(insert(checkpoint), {"one": 1, "model": MODEL, "seq": 0, "digest": ""})
+        return 0, ""
+    if row.model != MODEL:
+        raise DamagedError(
+            f"the read model's file has form {row.model}, this version of Trackbook writes {MODEL}"
+        )
+    return row.seq, row.digest
+
+
+def set_checkpoint(connection: Connection, seq: int, digest: str) -> None:
+    """Note up to where the rows go, in the same transaction as the rows."""
+    connection.execute(update(checkpoint).values(seq=seq, digest=digest))

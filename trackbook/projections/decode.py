@@ -1,0 +1,166 @@
+"""Stored commits, read for projecting: typed events, or the reason why they can't be read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct, field
+
+from trackbook.events.commit import SCHEMA, Body, Commit, Input, RawCommit
+from trackbook.events.job import AnyJobEvent
+from trackbook.events.outcome import AnyOutcomeEvent
+from trackbook.events.pipeline import AnyNameEvent, AnyPipelineEvent
+from trackbook.projections.times import to_micros
+
+T = TypeVar("T")
+EVENTS: dict[str, Any] = {
+    "pipeline": AnyPipelineEvent,
+    "name": AnyNameEvent,
+    "job": AnyJobEvent,
+    "outcome": AnyOutcomeEvent,
+}
+_COMMITS: dict[str, Any] = {
+    kind: msgspec.json.Decoder(Commit[Raw, union])  # type: ignore[valid-type]
+    for kind, union in EVENTS.items()
+}
+_BODIES: dict[str, Any] = {
+    kind: msgspec.json.Decoder(Body[Raw, union])  # type: ignore[valid-type]
+    for kind, union in EVENTS.items()
+}
+_ANY_COMMIT = msgspec.json.Decoder(RawCommit)
+_ANY_BODY = msgspec.json.Decoder(Body[Raw, dict[str, Any]])
+
+
+class Message(Protocol):
+    """A message of the event stream."""
+
+    @property
+    def seq(self) -> int: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def data(self) -> bytes: ...  # noqa: D102
+
+
+class Log(Protocol):
+    """What the read models need of the event store."""
+
+    def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Message]:  # noqa: A002
+        """Yield one aggregate's commits from a stream sequence on, in order."""
+        ...
+
+    def read_all(self, from_seq: int) -> AsyncIterator[Sequence[Message]]:
+        """Yield the whole stream in batches, up to its head at the time of the call."""
+        ...
+
+    def tail(self, from_seq: int) -> AsyncIterator[Sequence[Message]]:
+        """Yield batches from a sequence on and follow for ever."""
+        ...
+
+    async def head(self) -> int:
+        """Return the sequence of the last message, 0 for an empty stream."""
+        ...
+
+
+class BodyStore(Protocol):
+    """Where the bodies of large commits are."""
+
+    async def get(self, sha256: str) -> bytes:
+        """Return the bytes; raises LookupError when there is no such blob."""
+        ...
+
+
+class Fact(Struct):
+    """A commit as the read models take it.
+
+    `events` is empty and `problem` says why when the commit can't be read; `types` and `actors` are filled as far
+    as they can be told. `pipeline` is the pipeline that it concerns, found while it is projected.
+    """
+
+    seq: int
+    kind: str
+    id: str
+    version: int
+    at: int
+    data: bytes
+    actors: list[str] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    count: int = 0
+    problem: str = ""
+    pipeline: str = ""
+
+    @property
+    def actor(self) -> str:
+        """Who caused the commit: the first of its actors."""
+        return self.actors[0] if self.actors else ""
+
+
+async def decode(message: Message, bodies: BodyStore) -> Fact:
+    """Read a message as a commit; never raises for what stands in it, only for a body store that is away."""
+    fact = Fact(message.seq, message.kind, message.id, 0, 0, message.data)
+    try:
+        await _fill(fact, _COMMITS.get(message.kind), _BODIES.get(message.kind), bodies)
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError) as error:
+        fact.problem = f"the commit can't be read: {error}"
+        await _fill_loosely(fact, bodies)
+    return fact
+
+
+async def _fill(fact: Fact, commits: Any, bodies_decoder: Any, bodies: BodyStore) -> None:
+    if commits is None:
+        raise LookupError(f"aggregates of kind {fact.kind!r} aren't known to this version of Trackbook")
+    commit: Commit[Raw, Any] = commits.decode(fact.data)
+    if commit.schema != SCHEMA:
+        raise LookupError(f"schema {commit.schema} isn't known to this version of Trackbook (it knows {SCHEMA})")
+    if (commit.kind, commit.id) != (fact.kind, fact.id):
+        raise LookupError(f"it is of {commit.kind}/{commit.id} but stands under {fact.kind}/{fact.id}")
+    body: Commit[Raw, Any] | Body[Raw, Any] = commit
+    if commit.blob is not None:
+        body = bodies_decoder.decode(await bodies.get(commit.blob.sha256))
+    fact.version, fact.at = commit.version, to_micros(commit.at)
+    fact.actors = _distinct([given.actor for given in body.inputs])
+    fact.events, fact.count = body.events, len(body.events)
+    fact.types = _distinct([type(event).__name__ for event in body.events])
+
+
+async def _fill_loosely(fact: Fact, bodies: BodyStore) -> None:
+    """Take what can be told of a commit that can't be projected, so that it is seen at least."""
+    try:
+        commit, body = await read_raw(fact.data, bodies)
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError):
+        return
+    fact.version, fact.at = commit.version, to_micros(commit.at)
+    fact.actors = _distinct([given.actor for given in body.inputs])
+    fact.types, fact.count = _distinct([str(event.get("type", "")) for event in body.events]), len(body.events)
+
+
+async def read_raw(data: bytes, bodies: BodyStore) -> tuple[RawCommit, RawBody]:
+    """Read a commit and its body with the events as mappings; raises MsgspecError or LookupError."""
+    commit = _ANY_COMMIT.decode(data)
+    if commit.blob is None:
+        return commit, Body(commit.inputs, commit.events, commit.causes)
+    return commit, _ANY_BODY.decode(await bodies.get(commit.blob.sha256))
+
+
+def _distinct(words: list[str]) -> list[str]:
+    return words if len(words) < 2 else list(dict.fromkeys(words))
+
+
+RawBody = Body[Raw, dict[str, Any]]
+RawInput = Input[Raw]
+
+
+@asynccontextmanager
+async def closing(iterator: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Close the iterator at the end, where it is one that can be closed: a subscription may hang on it."""
+    try:
+        yield iterator
+    finally:
+        if (close := getattr(iterator, "aclose", None)) is not None:
+            await close()

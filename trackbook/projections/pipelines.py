@@ -1,0 +1,132 @@
+"""The model of pipelines and their versions: what is said about them; their content is folded from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from trackbook.events import pipeline as facts
+from trackbook.projections.decode import Fact
+from trackbook.projections.quarantine import Quarantine
+from trackbook.projections.tables import pipelines, versions
+
+
+class PipelineRow(Struct):
+    """A pipeline; the fields are the columns. `no` is the sequence of its first commit, `seq` of its last one."""
+
+    no: int
+    id: str
+    created_at: int
+    name: str = ""
+    description: str = ""
+    state: str = "active"
+    version: int = 0
+    tasks: int = 0
+    updated_at: int = 0
+    actor: str = ""
+    seq: int = 0
+    problem: str = ""
+
+
+_CHANGES = tuple(name for name in PipelineRow.__struct_fields__ if name not in ("no", "id", "created_at"))
+_UPDATE = (
+    update(pipelines)
+    .where(pipelines.c.no == bindparam("no_"))
+    .values({name: bindparam(name) for name in _CHANGES})
+)
+_INSERT, _INSERT_VERSION = insert(pipelines), insert(versions)
+
+
+class PipelinesModel:
+    """Folds the commits of pipelines into the tables `pipelines` and `versions`."""
+
+    def project(self, connection: Connection, facts: Sequence[Fact], quarantine: Quarantine) -> None:
+        """Take a batch of commits and write the rows that it changed."""
+        touched: dict[str, PipelineRow] = {}
+        new: list[PipelineRow] = []
+        history: list[dict[str, Any]] = []
+        for fact in facts:
+            if fact.kind != "pipeline":
+                continue
+            row = touched.get(fact.id) or _load(connection, fact.id)
+            if not quarantine.admits(fact):
+                if row is not None:
+                    row.problem = row.problem or quarantine.reason(fact)  # what stands still says so itself
+                    touched[fact.id] = row
+                continue
+            if row is None:
+                row = PipelineRow(fact.seq, fact.id, fact.at)
+                new.append(row)
+            touched[fact.id] = row
+            history.append(_take(row, fact))
+        _write(connection, touched, new, history)
+
+    def forget(self) -> None:
+        """Do nothing: edits are rare, so nothing is held between batches."""
+
+
+def _take(row: PipelineRow, fact: Fact) -> dict[str, Any]:
+    """Fold a commit into the pipeline's row and return the row of the version that it made."""
+    restored = None
+    for event in fact.events:
+        _evolve(row, event)
+        if isinstance(event, facts.PipelineRestored):
+            restored = event.version
+    row.version, row.updated_at, row.actor, row.seq = fact.version, fact.at, fact.actor, fact.seq
+    return {
+        "pipeline": row.no,
+        "version": fact.version,
+        "seq": fact.seq,
+        "at": fact.at,
+        "actor": fact.actor,
+        "name": row.name,
+        "tasks": row.tasks,
+        "changes": fact.count,
+        "types": "\n".join(fact.types),
+        "restored": restored,
+    }
+
+
+def _evolve(row: PipelineRow, event: facts.AnyPipelineEvent) -> None:
+    match event:
+        case facts.PipelineCreated() | facts.PipelineRenamed():
+            row.name = event.name
+        case facts.TaskAdded():
+            row.tasks += 1
+        case facts.TaskRemoved():
+            row.tasks -= 1
+        case facts.SettingChanged(path=["description"]):
+            row.description = event.value if isinstance(event.value, str) else ""
+        case facts.SettingRemoved(path=["description"]):
+            row.description = ""
+        case facts.PipelineDeleted():
+            row.state = "deleted"
+        case _:
+            pass
+
+
+def _load(connection: Connection, id: str) -> PipelineRow | None:  # noqa: A002
+    row = connection.execute(select(pipelines).where(pipelines.c.id == id)).mappings().one_or_none()
+    return None if row is None else PipelineRow(**row)
+
+
+def _write(
+    connection: Connection,
+    touched: dict[str, PipelineRow],
+    new: list[PipelineRow],
+    history: list[dict[str, Any]],
+) -> None:
+    fresh = {row.no for row in new}
+    changed = [row for row in touched.values() if row.no not in fresh]
+    if new:
+        connection.execute(_INSERT, [msgspec.structs.asdict(row) for row in new])
+    if changed:
+        connection.execute(
+            _UPDATE, [{"no_": row.no, **{name: getattr(row, name) for name in _CHANGES}} for row in changed]
+        )
+    if history:
+        connection.execute(_INSERT_VERSION, history)

@@ -1,0 +1,218 @@
+"""The projector follows the log and keeps the read model; nothing but the log is needed to make it again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from trackbook.events.commit import digest
+from trackbook.projections.database import DamagedError, Database, DiskFullError
+from trackbook.projections.decode import BodyStore, Fact, Log, Message, closing
+from trackbook.projections.feed import Feed, Signal
+from trackbook.projections.inbox import Inbox
+from trackbook.projections.writer import Writer
+
+_log = logging.getLogger(__name__)
+LINGER = 0.1
+"""Seconds for which commits may gather while nobody looks: a batch of many costs little more than one of one."""
+
+FOLLOWED_LINGER = 0.02
+"""Seconds between batches while somebody follows; the end of a job and a read that waits are served at once."""
+
+_BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class NotProjectedError(Exception):
+    """The read model did not reach the sequence in the time given."""
+
+
+class Projector:
+    """Keeps one database up to date with one log.
+
+    `problem` says in words what keeps it from going on; it is empty while all is well. `feed` carries what was
+    projected to those who follow.
+    """
+
+    def __init__(self, path: Path, log: Log, bodies: BodyStore) -> None:
+        self.database = Database(path)
+        self.feed = Feed()
+        self.problem = ""
+        self.head = 0
+        self.batches = self.commits = self.events = self.restarts = 0
+        self._log, self._bodies = log, bodies
+        self._writer = Writer(self.database, bodies)
+        self._inbox = Inbox()
+        self._turn = asyncio.Lock()
+        self._moved = Signal()
+        self._damage = asyncio.Event()
+
+    @property
+    def checkpoint(self) -> int:
+        """The last sequence that the rows hold."""
+        return self._writer.checkpoint
+
+    @property
+    def quarantined(self) -> int:
+        """How many entries the quarantine has."""
+        return self._writer.quarantine.count
+
+    async def start(self) -> None:
+        """Open the file, or begin a new one beside one that is damaged; then it can be read."""
+        try:
+            self._resume(await self.database.open())
+        except DamagedError as damage:
+            await self._begin_anew(str(damage))
+
+    async def run(self) -> None:
+        """Follow the log until cancelled; what stands in the way is said in `problem` and tried again."""
+        failures, damage = 0, ""
+        while True:
+            before = self.checkpoint
+            try:
+                if damage:
+                    await self._begin_anew(damage)
+                    damage = ""
+                await self._follow()
+            except DamagedError as error:
+                damage = str(error)
+            except Exception as error:  # whatever it is: a read model that stands still says so, and tries on
+                self._complain(error)
+            failures = 0 if self.checkpoint > before else failures + 1
+            await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
+
+    async def close(self) -> None:
+        """Close the file; those who follow come to an end."""
+        self.feed.close()
+        await self.database.close()
+
+    async def wait_for(self, seq: int, timeout: float | None = None) -> None:
+        """Return once the rows hold this sequence; raises NotProjectedError after `timeout` seconds."""
+        if seq <= self.checkpoint:
+            return
+        with self._inbox.urgent():
+            try:
+                async with asyncio.timeout(timeout):
+                    while seq > self.checkpoint:
+                        await self._moved.wait()
+            except TimeoutError:
+                raise NotProjectedError(self._why_not(seq, timeout)) from None
+
+    async def rebuild(self) -> int:
+        """Make the read model anew from the whole log in a second file, exchange the two, return the checkpoint.
+
+        The old one serves until the new one is level with it.
+        """
+        database = Database(self.database.path.with_name(self.database.path.name + ".new"))
+        await database.remove()
+        writer = Writer(database, self._bodies)
+        writer.resume(await database.open())
+        try:
+            await self._catch_up(writer, await self._log.head())
+            async with self._turn:
+                await self._catch_up(writer, self.checkpoint)
+                await database.close()
+                self._writer.resume(await self.database.replace_by(database.path))
+        finally:
+            await database.remove()
+        self._moved.fire()
+        return self.checkpoint
+
+    def damaged(self) -> None:
+        """Take note that a reader found the file damaged: it is rebuilt."""
+        self._damage.set()
+
+    async def _catch_up(self, writer: Writer, upto: int) -> None:
+        if writer.checkpoint >= upto:
+            return
+        async with closing(self._log.read_all(writer.checkpoint + 1)) as batches:
+            async for batch in batches:
+                await writer.write([message for message in batch if message.seq <= upto])
+                if writer.checkpoint >= upto:
+                    return
+
+    async def _follow(self) -> None:
+        first = await self._first_to_read()
+        self._inbox.clear()
+        pump = asyncio.create_task(self._pump(first), name="projection-pump")
+        damage = asyncio.create_task(self._damage.wait(), name="projection-damage")
+        writing = asyncio.create_task(self._write_batches(), name="projection-write")
+        try:
+            done, _ = await asyncio.wait((pump, damage, writing), return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {damage}:
+                task.result()
+            raise DamagedError("a reader found the read model's file damaged")
+        finally:
+            for task in (pump, damage, writing):
+                task.cancel()
+            await asyncio.gather(pump, damage, writing, return_exceptions=True)
+
+    async def _first_to_read(self) -> int:
+        """Return where to follow from: the checkpoint's own message, to see that it is the same log still."""
+        self.head = await self._log.head()
+        if self.head < self.checkpoint:
+            raise DamagedError(f"the log ends at sequence {self.head}, before the checkpoint {self.checkpoint}")
+        return max(self.checkpoint, 1)
+
+    async def _pump(self, first: int) -> None:
+        async with closing(self._log.tail(first)) as batches:
+            async for batch in batches:
+                self.head = max(self.head, batch[-1].seq)
+                await self._inbox.put(self._beyond_checkpoint(batch))
+
+    def _beyond_checkpoint(self, batch: Sequence[Message]) -> Sequence[Message]:
+        for message in batch:
+            if message.seq == self.checkpoint and digest(message.data) != self._writer.digest:
+                raise DamagedError(f"the log has another commit at the checkpoint, sequence {self.checkpoint}")
+            if message.seq > self.checkpoint:
+                break
+        return batch
+
+    async def _write_batches(self) -> None:
+        while True:
+            messages = await self._inbox.take(FOLLOWED_LINGER if self.feed.listeners else LINGER)
+            async with self._turn:
+                facts = await self._writer.write(messages)
+            self._inbox.written()
+            if facts:
+                self._tell(facts)
+
+    def _tell(self, facts: list[Fact]) -> None:
+        if self.problem:
+            _log.info("the read model goes on: it stands at sequence %d", self.checkpoint)
+            self.problem = ""
+        self.batches += 1
+        self.commits += len(facts)
+        self.events += sum(fact.count for fact in facts)
+        self.feed.publish(facts, self.checkpoint)
+        self._moved.fire()
+
+    def _resume(self, checkpoint: tuple[int, str]) -> None:
+        self._writer.resume(checkpoint)
+        self.feed.restart(self.checkpoint)
+
+    async def _begin_anew(self, reason: str) -> None:
+        aside = self.database.path.name + ".damaged"
+        _log.warning("%s; it is made anew from the log, the old file is kept as %s", reason, aside)
+        self._damage.clear()
+        self.restarts += 1
+        async with self._turn:
+            await self.database.set_aside(aside)
+            self._resume(await self.database.open())
+
+    def _complain(self, error: Exception) -> None:
+        behind = self.head - self.checkpoint
+        problem = f"{error}; the read model stands at sequence {self.checkpoint}, {behind} behind the log"
+        if isinstance(error, DiskFullError):
+            problem += "; it goes on once there is space"
+        if problem != self.problem:
+            _log.error("%s", problem, exc_info=None if isinstance(error, DiskFullError) else error)
+        self.problem = problem
+
+    def _why_not(self, seq: int, timeout: float | None) -> str:
+        if self.problem:
+            return self.problem
+        if seq > self.head:
+            return f"the log has no sequence {seq} yet: it ends at {self.head}"
+        return f"sequence {seq} was not projected within {timeout} s: the read model is at {self.checkpoint}"

@@ -1,0 +1,69 @@
+"""What of the log could not be projected: listed with the reason, never skipped in silence (invariant I11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from trackbook.projections.decode import Fact
+from trackbook.projections.tables import quarantine
+
+_INSERT = insert(quarantine)
+
+
+class Quarantine:
+    """The aggregates that stand still since one of their commits can't be projected, and that commit's reason."""
+
+    def __init__(self) -> None:
+        self._stuck: dict[tuple[str, str], tuple[int, str]] = {}
+        self._new: dict[int, dict[str, Any]] = {}
+        self.count = 0
+
+    def load(self, connection: Connection) -> None:
+        """Read what was put aside before."""
+        self._stuck.clear()
+        self._new.clear()
+        self.count = 0
+        for row in connection.execute(select(quarantine).order_by(quarantine.c.seq)):
+            self.count += 1
+            if row.kind:
+                self._stuck.setdefault((row.kind, row.id), (row.seq, row.reason))
+
+    def admits(self, fact: Fact) -> bool:
+        """Whether the commit may be projected; puts it aside if not."""
+        if fact.seq in self._new:
+            return False
+        stuck = self._stuck.get((fact.kind, fact.id))
+        if stuck is not None:
+            self.add(fact, f"it stands behind the commit at sequence {stuck[0]}, which could not be projected")
+        elif fact.problem:
+            self.add(fact, fact.problem)
+        else:
+            return True
+        return False
+
+    def add(self, fact: Fact, reason: str) -> None:
+        """Put a commit aside; those of the same aggregate that come later follow it."""
+        self._stuck.setdefault((fact.kind, fact.id), (fact.seq, reason))
+        self._new[fact.seq] = _row(fact.seq, fact.seq, fact.kind, fact.id, reason)
+
+    def add_gap(self, first: int, last: int) -> None:
+        """Note that the stream has no messages at these sequences."""
+        self._new[first] = _row(first, last, "", "", "the stream has no message here")
+
+    def reason(self, fact: Fact) -> str:
+        """Say why the commit's aggregate stands still, or nothing when it doesn't."""
+        stuck = self._stuck.get((fact.kind, fact.id))
+        return f"the commit at sequence {stuck[0]} could not be projected: {stuck[1]}" if stuck else ""
+
+    def write(self, connection: Connection) -> None:
+        """Store what was put aside since the last time."""
+        if self._new:
+            connection.execute(_INSERT, list(self._new.values()))
+            self.count += len(self._new)
+            self._new.clear()
+
+
+def _row(first: int, last: int, kind: str, id: str, reason: str) -> dict[str, Any]:  # noqa: A002
+    return {"seq": first, "through": last, "kind": kind, "id": id, "reason": reason}

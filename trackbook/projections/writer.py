@@ -1,0 +1,82 @@
+"""Batches of messages become rows: all models and the checkpoint in one transaction, or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from trackbook.events.commit import digest
+from trackbook.failpoints import failpoint
+from trackbook.projections.commits import CommitsModel
+from trackbook.projections.database import Database, set_checkpoint
+from trackbook.projections.decode import BodyStore, Fact, Message, decode
+from trackbook.projections.jobs import JobsModel
+from trackbook.projections.pipelines import PipelinesModel
+from trackbook.projections.quarantine import Quarantine
+
+
+class Model(Protocol):
+    """One read model."""
+
+    def project(self, connection: Connection, facts: Sequence[Fact], quarantine: Quarantine) -> None:
+        """Write what a batch of commits changes."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what is held in memory, since the batch that led to it was rolled back."""
+        ...
+
+
+class Writer:
+    """Writes a database from the log; `checkpoint` is the last sequence that its rows hold."""
+
+    def __init__(self, database: Database, bodies: BodyStore) -> None:
+        self.database = database
+        self.quarantine = Quarantine()
+        self.checkpoint = 0
+        self.digest = ""
+        self._bodies = bodies
+        self._models: tuple[Model, ...] = (CommitsModel(), PipelinesModel(), JobsModel())
+        self._stale = True
+
+    def resume(self, checkpoint: tuple[int, str]) -> None:
+        """Go on from the checkpoint of a file that was just opened."""
+        self.checkpoint, self.digest = checkpoint
+        self._stale = True
+
+    async def write(self, messages: Sequence[Message]) -> list[Fact]:
+        """Project the messages beyond the checkpoint and return them; raises as Database.write does."""
+        facts = [await decode(message, self._bodies) for message in messages if message.seq > self.checkpoint]
+        if not facts:
+            return []
+        last = digest(facts[-1].data)
+        failpoint("projection.before")
+        try:
+            await self.database.write(lambda connection: self._project(connection, facts, last))
+        except BaseException:
+            self._stale = True
+            raise
+        failpoint("projection.written")
+        self.checkpoint, self.digest = facts[-1].seq, last
+        return facts
+
+    def _project(self, connection: Connection, facts: list[Fact], last: str) -> None:
+        if self._stale:
+            self._forget(connection)
+        expected = self.checkpoint + 1
+        for fact in facts:
+            if fact.seq > expected:
+                self.quarantine.add_gap(expected, fact.seq - 1)
+            expected = fact.seq + 1
+        for model in self._models:
+            model.project(connection, facts, self.quarantine)
+        self.quarantine.write(connection)
+        set_checkpoint(connection, facts[-1].seq, last)
+
+    def _forget(self, connection: Connection) -> None:
+        for model in self._models:
+            model.forget()
+        self.quarantine.load(connection)
+        self._stale = False
