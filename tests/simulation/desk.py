@@ -1,0 +1,128 @@
+"""One job as an engine holds it, and its log; after every step the log must fold to what is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from simulation.core import Core, core
+from simulation.oracle import Oracle, Violation
+from trackbook.engine.errors import Refused
+from trackbook.engine.job import CancelJob, StartJob
+from trackbook.events.job import AnyJobEvent, TaskLaunchRequested
+
+_encode = msgspec.json.encode
+_decode = msgspec.json.Decoder(list[AnyJobEvent]).decode
+
+
+class Desk:
+    """A job: `state` is what the engine works on, `_witness` is folded from the stored bytes alone."""
+
+    def __init__(self, job: str, start: StartJob, sessions: dict[str, Any] | None) -> None:
+        self.id = job
+        self.start = start
+        self.core: Core = core()
+        self.oracle = Oracle(job, start.tasks, sessions)
+        self.log: list[bytes] = []
+        self.told: list[list[Any]] = []
+        self.intended: set[str] = set()
+        self.sessions: list[Any] = []
+        self.state = self._empty()
+        self._witness = self._empty()
+
+    def _empty(self) -> Any:
+        return self.core.decider.initial(self.id)
+
+    def decide(self, given: Sequence[Any]) -> tuple[list[Any], list[Any], list[int]]:
+        """Return the inputs that changed something, the events and their causes, as of one commit."""
+        inputs: list[Any] = []
+        events: list[Any] = []
+        causes: list[int] = []
+        for command in given:
+            try:
+                self.state, new, why = self.core.step(
+                    self.core.decider, self.state, command, len(inputs), len(events)
+                )
+            except Refused as refusal:
+                self._check_refusal(command, refusal.code)
+                continue
+            if self._is_refused(command):
+                raise Violation(f"{self.id}: {command} was not refused")
+            if new:
+                inputs.append(command)
+                events += new
+                causes += why
+        return inputs, events, causes
+
+    def take(self, given: Sequence[Any], limit: int) -> list[Any]:
+        """Decide, store, and check everything that must hold; returns the stored events."""
+        self.told.append(list(given))
+        inputs, events, causes = self.decide(given)
+        if events:
+            data = _encode(events)
+            self.log.append(data)
+            events = _decode(data)
+            self.oracle.commit(inputs, events, causes, limit)
+            evolve = self.core.decider.evolve
+            for event in events:
+                self._witness = evolve(self._witness, event)
+                if isinstance(event, TaskLaunchRequested):
+                    self.intended.add(event.session)
+            self._check_view(events)
+        self._check_same(self._witness, "the log folds to another state")
+        return events
+
+    def _check_view(self, events: Sequence[Any]) -> None:
+        state, oracle = self.state, self.oracle
+        if state.status != oracle.state or list(state.ready) != list(oracle.ready):
+            held, true = f"{state.status} {list(state.ready)}", f"{oracle.state} {list(oracle.ready)}"
+            raise Violation(f"{self.id}: {held}, not {true}")
+        for event in events:
+            name = getattr(event, "task", "")
+            if name and state.tasks[name].status != oracle.status[name]:
+                raise Violation(f"{self.id}: {name} is {state.tasks[name].status}, not {oracle.status[name]}")
+
+    def _check_same(self, other: Any, complaint: str) -> None:
+        if self.state != other or list(self.state.ready) != list(other.ready):
+            raise Violation(f"I9: {self.id}: {complaint}\n{self.state}\n{other}")
+
+    def _is_refused(self, command: Any) -> str:
+        if isinstance(command, StartJob):
+            return "" if self.oracle.state == "absent" else "job_exists"
+        if isinstance(command, CancelJob):
+            return "job_not_found" if self.oracle.state == "absent" else "job_ended" if self.oracle.ended else ""
+        return ""
+
+    def _check_refusal(self, command: Any, code: str) -> None:
+        if code != self._is_refused(command):
+            raise Violation(f"{self.id}: {command} was refused as {code}")
+
+    def check_log(self) -> None:
+        """Fold the whole log anew and compare, task by task too."""
+        self._check_same(self._refold(), "the whole log folds to another state")
+        statuses = {name: task.status for name, task in self.state.tasks.items()}
+        if self.log and statuses != self.oracle.status:
+            raise Violation(f"{self.id}: {statuses}, not {self.oracle.status}")
+
+    def _refold(self) -> Any:
+        state = self._empty()
+        for data in self.log:
+            for event in _decode(data):
+                state = self.core.decider.evolve(state, event)
+        return state
+
+    def forget(self) -> None:
+        """Lose what is in memory and fold the log again."""
+        self.state = self._refold()
+        self._check_same(self._witness, "a crash changed what the log folds to")
+
+    def outstanding(self) -> Iterator[Any]:
+        """Yield what the core holds for outstanding, which must be what is live by the events."""
+        tasks = list(self.state.outstanding())
+        live = {task.shape.name: (task.attempt, task.session) for task in tasks}
+        stopping = {task.shape.name for task in tasks if task.stop_requested}
+        if live != self.oracle.live or stopping != self.oracle.stopping:
+            raise Violation(f"{self.id}: outstanding {live}, stopped {stopping}; not {self.oracle.live}")
+        yield from tasks

@@ -1,0 +1,276 @@
+"""What must hold for a job, kept by a bookkeeper that shares no logic with the core.
+
+It knows the graph as it was asked for, the sessions as they really were, and it hears every stored event once.
+Where the core counts, it keeps sets. The invariants are numbered as the project's design numbers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Protocol
+
+from trackbook.events import job as facts
+from trackbook.events.job import TaskShape
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class Real(Protocol):
+    """A session as it really is, in or out of the engine's sight."""
+
+    running: bool
+    outcome: str | None
+
+
+_DONE = (facts.JobCreated, facts.TaskSucceeded, facts.TaskSkipped)
+_GONE = (facts.TaskSucceeded, facts.TaskFailed, facts.TaskCancelled, facts.JobCancelRequested)
+REACTIONS: dict[type, tuple[type, ...]] = {
+    facts.JobStarted: (facts.TaskStarted,),
+    facts.TaskSkipped: _DONE,
+    facts.TaskLaunchRequested: _DONE,
+    facts.TaskStopRequested: (facts.JobCancelRequested,),
+    facts.JobCancelRequested: (facts.TaskFailed,),
+    facts.JobSucceeded: _DONE,
+    facts.JobFailed: _GONE,
+    facts.JobCancelled: _GONE,
+}
+"""What may follow from what; everything else follows from an input alone."""
+FROM_INPUT: dict[Any, str] = {
+    facts.TaskSkipped: "LaunchReady",
+    facts.TaskLaunchRequested: "LaunchReady",
+    facts.JobCancelRequested: "CancelJob",
+    facts.JobCreated: "StartJob",
+    facts.TaskStarted: "Report",
+    facts.TaskStatusReported: "Report",
+    facts.TaskSucceeded: "Report",
+    facts.TaskFailed: "Report",
+    facts.TaskCancelled: "Report",
+}
+
+
+class Oracle:
+    """One job, event by event."""
+
+    def __init__(self, job: str, tasks: Sequence[TaskShape], sessions: dict[str, Any] | None = None) -> None:
+        self.job = job
+        self._asked = list(tasks)
+        self._sessions = sessions
+        self._missing = {task.name: set(task.dependencies) for task in tasks}
+        self._followers: dict[str, list[str]] = {task.name: [] for task in tasks}
+        self._skipped = {task.name for task in tasks if task.skip}
+        for task in tasks:
+            for dependency in dict.fromkeys(task.dependencies):
+                self._followers[dependency].append(task.name)
+        self.status = {task.name: "pending" for task in tasks}
+        self.ready: dict[str, None] = {}
+        self.live: dict[str, tuple[int, str]] = {}
+        self.stopping: set[str] = set()
+        self.done: set[str] = set()
+        self.state = "absent"
+        self.failure: facts.TaskFailed | None = None
+        self.cancel: facts.JobCancelRequested | None = None
+        self.ended = False
+
+    def fail(self, what: str) -> NoReturn:
+        """Raise the violation."""
+        raise Violation(f"{self.job}: {what}")
+
+    # What happens --------------------------------------------------------------------------------------------
+
+    def commit(self, inputs: Sequence[Any], events: Sequence[Any], causes: Sequence[int], limit: int) -> None:
+        """Take a stored commit in, and check what must hold after it."""
+        if not events:
+            self.fail("a commit without events")
+        self._check_causes(inputs, events, causes)
+        launched = 0
+        for event in events:
+            if self.ended:
+                self.fail(f"I8: {event} after the terminal event")
+            _HEAR[type(event)](self, event)
+            launched += type(event) is facts.TaskLaunchRequested
+        if launched > limit:
+            self.fail(f"{launched} launches in a commit, {limit} allowed")
+        self._check_settled(inputs, events, limit)
+
+    def _check_causes(self, inputs: Sequence[Any], events: Sequence[Any], causes: Sequence[int]) -> None:
+        if len(causes) != len(events):
+            self.fail("not one cause an event")
+        answered: list[int] = []
+        roots: list[int] = []
+        for index, cause in enumerate(causes):
+            event = type(events[index])
+            if cause < 0:
+                before = -cause - 1
+                if before >= index or type(events[before]) not in REACTIONS.get(event, ()):
+                    self.fail(f"{event.__name__} at {index} follows from {cause}")
+                roots.append(roots[before])
+            else:
+                answers = FROM_INPUT.get(event, "nothing")
+                if cause >= len(inputs) or not type(inputs[cause]).__name__.startswith(answers):
+                    self.fail(f"{event.__name__} answers input {cause}")
+                answered.append(cause)
+                roots.append(cause)
+        if roots != sorted(roots) or set(answered) != set(range(len(inputs))):
+            self.fail(f"inputs are answered out of order, or not at all: {causes}")
+
+    def _check_settled(self, inputs: Sequence[Any], events: Sequence[Any], limit: int) -> None:
+        if self.cancel and len(self.stopping) != len(self.live):
+            self.fail("I6: the job is to end, and something live was not asked to stop")
+        if not self.ended and not self.live and not self.ready:
+            self.fail("I7: nothing is live or to be launched, and the job has not ended")
+        if self.ready and len(events) < limit:
+            progress = any(type(event) in _DONE for event in events)
+            if progress or any(type(given).__name__ == "LaunchReady" for given in inputs):
+                self.fail(f"{list(self.ready)} could have been launched")
+
+    # What each event may be ----------------------------------------------------------------------------------
+
+    def _created(self, event: facts.JobCreated) -> None:
+        if self.state != "absent" or event.tasks != self._asked:
+            self.fail("created twice, or not as it was asked for")
+        self.state = "pending"
+        for task in event.tasks:
+            if not task.dependencies:
+                self._make_ready(task.name)
+
+    def _make_ready(self, task: str) -> None:
+        self.status[task] = "ready"
+        self.ready[task] = None
+
+    def _job_started(self, _event: facts.JobStarted) -> None:
+        began = "running" in self.status.values() or self.done or self.failure
+        if self.state != "pending" or not began:
+            self.fail("started twice, or with no task started")
+        self.state = "running"
+
+    def _may_begin(self, event: Any) -> None:
+        if self.cancel or self.failure:
+            self.fail(f"I6: {event} after a cancel or a failure")
+        if self._missing[event.task] or event.task not in self.ready:
+            self.fail(f"I6: {event} before {self._missing[event.task]} succeeded, or not for the first time")
+        if (event.task in self._skipped) is not isinstance(event, facts.TaskSkipped):
+            self.fail(f"{event}, and the task is {'' if event.task in self._skipped else 'not '}to be skipped")
+        del self.ready[event.task]
+
+    def _launched(self, event: facts.TaskLaunchRequested) -> None:
+        self._may_begin(event)
+        if event.attempt != 1 or not event.session or (self._sessions and event.session in self._sessions):
+            self.fail(f"I4: {event} is not the first launch")
+        self.live[event.task] = (event.attempt, event.session)
+        self.status[event.task] = "launching"
+
+    def _skip(self, event: facts.TaskSkipped) -> None:
+        self._may_begin(event)
+        self._done(event.task, "skipped")
+
+    def _done(self, task: str, status: str) -> None:
+        self.status[task] = status
+        self.done.add(task)
+        for follower in self._followers[task]:
+            self._missing[follower].discard(task)
+            if not self._missing[follower] and self.status[follower] == "pending":
+                self._make_ready(follower)
+
+    def _must_live(self, event: Any) -> str:
+        attempt, session = self.live.get(event.task, (0, ""))
+        if attempt != event.attempt or not session:
+            self.fail(f"I4, I8: {event} for an attempt that is not live")
+        return session
+
+    def _started(self, event: facts.TaskStarted) -> None:
+        session = self._must_live(event)
+        if self.status[event.task] != "launching":
+            self.fail(f"{event} a second time")
+        if self._sessions is not None and not self._sessions[session].began:
+            self.fail(f"{event}, and its command never began")
+        self.status[event.task] = "running"
+
+    def _status(self, event: facts.TaskStatusReported) -> None:
+        self._must_live(event)
+
+    def _stop(self, event: facts.TaskStopRequested) -> None:
+        self._must_live(event)
+        if not self.cancel or event.task in self.stopping:
+            self.fail(f"{event} without a reason, or twice")
+        self.stopping.add(event.task)
+
+    def _gone(self, event: Any, status: str) -> None:
+        session = self._must_live(event)
+        if self._sessions is not None:
+            real = self._sessions[session]
+            if real.outcome is None or (real.outcome == "succeeded") is not (status == "succeeded"):
+                self.fail(f"{event}, and really it is {real.outcome or 'live'}")
+        del self.live[event.task]
+        self.stopping.discard(event.task)
+        self.status[event.task] = status
+
+    def _succeeded(self, event: facts.TaskSucceeded) -> None:
+        self._gone(event, "succeeded")
+        self._done(event.task, "succeeded")
+
+    def _failed(self, event: facts.TaskFailed) -> None:
+        if event.task in self.stopping or not event.error.message:
+            self.fail(f"{event} of a task that was asked to stop, or without a word")
+        self._gone(event, "failed")
+        self.failure = self.failure or event
+
+    def _cancelled(self, event: facts.TaskCancelled) -> None:
+        if event.task not in self.stopping:
+            self.fail(f"{event}, and nobody asked for it")
+        self._gone(event, "cancelled")
+
+    def _cancel(self, event: facts.JobCancelRequested) -> None:
+        if self.cancel or (event.task != "") is not (self.failure is not None):
+            self.fail(f"{event} a second time, or for a reason that is not there")
+        if self.failure and event.task != self.failure.task:
+            self.fail(f"{event}, and {self.failure.task} failed")
+        self.cancel = event
+        self.state = "cancelling"
+        self.ready.clear()
+        for task, status in self.status.items():
+            if status in ("pending", "ready"):
+                self.status[task] = "cancelled"
+
+    def _end(self, state: str) -> None:
+        if self.live or self.ready:
+            self.fail(f"I7: {state} while {list(self.live)} are live and {list(self.ready)} are ready")
+        if self._sessions is not None and any(
+            real.running for real in self._sessions.values() if real.job == self.job
+        ):
+            self.fail(f"I7: {state}, and a session runs on")
+        self.ended, self.state = True, state
+
+    def _all_succeeded(self, _event: facts.JobSucceeded) -> None:
+        if len(self.done) != len(self.status) or self.cancel:
+            self.fail("succeeded, and not everything is done")
+        self._end("succeeded")
+
+    def _job_failed(self, event: facts.JobFailed) -> None:
+        if self.failure is None or (event.task, event.error) != (self.failure.task, self.failure.error):
+            self.fail(f"{event}, and what failed is {self.failure}")
+        self._end("failed")
+
+    def _job_cancelled(self, event: facts.JobCancelled) -> None:
+        if self.cancel is None or self.failure or event.reason != self.cancel.reason:
+            self.fail(f"{event}, and it was asked {self.cancel}")
+        self._end("cancelled")
+
+
+_HEAR: dict[type, Callable[[Oracle, Any], None]] = {
+    facts.JobCreated: Oracle._created,
+    facts.JobStarted: Oracle._job_started,
+    facts.TaskLaunchRequested: Oracle._launched,
+    facts.TaskSkipped: Oracle._skip,
+    facts.TaskStarted: Oracle._started,
+    facts.TaskStatusReported: Oracle._status,
+    facts.TaskStopRequested: Oracle._stop,
+    facts.TaskSucceeded: Oracle._succeeded,
+    facts.TaskFailed: Oracle._failed,
+    facts.TaskCancelled: Oracle._cancelled,
+    facts.JobCancelRequested: Oracle._cancel,
+    facts.JobSucceeded: Oracle._all_succeeded,
+    facts.JobFailed: Oracle._job_failed,
+    facts.JobCancelled: Oracle._job_cancelled,
+}

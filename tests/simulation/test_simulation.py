@@ -1,0 +1,72 @@
+"""The pure core in simulated worlds: a million steps with drops, duplicates, reorders, delays and crashes.
+
+TRACKBOOK_SIM_STEPS sets the number of steps (10000000 for a long run), TRACKBOOK_SIM_SEED the first world's seed:
+with that seed and TRACKBOOK_SIM_STEPS=1 one world runs again.
+"""
+
+from __future__ import annotations
+
+import os
+from random import SystemRandom
+
+import pytest
+
+from simulation.campaign import campaign
+from simulation.core import REAL, Core, chosen
+from simulation.coverage import Reached, reachable, unreachable
+from simulation.oracle import Violation
+from simulation.trace import shorten
+from simulation.world import World
+from trackbook.engine import decider, job
+from trackbook.events.job import AnyJobEvent
+
+STEPS = int(os.environ.get("TRACKBOOK_SIM_STEPS", "1_000_000"))
+SEED = int(os.environ.get("TRACKBOOK_SIM_SEED", SystemRandom().randrange(10**9)))
+ENOUGH_TO_REACH_ALL = 500_000
+
+
+def test_everything_holds_in_a_million_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever is lost, doubled, late or dies, every invariant holds at each step and every pair is reached."""
+    tally = campaign(SEED, STEPS)
+    with capsys.disabled():
+        print(f"\n{tally.reached.table()}\nsimulated: {tally}")
+    if tally.steps >= ENOUGH_TO_REACH_ALL:
+        assert tally.reached.missing() == []
+
+
+def test_a_world_is_its_seed() -> None:
+    """The same seed leads to the same world, to the byte of every log."""
+    first, second = (World(7, Reached()) for _ in range(2))
+    first.run()
+    second.run()
+    assert [desk.log for desk in first.desks] == [desk.log for desk in second.desks]
+    assert first.reached.counts == second.reached.counts
+
+
+def test_a_violation_tells_its_seed_and_a_minimal_trace() -> None:
+    """When the core is wrong the failure names the seed and the few inputs that show it."""
+
+    def no_stops(state: job.JobState, event: AnyJobEvent, standing: int = 0) -> list[AnyJobEvent]:
+        stop = "TaskStopRequested"
+        return [reaction for reaction in job.react(state, event, standing) if type(reaction).__name__ != stop]
+
+    broken = decider.Decider(job.JobState, job.decide, job.evolve, no_stops)
+    with chosen(Core(broken, decider.step, REAL.names)), pytest.raises(Violation) as failure:
+        campaign(1, 20_000)
+    told = str(failure.value)
+    assert told.startswith("seed ")
+    assert "not asked to stop" in told
+    trace = told.partition("minimal trace, ")[2]
+    assert trace.count("\n  ") - trace.count("\n      ") <= 4, told
+
+
+def test_shortening_keeps_only_what_is_needed() -> None:
+    """The shortest list that still goes wrong is found, and one that doesn't is left alone."""
+    told: list[list[int]] = [[n] for n in range(30)]
+    assert shorten(told, lambda inputs: [5] in inputs and [17] in inputs) == [[5], [17]]
+    assert shorten(told, lambda inputs: False) == told
+
+
+def test_every_place_is_reachable_or_has_a_reason() -> None:
+    """The table is complete: each job state with each task state is either to be reached or explained."""
+    assert len(unreachable()) + len([place for place in reachable() if "-" not in place]) == 6 * 8

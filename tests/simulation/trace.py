@@ -1,0 +1,58 @@
+"""From a violation to the shortest story that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from simulation.core import launches_per_commit
+from simulation.desk import Desk
+
+Told = list[list[Any]]
+_LINES = 60
+
+
+def minimal_trace(desk: Desk, limit: int) -> str:
+    """Return what a job was told and what it made of it, without what the violation doesn't need.
+
+    A violation that shows only against what really ran (and not by the job's events alone) is told in full.
+    """
+    told = shorten(desk.told, lambda inputs: _replay(desk, inputs, limit)[1])
+    lines, violation = _replay(desk, told, limit)
+    graph = ", ".join(
+        f"{task.name}{'!' if task.skip else ''}<{','.join(task.dependencies)}" for task in desk.start.tasks
+    )
+    what = f"in {len(told)} of {len(desk.told)} inputs" if violation else "not shown by the events alone"
+    return "\n".join([f"job {desk.id}, limit {limit}: {graph}", f"minimal trace, {what}:", *lines[-_LINES:]])
+
+
+def shorten(told: Told, wrong: Callable[[Told], object]) -> Told:
+    """Drop inputs, larger pieces first, as long as it still goes wrong."""
+    if not wrong(told):
+        return told
+    size = len(told) // 2
+    while size:
+        start = 0
+        while start < len(told):
+            without = told[:start] + told[start + size :]
+            if wrong(without):
+                told = without
+            else:
+                start += size
+        size //= 2
+    return told
+
+
+def _replay(desk: Desk, told: Sequence[list[Any]], limit: int) -> tuple[list[str], Exception | None]:
+    again = Desk(desk.id, desk.start, None)
+    lines: list[str] = []
+    with launches_per_commit(limit):
+        for inputs in told:
+            lines += [f"  {given}" for given in inputs]
+            try:
+                events = again.take(inputs, limit)
+                again.forget()
+            except Exception as problem:  # a broken core may raise anything
+                return [*lines, f"{type(problem).__name__}: {problem}"], problem
+            lines += [f"      -> {event}" for event in events]
+    return lines, None
