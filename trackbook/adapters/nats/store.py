@@ -1,0 +1,223 @@
+"""The log on JetStream: one commit is one acknowledged message, fenced by its aggregate's last sequence."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from trackbook.adapters.nats.connect import Connection, Unanswered, api
+from trackbook.adapters.nats.reads import breathe, head, require_stream, sequence, walk
+from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
+from trackbook.adapters.nats.tail import Live, Position, stored
+from trackbook.engine.ports import Append, AppendConflict, Stored
+from trackbook.failpoints import failpoint
+
+ANSWER_PATIENCE = 5.0  # seconds for an acknowledgement; then we look whether the commit is there
+HEADER_ROOM = 4096  # bytes of a message kept for its headers
+NO_MESSAGE = 10037
+# Somebody else's commit, or our own that was stored already: which of the two, a look at the stream tells.
+# 10071/10164 wrong last sequence, 10201 message id seen in a batch.
+CONTESTED = frozenset({10071, 10164, 10201})
+# 10023 insufficient resources, 10047 storage resources exceeded, 10077 the store failed (disk, maximum bytes).
+FULL = frozenset({10023, 10047, 10077})
+# 10008 JetStream unavailable, 10176/10199/10211 a batch abandoned or one too many at once.
+PASSING = frozenset({10008, 10009, 10176, 10199, 10211})
+
+log = structlog.get_logger("trackbook.store")
+
+
+class StoreFull(Exception):
+    """The broker has no room for another commit; nothing was stored."""
+
+
+class AppendRefused(Exception):
+    """The broker will not store this commit, whatever happens: says why."""
+
+
+class _Fault(Struct):
+    err_code: int = 0
+    description: str = ""
+
+
+class _Ack(Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: _Fault | None = None
+    lost: str = ""  # why there is none; never in what the server sends
+
+    @property
+    def clean(self) -> bool:
+        return self.seq > 0 and not self.duplicate and self.error is None
+
+    @property
+    def words(self) -> str:
+        if self.error:
+            return f"{self.error.description} ({self.error.err_code})"
+        return self.lost or "the message id was used before"
+
+
+_decode_ack = msgspec.json.Decoder(_Ack).decode
+
+
+class NatsEventStore:
+    """The EventStore port on a connection. `full` says in words that the broker's disk is full, if it is known.
+
+    TRACKBOOK_UNSAFE=no-fence drops expected sequence, message id and the look at the outcome, so that a test can
+    show that the kill test would notice.
+    """
+
+    def __init__(
+        self, nc: Connection, prefix: str = "trackbook", *, full: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self._nc, self._prefix, self._full = nc, prefix, full
+        self._stream = events_stream(prefix)
+        self._live = Live(nc, prefix)
+        self._batch = f"{secrets.token_hex(8)}-"
+        self._batches = itertools.count()
+        self._fenced = "no-fence" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
+
+    async def append(self, *commits: Append) -> list[int]:
+        """Append all or none and return their sequences; waits while the broker is away.
+
+        Raises AppendConflict, StoreFull, AppendRefused. An outcome that isn't known is looked up, never guessed.
+        """
+        failpoint("append.before")
+        ack = await self._send(commits)
+        if ack.clean:
+            seqs = list(range(ack.seq - len(commits) + 1, ack.seq + 1))
+        else:
+            seqs = await self._settle(commits, ack)
+        failpoint("append.acked")
+        return seqs
+
+    async def _send(self, commits: Sequence[Append]) -> _Ack:
+        *others, last = commits
+        headers = self._headers(last)
+        try:
+            if others:
+                batch = f"{self._batch}{next(self._batches)}"
+                for number, commit in enumerate(others, 1):
+                    await self._nc.tell(
+                        self._subject(commit), commit.data, self._headers(commit) | _in_batch(batch, number)
+                    )
+                headers |= _in_batch(batch, len(commits)) | {"Nats-Batch-Commit": "1"}
+            answer = await self._nc.ask(self._subject(last), last.data, headers, ANSWER_PATIENCE)
+        except Unanswered as error:
+            return _Ack(lost=str(error))
+        return _decode_ack(answer.data)
+
+    def _subject(self, commit: Append) -> str:
+        # The client doesn't count headers; the server does, and cuts the connection over a message too large.
+        if len(commit.data) > self._nc.max_payload - HEADER_ROOM:
+            raise AppendRefused(
+                f"a commit of {len(commit.data)} bytes is too large: the broker takes {self._nc.max_payload}"
+            )
+        return event_subject(self._prefix, commit.kind, commit.id)
+
+    def _headers(self, commit: Append) -> dict[str, str]:
+        if not self._fenced:
+            return {}
+        return {
+            "Nats-Expected-Last-Subject-Sequence": str(commit.expected_seq),
+            "Nats-Msg-Id": commit.message_id,
+        }
+
+    async def _settle(self, commits: Sequence[Append], ack: _Ack) -> list[int]:
+        """Find out what became of an append without a clean acknowledgement; repeat it until it has one."""
+        log.info("append.unsettled", why=ack.words, kind=commits[0].kind, id=commits[0].id)
+        while True:
+            if self._fenced and (seqs := await self._find(commits)) is not None:
+                return seqs
+            self._judge(ack)
+            await breathe(self._nc)
+            await require_stream(self._nc, self._stream)
+            ack = await self._send(commits)
+            if ack.clean:
+                return list(range(ack.seq - len(commits) + 1, ack.seq + 1))
+
+    async def _find(self, commits: Sequence[Append]) -> list[int] | None:
+        """Return the sequences of these commits if they are stored, None if not; raises AppendConflict."""
+        found = [await self._after(commit) for commit in commits]
+        for commit, message in zip(commits, found, strict=True):
+            if message is not None and message[1] != commit.data:
+                raise AppendConflict(
+                    f"{commit.kind} {commit.id}: another commit follows sequence {commit.expected_seq}"
+                )
+        stands = [message[0] for message in found if message is not None]
+        if not stands:
+            return None
+        if len(stands) < len(commits):
+            raise StreamDamaged(
+                f"only {len(stands)} of {len(commits)} commits of one decision are stored, at {stands}"
+            )
+        return stands
+
+    async def _after(self, commit: Append) -> tuple[int, bytes] | None:
+        """Return the first message of the aggregate behind the expected sequence, by the leader's own word.
+
+        If ours was stored it is this one, whatever was appended behind it; a direct get may come from a replica
+        that lags.
+        """
+        query = {"seq": commit.expected_seq + 1, "next_by_subj": self._subject(commit)}
+        while True:
+            try:
+                answer = await api(self._nc, f"STREAM.MSG.GET.{self._stream}", query)
+            except Unanswered:
+                await breathe(self._nc)
+                await require_stream(self._nc, self._stream)
+                continue
+            if fault := answer.get("error"):
+                if fault.get("err_code") == NO_MESSAGE:
+                    return None
+                raise AppendRefused(f"can't look up the outcome: {fault.get('description')}")
+            message = answer["message"]
+            return int(message["seq"]), base64.b64decode(message.get("data", ""))
+
+    def _judge(self, ack: _Ack) -> None:
+        """Raise what an append that isn't stored is to its caller; return if it is worth another try."""
+        code = ack.error.err_code if ack.error else 0
+        if code in CONTESTED or ack.duplicate:
+            raise AppendConflict(ack.words)
+        if code in FULL or (code == 0 and self._full()):
+            raise StoreFull(self._full() or f"the broker has no room for another commit: {ack.words}")
+        if code and code not in PASSING:
+            raise AppendRefused(ack.words)
+
+    async def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
+        """Yield one aggregate's commits from a stream sequence on, in order."""
+        query = {"next_by_subj": event_subject(self._prefix, kind, id)}
+        async for batch in walk(self._nc, self._stream, from_seq, query):
+            for message in batch:
+                yield stored(message)
+
+    async def read_all(self, from_seq: int) -> AsyncIterator[list[Stored]]:
+        """Yield the stream from a sequence on, up to its head at the time of the call; raises StreamDamaged."""
+        at, end = Position(max(from_seq, 1)), await self.head()
+        while at.next <= end:
+            async for messages in walk(self._nc, self._stream, at.next):
+                batch = [stored(message) for message in messages if sequence(message) <= end]
+                if batch:
+                    at.advance(batch)
+                    yield batch
+                if at.next > end:
+                    return
+            await breathe(self._nc)  # a replica that lags
+
+    def tail(self, from_seq: int) -> AsyncIterator[list[Stored]]:
+        """Yield batches from a sequence on and follow for ever; raises StreamDamaged, BrokerUnreachable."""
+        return self._live.follow(from_seq)
+
+    async def head(self) -> int:
+        """Return the sequence of the last commit, 0 for none."""
+        return await head(self._nc, self._stream)
+
+
+def _in_batch(batch: str, number: int) -> dict[str, str]:
+    return {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}

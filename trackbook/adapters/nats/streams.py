@@ -1,0 +1,110 @@
+"""The two streams of an installation: the log of commits, and the blobs that are too large for one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from trackbook.adapters.nats.connect import BrokerUnfit, Connection, api
+
+STREAM_NOT_FOUND = 10059
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
+
+
+class StreamMissing(Exception):
+    """The log isn't in the broker where this installation once made it."""
+
+
+class StreamDamaged(Exception):
+    """The log lacks messages that it once had."""
+
+
+def events_stream(prefix: str) -> str:
+    """Return the name of the stream of commits."""
+    return f"{prefix}_events"
+
+
+def blobs_stream(prefix: str) -> str:
+    """Return the name of the stream of blobs."""
+    return f"{prefix}_blobs"
+
+
+def event_subject(prefix: str, kind: str, id: str) -> str:  # noqa: A002
+    """Return the subject of an aggregate's commits; raises ValueError for what can't be part of one."""
+    if not _TOKEN.match(id) or not _TOKEN.match(kind):
+        raise ValueError(f"not a subject token: {kind!r}, {id!r}")
+    return f"{prefix}.evt.{kind}.{id}"
+
+
+def _wanted(prefix: str) -> list[dict[str, Any]]:
+    # Nothing may ever fall out of either stream: no limits, no deletion, and a full store refuses new messages.
+    # No compression: it would make the raw blocks unreadable for a rescue, and what is large is small in number.
+    common = {
+        "storage": "file",
+        "retention": "limits",
+        "discard": "new",
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msgs_per_subject": -1,
+        "allow_direct": True,
+        "allow_atomic": True,
+        "deny_delete": True,
+        "deny_purge": True,
+        "duplicate_window": 120_000_000_000,
+    }
+    live = {"src": f"{prefix}.evt.*.*", "dest": f"{prefix}.live.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}"}
+    events = {"name": events_stream(prefix), "subjects": [f"{prefix}.evt.*.*"], "republish": live}
+    return [common | events, common | {"name": blobs_stream(prefix), "subjects": [f"{prefix}.blob.*.*"]}]
+
+
+async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool) -> None:
+    """Create the streams where they are missing and check those that are there.
+
+    `initialised` says that this installation has made them before: then one that is missing means a wrong store,
+    a wrong key or a loss, and is never made anew. Raises StreamMissing, StreamDamaged, BrokerUnfit, Unanswered.
+    """
+    if not _TOKEN.match(prefix):
+        raise ValueError(f"not a prefix for subjects: {prefix!r}")
+    for wanted in _wanted(prefix):
+        name = wanted["name"]
+        info = await api(nc, f"STREAM.INFO.{name}", {"deleted_details": True})
+        if info.get("error", {}).get("err_code") == STREAM_NOT_FOUND:
+            if initialised:
+                raise StreamMissing(_missing(name))
+            info = await api(nc, f"STREAM.CREATE.{name}", wanted)
+        if fault := info.get("error"):
+            raise BrokerUnfit(f"stream {name}: {fault['description']} ({fault.get('err_code')})")
+        _check_config(wanted, info["config"])
+        check_whole(name, info["state"])
+
+
+def _missing(name: str) -> str:
+    return (
+        f"the stream {name} is missing, although this data directory has used it: is this the right broker, and "
+        "its store directory and encryption key? It is not made anew, since that would hide the loss; put the "
+        "store back from a backup, or start with another data directory"
+    )
+
+
+def _check_config(wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    differing = [  # the window may be set otherwise on a foreign broker: nothing rests on it
+        f"{key} is {found.get(key)!r}, not {value!r}"
+        for key, value in wanted.items()
+        if found.get(key) != value and key != "duplicate_window"
+    ]
+    if differing:
+        raise BrokerUnfit(f"stream {wanted['name']} was made otherwise: {'; '.join(differing)}")
+
+
+def check_whole(name: str, state: dict[str, Any]) -> None:
+    """Raise StreamDamaged when a stream's state shows that messages are gone."""
+    first, last, count = state["first_seq"], state["last_seq"], state["messages"]
+    gone = (state.get("deleted") or [])[:5]
+    if last == 0 or (first == 1 and count == last and not state.get("num_deleted") and not state.get("lost")):
+        return
+    where = f", first of them {', '.join(map(str, gone))}" if gone else ""
+    raise StreamDamaged(
+        f"the stream {name} should hold messages 1 to {last} but holds {count} from {first} on: {last - count} "
+        f"are missing{where}. Restore the store from a backup"
+    )

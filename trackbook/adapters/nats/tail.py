@@ -1,0 +1,179 @@
+"""Following the log: live commits from one subscription, and direct reads for whatever it didn't bring."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from trackbook.adapters.nats.connect import Connection
+from trackbook.adapters.nats.reads import breathe, head, sequence, walk
+from trackbook.adapters.nats.streams import StreamDamaged, events_stream
+from trackbook.engine.ports import Stored
+
+MAILBOX = 4096  # commits kept for a follower that is slow; beyond that it reads them from the stream again
+
+
+def stored(msg: Msg) -> Stored:
+    """Return a message of the stream, read or republished, as the port has it."""
+    headers = msg.headers or {}
+    _, kind, name = headers.get("Nats-Subject", "..").rsplit(".", 2)
+    return Stored(sequence(msg), kind, name, msg.data)
+
+
+class Mailbox:
+    """What has come live for one follower; `stale` says that something may be missing: read the stream."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Stored] = deque()
+        self.stale = True
+        self._news = asyncio.Event()
+
+    def put(self, commit: Stored) -> None:
+        """Add a commit; a full mailbox is emptied and stale."""
+        if len(self.waiting) >= MAILBOX:
+            self.waiting.clear()
+            self.stale = True
+        else:
+            self.waiting.append(commit)
+        self._news.set()
+
+    def doubt(self) -> None:
+        """Make the follower read the stream: the connection was lost for a while."""
+        self.stale = True
+        self._news.set()
+
+    async def news(self) -> None:
+        """Wait until there is something to do."""
+        await self._news.wait()
+        self._news.clear()
+
+
+class Live:
+    """One subscription to the live commits for any number of followers; none while nobody follows."""
+
+    def __init__(self, nc: Connection, prefix: str) -> None:
+        self._nc, self._stream, self._subject = nc, events_stream(prefix), f"{prefix}.live.>"
+        self._mailboxes: set[Mailbox] = set()
+        self._subscription: Subscription | None = None
+        self._forget: Callable[[], None] | None = None
+        self._changing = asyncio.Lock()
+
+    async def follow(self, from_seq: int) -> AsyncIterator[list[Stored]]:
+        """Yield what stands from a sequence on and then what comes, for ever; gapless and in order.
+
+        Raises StreamDamaged if the stream doesn't reach `from_seq` - 1, has lost what was yielded before, or has
+        a hole; BrokerUnreachable once the connection is closed.
+        """
+        mailbox, at = Mailbox(), Position(max(from_seq, 1))
+        await self._join(mailbox)
+        try:
+            while True:
+                if mailbox.stale:
+                    mailbox.stale = False
+                    async for batch in self._catch_up(at, mailbox):
+                        yield batch
+                elif batch := at.take(mailbox):
+                    yield batch
+                else:
+                    await mailbox.news()
+        finally:
+            await self._leave(mailbox)
+
+    async def _catch_up(self, at: Position, mailbox: Mailbox) -> AsyncIterator[list[Stored]]:
+        """Yield what the stream has from `at` on, after a look at the commit before it: is it still the same?"""
+        anchored = at.next == 1
+        async for messages in walk(self._nc, self._stream, max(at.next - 1, 1)):
+            batch = [stored(message) for message in messages]
+            if not anchored:
+                at.check_anchor(batch.pop(0))
+                anchored = True
+            if batch:
+                at.advance(batch)
+                yield batch
+        if not anchored:
+            await self._require_head(at.next - 1)
+            await breathe(self._nc)
+            mailbox.doubt()
+
+    async def _require_head(self, seq: int) -> None:
+        # A replica may lag behind what we have seen; only the leader's word is taken for a loss.
+        found = await head(self._nc, self._stream)
+        if found < seq:
+            raise StreamDamaged(f"{self._stream} ends at {found}; commit {seq} was there once: commits are lost")
+
+    async def _join(self, mailbox: Mailbox) -> None:
+        self._mailboxes.add(mailbox)
+        async with self._changing:
+            if self._subscription is None:
+                self._forget = self._nc.on_reconnect(self._doubt)
+                # Without limits: a message that the client drops in silence would be missed until the next one.
+                self._subscription = await self._nc.subscribe(
+                    self._subject, cb=self._deliver, pending_msgs_limit=0, pending_bytes_limit=0
+                )
+
+    async def _leave(self, mailbox: Mailbox) -> None:
+        self._mailboxes.discard(mailbox)
+        async with self._changing:
+            if self._mailboxes or self._subscription is None:
+                return
+            subscription, self._subscription = self._subscription, None
+            if self._forget:
+                self._forget()
+            with contextlib.suppress(NatsError):  # the connection is closed: so is the subscription
+                await subscription.unsubscribe()
+
+    async def _deliver(self, msg: Msg) -> None:
+        commit = stored(msg)
+        if commit.seq:
+            for mailbox in self._mailboxes:
+                mailbox.put(commit)
+
+    def _doubt(self) -> None:
+        for mailbox in self._mailboxes:
+            mailbox.doubt()
+
+
+class Position:
+    """How far a follower has come: the next sequence, and the last commit it was given."""
+
+    def __init__(self, next: int) -> None:  # noqa: A002
+        self.next = next
+        self._last: Stored | None = None
+
+    def take(self, mailbox: Mailbox) -> list[Stored]:
+        """Return what waits and joins on without a gap; a gap makes the mailbox stale."""
+        batch: list[Stored] = []
+        while mailbox.waiting:
+            commit = mailbox.waiting.popleft()
+            if commit.seq > self.next:
+                mailbox.stale = True
+                break
+            if commit.seq == self.next:
+                batch.append(commit)
+                self.next += 1
+        if batch:
+            self._last = batch[-1]
+        return batch
+
+    def advance(self, batch: list[Stored]) -> None:
+        """Move past a batch; raises StreamDamaged for a hole in it."""
+        for commit in batch:
+            if commit.seq != self.next:
+                raise StreamDamaged(f"commits {self.next} to {commit.seq - 1} are missing from the stream")
+            self.next += 1
+        self._last = batch[-1]
+
+    def check_anchor(self, commit: Stored) -> None:
+        """Raise StreamDamaged unless this is the commit before the next one, as it was given."""
+        if commit.seq != self.next - 1:
+            raise StreamDamaged(f"commits {self.next - 1} to {commit.seq - 1} are missing from the stream")
+        if self._last is not None and commit != self._last:
+            raise StreamDamaged(
+                f"commit {commit.seq} is another one than before: the store was put back or replaced"
+            )

@@ -1,0 +1,98 @@
+"""The log and the blobs in memory, for tests of what stands on them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+from trackbook.engine.ports import Append, AppendConflict, BlobMissing, Stored
+
+
+class MemoryEventStore:
+    """An EventStore in memory; what a broker refuses as a conflict is one here too."""
+
+    def __init__(self) -> None:
+        self.commits: list[Stored] = []
+        self._last: dict[tuple[str, str], int] = {}
+        self._news = asyncio.Condition()
+
+    async def append(self, *commits: Append) -> list[int]:
+        """Append all or none; the same commit again is found to be there, as after a lost acknowledgement."""
+        if (seqs := self._find(commits)) is None:
+            for commit in commits:
+                if self._last.get((commit.kind, commit.id), 0) != commit.expected_seq:
+                    raise AppendConflict(f"{commit.kind} {commit.id}: not at sequence {commit.expected_seq}")
+            seqs = [self._store(commit) for commit in commits]
+        async with self._news:
+            self._news.notify_all()
+        return seqs
+
+    def _find(self, commits: tuple[Append, ...]) -> list[int] | None:
+        found = []
+        for commit in commits:
+            behind = (
+                c for c in self.commits[commit.expected_seq :] if (c.kind, c.id) == (commit.kind, commit.id)
+            )
+            stands = next(behind, None)
+            if stands is None or stands.data != commit.data:
+                return None
+            found.append(stands.seq)
+        return found
+
+    def _store(self, commit: Append) -> int:
+        seq = len(self.commits) + 1
+        self.commits.append(Stored(seq, commit.kind, commit.id, commit.data))
+        self._last[commit.kind, commit.id] = seq
+        return seq
+
+    async def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
+        """Yield one aggregate's commits from a sequence on, in order."""
+        for commit in self.commits[max(from_seq, 1) - 1 :]:
+            if (commit.kind, commit.id) == (kind, id):
+                yield commit
+
+    async def read_all(self, from_seq: int) -> AsyncIterator[list[Stored]]:
+        """Yield all from a sequence on, up to the head at the time of the call."""
+        if batch := self.commits[max(from_seq, 1) - 1 :]:
+            yield batch
+
+    async def tail(self, from_seq: int) -> AsyncIterator[list[Stored]]:
+        """Yield batches from a sequence on and follow for ever."""
+        at = max(from_seq, 1) - 1
+        while True:
+            async with self._news:
+                while len(self.commits) <= at:
+                    await self._news.wait()
+            batch = self.commits[at:]
+            at += len(batch)
+            yield batch
+
+    async def head(self) -> int:
+        """Return the sequence of the last commit, 0 for none."""
+        return len(self.commits)
+
+
+class MemoryBlobs:
+    """Blobs in memory; `writes` counts those that were not there before."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.writes = 0
+
+    async def put(self, data: bytes) -> str:
+        """Store and return the SHA-256 in hex."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.writes += sha256 not in self.blobs
+        self.blobs[sha256] = data
+        return sha256
+
+    async def get(self, sha256: str) -> bytes:
+        """Return the bytes; raises BlobMissing."""
+        try:
+            data = self.blobs[sha256]
+        except KeyError:
+            raise BlobMissing(f"blob {sha256}: not stored") from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise BlobMissing(f"blob {sha256}: damaged or incomplete")
+        return data
