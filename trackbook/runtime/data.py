@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -32,24 +32,28 @@ def default_data() -> Path:
 
 
 @contextmanager
-def held(data: Path) -> Iterator[None]:
-    """Hold the data directory for this process; raises DataDirectoryHeld saying who has it."""
+def held(data: Path, roles: frozenset[str]) -> Iterator[None]:
+    """Hold these roles on the data directory for this process; raises DataDirectoryHeld saying who has one.
+
+    The role `web` holds `lock` and leaves `server.json` for clients; every other holds `lock-ROLE`.
+    """
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataDirectoryHeld(_who(data)) from None
-        record_server(data, ServerRecord(os.getpid()))
-        try:
-            yield
-        finally:
-            (data / "server.json").unlink(missing_ok=True)
+    with ExitStack() as stack:
+        for role in sorted(roles, reverse=True):
+            lock = stack.enter_context((data / ("lock" if role == "web" else f"lock-{role}")).open("a+"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataDirectoryHeld(_who(data, role)) from None
+        if "web" in roles:
+            record_server(data, ServerRecord(os.getpid()))
+            stack.callback((data / "server.json").unlink, missing_ok=True)
+        yield
 
 
-def _who(data: Path) -> str:
+def _who(data: Path, role: str) -> str:
     record = server_record(data)
-    who = f"process {record.pid}" if record else "another process"
+    who = f"process {record.pid}" if record else f"a process with the role {role}"
     at = f", which serves {record.url}" if record and record.url else ""
     return f"{data} is in use by {who}{at}. Stop it, or give another directory with --data."
 

@@ -59,6 +59,7 @@ class Jobs:
         self._sessions = sessions
         self._desks: dict[str, _Desk] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._one_ended = asyncio.Event()
 
     async def submit(self, job: str, given: Input[AnyJobCommand]) -> Answered:
         """Decide on the input and return once its commit is on the log; raises Refused."""
@@ -105,6 +106,12 @@ class Jobs:
             self._launch_rest(aggregate)
         return len(heads)
 
+    async def all_ended(self) -> None:
+        """Return once no job is open; every open job must be in memory, as after `recover`."""
+        while any(desk.aggregate and not desk.aggregate.state.ended for desk in self._desks.values()):
+            self._one_ended.clear()
+            await self._one_ended.wait()
+
     async def close(self) -> None:
         """Stop working; what was not committed was not answered either."""
         for task in tuple(self._tasks):
@@ -129,6 +136,7 @@ class Jobs:
         desk.worker = None
         if desk.aggregate is None or desk.aggregate.state.ended or desk.aggregate.version == 0:
             self._desks.pop(job, None)
+            self._one_ended.set()
 
     @staticmethod
     def _give_up(job: str, desk: _Desk, problem: Exception) -> None:

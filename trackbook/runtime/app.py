@@ -1,0 +1,236 @@
+"""The composition root: which parts run in this process, what is real, and in which order they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+from msgspec import Struct, field
+
+from trackbook.adapters.local.executor import LocalExecutor
+from trackbook.adapters.nats.blobs import NatsBlobs
+from trackbook.adapters.nats.broker import EmbeddedBroker
+from trackbook.adapters.nats.connect import Access, Connection, connect, require_server
+from trackbook.adapters.nats.store import NatsEventStore
+from trackbook.adapters.nats.streams import ensure
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.engine import job as jobs
+from trackbook.engine.ports import Executor
+from trackbook.events.commit import Input
+from trackbook.runtime.book import Book
+from trackbook.runtime.data import ServerRecord, held, record_server
+from trackbook.runtime.gateway import Gateway
+from trackbook.runtime.history import History
+from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.pipelines import Pipelines
+from trackbook.runtime.requests import REQUESTS
+from trackbook.runtime.sessions import Sessions
+from trackbook.runtime.starting import JobCommands
+
+ROLES = frozenset(("broker", "engine", "executor", "web"))
+"""Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
+
+LOCAL = "local"
+_CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
+
+log = structlog.get_logger(__name__)
+
+
+class Config(Struct, kw_only=True):
+    """What a process runs. `http` is HOST:PORT, port 0 for any free one; `limit` counts sessions at once."""
+
+    data: Path
+    roles: frozenset[str] = ROLES
+    http: str = "127.0.0.1:9500"
+    durability: str = "always"
+    prefix: str = field(default_factory=lambda: os.environ.get("TRACKBOOK_PREFIX", "trackbook"))
+    limit: int | None = None
+    grace: float = 5.0
+    pass_environment: list[str] = field(
+        default_factory=lambda: [n for n in os.environ.get("TRACKBOOK_PASS_ENV", "").split(",") if n]
+    )
+    takes_up_jobs: bool = True
+    cancel_on_stop: bool = False
+
+
+class System(Struct):
+    """The parts that run here; None for those that do not."""
+
+    config: Config
+    broker: EmbeddedBroker | None = None
+    access: Access | None = None
+    connection: Connection | None = None
+    book: Book | None = None
+    history: History | None = None
+    jobs: Jobs | None = None
+    gateway: Gateway | None = None
+    local: LocalExecutor | None = None
+    url: str = ""
+
+    async def cancel_jobs(self) -> None:
+        """Cancel every job that has not ended and wait until they have."""
+        assert self.book is not None
+        assert self.jobs is not None
+        for head in self.book.ledger.open_heads("job"):
+            with contextlib.suppress(Exception):
+                await self.jobs.submit(head.id, Input("engine", jobs.CancelJob("the server was stopped")))
+        async with asyncio.timeout(_CANCEL_WITHIN):
+            await self.jobs.all_ended()
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[System]:
+    """Start the parts that `config` names and stop them in the opposite order.
+
+    Raises DataDirectoryHeld, BrokerFailed, BrokerUnfit, LogDamaged and others that say what was found.
+    """
+    system = System(config)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(held(config.data, config.roles))
+        if "executor" in config.roles:
+            system.local = LocalExecutor(
+                config.data,
+                limit=config.limit,
+                grace=config.grace,
+                pass_environment=config.pass_environment,
+                durable=config.durability == "always",
+            )
+        await _connect(system, stack)
+        if "engine" in config.roles:
+            await _engine(system, stack)
+        elif "executor" in config.roles:
+            await _worker(system, stack)
+        if "web" in config.roles:
+            await _web(system, stack)
+        if "engine" in config.roles and config.takes_up_jobs:
+            await _take_up(system, stack)
+        yield system
+
+
+async def _connect(system: System, stack: AsyncExitStack) -> None:
+    """Start the broker or find it, and connect as the engine's account."""
+    config = system.config
+    system.access = Access.from_env()
+    if system.access is None and "broker" in config.roles:
+        broker = EmbeddedBroker(config.data, durability=_durability(config), prefix=config.prefix)
+        system.broker = await stack.enter_async_context(broker)
+        system.access = broker.engine
+    elif system.access is None:
+        system.access = await EmbeddedBroker.find(config.data)
+    system.connection = await connect(system.access, name="trackbook")
+    stack.push_async_callback(system.connection.close)
+    await require_server(system.connection)
+
+
+def _durability(config: Config) -> Any:
+    if config.durability not in ("always", "fast"):
+        raise ValueError(f"durability is `always` or `fast`, not {config.durability!r}")
+    return config.durability
+
+
+async def _engine(system: System, stack: AsyncExitStack) -> None:
+    """Open the log, catch up with it, and make ready to decide."""
+    assert system.connection is not None
+    config = system.config
+    mark = config.data / "initialised"
+    await ensure(system.connection, config.prefix, initialised=mark.exists())
+    mark.touch()
+    ledger = Ledger(config.data / "engine.db")
+    stack.callback(ledger.close)
+    book = _book(system, ledger)
+    system.book, system.history = book, History(book)
+    await book.catch_up()
+    executors = _executors(system)
+    sessions = Sessions(executors, book.blobs)
+    stack.push_async_callback(sessions.close)
+    system.jobs = Jobs(book, sessions)
+    stack.push_async_callback(system.jobs.close)
+    pipelines = Pipelines(book, system.history)
+    commands = JobCommands(book, book.blobs, system.jobs, pipelines, system.history, executors.keys())
+    system.gateway = Gateway(
+        book,
+        {
+            ("pipeline", "create"): pipelines.create,
+            ("pipeline", "apply"): pipelines.apply,
+            ("pipeline", "edit"): pipelines.edit,
+            ("pipeline", "rename"): pipelines.rename,
+            ("pipeline", "restore"): pipelines.restore,
+            ("pipeline", "delete"): pipelines.delete,
+            ("job", "start"): commands.start,
+            ("job", "cancel"): commands.cancel,
+        },
+    )
+    await _start_executors(system, executors, stack)
+
+
+def _book(system: System, ledger: Ledger) -> Book:
+    assert system.connection is not None
+    full = system.broker.space_trouble if system.broker else lambda: None
+    store = NatsEventStore(system.connection, system.config.prefix, full=full)
+    return Book(store, NatsBlobs(system.connection, system.config.prefix), ledger)
+
+
+def _executors(system: System) -> Mapping[str, Executor]:
+    if system.local is not None:
+        return {LOCAL: system.local}
+    from trackbook.adapters.nats.executors import RemoteExecutor
+
+    async def attached() -> None:
+        assert system.jobs is not None
+        await system.jobs.recover(LOCAL)
+
+    assert system.connection is not None
+    return {LOCAL: RemoteExecutor(system.connection, system.config.prefix, LOCAL, attached)}
+
+
+async def _start_executors(system: System, executors: Mapping[str, Executor], stack: AsyncExitStack) -> None:
+    running_jobs = system.jobs
+    assert running_jobs is not None
+    for name, executor in executors.items():
+
+        async def report(job: str, report: jobs.Report, name: str = name) -> None:
+            await running_jobs.report(name, job, report)
+
+        await executor.start(report)
+        stack.push_async_callback(executor.close)
+
+
+async def _take_up(system: System, stack: AsyncExitStack) -> None:
+    """Take up unfinished jobs, and take commands over NATS once everything else stands."""
+    assert system.jobs is not None
+    assert system.gateway is not None
+    assert system.access is not None
+    if taken := await system.jobs.recover():
+        log.info("jobs.taken_up", jobs=taken)
+    from trackbook.adapters.nats.ingress import Ingress
+
+    ingress = Ingress(system.access, system.config.prefix, system.gateway.handle, REQUESTS)
+    await ingress.start()
+    stack.push_async_callback(ingress.close)
+    if system.config.cancel_on_stop:
+        stack.push_async_callback(system.cancel_jobs)
+
+
+async def _worker(system: System, stack: AsyncExitStack) -> None:
+    """Run sessions for an engine in another process."""
+    from trackbook.adapters.nats.executors import ExecutorWorker
+
+    assert system.local is not None
+    assert system.access is not None
+    worker = ExecutorWorker(system.local, system.access, system.config.prefix, LOCAL)
+    await worker.start()
+    stack.push_async_callback(worker.close)
+
+
+async def _web(system: System, stack: AsyncExitStack) -> None:
+    """Keep the read model and serve HTTP."""
+    from trackbook.runtime.web import serve
+
+    system.url = await serve(system, stack)
+    record_server(system.config.data, ServerRecord(os.getpid(), system.url))
