@@ -45,7 +45,7 @@ class Record(Struct, kw_only=True):
 
 
 class State(Struct):
-    """Where a session stands: `new` has no claim; `alive` has a launcher, `pid`; `lost` has none and no record."""
+    """Where a session stands: `new` has no claim, `alive` a launcher (`pid`), `lost` neither that nor a record."""
 
     name: Literal["new", "alive", "ended", "lost"]
     pid: int = 0

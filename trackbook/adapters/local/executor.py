@@ -76,6 +76,15 @@ class LocalExecutor:
         self.warnings: list[str] = []
 
     @property
+    def use_private_root(self) -> bool:
+        """Whether a private root is tried for; set before `start`."""
+        return self._spawner.private
+
+    @use_private_root.setter
+    def use_private_root(self, use: bool) -> None:
+        self._spawner.private = use
+
+    @property
     def private_root(self) -> bool:
         """Whether sessions have `/pipeline` at that very path."""
         return self._spawner.offer.private_root
@@ -101,7 +110,7 @@ class LocalExecutor:
     # The port ------------------------------------------------------------------------------------------------
 
     async def start(self, report: ReportSink) -> None:
-        """Start the spawner; raises RuntimeError if that fails. What ran before is adopted by launching it again."""
+        """Start the spawner; raises RuntimeError if that fails. Launching what ran before adopts it."""
         self._report = report
         (self._data / "sessions").mkdir(parents=True, exist_ok=True)
         await self._spawner.start()
@@ -114,7 +123,7 @@ class LocalExecutor:
         if not self.private_root:
             found.append(
                 "tasks don't see /pipeline/… here, only the variables $PIPELINE_OUTPUTS, $PIPELINE_INPUT1 …, "
-                f"and inputs are not write-protected: this kernel grants no mount namespace ({self._spawner.offer.problem})"
+                f"and inputs are not write-protected: no mount namespace ({self._spawner.offer.problem})"
             )
         if not self.shell.endswith("bash"):
             found.append(f"commands are run by {self.shell}: there is no bash")
@@ -134,7 +143,9 @@ class LocalExecutor:
         if spec.session in self._ending:
             return
         if self._queue.pop(spec.session, None) or not self._folder(spec).joinpath("claim").exists():
-            self._withdraw(spec, disk.Record(ended_at=disk.now(), stopped=True, message="stopped before it began"))
+            self._withdraw(
+                spec, disk.Record(ended_at=disk.now(), stopped=True, message="stopped before it began")
+            )
             return
         if spec.session not in self._running:
             self._look(spec, fresh=False)
@@ -155,11 +166,12 @@ class LocalExecutor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _stop_all(self) -> None:
-        for spec in [*self._queue.values(), *(running.spec for running in self._running.values())]:
-            await self.stop(spec)
-        while self._running:
+        while self._running or self._queue:
             self._idle.clear()
-            await self._idle.wait()
+            for spec in [*self._queue.values(), *(running.spec for running in self._running.values())]:
+                await self.stop(spec)
+            if self._running:
+                await self._idle.wait()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._grace)
 
@@ -254,7 +266,9 @@ class LocalExecutor:
         elif kind == b"X":
             running.problem = text
         elif kind == b"D":
-            _log.error("a session's exit record can't be written, trying again", session=running.spec.session, why=text)
+            _log.error(
+                "a session's exit record can't be written, trying again", session=running.spec.session, why=text
+            )
 
     def _gone(self, running: _Running) -> None:
         """The launcher has ended, or never came to be: give the slot on and see what it left."""
@@ -320,7 +334,7 @@ class LocalExecutor:
             ended_at=disk.now(),
             started_at=disk.read_claim(folder).started_at,
             lost=True,
-            message=f"the session's launcher died before the command's end was recorded{left}; it is not run again",
+            message=f"the session's launcher died before it recorded the command's end{left}; it is not run again",
         )
         disk.leave_record(folder, record)
         self._ending.discard(spec.session)

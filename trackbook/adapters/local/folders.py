@@ -18,7 +18,7 @@ def slug(name: str) -> str:
 
 
 def session_folder(data: Path, session: str) -> Path:
-    """Return the folder of a session: spec.json, claim, exit, log and its working directory. Raises ValueError."""
+    """Return the folder of a session, with spec.json, claim, exit, log and work/. Raises ValueError."""
     if not _SESSION.fullmatch(session):
         raise ValueError(f"{session!r} can't be the name of a session")
     return data / "sessions" / session

@@ -30,7 +30,7 @@ class Planner:
         self.own_work = False
 
     def plan(self, spec: SessionSpec) -> dict[str, Any]:
-        """Return the plan, of plain values only. Raises ValueError for what can't be in a process's environment."""
+        """Return the plan, of plain values only. Raises ValueError for what no process can be given."""
         folder = folders.session_folder(self._data, spec.session)
         binds = self._binds(spec)
         mounts = [self._mount(text) for text in spec.mounts]
@@ -70,9 +70,7 @@ class Planner:
         disk.write(folder / "command", spec.command.encode())
         return [str(folder / "command")]
 
-    def _environment(
-        self, spec: SessionSpec, folder: Path, binds: list[tuple[str, str, bool]]
-    ) -> dict[str, str]:
+    def _environment(self, spec: SessionSpec, folder: Path, binds: list[tuple[str, str, bool]]) -> dict[str, str]:
         work = WORK if self.private_root and self.own_work else str(folder / "work")
         environment = self._basics(work) | self._passed | spec.variables | self._names(spec)
         for source, name, _ in binds:

@@ -47,7 +47,7 @@ class Spawner:
         self._handle = -1
         self._restart: asyncio.Task[None] | None = None
         self._closed = False
-        self._private = True
+        self.private = True
 
     @property
     def pid(self) -> int:
@@ -56,11 +56,13 @@ class Spawner:
 
     async def start(self) -> None:
         """Start it, with a private root if the kernel allows one. Raises RuntimeError if it does not come up."""
-        offer = await self._open(private=self._private)
-        if offer.problem:
-            self._private = False
+        offer = await self._open(private=self.private)
+        if not self.private:
+            offer.problem = "switched off"
+        elif offer.problem:
+            self.private = False
             self._drop()
-            offer.own_work = (await self._open(private=False)).own_work
+            await self._open(private=False)
         self.offer = offer
         self._watch()
         self.ready = True
@@ -70,9 +72,9 @@ class Spawner:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = [sys.executable, "-I", "-S", "-B", "-X", "frozen_modules=on", "-X", "utf8", program.__file__]
         with theirs:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - 1 ms, once; our own file
                 [*arguments, *(["--private-root"] if private else [])],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # launchers outlive the server and must not keep its output open
                 env={name: os.environ[name] for name in _PASSED if name in os.environ},

@@ -1,16 +1,17 @@
 """The launcher: one small process beside each session. It claims the attempt, runs the command, leaves a record.
 
-What a death at any step leaves behind, and what the executor makes of it (trackbook.adapters.local.session):
-before the claim nothing happened, and the session may be launched; from the claim to the record the command may
-have run, so it is lost and never run again; from the record on it has ended. The claim is a link of a file that is
-locked already, so nobody ever sees a claim of a living launcher without its lock; the lock is the kernel's and
-goes with the process, so neither a reused process id nor a reboot can make a dead launcher look alive.
+What a death at any step leaves behind, and what the executor makes of it (trackbook.adapters.local.disk): before
+the claim nothing happened, and the session may be launched; from the claim to the record the command may have run,
+so it is lost and never run again; from the record on it has ended. The claim is a link of a file that is locked
+already, so nobody ever sees a living launcher's claim without its lock; the lock is the kernel's and goes with the
+process, so neither a reused process id nor a reboot can make a dead launcher look alive.
 """
 
 from __future__ import annotations
 
-# ruff: noqa: PTH - pathlib and what it imports would double the memory of every launcher
-import _signal
+# pathlib and what it imports would double the memory of every launcher
+# ruff: noqa: PTH103, PTH211
+import _signal  # type: ignore[import-not-found]
 import fcntl
 import os
 import select
@@ -24,7 +25,7 @@ from trackbook.adapters.local.box.output import Log
 from trackbook.adapters.local.box.points import IGNORE_CLAIM, point
 
 LINGER = 0.25
-"""Seconds that processes left behind by an ended command get to end by themselves (`> >(tee file)` needs some)."""
+"""Seconds for what an ended command left behind to end by itself, as the `tee` of `> >(tee file)` does."""
 _CHUNK = 65536
 _SIGINFO = 128
 _ALL_SIGNALS = [number for number in range(1, 32) if number not in {9, 19}]
@@ -34,7 +35,7 @@ def run(folder: str, report: int, plan: dict[str, Any], ordinal: int) -> NoRetur
     """Be the launcher of the session whose folder and plan are given; never returns."""
     try:
         Launcher(folder, report, plan, ordinal).run()
-    except BaseException as error:  # noqa: BLE001 - whatever it was, the executor must hear of it
+    except BaseException as error:
         say(report, f"X{type(error).__name__}: {error}")
     os._exit(0)
 
@@ -143,7 +144,7 @@ class Launcher:
                 return ""
             child = self._spawn(write_end)
             os.close(write_end)
-        except Exception as error:  # noqa: BLE001 - a claimed session needs a record, whatever happened
+        except Exception as error:
             return f"the session could not be set up: {error}"
         self._point("started")
         say(self.report, f"S{self.started}")
@@ -169,7 +170,7 @@ class Launcher:
     def _spawn(self, output: int) -> int:
         """Start the command; posix_spawn copies no page tables and closes what is marked close-on-exec."""
         null = os.open("/dev/null", os.O_RDONLY)
-        self.started = stamp()
+        started_at = stamp()
         child = os.posix_spawn(
             self.plan["arguments"][0],
             self.plan["arguments"],
@@ -184,8 +185,9 @@ class Launcher:
             setsigdef=_ALL_SIGNALS,
         )
         os.close(null)
-        started = {"pid": os.getpid(), "command_pid": child, "started_at": self.started}
-        os.pwrite(self.claim_file, to_json(started), 0)
+        self.started = started_at
+        claim = to_json({"pid": os.getpid(), "command_pid": child, "started_at": started_at})
+        os.pwrite(self.claim_file, claim, 0)
         return child
 
     def _supervise(self, child: int, output: int, log: Log) -> None:

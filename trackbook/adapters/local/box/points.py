@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import time
 
-_ACTIONS = dict(part.split("=", 1) for part in os.environ.get("TRACKBOOK_FAILPOINTS", "").split(",") if "=" in part)
+_ACTIONS = dict(
+    part.split("=", 1) for part in os.environ.get("TRACKBOOK_FAILPOINTS", "").split(",") if "=" in part
+)
 _HIT = os.environ.get("TRACKBOOK_FAILPOINTS_HIT", "")
 IGNORE_CLAIM = "no-claim" in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
 """Test switch that shows what the claim is for: with it, an attempt can run twice."""

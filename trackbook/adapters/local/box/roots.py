@@ -7,7 +7,8 @@ which is why a private root costs a fraction of what building one per session do
 
 from __future__ import annotations
 
-# ruff: noqa: PTH - pathlib and what it imports would double the memory of every launcher
+# pathlib and what it imports would double the memory of every launcher
+# ruff: noqa: PTH102, PTH103, PTH106, PTH112, PTH114, PTH115, PTH208, PTH211
 import os
 
 from trackbook.adapters.local.box.calls import (

@@ -1,8 +1,9 @@
 """The spawner: a small single-threaded process that forks a launcher for each request.
 
-Run as a file by `python -I -S -B`. Forking from here is cheap (3 MB, one thread) and safe, and a launcher costs no
-start of an interpreter. Requests come as messages on standard input, a socket; when the executor goes away, that
-ends and so does the spawner, while its launchers live on. It answers once, at the start, with what it can give.
+Run as a file by `python -I -S -B`. Forking from here is cheap and safe, since it is small and has one thread, and a
+launcher costs no start of an interpreter. Requests come as messages on standard input, a socket; when the executor
+goes away, that ends and so does the spawner, while its launchers live on. It answers once, at its start, with what
+it can give.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ if __name__ == "__main__":  # the packages above are not run: they are the serve
         _package.__path__ = [_FOLDER.rsplit("/", _depth)[0]]
         sys.modules[_name] = _package
 
-# ruff: noqa: E402 - the modules are found only now
-import _signal
+
+import _signal  # type: ignore[import-not-found]
 import _socket
 import gc
 import marshal
@@ -80,7 +81,7 @@ def become_launcher(folder: bytes, report: int, plan: int, ordinal: int) -> NoRe
         size = os.fstat(plan).st_size
         content = marshal.loads(os.pread(plan, size, 0))  # noqa: S302 - by the executor, for this interpreter
         os.close(plan)
-    except BaseException as error:  # noqa: BLE001 - a launcher must never go on as a second spawner
+    except BaseException as error:
         launcher.say(report, f"X{type(error).__name__}: {error}")
         os._exit(1)
     launcher.run(os.fsdecode(folder), report, content, ordinal)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-# ruff: noqa: PTH - pathlib and what it imports would double the memory of every launcher
+# pathlib and what it imports would double the memory of every launcher
+# ruff: noqa: PTH208
 import os
 
 

@@ -1,0 +1,202 @@
+"""What every executor does, in memory and with real processes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from msgspec.structs import replace
+
+from trackbook.adapters.local.executor import LocalExecutor
+from trackbook.engine.ports import Executor, SessionSpec
+from trackbook.testing.executor import Play, ScriptedExecutor
+from trackbook.testing.reports import Reports
+
+
+class World(Protocol):
+    """An executor that can be closed and opened again upon the same sessions."""
+
+    reports: Reports
+
+    async def open(self, limit: int = 8) -> Executor:
+        """Start an executor on the sessions of this world."""
+        ...
+
+    async def close(self) -> None:
+        """End all sessions."""
+        ...
+
+
+def play(spec: SessionSpec) -> Play:
+    """Do in memory what the commands of these tests do in a shell."""
+    word, _, rest = spec.command.partition(" ")
+    if word == "sleep":
+        return Play(hold=True)
+    if word == "exit":
+        return Play(exit_code=int(rest), tail="")
+    return Play(tail="said\n" if word == "echo" else "")
+
+
+class MemoryWorld:
+    def __init__(self, _: Path) -> None:
+        self.reports = Reports()
+        self._executor: ScriptedExecutor | None = None
+
+    async def open(self, limit: int = 8) -> Executor:
+        """Go on with the one executor, as its sessions live in it."""
+        self._executor = self._executor or ScriptedExecutor(play, limit=limit)
+        await self._executor.start(self.reports)
+        return self._executor
+
+    async def close(self) -> None:
+        """End all sessions."""
+        if self._executor:
+            await self._executor.close(cancel=True)
+
+
+class LocalWorld:
+    def __init__(self, folder: Path) -> None:
+        self.reports = Reports()
+        self._folder = folder
+        self._executors: list[LocalExecutor] = []
+
+    async def open(self, limit: int = 8) -> Executor:
+        """Open another executor on the same data directory."""
+        self._executors.append(LocalExecutor(self._folder, limit=limit, grace=1, durable=False))
+        await self._executors[-1].start(self.reports)
+        return self._executors[-1]
+
+    async def close(self) -> None:
+        """End all sessions."""
+        for executor in self._executors:
+            await executor.close(cancel=True)
+
+
+@pytest.fixture(params=[MemoryWorld, LocalWorld], ids=["memory", "local"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """Give a world of each kind."""
+    make: Callable[[Path], World] = request.param
+    made = make(tmp_path)
+    yield made
+    await made.close()
+
+
+def spec(task: str, command: str) -> SessionSpec:
+    """Return a session of the test's job."""
+    return SessionSpec(f"tb-j1-{task}-1", "j1", "p1", "pipeline", task, 0, 1, command)
+
+
+async def test_success(world: World) -> None:
+    """A command that exits with 0 is reported as succeeded, with its times and no message."""
+    executor = await world.open()
+    await executor.launch(spec("a", "true"))
+    end = await world.reports.ended("a")
+    assert (end.outcome, end.exit_code, end.signal, end.message) == ("succeeded", 0, None, "")
+    assert end.started_at
+    assert end.started_at <= end.ended_at
+    assert world.reports.all[-1][0] == "j1"
+
+
+async def test_failure(world: World) -> None:
+    """Another exit code is a failure that names the code."""
+    executor = await world.open()
+    await executor.launch(spec("a", "exit 3"))
+    end = await world.reports.ended("a")
+    assert (end.outcome, end.exit_code, end.message) == ("failed", 3, "the command ended with exit code 3")
+
+
+async def test_start_of_a_long_session_is_reported(world: World) -> None:
+    """A session that goes on is reported as started, and stopping it as cancelled."""
+    executor = await world.open()
+    await executor.launch(spec("a", "sleep 1000"))
+    await world.reports.started("a")
+    await executor.stop(spec("a", "sleep 1000"))
+    assert (await world.reports.ended("a")).outcome == "cancelled"
+
+
+async def test_stop_before_launch(world: World) -> None:
+    """A session stopped before it was launched is reported as cancelled and never runs."""
+    executor = await world.open()
+    await executor.stop(spec("a", "exit 3"))
+    assert (await world.reports.ended("a")).outcome == "cancelled"
+    await executor.launch(spec("a", "exit 3"))
+    end = await world.reports.ended("a", 2)
+    assert (end.outcome, end.started_at, end.exit_code) == ("cancelled", None, None)
+
+
+async def test_stop_is_idempotent(world: World) -> None:
+    """Stopping what has ended reports that end, unchanged."""
+    executor = await world.open()
+    await executor.launch(spec("a", "exit 3"))
+    first = await world.reports.ended("a")
+    await executor.stop(spec("a", "exit 3"))
+    assert await world.reports.ended("a", 2) == first
+
+
+async def test_launch_again_reports_again(world: World) -> None:
+    """A session launched again after its end is not run again: its end is reported again."""
+    executor = await world.open()
+    await executor.launch(spec("a", "true"))
+    first = await world.reports.ended("a")
+    await executor.launch(spec("a", "true"))
+    assert await world.reports.ended("a", 2) == first
+
+
+async def test_refused_reports_are_repeated(world: World) -> None:
+    """A report that the sink refuses is sent again until it is taken."""
+    world.reports.refusals = 3
+    executor = await world.open()
+    await executor.launch(spec("a", "exit 1"))
+    assert (await world.reports.ended("a")).outcome == "failed"
+
+
+async def test_sessions_outlive_the_executor(world: World) -> None:
+    """After a close the session runs on; the next executor adopts it and can stop it."""
+    first = await world.open()
+    await first.launch(spec("a", "sleep 1000"))
+    await world.reports.started("a")
+    await first.close()
+    second = await world.open()
+    await second.launch(spec("a", "sleep 1000"))
+    await world.reports.started("a", 2)
+    await second.stop(spec("a", "sleep 1000"))
+    assert (await world.reports.ended("a")).outcome == "cancelled"
+
+
+async def test_close_with_cancel(world: World) -> None:
+    """Closing with cancel ends what runs and what waits, and reports it."""
+    executor = await world.open(limit=1)
+    await executor.launch(spec("a", "sleep 1000"))
+    await world.reports.started("a")
+    await executor.launch(spec("b", "sleep 1000"))
+    await executor.close(cancel=True)
+    assert (await world.reports.ended("a")).outcome == "cancelled"
+    waiting = await world.reports.ended("b")
+    assert (waiting.outcome, waiting.started_at) == ("cancelled", None)
+
+
+async def test_limit_and_order(world: World) -> None:
+    """No more sessions than the limit run at once; the others begin in the order of their launch."""
+    executor = await world.open(limit=1)
+    await executor.launch(spec("first", "sleep 1000"))
+    await world.reports.started("first")
+    for name in ("b", "c", "d"):
+        await executor.launch(spec(name, "true"))
+    await executor.stop(spec("first", "sleep 1000"))
+    ends = [await world.reports.ended(name) for name in ("first", "b", "c", "d")]
+    begun = [end.started_at for end in ends if end.started_at]
+    assert len(begun) == 4
+    assert begun == sorted(begun)
+    assert begun[1] >= ends[0].started_at  # type: ignore[operator]
+
+
+async def test_attempts_are_sessions_of_their_own(world: World) -> None:
+    """A second attempt runs beside the memory of the first and is told apart in its reports."""
+    executor = await world.open()
+    await executor.launch(spec("a", "exit 3"))
+    await world.reports.ended("a")
+    await executor.launch(replace(spec("a", "true"), session="tb-j1-a-2", attempt=2))
+    end = await world.reports.ended("a", 2)
+    assert (end.attempt, end.outcome) == (2, "succeeded")
