@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from histories.store import MemoryBlobs, MemoryStore
 from trackbook.engine import decider, job
 from trackbook.engine.ports import Append
 from trackbook.events import pipeline as edits
 from trackbook.events.commit import BlobRef, Body, Commit, Input, digest
 from trackbook.events.job import TaskShape
 from trackbook.events.outcome import CommandAnswered
+from trackbook.testing.store import MemoryBlobs, MemoryEventStore
 
 JOB = decider.Decider(job.JobState, job.decide, job.evolve, job.react)
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -23,8 +23,8 @@ BEGIN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 class History:
     """Writes commits to a store as the engine does, with a clock that ticks a millisecond a commit."""
 
-    def __init__(self, store: MemoryStore | None = None, blobs: MemoryBlobs | None = None) -> None:
-        self.store = store or MemoryStore()
+    def __init__(self, store: MemoryEventStore | None = None, blobs: MemoryBlobs | None = None) -> None:
+        self.store = store or MemoryEventStore()
         self.blobs = blobs or MemoryBlobs()
         self.jobs: dict[str, job.JobState] = {}
         self._heads: dict[tuple[str, str], tuple[int, int, str]] = {}
@@ -71,10 +71,7 @@ class History:
     async def pipeline(self, id: str, name: str, tasks: list[TaskShape], *, blob: bool = False) -> int:  # noqa: A002
         """Create a pipeline of these tasks."""
         events: list[Any] = [edits.PipelineCreated(name)]
-        events += [
-            edits.TaskAdded(position, {"name": task.name, "dependencies": task.dependencies})
-            for position, task in enumerate(tasks)
-        ]
+        events += [edits.TaskAdded({"name": task.name, "dependencies": task.dependencies}) for task in tasks]
         return await self.commit("pipeline", id, [_input("user:ann", f"apply-{id}")], events, blob=blob)
 
     async def answered(self, command_id: str) -> int:

@@ -79,7 +79,8 @@ class Fact(Struct):
     """A commit as the read models take it.
 
     `events` is empty and `problem` says why when the commit can't be read; `types` and `actors` are filled as far
-    as they can be told. `pipeline` is the pipeline that it concerns, found while it is projected.
+    as they can be told. `pipeline` is the pipeline that it concerns, found while it is projected. `rendered` is
+    its form in the live stream, made for the first who follows.
     """
 
     seq: int
@@ -94,6 +95,7 @@ class Fact(Struct):
     count: int = 0
     problem: str = ""
     pipeline: str = ""
+    rendered: bytes | None = None
 
     @property
     def actor(self) -> str:

@@ -68,6 +68,7 @@ class JobRow(Struct):
     running: int = 0
     done: int = 0
     failed: int = 0
+    cancelled: int = 0
 
 
 class JobFold(Struct):
@@ -144,6 +145,8 @@ class JobFold(Struct):
             self.job.done += change
         elif state == "failed":
             self.job.failed += change
+        elif state == "cancelled":
+            self.job.cancelled += change
 
     def _launch(self, task: TaskRow, event: facts.TaskLaunchRequested, at: int) -> None:
         task.attempt, task.session, task.executor_status, task.launched_at = event.attempt, event.session, "", at

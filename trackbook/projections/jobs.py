@@ -16,21 +16,17 @@ from trackbook.projections.tables import jobs, tasks
 _HELD = 50_000
 """So many tasks of unfinished jobs are held at most between batches; others are read again when they go on."""
 
-_FIXED_JOB = frozenset(
-    [
-        "no",
-        "id",
-        "pipeline",
-        "pipeline_name",
-        "version",
-        "definition",
-        "executor",
-        "parameters",
-        "actor",
-        "created_at",
-        "total",
-    ]
+_FIXED_JOB: tuple[str, ...] = (
+    "no",
+    "id",
+    "pipeline",
+    "pipeline_name",
+    "version",
+    "definition",
+    "executor",
+    "parameters",
 )
+_FIXED_JOB += ("actor", "created_at", "total")
 _FIXED_TASK = ("idx", "name", "dependencies", "waiting")
 _JOB_CHANGES = tuple(name for name in JobRow.__struct_fields__ if name not in _FIXED_JOB)
 _TASK_CHANGES = tuple(name for name in TaskRow.__struct_fields__ if name not in _FIXED_TASK)

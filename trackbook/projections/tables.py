@@ -6,7 +6,9 @@ rebuild gives the same rows. Times are microseconds since 1970 in UTC.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Index, Integer, MetaData, Table, Text, UniqueConstraint, func
 
 MODEL = 1
 """Goes up with any change of the tables or of what they hold; a file with another number is rebuilt."""
@@ -134,6 +136,7 @@ jobs = Table(
     _number("running"),
     _number("done"),
     _number("failed"),
+    _number("cancelled"),
     Index("jobs_of_pipeline", "pipeline", "no"),
     Index("jobs_by_state", "state", "no"),
 )
@@ -158,3 +161,8 @@ tasks = Table(
     _text("tail"),
     sqlite_with_rowid=False,
 )
+
+
+def has_word(column: Any, word: str) -> ColumnElement[bool]:
+    """Return whether one of the words that are joined by line ends is this one."""
+    return func.instr("\n" + column + "\n", f"\n{word}\n") > 0

@@ -1,0 +1,78 @@
+"""The application: endpoints, errors and the OpenAPI document, behind the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from litestar import Litestar, MediaType, get
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from trackbook import __version__
+from trackbook.http import book, commands, health, jobs, pipelines, stream
+from trackbook.http.commands import BODY_LIMIT
+from trackbook.http.errors import HANDLERS
+from trackbook.http.guard import Guard
+from trackbook.http.ports import CommandGateway, History, LogSource, Services, Status
+from trackbook.projections.find import ReadModel
+
+_INDEX = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Trackbook</title>
+<h1>Trackbook</h1>
+<ul>
+<li><a href="/api/pipelines">Pipelines</a>
+<li><a href="/api/jobs">Jobs</a>
+<li><a href="/api/audit">Audit: who did what, and when</a>
+<li><a href="/api/quarantine">Quarantine: what could not be projected</a>
+<li><a href="/api/events">Events as they happen</a>
+<li><a href="/health/ready">Health</a>, <a href="/metrics">metrics</a>
+<li><a href="/schema/openapi.json">OpenAPI document</a>
+</ul>
+</html>
+"""
+
+
+@get("/", media_type=MediaType.HTML, include_in_schema=False)
+async def index() -> str:
+    """List where to look."""
+    return _INDEX
+
+
+def create_app(
+    read: ReadModel,
+    gateway: CommandGateway,
+    logs: LogSource,
+    history: History,
+    status: Status,
+    *,
+    hosts: Iterable[str] = (),
+) -> Guard:
+    """Return the ASGI application; `hosts` are names by which it is addressed beside those of loopback.
+
+    The Litestar application itself is `.app` of what is returned.
+    """
+    services = Services(read, gateway, logs, history, status)
+    app = Litestar(
+        route_handlers=[
+            index,
+            pipelines.router,
+            jobs.router,
+            stream.router,
+            book.router,
+            commands.router,
+            health.router,
+        ],
+        dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
+        exception_handlers=HANDLERS,
+        openapi_config=OpenAPIConfig(
+            title="Trackbook",
+            version=__version__,
+            description="Reads of the book, the live stream, and commands. Times are RFC 3339 in UTC.",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin()],
+        ),
+        request_max_body_size=BODY_LIMIT,
+        logging_config=None,  # the runtime says where logs go
+    )
+    return Guard(app, hosts)

@@ -1,0 +1,65 @@
+"""Commands over HTTP: the same as on NATS, answered with the same reply."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from litestar import Request, Response, Router, post
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.params import HeaderParameter, PathParameter
+from msgspec import Struct
+
+from trackbook.http.errors import status_of
+from trackbook.http.parameters import Served
+from trackbook.projections.paging import ReadError
+
+BODY_LIMIT = 16 * 1024 * 1024
+_ACTOR = re.compile(r"[\w.@:+/=-]{1,64}")
+
+
+class Rebuilt(Struct):
+    """The read model was made anew; its rows hold the log up to this sequence."""
+
+    checkpoint: int
+
+
+@dataclass
+class CommandOperation(Operation):
+    """Tells that the body is a JSON object, which the gateway reads itself."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(
+            content={"application/json": OpenAPIMediaType(schema=Schema(type="object"))},  # type: ignore[arg-type]
+            description="The command's fields; with `command_id`, sending it again has the same outcome.",
+        )
+
+
+@post("/commands/{kind:str}/{verb:str}", status_code=200, operation_class=CommandOperation)
+async def give_command(
+    services: Served,
+    request: Request[Any, Any, Any],
+    kind: Annotated[str, PathParameter(description="pipeline or job")],
+    verb: Annotated[str, PathParameter(description="apply, edit, start, cancel …")],
+    actor: Annotated[
+        str, HeaderParameter(name="Trackbook-Actor", description="Who gives the command, such as user:ann.")
+    ] = "http",
+) -> Response[dict[str, Any]]:
+    """Give a command; the answer is its reply, also where it is rejected."""
+    if not _ACTOR.fullmatch(actor):
+        raise ReadError(
+            "invalid_parameter", "Trackbook-Actor is up to 64 letters, digits and any of . @ : + / = _ -"
+        )
+    reply = await services.gateway.handle(kind, verb, await request.body(), actor)
+    error = reply.get("error")
+    return Response(reply, status_code=status_of(str(error.get("code", ""))) if error else 200)
+
+
+@post("/projection/rebuild", status_code=200)
+async def rebuild(services: Served) -> Rebuilt:
+    """Make the read model anew from the log; the old one serves meanwhile."""
+    return Rebuilt(await services.read.projector.rebuild())
+
+
+router = Router("/api", route_handlers=[give_command, rebuild], tags=["commands"])

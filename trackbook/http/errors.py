@@ -1,0 +1,102 @@
+"""Errors as readers get them: `{"error": {"code", "message", "hint"?}}` with the status that fits."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from msgspec import Struct
+
+from trackbook.engine.errors import Refused
+from trackbook.projections.database import DamagedError, UnavailableError
+from trackbook.projections.paging import ReadError
+from trackbook.projections.projector import NotProjectedError
+
+_log = logging.getLogger(__name__)
+_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_CONFLICTS = ("_exists", "_ended", "_taken", "_deleted", "_reused", "_conflict", "_changed", "_running")
+_STATUSES = {
+    "ambiguous_id": 409,
+    "unknown_command": 404,
+    "unavailable": 503,
+    "invalid_json": 400,
+    "invalid_cursor": 400,
+    "invalid_parameter": 400,
+    "too_large": 413,
+    "range_not_satisfiable": 416,
+    "commit_unreadable": 500,
+}
+
+
+class Problem(Struct, omit_defaults=True):
+    """What went wrong: a stable code, words, and what to try."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class ErrorBody(Struct):
+    """The body of every error."""
+
+    error: Problem
+
+
+def status_of(code: str) -> int:
+    """Return the HTTP status that fits a refusal's code."""
+    if code in _STATUSES:
+        return _STATUSES[code]
+    if code.endswith("_not_found"):
+        return 404
+    return 409 if code.endswith(_CONFLICTS) else 422
+
+
+def _answer(status: int, code: str, message: str, hint: str = "") -> Response[ErrorBody]:
+    return Response(ErrorBody(Problem(code, message, hint)), status_code=status, media_type=MediaType.JSON)
+
+
+def on_read_error(_: Request[Any, Any, Any], error: ReadError) -> Response[ErrorBody]:
+    """Answer what can't be shown."""
+    return _answer(status_of(error.code), error.code, error.message, error.hint)
+
+
+def on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[ErrorBody]:
+    """Answer what the engine refuses to show."""
+    return _answer(status_of(error.code), error.code, error.message, error.hint)
+
+
+def on_not_projected(_: Request[Any, Any, Any], error: NotProjectedError) -> Response[ErrorBody]:
+    """Answer a read that waited in vain for the sequence it asked for."""
+    return _answer(504, "not_projected", str(error), "Read again later; /health/ready says how things stand.")
+
+
+def on_unavailable(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
+    """Answer while the read model's file can't be read."""
+    return _answer(503, "read_model_unavailable", str(error), "It is made anew from the log; read again later.")
+
+
+def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
+    """Answer what the framework found wrong with a request."""
+    message = error.detail
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        message = "; ".join(f"{each.get('key', 'request')}: {each['message']}" for each in error.extra)
+    return _answer(error.status_code, _CODES.get(error.status_code, "error"), message)
+
+
+def on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
+    """Answer what should not happen; the log has the rest."""
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _answer(500, "internal_error", "the server failed to answer; its log says more")
+
+
+HANDLERS: dict[int | type[Exception], Any] = {
+    ReadError: on_read_error,
+    Refused: on_refused,
+    NotProjectedError: on_not_projected,
+    DamagedError: on_unavailable,
+    UnavailableError: on_unavailable,
+    HTTPException: on_http,
+    Exception: on_anything,
+}

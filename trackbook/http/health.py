@@ -1,0 +1,97 @@
+"""How the system is: alive, ready, and in figures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from litestar import Response, Router, get
+from msgspec import Struct
+
+from trackbook.http.parameters import Served
+from trackbook.http.ports import Services
+
+_FAR_BEHIND = 1000
+"""Commits; a read model that is nearer to the log's end than that is about to have them."""
+
+_PATIENCE = 2.0
+
+
+class Live(Struct):
+    """The process answers."""
+
+    status: str
+
+
+class Ready(Struct):
+    """Whether the system works: `problems` says in words what is wrong."""
+
+    status: str
+    problems: list[str]
+    checkpoint: int
+    head: int
+    quarantined: int
+
+
+@get("/health/live")
+async def live() -> Live:
+    """Tell that the process answers."""
+    return Live("live")
+
+
+@get("/health/ready")
+async def ready(services: Served) -> Response[Ready]:
+    """Tell whether the system works, and if not, what is wrong (503)."""
+    problems = list(services.status.problems())
+    projector = services.read.projector
+    head = await _head(services, problems)
+    if projector.problem:
+        problems.append(projector.problem)
+    elif head - projector.checkpoint > _FAR_BEHIND:
+        problems.append(f"the read model is {head - projector.checkpoint} commits behind the log and catches up")
+    body = Ready(
+        "not ready" if problems else "ready", problems, projector.checkpoint, head, projector.quarantined
+    )
+    return Response(body, status_code=503 if problems else 200)
+
+
+async def _head(services: Services, problems: list[str]) -> int:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await services.read.pages.log.head()
+    except Exception as error:  # whatever a store says, the broker is why
+        if not problems:
+            problems.append(f"the log can't be read: {str(error) or f'no answer within {_PATIENCE:g} s'}")
+        return services.read.projector.head
+
+
+@get("/metrics", media_type="text/plain; version=0.0.4")
+async def metrics(services: Served) -> str:
+    """Show figures in Prometheus' text format."""
+    states = await services.read.job_states()
+    lines = list(_figures(services))
+    lines += [f'trackbook_jobs{{state="{state}"}} {number}' for state, number in sorted(states.items())]
+    return "\n".join([*lines, ""])
+
+
+def _figures(services: Services) -> Iterator[str]:
+    projector = services.read.projector
+    figures: dict[str, float] = {
+        "trackbook_projection_checkpoint": projector.checkpoint,
+        "trackbook_projection_behind": max(0, projector.head - projector.checkpoint),
+        "trackbook_projection_commits_total": projector.commits,
+        "trackbook_projection_events_total": projector.events,
+        "trackbook_projection_batches_total": projector.batches,
+        "trackbook_projection_restarts_total": projector.restarts,
+        "trackbook_projection_quarantined": projector.quarantined,
+        "trackbook_projection_healthy": 0 if projector.problem else 1,
+        "trackbook_stream_followers": projector.feed.listeners,
+        **services.status.metrics(),
+    }
+    for name, value in figures.items():
+        yield f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}"
+        yield f"{name} {value:g}"
+    yield "# TYPE trackbook_jobs gauge"
+
+
+router = Router("/", route_handlers=[live, ready, metrics], tags=["health"])

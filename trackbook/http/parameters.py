@@ -1,0 +1,28 @@
+"""Parameters that several endpoints share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, QueryParameter
+
+from trackbook.http.ports import Services
+
+Served = NamedDependency[Services]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many items at most.")]
+Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before.", max_length=200)]
+After = Annotated[
+    int | None,
+    QueryParameter(
+        ge=0,
+        le=1 << 62,
+        description="A sequence (`seq` of a command's reply): the answer shows at least what stands up to it.",
+    ),
+]
+PipelineKey = Annotated[str, PathParameter(description="A pipeline's name, id, or a unique beginning of its id.")]
+JobKey = Annotated[str, PathParameter(description="A job's id, or a unique beginning of it.")]
+TaskName = Annotated[str, PathParameter(description="A task's name.")]
+EventType = Annotated[str, QueryParameter(description="Only events of this type.")]
+Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="Which come first.")]
+PAGE = 100

@@ -1,0 +1,75 @@
+"""What the HTTP interface is given from above: who answers commands, who has the logs, who knows old contents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trackbook.projections.find import ReadModel
+
+
+class CommandGateway(Protocol):
+    """Answers commands, whatever carried them."""
+
+    async def handle(self, kind: str, verb: str, payload: bytes, actor: str) -> dict[str, Any]:
+        """Return the reply of the contract; never raises for what a command says."""
+        ...
+
+
+class LogSource(Protocol):
+    """The output of sessions."""
+
+    async def size(self, session: str) -> int | None:
+        """Return how many bytes the log has, None when there is none (yet)."""
+        ...
+
+    async def read(self, session: str, offset: int, limit: int) -> bytes:
+        """Return up to `limit` bytes from `offset`; b'' at the end."""
+        ...
+
+    def follow(self, session: str, offset: int) -> AsyncIterator[bytes]:
+        """Yield from `offset` on what is there and what comes; waits for a log that isn't there yet.
+
+        It may end with the session, or never: the reader stops once the task has ended.
+        """
+        ...
+
+
+class History(Protocol):
+    """Contents of pipelines at any version; raises Refused where there is none."""
+
+    async def content(self, pipeline: str, version: int) -> dict[str, Any]:
+        """Return the content of a pipeline (its id) as a mapping."""
+        ...
+
+    async def yaml(self, pipeline: str, version: int) -> str:
+        """Return the content as YAML."""
+        ...
+
+    async def diff(self, pipeline: str, first: int, last: int) -> list[dict[str, Any]]:
+        """Return the changes that lead from one version to another, each with its `type`."""
+        ...
+
+
+class Status(Protocol):
+    """What the rest of the system says about itself."""
+
+    def problems(self) -> Sequence[str]:
+        """Return in words what keeps the system from working; empty when all is well."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return further figures by their metric names; those that end in _total count up."""
+        ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """All that a request may need."""
+
+    read: ReadModel
+    gateway: CommandGateway
+    logs: LogSource
+    history: History
+    status: Status

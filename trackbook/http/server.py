@@ -1,0 +1,110 @@
+"""The HTTP server: uvicorn inside our own loop, without its signal handlers, access log or ticking clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from trackbook.http.guard import Guard
+
+_GRACE = 2
+"""Seconds that an answer under way gets when the server stops."""
+
+
+class BindRefusedError(Exception):
+    """The address can't be served: it isn't one of loopback, it is taken, or it isn't ours."""
+
+
+class _Quiet(uvicorn.Server):
+    """uvicorn's server wakes ten times a second to look whether it is to stop; this one is told."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.stopping.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Serves an application. `url` says where, once it has started; port 0 picks a free one."""
+
+    def __init__(
+        self, app: Guard, host: str = "127.0.0.1", port: int = 9500, *, stopping: Callable[[], None] | None = None
+    ) -> None:
+        """Take the application; `stopping` is called first when it stops, so that streams can end."""
+        self._app, self._host, self._port = app, host, port
+        self._stopping = stopping
+        self._server: _Quiet | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self.url = ""
+
+    async def start(self) -> str:
+        """Listen and return the address, such as http://127.0.0.1:9500; raises BindRefusedError."""
+        listener = self._bind()
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._app.hosts.add(host)
+        config = uvicorn.Config(
+            self._app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        self._server = _Quiet(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
+        return self.url
+
+    async def stop(self) -> None:
+        """Let streams end and answers finish, then close."""
+        if self._stopping is not None:
+            self._stopping()
+        if self._server is not None and self._serving is not None:
+            self._server.stopping.set()
+            await self._serving
+
+    def _bind(self) -> socket.socket:
+        address = self._address()
+        family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+        # asyncio switches Nagle's delay off only where the protocol is named (it cost 40 ms an answer).
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((str(address), self._port))
+            listener.listen(512)
+        except OSError as error:
+            listener.close()
+            hint = "Another program listens there; give another port with --http, or :0 for any."
+            raise BindRefusedError(
+                f"{self._host}:{self._port} can't be served: {error.strerror}. {hint}"
+            ) from error
+        listener.setblocking(False)
+        return listener
+
+    def _address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        name = "127.0.0.1" if self._host == "localhost" else self._host.strip("[]")
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            raise BindRefusedError(f"{self._host!r} is not an address; try 127.0.0.1") from None
+        if not address.is_loopback:
+            raise BindRefusedError(
+                f"{self._host} is open to other machines, and there is no authentication: bind 127.0.0.1 "
+                "and reach it through an SSH tunnel"
+            )
+        return address

@@ -1,0 +1,199 @@
+"""The live stream: every stored event once it is projected, as server-sent events that resume where they broke.
+
+Followers share the projector's memory of what it just did; who is further behind reads the log. An event's id is
+`<seq>.<index>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Router, get
+from litestar.params import HeaderParameter, QueryParameter
+from litestar.response import Stream
+from msgspec import Struct
+
+from trackbook.http.parameters import Served
+from trackbook.http.ports import Services
+from trackbook.projections.book import events_of
+from trackbook.projections.decode import Fact, Message
+from trackbook.projections.paging import ReadError
+from trackbook.projections.views import EventView
+
+KEEP_ALIVE = 15.0
+"""Seconds without an event after which a comment is sent, so that a connection that is gone is noticed."""
+
+_PIECE = 500
+_SHARED = 64 * 1024
+"""Bytes; a larger form of a commit isn't kept for the next who follows."""
+
+_encode = msgspec.json.Encoder().encode
+Place = tuple[int, int]
+
+
+class Only(Struct, frozen=True):
+    """Which events are wanted: all, those of an aggregate or a kind, those of a pipeline and its jobs."""
+
+    kind: str = ""
+    id: str = ""
+    pipeline: str = ""
+
+    def takes(self, fact: Fact) -> bool:
+        """Whether a commit's events are wanted."""
+        return (
+            (not self.kind or fact.kind == self.kind)
+            and (not self.id or fact.id == self.id)
+            and (not self.pipeline or fact.pipeline == self.pipeline)
+        )
+
+
+@get("/api/events", media_type="text/event-stream", tags=["events"])
+async def follow_events(
+    services: Served,
+    job: Annotated[
+        str, QueryParameter(description="Only this job's; from its first event on unless an id is given.")
+    ] = "",
+    pipeline: Annotated[str, QueryParameter(description="Only this pipeline's and its jobs'.")] = "",
+    kind: Annotated[
+        str, QueryParameter(description="Only aggregates of this kind: pipeline, name, job, outcome.")
+    ] = "",
+    last_event_id: Annotated[
+        str, HeaderParameter(name="Last-Event-ID", description="Go on after this event: `seq.index`.")
+    ] = "",
+    last: Annotated[
+        str, QueryParameter(name="last_event_id", description="The same, where headers can't be set.")
+    ] = "",
+) -> Stream:
+    """Follow the events of the log as they happen (server-sent events).
+
+    Without an id it begins now. `reset` says that the id is beyond the log's end: read anew what you show.
+    """
+    only = await _only(services, job, pipeline, kind)
+    place = _place(last_event_id or last)
+    first = await services.read.events.first_seq("job", only.id) if job and place is None else 0
+    return Stream(
+        _follow(services, only, (first, -1) if first else place),
+        media_type="text/event-stream",
+        headers={"x-accel-buffering": "no"},
+    )
+
+
+async def _only(services: Services, job: str, pipeline: str, kind: str) -> Only:
+    if job:
+        return Only("job", (await services.read.job(job)).id)
+    if pipeline:
+        return Only(kind, pipeline=(await services.read.pipeline(pipeline)).id)
+    return Only(kind)
+
+
+def _place(text: str) -> Place | None:
+    if not text:
+        return None
+    seq, _, index = text.partition(".")
+    if not (seq.isdecimal() and (index or "0").isdecimal() and len(text) < 40):
+        raise ReadError("invalid_parameter", f"{text!r} is not an event's id", "It looks like 120.0.")
+    return int(seq), int(index or 0)
+
+
+async def _follow(services: Services, only: Only, place: Place | None) -> AsyncIterator[bytes]:
+    feed = services.read.projector.feed
+    with feed.listening():
+        if place is None:
+            place = await _end(services)
+            yield _mark(place)
+        elif place[0] > feed.head and place[0] > await services.read.pages.log.head():
+            place = await _end(services)
+            yield _frame(place, "reset", {"head": place[0]})
+        at = place[0] - 1
+        while not feed.closed:
+            if at >= feed.head:
+                yield await _quiet(services)
+                continue
+            upto = feed.head
+            facts = feed.since(at)
+            if facts is None:
+                upto = min(upto, feed.begin - 1)
+                async for message in _older(services, only, at, upto):
+                    yield await _frames(services, message, place)
+            else:
+                for fact in facts:
+                    if only.takes(fact):
+                        yield await _frames(services, fact, place)
+            at = upto
+
+
+async def _quiet(services: Services) -> bytes:
+    """Wait for more; return nothing, or a comment once it has been quiet for long."""
+    try:
+        async with asyncio.timeout(KEEP_ALIVE):
+            await services.read.projector.feed.moved()
+    except TimeoutError:
+        return b":\n\n"
+    return b""
+
+
+async def _end(services: Services) -> Place:
+    """Return the place of the last event that is projected."""
+    head = services.read.projector.feed.head
+    return head, await services.read.events.last_index(head)
+
+
+async def _older(services: Services, only: Only, after: int, upto: int) -> AsyncIterator[Message]:
+    """Yield the wanted commits between two sequences from the log."""
+    pages = services.read.pages
+    if only.id:
+        messages = pages.of_aggregate(only.kind, only.id, after + 1, upto)
+    elif only == Only():
+        messages = pages.between(after + 1, upto)
+    else:
+        messages = _picked(services, only, after, upto)
+    async for message in messages:
+        yield message
+
+
+async def _picked(services: Services, only: Only, after: int, upto: int) -> AsyncIterator[Message]:
+    find = services.read.events.seqs
+    while seqs := await find(after, upto, _PIECE, kind=only.kind, id=only.id, pipeline=only.pipeline):
+        async for message in services.read.pages.pick(seqs):
+            yield message
+        after = seqs[-1]
+
+
+async def _frames(services: Services, message: Message, place: Place) -> bytes:
+    """Return a commit's events, those after `place`, in the form of the stream."""
+    if isinstance(message, Fact) and message.seq > place[0]:
+        frames = message.rendered or await _render(services, message, place)
+        if len(frames) < _SHARED:
+            message.rendered = frames
+        return frames
+    return await _render(services, message, place)
+
+
+async def _render(services: Services, message: Message, place: Place) -> bytes:
+    try:
+        events = await events_of(message, services.read.pages.bodies)
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError) as error:
+        unreadable = {"seq": message.seq, "aggregate": f"{message.kind}/{message.id}", "reason": str(error)}
+        return _frame((message.seq, 0), "quarantined", unreadable)
+    return b"".join(
+        _frame((event.seq, event.index), event.type, event)
+        for event in events
+        if (event.seq, event.index) > place
+    )
+
+
+def _frame(place: Place, event: str, data: EventView | dict[str, Any]) -> bytes:
+    # A type from a stranger's commit could hold a line end, which would begin a field of its own.
+    name = event if event.isidentifier() else "unknown"
+    return b"id: %d.%d\nevent: %b\ndata: %b\n\n" % (*place, name.encode(), _encode(data))
+
+
+def _mark(place: Place) -> bytes:
+    """Return a block that only says where the stream begins, so that a client that loses it at once can go on."""
+    return b"retry: 1000\nid: %d.%d\n\n" % place
+
+
+router = Router("/", route_handlers=[follow_events])

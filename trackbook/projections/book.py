@@ -1,0 +1,109 @@
+"""Events as readers see them, read from the log: the read model keeps where they stand, not what they say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import msgspec
+
+from trackbook.events.commit import cause_input, event_id
+from trackbook.projections.decode import BodyStore, Log, Message, RawBody, RawInput, closing, read_raw
+from trackbook.projections.times import text_of
+from trackbook.projections.views import EventView
+
+_NOBODY = RawInput("", msgspec.Raw(b"null"))
+
+
+async def events_of(message: Message, bodies: BodyStore) -> list[EventView]:
+    """Return a commit's events; raises MsgspecError or LookupError where it can't be read."""
+    commit, body = await read_raw(message.data, bodies)
+    at = text_of(commit.at)
+    return [
+        _view(message, commit.version, at, body, index, dict(event)) for index, event in enumerate(body.events)
+    ]
+
+
+def _view(message: Message, version: int, at: str, body: RawBody, index: int, data: dict[str, Any]) -> EventView:
+    given = _cause(body, index)
+    cause = body.causes[index] if index < len(body.causes) else 0
+    kind, id = message.kind, message.id  # noqa: A001
+    return EventView(
+        seq=message.seq,
+        index=index,
+        id=event_id(kind, id, version, index),
+        aggregate=f"{kind}/{id}",
+        kind=kind,
+        aggregate_id=id,
+        version=version,
+        type=str(data.pop("type", "")),
+        at=at,
+        actor=given.actor,
+        correlation_id=given.correlation or given.id,
+        causation_id=given.id if cause >= 0 else event_id(kind, id, version, -cause - 1),
+        data=data,
+    )
+
+
+def _cause(body: RawBody, index: int) -> RawInput:
+    try:
+        return body.inputs[cause_input(body.causes, index)]
+    except IndexError:  # a commit by another program; it is shown as far as it goes
+        return _NOBODY
+
+
+class Pages:
+    """Reads commits by their sequences."""
+
+    def __init__(self, log: Log, bodies: BodyStore) -> None:
+        self.log, self.bodies = log, bodies
+
+    async def of_aggregate(
+        self,
+        kind: str,
+        id: str,  # noqa: A002
+        first: int,
+        last: int,
+    ) -> AsyncIterator[Message]:
+        """Yield an aggregate's commits between two sequences, both included."""
+        async with closing(self.log.read(kind, id, first)) as messages:
+            async for message in messages:
+                if message.seq > last:
+                    return
+                yield message
+                if message.seq == last:
+                    return
+
+    async def between(self, first: int, last: int) -> AsyncIterator[Message]:
+        """Yield all commits between two sequences, both included."""
+        async with closing(self.log.read_all(first)) as batches:
+            async for batch in batches:
+                for message in batch:
+                    if message.seq > last:
+                        return
+                    yield message
+                if batch and batch[-1].seq >= last:
+                    return
+
+    async def pick(self, seqs: Iterable[int]) -> AsyncIterator[Message]:
+        """Yield the commits at these sequences, which rise; a wide gap starts another read."""
+        for run in _runs(seqs):
+            wanted = set(run)
+            async for message in self.between(run[0], run[-1]):
+                if message.seq in wanted:
+                    yield message
+
+
+_NEAR = 200
+"""Reading so many commits too many costs less than beginning another read."""
+
+
+def _runs(seqs: Iterable[int]) -> Iterable[list[int]]:
+    run: list[int] = []
+    for seq in seqs:
+        if run and seq - run[-1] > _NEAR:
+            yield run
+            run = []
+        run.append(seq)
+    if run:
+        yield run

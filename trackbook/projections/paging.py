@@ -1,0 +1,47 @@
+"""Pages of lists: opaque cursors that stay right while the list grows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from trackbook.projections.views import Page
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ReadError(Exception):
+    """What was asked for can't be shown: a stable code, what was found, and what to try."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint = code, message, hint
+
+
+def cursor(*place: int) -> str:
+    """Return the cursor of a place in a list."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def place(text: str, length: int) -> tuple[int, ...]:
+    """Return the place that a cursor stands for; raises ReadError for one that isn't ours."""
+    try:
+        padded = text.encode() + b"=" * (-len(text) % 4)
+        found = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=tuple[int, ...])
+    except (msgspec.MsgspecError, binascii.Error, UnicodeEncodeError, UnicodeDecodeError):
+        found = ()
+    if len(found) != length:
+        raise ReadError("invalid_cursor", f"{text!r} is not a cursor of this list", "Take it from `next`.")
+    return found
+
+
+def page(rows: Sequence[R], limit: int, show: Callable[[R], T], key: Callable[[R], int]) -> Page[T]:
+    """Make a page of up to `limit` rows out of one row more than that, if there is one."""
+    shown = rows[:limit]
+    following = cursor(key(shown[-1])) if len(rows) > limit else None
+    return Page([show(row) for row in shown], following)

@@ -1,0 +1,144 @@
+"""Rows become what readers see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trackbook.projections.jobfold import JobFold, JobRow, TaskRow
+from trackbook.projections.times import optional_text, to_text
+from trackbook.projections.views import (
+    CommitView,
+    JobView,
+    PipelineView,
+    QuarantineView,
+    TaskCounts,
+    TaskView,
+    VersionView,
+)
+
+
+def show_pipeline(row: Any) -> PipelineView:
+    """Return the view of a row of `pipelines`."""
+    return PipelineView(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        version=row.version,
+        state=row.state,
+        tasks=row.tasks,
+        created_at=to_text(row.created_at),
+        updated_at=to_text(row.updated_at),
+        actor=row.actor,
+        seq=row.seq,
+        problem=row.problem or None,
+    )
+
+
+def show_version(row: Any, pipeline: str) -> VersionView:
+    """Return the view of a row of `versions`."""
+    return VersionView(
+        pipeline=pipeline,
+        version=row.version,
+        name=row.name,
+        at=to_text(row.at),
+        actor=row.actor,
+        seq=row.seq,
+        tasks=row.tasks,
+        events=row.changes,
+        changes=_words(row.types),
+        restored=row.restored,
+    )
+
+
+def show_job(row: JobRow | Any) -> JobView:
+    """Return the view of a row of `jobs`, or of one folded in memory."""
+    moved = row.running + row.done + row.failed + row.cancelled
+    return JobView(
+        id=row.id,
+        pipeline=row.pipeline,
+        pipeline_name=row.pipeline_name,
+        version=row.version,
+        definition=row.definition,
+        state=row.state,
+        created_at=to_text(row.created_at),
+        started_at=optional_text(row.started_at),
+        finished_at=optional_text(row.finished_at),
+        run_time=_run_time(row.started_at, row.finished_at),
+        error=row.error or None,
+        failed_task=row.failed_task or None,
+        exit_code=row.exit_code,
+        signal=row.signal,
+        tail=row.tail or None,
+        reason=row.reason or None,
+        actor=row.actor,
+        executor=row.executor,
+        parameters=msgspec.json.decode(row.parameters),
+        tasks=TaskCounts(row.total, row.total - moved, row.running, row.done, row.failed, row.cancelled),
+        revision=row.revision,
+        seq=row.seq,
+        problem=row.problem or None,
+    )
+
+
+def show_task(row: TaskRow | Any, dependencies: list[str]) -> TaskView:
+    """Return the view of a row of `tasks`, or of one folded in memory."""
+    return TaskView(
+        name=row.name,
+        index=row.idx,
+        state=row.state,
+        attempt=row.attempt,
+        session=row.session or None,
+        executor_status=row.executor_status or None,
+        launched_at=optional_text(row.launched_at),
+        started_at=optional_text(row.started_at),
+        finished_at=optional_text(row.finished_at),
+        run_time=_run_time(row.started_at, row.finished_at),
+        exit_code=row.exit_code,
+        signal=row.signal,
+        error=row.error or None,
+        tail=row.tail or None,
+        dependencies=dependencies,
+    )
+
+
+def show_fold(fold: JobFold) -> tuple[JobView, list[TaskView]]:
+    """Return the views of a job that was folded in memory."""
+    names = [task.name for task in fold.tasks]
+    return show_job(fold.job), [
+        show_task(task, [names[number] for number in task.dependencies]) for task in fold.tasks
+    ]
+
+
+def show_commit(row: Any) -> CommitView:
+    """Return the view of a commit, joined with its aggregate and its words."""
+    actors = _words(row.actors)
+    return CommitView(
+        seq=row.seq,
+        aggregate=f"{row.kind}/{row.id}",
+        kind=row.kind,
+        aggregate_id=row.id,
+        pipeline=row.pipeline or None,
+        version=row.version,
+        at=to_text(row.at),
+        actor=actors[0] if actors else "",
+        actors=actors,
+        events=row.events,
+        types=_words(row.types),
+    )
+
+
+def show_quarantine(row: Any) -> QuarantineView:
+    """Return the view of a row of `quarantine`."""
+    return QuarantineView(row.seq, row.through, row.kind or None, row.id or None, row.reason)
+
+
+def _words(text: str) -> list[str]:
+    return text.split("\n") if text else []
+
+
+def _run_time(started: int | None, finished: int | None) -> float | None:
+    if started is None or finished is None:
+        return None
+    return max(0, finished - started) / 1e6

@@ -1,0 +1,164 @@
+"""What readers see: the shapes of the contract. Times are RFC 3339 in UTC with microseconds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from msgspec import Meta, Struct, field
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+T = TypeVar("T")
+
+
+class Page(Struct, Generic[T]):
+    """A part of a list; `next` is the cursor of the part that follows, null at the end."""
+
+    items: list[T]
+    next: str | None = None
+
+
+class PipelineView(Struct):
+    """A pipeline as its last version left it; `problem` says why it stands still, if it does."""
+
+    id: str
+    name: str
+    description: str
+    version: int
+    state: str
+    tasks: int
+    created_at: Time
+    updated_at: Time
+    actor: str
+    seq: int
+    problem: str | None = None
+
+
+class VersionView(Struct):
+    """A version of a pipeline: one commit of an edit session. `changes` are the types of its events."""
+
+    pipeline: str
+    version: int
+    name: str
+    at: Time
+    actor: str
+    seq: int
+    tasks: int
+    events: int
+    changes: list[str]
+    restored: int | None = None
+
+
+class TaskCounts(Struct):
+    """How many tasks a job has, and how many of them are where."""
+
+    total: int
+    waiting: int
+    running: int
+    done: int
+    failed: int
+    cancelled: int
+
+
+class JobView(Struct):
+    """A job. `exit_code`, `signal` and `tail` (last lines of output) are those of the task that failed.
+
+    `revision` counts the job's commits; `problem` says why it stands still, if it does.
+    """
+
+    id: str
+    pipeline: str
+    pipeline_name: str
+    version: int
+    definition: str
+    state: str
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    run_time: float | None
+    error: str | None
+    failed_task: str | None
+    exit_code: int | None
+    signal: int | None
+    tail: str | None
+    reason: str | None
+    actor: str
+    executor: str
+    parameters: dict[str, str]
+    tasks: TaskCounts
+    revision: int
+    seq: int
+    problem: str | None
+
+
+class TaskView(Struct):
+    """A task instance. `run_time` is in seconds; `executor_status` is the executor's own word."""
+
+    name: str
+    index: int
+    state: str
+    attempt: int
+    session: str | None
+    executor_status: str | None
+    launched_at: Time | None
+    started_at: Time | None
+    finished_at: Time | None
+    run_time: float | None
+    exit_code: int | None
+    signal: int | None
+    error: str | None
+    tail: str | None
+    dependencies: list[str]
+
+
+class JobMoment(Struct):
+    """A job and its tasks as they stood after an event: `version.index`."""
+
+    version: int
+    index: int
+    at: Time
+    job: JobView
+    tasks: list[TaskView]
+
+
+class EventView(Struct):
+    """A stored event. `id` is aggregate/version/index; `causation_id` is a command's, report's or event's."""
+
+    seq: int
+    index: int
+    id: str
+    aggregate: str
+    kind: str
+    aggregate_id: str
+    version: int
+    type: str
+    at: Time
+    actor: str
+    correlation_id: str
+    causation_id: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class CommitView(Struct):
+    """A commit: who did what to which aggregate, and when."""
+
+    seq: int
+    aggregate: str
+    kind: str
+    aggregate_id: str
+    pipeline: str | None
+    version: int
+    at: Time
+    actor: str
+    actors: list[str]
+    events: int
+    types: list[str]
+
+
+class QuarantineView(Struct):
+    """Sequences of the log (`seq` to `through`) that could not be projected, and why."""
+
+    seq: int
+    through: int
+    kind: str | None
+    aggregate_id: str | None
+    reason: str
