@@ -37,7 +37,7 @@ def configure(file: Path | None = None, level: str = "info") -> None:
     _libraries(stream, chain, colors, max(threshold, logging.WARNING))
 
 
-def _libraries(stream: TextIO, chain: list[structlog.typing.Processor], colors: bool, level: int) -> None:  # noqa: FBT001
+def _libraries(stream: TextIO, chain: list[structlog.typing.Processor], colors: bool, level: int) -> None:
     """Give the standard library's loggers, which libraries use, the same form and place."""
     handler = logging.StreamHandler(stream)
     renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)

@@ -1,0 +1,5 @@
+"""`python -m trackbook` is `trackbook`."""
+
+from trackbook.cli.main import main
+
+main()

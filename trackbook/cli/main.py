@@ -1,0 +1,73 @@
+"""The command line. Its modules import what a command needs only when it runs: starting must stay quick."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from trackbook import __version__
+from trackbook.cli import book, doctor, job, pipeline, run, up
+from trackbook.cli.trouble import Trouble
+from trackbook.runtime.data import DataDirectoryHeld
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Run pipelines of tasks, and keep the book: every edit and every transition is an event on the log.",
+    epilog="Examples:\n\n  trackbook run train.yaml\n\n  trackbook up\n\n  trackbook job list\n\n"
+    "Where something is amiss: trackbook doctor",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"trackbook {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("run", epilog=run.EPILOG)(run.run)
+app.command("up", epilog=up.UP_EPILOG)(up.up)
+app.command("serve", epilog=up.SERVE_EPILOG)(up.serve)
+app.add_typer(pipeline.app, name="pipeline")
+app.add_typer(job.app, name="job")
+app.add_typer(book.audit, name="audit")
+app.add_typer(book.replay, name="replay")
+app.add_typer(book.projection, name="projection")
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; errors go to stderr with exit code 1, bad usage with 2, Ctrl-C is 130."""
+    try:
+        app(prog_name="trackbook")
+    except Trouble as trouble:
+        print("\n".join(trouble.lines()), file=sys.stderr)
+        sys.exit(1)
+    except DataDirectoryHeld as held:
+        print(f"trackbook: {held}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as problem:
+        if not _told(problem):
+            raise
+        sys.exit(1)
+
+
+def _told(problem: Exception) -> bool:
+    """Tell a failure of the embedded system that says itself what was found and what to do."""
+    known = {"BrokerFailed", "BrokerHeld", "BrokerUnfit", "BrokerUnreachable", "ServerNotFound", "LogDamaged"}
+    if not known & {kind.__name__ for kind in type(problem).__mro__}:
+        return False
+    print(f"trackbook: {problem}", file=sys.stderr)
+    return True

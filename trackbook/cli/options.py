@@ -1,0 +1,80 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trackbook.cli.server import Where
+from trackbook.cli.trouble import Trouble
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Address of the server. [TRACKBOOK_URL]"),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Data directory; the user's own by default. [TRACKBOOK_DATA]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, newest first.")]
+
+
+def where(url: str | None, data: Path | None) -> Where:
+    """Return the server that is meant."""
+    return Where(url.rstrip("/") if url else None, data.absolute() if data else None)
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """Return `KEY=VALUE`s as a mapping; raises bad usage."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{text!r} is not of the form KEY=VALUE", param_hint=option)
+        found[key] = value
+    return found
+
+
+def versioned(ref: str) -> tuple[str, int | None]:
+    """Split `NAME@3` into the name and the version, None where no version is named."""
+    name, at, version = ref.rpartition("@")
+    if at and name and version.isdigit():
+        return name, int(version)
+    return ref, None
+
+
+def unversioned(ref: str) -> str:
+    """Return the name or id; raises bad usage where a version is named, which makes no sense here."""
+    name, version = versioned(ref)
+    if version is not None:
+        raise typer.BadParameter(
+            f"this is about the pipeline as it is; leave out @{version}", param_hint="PIPELINE"
+        )
+    return name
+
+
+def read_source(file: str) -> tuple[str, str]:
+    """Return a YAML file's text and its name for messages; `-` is stdin."""
+    try:
+        if file == "-":
+            import sys
+
+            return sys.stdin.buffer.read().decode(), "stdin"
+        return Path(file).read_text(encoding="utf-8-sig"), file
+    except FileNotFoundError:
+        raise Trouble(f"there is no file {file}") from None
+    except UnicodeDecodeError as error:
+        raise Trouble(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise Trouble(f"{file} can't be read: {error.strerror}") from None
+
+
+def put(target: dict[str, Any], path: str, value: Any) -> None:
+    """Set a nested key, `resources.cpu`."""
+    *above, last = path.split(".")
+    for key in above:
+        target = target.setdefault(key, {})
+    target[last] = value

@@ -1,0 +1,122 @@
+"""Text for people and JSON for scripts: tables, times, durations, colours."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+STATE_STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "running": "cyan",
+    "launching": "cyan",
+    "cancelling": "yellow",
+    "cancelled": "yellow",
+    "skipped": "dim",
+    "pending": "dim",
+    "ready": "dim",
+    "deleted": "dim",
+}
+
+
+def colored() -> bool:
+    """Whether stdout shows colours: a terminal, unless NO_COLOR or a dumb TERM says otherwise."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def styled(text: str, style: str) -> str:
+    """Return the text in a colour or weight, where stdout shows it."""
+    code = _STYLES.get(style)
+    return f"\x1b[{code}m{text}\x1b[0m" if code and text and colored() else text
+
+
+def state_text(state: str) -> str:
+    """Return a state in its colour."""
+    return styled(state, STATE_STYLES.get(state, ""))
+
+
+def emit(value: Any) -> None:
+    """Print JSON for scripts."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print aligned columns; what isn't there shows as `-`, and a column `state` in its colours."""
+    texts = [[_cell(value) for value in row] for row in rows]
+    widths = [max(_width(row[column]) for row in (heads, *texts)) for column in range(len(heads))]
+    print(styled(_line(heads, widths), "bold"))
+    for row in texts:
+        pad = [text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)]
+        shown = [
+            state_text(text) + padded[len(text) :] if head == "STATE" else padded
+            for head, text, padded in zip(heads, row, pad, strict=True)
+        ]
+        print("  ".join(shown).rstrip())
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(
+        cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)
+    ).rstrip()
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    return " ".join(str(value).split())
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # names in Korean, say, take two columns a character
+
+    return cell_len(text)
+
+
+def fields(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Print `name: value` lines, aligned; values that aren't there are left out."""
+    shown = [(name, str(value)) for name, value in pairs if value not in (None, "")]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        print(f"{styled(name + ':', 'bold')}{' ' * (width - len(name) + 1)}{value}")
+
+
+def parsed(time: str) -> datetime:
+    """Return a time of the server."""
+    return datetime.fromisoformat(time)
+
+
+def local_time(time: str | None, *, date: bool = True) -> str:
+    """Return a time in the local zone, to the second."""
+    if not time:
+        return ""
+    return parsed(time).astimezone().strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
+
+
+def duration(seconds: float | None) -> str:
+    """Return a span of time for people: `3.2 s`, `4 min 05 s`, `2 h 03 min`."""
+    if seconds is None:
+        return ""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 task`, `2 tasks`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def counted(counts: dict[str, int]) -> str:
+    """Return `3 succeeded, 1 failed`, what is zero left out."""
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)

@@ -1,0 +1,349 @@
+"""`trackbook pipeline`: pipelines and their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from trackbook.cli import edits, options
+from trackbook.cli.client import Client, escaped
+from trackbook.cli.completing import pipeline_names
+from trackbook.cli.server import server
+
+app = typer.Typer(no_args_is_help=True, help="Pipelines and their versions.")
+
+Pipeline = Annotated[
+    str, typer.Argument(metavar="PIPELINE", help="Its name or id.", autocompletion=pipeline_names)
+]
+Versioned = Annotated[
+    str,
+    typer.Argument(
+        metavar="PIPELINE[@VERSION]",
+        help="Its name or id; the latest version unless said.",
+        autocompletion=pipeline_names,
+    ),
+]
+Expected = Annotated[
+    int | None,
+    typer.Option("--expect", metavar="VERSION", help="Refuse if the pipeline stands at another version."),
+]
+
+
+@contextmanager
+def _client(url: str | None, data: Any) -> Iterator[Client]:
+    with server(options.where(url, data)) as client:
+        yield client
+
+
+@app.command(
+    epilog="Examples:\n\n  trackbook pipeline apply train.yaml\n\n"
+    "  trackbook pipeline apply - --name nightly < train.yaml"
+)
+def apply(
+    file: Annotated[str, typer.Argument(metavar="FILE.yaml", help="The YAML; - reads it from stdin.")],
+    name: Annotated[str | None, typer.Option("--name", help="Name it so, whatever the file says.")] = None,
+    pipeline: Annotated[
+        str | None,
+        typer.Option("--to", metavar="PIPELINE", help="Change this one, also where its name changes."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    expect: Expected = None,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Make a pipeline be what a YAML file says: a new one, or the changes as one version."""
+    text, source = options.read_source(file)
+    asked: dict[str, Any] = {"yaml": text, "name": name, "pipeline": pipeline, "expected_version": expect}
+    with _client(url, data) as client:
+        reply = client.command("pipeline", "apply", asked | ({"dry_run": True} if dry_run else {}), source)
+    _told(reply, source, json=json, dry_run=dry_run)
+
+
+@app.command(epilog="Example:\n\n  trackbook pipeline create nightly --set-var EPOCHS=3")
+def create(
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
+    set_var: Annotated[
+        list[str] | None, typer.Option("--set-var", metavar="K=V", help="A variable of all its tasks.")
+    ] = None,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Create an empty pipeline."""
+    variables = options.pairs(set_var, "--set-var")
+    with _client(url, data) as client:
+        asked = {"name": name, "description": description, "variables": variables}
+        reply = client.command("pipeline", "create", asked)
+    _told(reply, json=json)
+
+
+@app.command(cls=edits.InOrder, epilog=edits.EPILOG)
+def edit(
+    context: typer.Context,
+    pipeline: Pipeline,
+    *,
+    set_var: edits.SetVar = None,
+    unset_var: edits.UnsetVar = None,
+    add_task: edits.AddTask = None,
+    remove_task: edits.RemoveTask = None,
+    rename_task: edits.RenameTask = None,
+    set_: edits.Set = None,
+    unset: edits.Unset = None,
+    add_dep: edits.AddDep = None,
+    remove_dep: edits.RemoveDep = None,
+    description: edits.Description = None,
+    expect: Expected = None,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Change a pipeline: all changes, in the order of the options, become one version."""
+    given = {
+        "set_var": set_var, "unset_var": unset_var, "add_task": add_task, "remove_task": remove_task,
+        "rename_task": rename_task, "set_": set_, "unset": unset, "add_dep": add_dep, "remove_dep": remove_dep,
+        "description": description,
+    }  # fmt: skip
+    changes = edits.changes(context, given)
+    if not changes:
+        raise typer.BadParameter("say what to change", param_hint="OPTIONS")
+    with _client(url, data) as client:
+        asked = {"pipeline": options.unversioned(pipeline), "changes": changes, "expected_version": expect}
+        reply = client.command("pipeline", "edit", asked)
+    _told(reply, json=json)
+
+
+@app.command("list", epilog="Example:\n\n  trackbook pipeline list --all --json")
+def list_(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Deleted ones too.")] = False,
+    limit: options.Limit = 100,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """List pipelines, newest first."""
+    from trackbook.cli.output import emit, local_time, table
+
+    with _client(url, data) as client:
+        found = list(client.pages("/api/pipelines", limit, state="all" if everything else None))
+    if json:
+        return emit(found)
+    table(
+        ("NAME", "ID", "VERSION", "TASKS", "STATE", "CHANGED", "BY"),
+        [
+            (
+                p["name"],
+                p["id"][:8],
+                p["version"],
+                p["tasks"],
+                p["state"],
+                local_time(p["updated_at"]),
+                p["actor"],
+            )
+            for p in found
+        ],
+    )
+    return None
+
+
+@app.command(epilog="Example:\n\n  trackbook pipeline show train@3")
+def show(
+    pipeline: Versioned,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Show a pipeline, or one version of it: its tasks and what they depend on."""
+    from trackbook.cli.output import emit, fields, local_time, table
+
+    name, version = options.versioned(pipeline)
+    with _client(url, data) as client:
+        found = client.get(f"/api/pipelines/{escaped(name)}")
+        at = version if version is not None else found["version"]
+        moment = client.get(f"/api/pipelines/{found['id']}/versions/{at}")
+    if json:
+        return emit(moment if version is not None else found | {"content": moment["content"]})
+    content = moment["content"]
+    fields(
+        [
+            ("pipeline", f"{content.get('name')}@{at}"),
+            ("id", found["id"]),
+            ("description", content.get("description")),
+            ("state", found["state"]),
+            ("changed", f"{local_time(moment['at'])} by {moment['actor']}"),
+            ("problem", found.get("problem")),
+        ]
+    )
+    tasks = content.get("tasks") or {}
+    rows = tasks.values() if isinstance(tasks, dict) else tasks
+    print()
+    table(
+        ("TASK", "DEPENDS ON", "RESOURCES"),
+        [(t["name"], ", ".join(t.get("dependencies") or ()), _resources(t)) for t in rows],
+    )
+    return None
+
+
+def _resources(task: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in (task.get("resources") or {}).items())
+
+
+@app.command(epilog="Example:\n\n  trackbook pipeline yaml train@3 > old.yaml")
+def yaml(pipeline: Versioned, url: options.Url = None, data: options.Data = None) -> None:
+    """Print a version as YAML, which `apply` and FastTrack read."""
+    name, version = options.versioned(pipeline)
+    with _client(url, data) as client:
+        found = client.get(f"/api/pipelines/{escaped(name)}") if version is None else {}
+        at = found.get("version", version)
+        print(client.text(f"/api/pipelines/{escaped(name)}/versions/{at}/yaml"), end="")
+
+
+@app.command(epilog="Example:\n\n  trackbook pipeline versions train")
+def versions(
+    pipeline: Pipeline,
+    limit: options.Limit = 100,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """List a pipeline's versions, newest first: who changed what, and when."""
+    from trackbook.cli.output import emit, local_time, table
+
+    name = options.unversioned(pipeline)
+    with _client(url, data) as client:
+        found = list(client.pages(f"/api/pipelines/{escaped(name)}/versions", limit))
+    if json:
+        return emit(found)
+    table(
+        ("VERSION", "WHEN", "BY", "TASKS", "CHANGES"),
+        [(v["version"], local_time(v["at"]), v["actor"], v["tasks"], _changes(v)) for v in found],
+    )
+    return None
+
+
+def _changes(version: dict[str, Any]) -> str:
+    from collections import Counter
+
+    if version.get("restored"):
+        return f"restored version {version['restored']}"
+    counts = Counter(version["changes"])
+    return ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items())
+
+
+@app.command(
+    epilog="Examples:\n\n  trackbook pipeline diff train@1 train@3\n\n"
+    "  trackbook pipeline diff train --from 1 --to 3"
+)
+def diff(
+    first: Annotated[str, typer.Argument(metavar="PIPELINE[@VERSION]", autocompletion=pipeline_names)],
+    second: Annotated[str | None, typer.Argument(metavar="[PIPELINE@VERSION]")] = None,
+    from_: Annotated[
+        int | None, typer.Option("--from", metavar="VERSION", help="The one before unless said.")
+    ] = None,
+    to: Annotated[int | None, typer.Option("--to", metavar="VERSION", help="The last unless said.")] = None,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Say what changed between two versions, in the pipeline's terms."""
+    from trackbook.cli.output import emit
+
+    name, start = options.versioned(first)
+    start = from_ if from_ is not None else start
+    if second is not None:
+        other, to = options.versioned(second)
+        if other != name:
+            raise typer.BadParameter("compare two versions of one pipeline", param_hint="PIPELINE@VERSION")
+    with _client(url, data) as client:
+        last = client.get(f"/api/pipelines/{escaped(name)}")["version"]
+        end = to if to is not None else last
+        start = start if start is not None else max(1, end - 1)
+        found = client.get(f"/api/pipelines/{escaped(name)}/diff", **{"from": start, "to": end})
+    if json:
+        return emit(found)
+    lines = [_described(change) for change in found["changes"]]
+    print(f"{name}@{start} → {name}@{end}: " + ("no difference" if not lines else ""))
+    for line in lines:
+        print(f"  {line}")
+    return None
+
+
+def _described(change: dict[str, Any]) -> str:
+    """Return a change in words."""
+    import msgspec
+
+    from trackbook.engine.pipeline import describe
+    from trackbook.events.pipeline import AnyPipelineEvent
+
+    return describe(msgspec.convert(change, AnyPipelineEvent))
+
+
+@app.command(epilog="Example:\n\n  trackbook pipeline restore train@3")
+def restore(
+    pipeline: Versioned,
+    expect: Expected = None,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Make a new version with the content of an old one."""
+    name, version = options.versioned(pipeline)
+    if version is None:
+        raise typer.BadParameter("name the version to restore: NAME@3", param_hint="PIPELINE@VERSION")
+    with _client(url, data) as client:
+        reply = client.command(
+            "pipeline", "restore", {"pipeline": name, "version": version, "expected_version": expect}
+        )
+    _told(reply, json=json)
+
+
+@app.command(epilog="Example:\n\n  trackbook pipeline rename train train-large")
+def rename(
+    pipeline: Pipeline,
+    name: Annotated[str, typer.Argument(help="Its new name.")],
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Give a pipeline another name; its id and its history stay."""
+    with _client(url, data) as client:
+        reply = client.command("pipeline", "rename", {"pipeline": options.unversioned(pipeline), "name": name})
+    _told(reply, json=json)
+
+
+@app.command(epilog="Example:\n\n  trackbook pipeline delete train --yes")
+def delete(
+    pipeline: Pipeline,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Delete a pipeline: no more edits or jobs, its name becomes free, its history stays readable by its id."""
+    from trackbook.cli.output import emit
+
+    name = options.unversioned(pipeline)
+    if not yes and not typer.confirm(f"Delete the pipeline {name}?", err=True):
+        raise typer.Exit(1)
+    with _client(url, data) as client:
+        reply = client.command("pipeline", "delete", {"pipeline": name})
+    if json:
+        return emit(reply)
+    print(f"Pipeline {name} is deleted; its history stays under {reply.get('pipeline')}.")
+    return None
+
+
+def _told(reply: dict[str, Any], source: str = "", *, json: bool, dry_run: bool = False) -> None:
+    from trackbook.cli.output import emit
+    from trackbook.cli.told import told_applied, told_summary, told_warnings
+
+    if json:
+        return emit(reply)
+    told_applied(reply, dry_run=dry_run)
+    told_summary(reply.get("summary") or {})
+    told_warnings(reply.get("warnings") or [], source)
+    return None

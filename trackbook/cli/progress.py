@@ -1,0 +1,182 @@
+"""What is known of a job that is being watched: read once, then kept up by its events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from trackbook.cli.output import parsed
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+_TASK_ENDED = ENDED | {"skipped"}
+_STATE_AFTER = {
+    "TaskLaunchRequested": "launching",
+    "TaskStarted": "running",
+    "TaskSucceeded": "succeeded",
+    "TaskFailed": "failed",
+    "TaskCancelled": "cancelled",
+    "TaskSkipped": "skipped",
+    "JobStarted": "running",
+    "JobCancelRequested": "cancelling",
+    "JobSucceeded": "succeeded",
+    "JobFailed": "failed",
+    "JobCancelled": "cancelled",
+}
+_RANK = {"pending": 0, "ready": 0, "launching": 1, "running": 2, "cancelling": 3}
+_ENDED_RANK = 4
+
+
+def _rank(state: str) -> int:
+    return _RANK.get(state, _ENDED_RANK)
+
+
+@dataclass
+class Task:
+    """A task instance as the watcher knows it."""
+
+    name: str
+    state: str = "pending"
+    attempt: int = 0
+    started: datetime | None = None
+    finished: datetime | None = None
+    status: str = ""
+    error: str = ""
+
+    def run_time(self, now: datetime) -> float | None:
+        """Return the seconds that it ran, or has run by now."""
+        if self.started is None:
+            return None
+        return max(0.0, ((self.finished or now) - self.started).total_seconds())
+
+
+@dataclass
+class Change:
+    """Something that a watcher wants to hear of: a task's new state, or the job's when `task` is None."""
+
+    at: datetime
+    state: str
+    task: Task | None = None
+    reason: str = ""
+
+
+@dataclass
+class Progress:
+    """A job and its tasks. States only go forward, so that events may come again after a reconnection.
+
+    `last` is the id of the last event taken; the stream goes on from there.
+    """
+
+    job: dict[str, Any]
+    tasks: dict[str, Task]
+    last: str
+    counts: Counter[str] = field(default_factory=Counter)
+    running: dict[str, Task] = field(default_factory=dict)
+    failed: list[Task] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """The job's state."""
+        return str(self.job["state"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job had its last event."""
+        return self.state in ENDED
+
+    @property
+    def done(self) -> int:
+        """How many tasks have ended, whatever their end."""
+        return sum(self.counts[state] for state in _TASK_ENDED)
+
+    def take(self, id: str, event: dict[str, Any]) -> list[Change]:  # noqa: A002
+        """Take an event of the job and return what it changed."""
+        self.last = id or self.last
+        kind, data, at = event["type"], event.get("data") or {}, parsed(event["at"])
+        if kind == "TaskStatusReported":
+            self.tasks[data["task"]].status = data["status"]
+            return []
+        state = _STATE_AFTER.get(kind)
+        if state is None:
+            return []
+        if kind.startswith("Task"):
+            return self._take_task(self.tasks[data["task"]], state, data, at)
+        return self._take_job(state, data, at)
+
+    def _take_task(self, task: Task, state: str, data: dict[str, Any], at: datetime) -> list[Change]:
+        attempt = data.get("attempt", task.attempt)
+        if attempt < task.attempt or (attempt == task.attempt and _rank(state) <= _rank(task.state)):
+            return []
+        happened = parsed(data["at"]) if "at" in data else at
+        if state == "running":
+            task.started, task.finished = happened, None
+        elif state in _TASK_ENDED:
+            task.finished = happened
+        task.attempt = attempt
+        task.error = (data.get("error") or {}).get("message", "")
+        self._move(task, state)
+        return [Change(happened, state, task, task.error)]
+
+    def _take_job(self, state: str, data: dict[str, Any], at: datetime) -> list[Change]:
+        if _rank(state) <= _rank(self.state):
+            return []
+        self.job["state"] = state
+        if state == "running":
+            self.job["started_at"] = data.get("at")
+        if state in ENDED:
+            self.job["finished_at"] = at.isoformat()
+        if state == "cancelling":
+            for task in self.tasks.values():
+                if _rank(task.state) == 0:
+                    self._move(task, "cancelled")
+        return [Change(at, state, None, data.get("reason", ""))]
+
+    def _move(self, task: Task, state: str) -> None:
+        self.counts[task.state] -= 1
+        self.counts[state] += 1
+        task.state = state
+        if state in ("launching", "running"):
+            self.running[task.name] = task
+        else:
+            self.running.pop(task.name, None)
+        if state == "failed":
+            self.failed.append(task)
+
+
+def progress_of(job: dict[str, Any], tasks: Iterable[dict[str, Any]], *, from_start: bool = False) -> Progress:
+    """Return what the read model knows of a job, or with `from_start` the job before its first launch.
+
+    The stream is to be followed from the commit that the job was read at, or from the job's first one: `seq`.
+    """
+    known: dict[str, Task] = {}
+    for row in tasks:
+        known[row["name"]] = Task(row["name"]) if from_start else _task(row)
+    progress = Progress(job, known, f"{job['seq']}.0")
+    if from_start:
+        job["state"] = "pending"
+    for task in known.values():
+        progress.counts[task.state] += 1
+        if task.state in ("launching", "running"):
+            progress.running[task.name] = task
+        if task.state == "failed":
+            progress.failed.append(task)
+    return progress
+
+
+def _task(row: dict[str, Any]) -> Task:
+    return Task(
+        row["name"],
+        row["state"],
+        row["attempt"],
+        parsed(row["started_at"]) if row.get("started_at") else None,
+        parsed(row["finished_at"]) if row.get("finished_at") else None,
+        row.get("executor_status") or "",
+        row.get("error") or "",
+    )
+
+
+def utc_now() -> datetime:
+    """Return the time with which the server's times are compared."""
+    return datetime.now(UTC)

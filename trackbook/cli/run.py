@@ -1,0 +1,147 @@
+"""`trackbook run`: apply a pipeline, run it, and watch it to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from trackbook.cli import options
+from trackbook.cli.client import Client
+from trackbook.cli.server import Where, detached, embedded, say
+from trackbook.runtime.data import DataDirectoryHeld
+
+EPILOG = """
+Examples:
+
+  trackbook run train.yaml
+
+  trackbook run train.yaml --param EPOCHS=3 --param LR=0.01
+
+  trackbook run train.yaml --detach      (a server goes on running it)
+
+Exit codes: 0 the job succeeded, 1 it failed, 130 Ctrl-C (which cancels it).
+"""
+
+
+def run(
+    file: Annotated[str, typer.Argument(metavar="FILE.yaml", help="The pipeline; - reads it from stdin.")],
+    *,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="K=V", help="A variable of this run's own; may be repeated."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it to a server and return.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Ask before anything is run.")] = False,
+    executor: Annotated[
+        str | None, typer.Option("--executor", metavar="NAME", help="Where its sessions run.")
+    ] = None,
+    durability: Annotated[
+        str, typer.Option(metavar="always|fast", help="Of an embedded broker: fsync each commit, or not.")
+    ] = "always",
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Apply a pipeline, run it, and watch it to its end.
+
+    Uses a running server if there is one; else the whole system runs in this process until the job has ended.
+    """
+    parameters = options.pairs(param, "--param")
+    if durability not in ("always", "fast"):
+        raise typer.BadParameter(f"{durability!r} is neither `always` nor `fast`", param_hint="--durability")
+    text, source = options.read_source(file)
+    place = options.where(url, data)
+    began = datetime.now(UTC).isoformat()
+    with _reached(place, durability, detach=detach) as (client, ours):
+        applied = client.command("pipeline", "apply", {"yaml": text}, source)
+        if not json:
+            _summarize(applied, source)
+        if confirm and not typer.confirm("Run it?", default=True, err=True):
+            raise typer.Exit(1)
+        started = client.command(
+            "job", "start", {
+                "pipeline": applied["pipeline"], "version": applied["version"],
+                "parameters": parameters, "executor": executor,
+            }, source,
+        )  # fmt: skip
+        if detach:
+            _tell_detached(client, started, place.again(), json=json)
+            return
+        code = _watch(client, started, place.again(), json=json, served=not ours)
+        if ours:
+            from trackbook.cli.follow import wait_for_others
+
+            wait_for_others(client, started["job"], began)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[Client, bool]]:
+    """Yield a client, and whether its server lives in this process."""
+    if place.find_ready():
+        yield Client(place.find), False
+        return
+    if detach:
+        yield detached(place, durability), False
+        return
+    host = embedded(place.directory, durability)
+    try:
+        url = host.__enter__()
+    except DataDirectoryHeld:  # another command was quicker: its server is ours too
+        if place.find_ready() is None:
+            raise
+        yield Client(place.find), False
+        return
+    try:
+        yield Client(lambda: url), True
+    finally:
+        host.__exit__(None, None, None)
+
+
+def _summarize(applied: dict[str, Any], source: str) -> None:
+    """Print what will run: tasks, resources, and what the author should know."""
+    from trackbook.cli.told import told_applied, told_summary, told_warnings
+
+    told_applied(applied)
+    told_summary(applied.get("summary") or {})
+    told_warnings(applied.get("warnings") or [], source)
+
+
+def _tell_detached(client: Client, started: dict[str, Any], again: str, *, json: bool) -> None:
+    from trackbook.cli.output import emit
+
+    if json:
+        emit(
+            {
+                "job": started["job"],
+                "pipeline": started["pipeline"],
+                "version": started["version"],
+                "url": client.url,
+            }
+        )
+        return
+    short = started["job"][:8]
+    print(f"\nJob {started['job']} runs on {client.url}.")
+    print(f"Watch it:  trackbook job watch {short}{again}")
+    print(f"Cancel it: trackbook job cancel {short}{again}")
+
+
+def _watch(client: Client, started: dict[str, Any], again: str, *, json: bool, served: bool) -> int:
+    from trackbook.cli.follow import Silent, conclude, exit_code, follow, read_progress, view_of
+    from trackbook.cli.output import emit
+
+    progress = read_progress(client, started["job"], started["seq"], from_start=True)
+    if not json:
+        print(f"\nJob {started['job']}", flush=True)
+    interrupted = follow(client, progress, Silent() if json else view_of(progress), cancels=True)
+    if not progress.ended:
+        say(f"trackbook: job {started['job']} is still being cancelled")
+    elif json:
+        emit(client.get(f"/api/jobs/{started['job']}", after=int(progress.last.partition(".")[0])))
+    else:
+        conclude(client, progress, again, served=served)
+    return exit_code(progress.state, interrupted=interrupted)

@@ -1,0 +1,197 @@
+"""Finding the server that a command talks to, or starting one: in this process, or detached from it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trackbook.cli.client import Client
+from trackbook.cli.trouble import Trouble
+from trackbook.runtime.data import default_data, server_record
+
+HOST, PORT = "127.0.0.1", 9500
+_START_WITHIN = 60.0
+_LOOK_EVERY = 0.02
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the user said about the server: its address, or the data directory that it holds.
+
+    An option goes before the environment, an address before a directory.
+    """
+
+    url: str | None = None
+    data: Path | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The data directory, the user's own by default."""
+        return self.data or default_data()
+
+    @property
+    def address(self) -> str | None:
+        """The address that was given, if one was."""
+        return self.url or (None if self.data else os.environ.get("TRACKBOOK_URL") or None)
+
+    def find(self) -> str | None:
+        """Return the address of the server, None where none runs."""
+        if given := self.address:
+            return given
+        record = server_record(self.directory)
+        return record.url or None if record else None
+
+    def find_ready(self) -> str | None:
+        """Return the server's address, once it listens if it is only just starting."""
+        deadline = time.monotonic() + _START_WITHIN
+        while not (url := self.find()) and server_record(self.directory) and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY)
+        return url
+
+    def again(self) -> str:
+        """Return the options with which another command reaches the same place."""
+        if self.url:
+            return f" --url {self.url}"
+        return f" --data {self.data}" if self.data else ""
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal something beside the output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def server(where: Where) -> Iterator[Client]:
+    """Yield a client of the running server, or of one in this process for the time of the command."""
+    if where.find_ready():
+        yield Client(where.find)
+        return
+    directory = where.directory
+    if not (directory / "broker").exists():
+        raise Trouble(
+            f"no server is running, and there is nothing in {directory} yet",
+            "Run a pipeline (`trackbook run FILE.yaml`) or start a server (`trackbook up`).",
+        )
+    say(f"trackbook: no server is running; reading {directory} directly")
+    with embedded(directory, reading=True) as url:
+        yield Client(lambda: url)
+
+
+def running_server(where: Where) -> Client:
+    """Return a client of the server that runs; raises Trouble where none does."""
+    if where.find_ready():
+        return Client(where.find)
+    raise Trouble(
+        f"no server is running on {where.directory}",
+        "Start one with `trackbook up`, or run a pipeline with `trackbook run FILE.yaml`.",
+    )
+
+
+@contextmanager
+def embedded(data: Path, durability: str = "always", *, reading: bool = False) -> Iterator[str]:
+    """Run the whole system in this process, on a thread with a loop of its own, and yield its address.
+
+    So the command's own thread may block, and Ctrl-C reaches it and not the system. With `reading`, the system
+    answers questions and commands and takes up no jobs.
+    """
+    host = _Host(data, durability, reading)
+    url = host.start()
+    try:
+        yield url
+    finally:
+        host.stop()
+
+
+class _Host:
+    def __init__(self, data: Path, durability: str, reading: bool) -> None:
+        self._data, self._durability, self._reading = data, durability, reading
+        self._url: Future[str] = Future()
+        self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="trackbook")
+
+    def start(self) -> str:
+        self._thread.start()
+        try:
+            return self._url.result()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as problem:  # it is raised again where the system was asked for
+            if self._url.done():
+                say(f"trackbook: the embedded system broke: {problem!r}; see {self._data}/trackbook.log")
+            else:
+                self._url.set_exception(problem)
+
+    async def _serve(self) -> None:
+        from trackbook.runtime import logs
+        from trackbook.runtime.app import Config, running
+
+        self._loop = asyncio.get_running_loop()
+        logs.configure(self._data / logs.LOG_FILE)
+        config = Config(
+            data=self._data, http=f"{HOST}:0", durability=self._durability, takes_up_jobs=not self._reading
+        )
+        async with running(config) as system:
+            self._url.set_result(system.url)
+            await self._stop.wait()
+
+
+def detached(where: Where, durability: str = "always") -> Client:
+    """Start a server that outlives this command, wait until it listens, and return a client of it."""
+    directory = where.directory
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = directory / "trackbook.log"
+    command = [sys.executable, "-m", "trackbook", "up", "--data", str(directory), "--durability", durability]
+    with log.open("ab") as output:
+        began = output.tell()
+        child = subprocess.Popen(  # noqa: S603 - our own command line, no shell
+            [*command, "--http", f"{HOST}:{_free_port()}"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _START_WITHIN
+    while not where.find():
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise Trouble("the server did not start", _last_words(log, began))
+        time.sleep(_LOOK_EVERY)
+    return Client(where.find)
+
+
+def _last_words(log: Path, began: int) -> str:
+    with log.open("rb") as written:
+        written.seek(began)
+        lines = written.read().decode(errors="replace").strip().splitlines()
+    return "\n  ".join([f"The end of {log}:", *lines[-5:]])
+
+
+def _free_port() -> int:
+    """Return the usual port where nothing listens on it, else 0: any free one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, PORT))
+        except OSError:
+            return 0
+    return PORT

@@ -1,0 +1,55 @@
+"""What the CLI says when something is amiss: what was found, where, and what to try."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Trouble(Exception):
+    """Told on stderr; the command then exits 1. `hint` says what to try."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def lines(self) -> list[str]:
+        """Return the lines to print."""
+        return [f"trackbook: {self}", *([f"  {self.hint}"] if self.hint else [])]
+
+
+class Unreachable(Trouble):
+    """No answer came from the server."""
+
+
+class Rejected(Trouble):
+    """The server refused a command or a question; `reply` is its answer, `source` the file that was sent."""
+
+    def __init__(self, error: dict[str, Any], source: str = "") -> None:
+        super().__init__(str(error.get("message") or "refused"))
+        self.error = error
+        self.source = source
+
+    def lines(self) -> list[str]:
+        """Return the lines to print: the refusal and all others found in the same pass."""
+        lines: list[str] = []
+        for error in (self.error, *(self.error.get("others") or ())):
+            lines += self._lines(error)
+        return lines
+
+    def _lines(self, error: dict[str, Any]) -> list[str]:
+        where = place(error, self.source)
+        return [
+            f"trackbook: {error.get('message') or 'refused'} [{error.get('code') or 'error'}]",
+            *([f"  at {where}"] if where else []),
+            *([f"  {error['hint']}"] if error.get("hint") else []),
+        ]
+
+
+def place(found: dict[str, Any], source: str = "") -> str:
+    """Return where a refusal or warning points: `FILE:LINE:COLUMN, path`, as much of it as is known."""
+    at = ":".join(str(part) for part in (source, found.get("line"), found.get("column")) if part)
+    if found.get("line") is None:
+        at = source
+    elif not source:
+        at = f"line {found['line']}, column {found.get('column')}"
+    return ", ".join(part for part in (at, found.get("path") or "") if part)

@@ -1,0 +1,134 @@
+"""`trackbook up` and `trackbook serve`: the whole system, or parts of it, until they are told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Annotated, Any
+
+import typer
+
+from trackbook.cli import options
+from trackbook.cli.server import HOST, PORT, say
+
+UP_EPILOG = """Examples:
+
+  trackbook up
+
+  trackbook up --data ./book --http 127.0.0.1:8080
+
+  trackbook up --cancel      (Ctrl-C ends the running jobs as well)"""
+
+SERVE_EPILOG = """Examples:
+
+  trackbook serve --role broker --role engine --data ./book
+
+  trackbook serve --role executor --data ./book"""
+
+Http = Annotated[
+    str, typer.Option("--http", metavar="HOST:PORT", help="Where HTTP is served; port 0 takes any free one.")
+]
+Durability = Annotated[
+    str,
+    typer.Option(
+        "--durability",
+        metavar="always|fast",
+        help="always: on disk before it counts; fast: a power cut may lose seconds.",
+    ),
+]
+Level = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--sessions", min=1, help="Sessions at once; twice the cores unless said."),
+]
+
+
+def up(
+    data: options.Data = None,
+    http: Http = f"{HOST}:{PORT}",
+    durability: Durability = "always",
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the running jobs when stopped.")] = False,
+    sessions: Limit = None,
+    log_level: Level = "info",
+) -> None:
+    """Run the whole system: broker, engine, executor and HTTP. After Ctrl-C tasks go on and are adopted again."""
+    _check(http, durability, log_level)
+    place = options.where(None, data)
+
+    def told(url: str) -> None:
+        say(f"Trackbook serves {url} on {place.directory}.")
+        say(f"Ctrl-C stops it{', and its jobs' if cancel else '; tasks go on'}.")
+        say(f"In another shell: trackbook run FILE.yaml{place.again()}")
+
+    _hold(
+        log_level, told,
+        data=place.directory, http=http, durability=durability, limit=sessions, cancel_on_stop=cancel,
+    )  # fmt: skip
+
+
+def serve(
+    role: Annotated[
+        list[str],
+        typer.Option("--role", metavar="ROLE", help="broker, engine, executor or web; may be repeated."),
+    ],
+    data: options.Data = None,
+    http: Http = f"{HOST}:{PORT}",
+    durability: Durability = "always",
+    sessions: Limit = None,
+    log_level: Level = "info",
+) -> None:
+    """Run some parts of the system here, others elsewhere (TRACKBOOK_NATS_URL names a broker)."""
+    from trackbook.runtime.app import ROLES
+
+    if unknown := sorted(set(role) - ROLES):
+        raise typer.BadParameter(
+            f"there is no role {unknown[0]!r}: {', '.join(sorted(ROLES))}", param_hint="--role"
+        )
+    _check(http, durability, log_level)
+    place = options.where(None, data)
+
+    def told(url: str) -> None:
+        say(f"Trackbook runs {', '.join(role)} on {place.directory}{f', HTTP on {url}' if url else ''}.")
+
+    _hold(
+        log_level, told,
+        data=place.directory, http=http, durability=durability, limit=sessions, roles=frozenset(role),
+    )  # fmt: skip
+
+
+def _check(http: str, durability: str, log_level: str) -> None:
+    host, _, port = http.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 65536):
+        raise typer.BadParameter(f"{http!r} is not of the form HOST:PORT", param_hint="--http")
+    for given, known, option in (
+        (durability, ("always", "fast"), "--durability"),
+        (log_level, ("debug", "info", "warning", "error"), "--log-level"),
+    ):
+        if given not in known:
+            raise typer.BadParameter(f"{given!r} is not one of {', '.join(known)}", param_hint=option)
+
+
+def _hold(log_level: str, told: Any, **config: Any) -> None:
+    """Run the system until SIGINT or SIGTERM; a second one ends the process at once."""
+    from trackbook.runtime import logs
+    from trackbook.runtime.app import Config, running
+
+    logs.configure(level=log_level)
+
+    async def hold() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def asked(number: signal.Signals) -> None:
+            if not stop.is_set():
+                say("\nStopping …")
+            stop.set()
+            loop.remove_signal_handler(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, asked, number)
+        async with running(Config(**config)) as system:
+            told(system.url)
+            await stop.wait()
+
+    asyncio.run(hold())
