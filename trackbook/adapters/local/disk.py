@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import struct
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -19,14 +20,6 @@ from trackbook.engine.ports import SessionSpec
 TAIL = 4096
 """Bytes of output that a report carries."""
 _LOCK = "hhqqi4x"
-
-
-class Claim(Struct):
-    """What the claim says: who runs the attempt, and since when its command runs."""
-
-    pid: int = 0
-    command_pid: int = 0
-    started_at: datetime | None = None
 
 
 class Record(Struct, kw_only=True):
@@ -44,8 +37,17 @@ class Record(Struct, kw_only=True):
     private_root: bool = False
 
 
+class Claim(Struct):
+    """What the claim says: who runs the attempt, and since when its command runs; or why it never will."""
+
+    pid: int = 0
+    command_pid: int = 0
+    started_at: datetime | None = None
+    record: Record | None = None
+
+
 class State(Struct):
-    """Where a session stands: `new` has no claim, `alive` a launcher (`pid`), `lost` neither that nor a record."""
+    """Where a session stands: `new` has no claim, `alive` a launcher (`pid`), `lost` neither it nor a record."""
 
     name: Literal["new", "alive", "ended", "lost"]
     pid: int = 0
@@ -67,7 +69,7 @@ def examine(folder: Path) -> State:
         os.close(file)
     if pid:
         return State("alive", pid)
-    record = read_record(folder)  # it may have been left between the two looks
+    record = read_record(folder) or read_claim(folder).record  # it may have been left between the two looks
     return State("ended", record=record) if record else State("lost")
 
 
@@ -107,17 +109,24 @@ def read_claim(folder: Path) -> Claim:
     return Claim()
 
 
-def take_claim(folder: Path) -> bool:
-    """Take the attempt so that it never runs; False if a launcher has it. Lasts through a loss of power."""
+def withdraw(folder: Path, record: Record) -> bool:
+    """Take the attempt so that it never runs, and record its end; False if a launcher has taken it.
+
+    The record is in the claim as well: nobody may see a claim of ours without it, and take it for a lost session.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    mine = folder / f"claim.{os.getpid()}-{threading.get_ident()}"
+    _fill(mine, msgspec.json.encode(Claim(record=record)) + b"\n")
+    _sync(mine)
     try:
-        os.close(os.open(folder / "claim", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.link(mine, folder / "claim")
     except FileExistsError:
         return False
+    finally:
+        mine.unlink()
     for path in (folder, folder.parent):
-        file = os.open(path, os.O_RDONLY)
-        os.fsync(file)
-        os.close(file)
+        _sync(path)
+    leave_record(folder, record)
     return True
 
 
@@ -128,13 +137,22 @@ def leave_record(folder: Path, record: Record) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Write a private file whole or not at all."""
-    new = path.with_name(path.name + ".mine")
-    file = os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    _fill(new, data)
+    new.rename(path)
+
+
+def _fill(path: Path, data: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
     try:
-        os.write(file, data)
+        os.fsync(file)
     finally:
         os.close(file)
-    new.rename(path)
 
 
 def now() -> datetime:

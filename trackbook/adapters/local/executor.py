@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
 
 from trackbook.adapters.local import disk, folders, leftovers
 from trackbook.adapters.local.plan import Planner
+from trackbook.adapters.local.reporter import Reporter
 from trackbook.adapters.local.spawner import Spawner, SpawnerGone
-from trackbook.engine.job import Report, ReportTaskStarted
+from trackbook.engine.job import ReportTaskStarted
 from trackbook.engine.ports import ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
 
@@ -25,7 +25,6 @@ _START_HELD_BACK = 0.05
 """Seconds before a start is reported: a shorter task is told of once, at its end, and saves a commit."""
 _LAUNCHES = 4
 """How often a launcher may die before its claim until the session counts as failed."""
-_LONGEST_PAUSE = 5.0
 
 
 class _Running(msgspec.Struct):
@@ -64,12 +63,11 @@ class LocalExecutor:
         self._grace = grace
         self._planner = Planner(self._data, grace, log_limit, durable, pass_environment)
         self._spawner = Spawner(self._spawner_ready)
-        self._report: ReportSink | None = None
+        self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
         self._running: dict[str, _Running] = {}
-        self._ending: set[str] = set()
         self._attempts: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._burials: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._closing = False
         self._ignore_claim = "no-claim" in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
@@ -111,7 +109,7 @@ class LocalExecutor:
 
     async def start(self, report: ReportSink) -> None:
         """Start the spawner; raises RuntimeError if that fails. Launching what ran before adopts it."""
-        self._report = report
+        self._reports.sink = report
         (self._data / "sessions").mkdir(parents=True, exist_ok=True)
         await self._spawner.start()
         self.warnings = self._find_warnings()
@@ -134,13 +132,13 @@ class LocalExecutor:
         running = self._running.get(spec.session)
         if running:
             self._tell_start(running)
-        elif spec.session not in self._queue and spec.session not in self._ending:
+        elif spec.session not in self._queue and not self._is_ending(spec):
             self._look(spec, fresh=self._is_new(spec))
 
     async def stop(self, spec: SessionSpec) -> None:
         """End the session and everything in it; one that has not begun is claimed, so that it never will."""
         failpoint("executor.stop.before")
-        if spec.session in self._ending:
+        if self._is_ending(spec):
             return
         if self._queue.pop(spec.session, None) or not self._folder(spec).joinpath("claim").exists():
             self._withdraw(
@@ -161,9 +159,8 @@ class LocalExecutor:
         self._running.clear()
         self._queue.clear()
         await self._spawner.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._burials.values(), return_exceptions=True)
+        await self._reports.close(wait=self._grace if cancel else 0)
 
     async def _stop_all(self) -> None:
         while self._running or self._queue:
@@ -172,13 +169,15 @@ class LocalExecutor:
                 await self.stop(spec)
             if self._running:
                 await self._idle.wait()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._grace)
 
     # Where a session stands, and what follows -----------------------------------------------------------------
 
     def _folder(self, spec: SessionSpec) -> Path:
         return folders.session_folder(self._data, spec.session)
+
+    def _is_ending(self, spec: SessionSpec) -> bool:
+        """Whether the session's end is known and on its way to the engine."""
+        return spec.session in self._burials or self._reports.has_end(spec)
 
     def _is_new(self, spec: SessionSpec) -> bool:
         """Whether the session was never seen on this disk: making its folder tells, and saves looking into it."""
@@ -186,6 +185,8 @@ class LocalExecutor:
             self._folder(spec).mkdir()
         except FileExistsError:
             return self._ignore_claim
+        except OSError:  # a full disk, say: nothing is there, and beginning the session will tell
+            return True
         return True
 
     def _look(self, spec: SessionSpec, *, fresh: bool) -> None:
@@ -204,7 +205,7 @@ class LocalExecutor:
             elif state.record:
                 self._ended(spec, state.record)
             else:
-                self._spawn_task(self._bury(spec, folder))
+                self._burials[spec.session] = asyncio.get_running_loop().create_task(self._bury(spec, folder))
             return
 
     def _adopt(self, spec: SessionSpec, folder: Path, handle: int) -> None:
@@ -304,9 +305,8 @@ class LocalExecutor:
         """End a session that has not begun; if a launcher was quicker, look after that one."""
         folder = self._folder(spec)
         try:
-            if disk.take_claim(folder):
+            if disk.withdraw(folder, record):
                 failpoint("executor.withdraw.claimed")
-                disk.leave_record(folder, record)
             elif spec.session not in self._running:
                 self._look(spec, fresh=False)
                 return self._signal(spec)
@@ -327,52 +327,25 @@ class LocalExecutor:
 
     async def _bury(self, spec: SessionSpec, folder: Path) -> None:
         """Take down what a dead launcher left running, then record and report the session as lost."""
-        self._ending.add(spec.session)
         killed = await asyncio.to_thread(leftovers.kill, spec.session)
         left = f", and {killed} processes that it left were killed" if killed else ""
         record = disk.Record(
             ended_at=disk.now(),
             started_at=disk.read_claim(folder).started_at,
             lost=True,
-            message=f"the session's launcher died before it recorded the command's end{left}; it is not run again",
+            message=f"the session's launcher died before the command's end was known{left}; it is not run again",
         )
-        disk.leave_record(folder, record)
-        self._ending.discard(spec.session)
+        try:
+            disk.leave_record(folder, record)
+        except OSError as error:  # the claim alone says as much
+            _log.error("a lost session can't be recorded", session=spec.session, error=str(error))
         self._ended(spec, record)
-
-    # Reports --------------------------------------------------------------------------------------------------
+        del self._burials[spec.session]
 
     def _tell_start(self, running: _Running) -> None:
         if running.started_at:
             spec = running.spec
-            self._deliver(spec, ReportTaskStarted(spec.task, spec.attempt, running.started_at))
+            self._reports.send(spec, ReportTaskStarted(spec.task, spec.attempt, running.started_at))
 
     def _ended(self, spec: SessionSpec, record: disk.Record) -> None:
-        self._ending.add(spec.session)
-        self._deliver(spec, disk.report(spec, record, self._folder(spec)), last=True)
-
-    def _deliver(self, spec: SessionSpec, report: Report, *, last: bool = False) -> None:
-        self._spawn_task(self._repeat(spec, report, last=last))
-
-    async def _repeat(self, spec: SessionSpec, report: Report, *, last: bool) -> None:
-        """Hand the report over until it is taken; a crash before that leads here again, from the disk."""
-        pause = 0.02
-        while True:
-            try:
-                failpoint("executor.report.before")
-                assert self._report
-                await self._report(spec.job, report)
-            except Exception:  # the sink may fail in any way, and the report must not be lost
-                _log.warning("a report was not taken, trying again", session=spec.session, exc_info=True)
-                await asyncio.sleep(pause)
-                pause = min(_LONGEST_PAUSE, pause * 2)
-            else:
-                failpoint("executor.report.after")
-                if last:
-                    self._ending.discard(spec.session)
-                return
-
-    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._reports.send_end(spec, disk.report(spec, record, self._folder(spec)))

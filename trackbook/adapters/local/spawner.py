@@ -47,6 +47,7 @@ class Spawner:
         self._handle = -1
         self._restart: asyncio.Task[None] | None = None
         self._closed = False
+        self._sent = 0
         self.private = True
 
     @property
@@ -122,7 +123,8 @@ class Spawner:
         try:
             os.write(content, marshal.dumps(plan))
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [report, content]))
-            self._socket.sendmsg([os.fsencode(folder)], [rights])
+            self._socket.sendmsg([b"%d " % (self._sent + 1), os.fsencode(folder)], [rights])
+            self._sent += 1
         except OSError as error:  # full or broken: either way it is not taken
             raise SpawnerGone from error
         finally:

@@ -1,28 +1,32 @@
 """The launcher: one small process beside each session. It claims the attempt, runs the command, leaves a record.
 
-What a death at any step leaves behind, and what the executor makes of it (trackbook.adapters.local.disk): before
-the claim nothing happened, and the session may be launched; from the claim to the record the command may have run,
-so it is lost and never run again; from the record on it has ended. The claim is a link of a file that is locked
-already, so nobody ever sees a living launcher's claim without its lock; the lock is the kernel's and goes with the
-process, so neither a reused process id nor a reboot can make a dead launcher look alive.
+What a death at any step leaves behind, and what the executor makes of it (trackbook.adapters.local.disk):
+before the claim nothing happened, and the session may be launched; from the claim to the record the command may
+have run, so it is lost and never run again; from the record on it has ended. The claim is a link of a file that
+is locked already, so nobody ever sees a living launcher's claim without its lock; the lock is the kernel's and
+goes with the process, so neither a reused process id nor a reboot can make a dead launcher look alive.
 """
 
 from __future__ import annotations
 
 # pathlib and what it imports would double the memory of every launcher
-# ruff: noqa: PTH103, PTH211
+# ruff: noqa: PTH102, PTH103, PTH211
 import _signal  # type: ignore[import-not-found]
 import fcntl
+import marshal
 import os
 import select
 import struct
 import time
-from typing import Any, NoReturn
 
 from trackbook.adapters.local.box import roots, tree
 from trackbook.adapters.local.box.calls import become_subreaper, signal_file
 from trackbook.adapters.local.box.output import Log
 from trackbook.adapters.local.box.points import IGNORE_CLAIM, point
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing alone would add a quarter to a launcher's memory
+    from typing import Any
 
 LINGER = 0.25
 """Seconds for what an ended command left behind to end by itself, as the `tee` of `> >(tee file)` does."""
@@ -31,13 +35,30 @@ _SIGINFO = 128
 _ALL_SIGNALS = [number for number in range(1, 32) if number not in {9, 19}]
 
 
-def run(folder: str, report: int, plan: dict[str, Any], ordinal: int) -> NoReturn:
-    """Be the launcher of the session whose folder and plan are given; never returns."""
+class Spare:
+    """What a launcher has ready before it knows its session."""
+
+    def __init__(self, *, private: bool) -> None:
+        os.setsid()
+        become_subreaper()
+        self.signals = signal_file(_signal.SIGCHLD, _signal.SIGTERM)
+        self.null = os.open("/dev/null", os.O_RDONLY)
+        self.problem: OSError | None = None
+        if private:
+            try:
+                roots.enter()
+            except OSError as error:
+                self.problem = error
+
+
+def run(spare: Spare, folder: str, report: int, plan: int, ordinal: int) -> None:
+    """Be the launcher of the session whose folder is given; `plan` is a file with what to do."""
     try:
-        Launcher(folder, report, plan, ordinal).run()
+        content = marshal.loads(os.pread(plan, os.fstat(plan).st_size, 0))  # noqa: S302 - the executor wrote it
+        os.close(plan)
+        Launcher(spare, folder, report, content, ordinal).run()
     except BaseException as error:
         say(report, f"X{type(error).__name__}: {error}")
-    os._exit(0)
 
 
 def say(report: int, text: str) -> None:
@@ -70,13 +91,14 @@ def _json_value(value: str | int | None) -> str:
 class Launcher:
     """One attempt. `plan` is made by trackbook.adapters.local.plan."""
 
-    def __init__(self, folder: str, report: int, plan: dict[str, Any], ordinal: int) -> None:
+    def __init__(self, spare: Spare, folder: str, report: int, plan: dict[str, Any], ordinal: int) -> None:
+        self.spare = spare
         self.plan = plan
         self.report = report
         self.ordinal = ordinal
         self.name = folder.rpartition("/")[2]
         self.folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        self.signals = signal_file(_signal.SIGCHLD, _signal.SIGTERM)
+        self.signals = spare.signals
         self.claim_file = -1
         self.left_out = 0
         self.stopped = False
@@ -85,8 +107,7 @@ class Launcher:
 
     def run(self) -> None:
         """Claim, run, record."""
-        os.setsid()
-        become_subreaper()
+        stop_asked(self.signals)  # a signal from before the claim is not for this session
         self._point("before_claim")
         if not self._claim():
             say(self.report, "T")
@@ -156,11 +177,13 @@ class Launcher:
         plan = self.plan
         os.umask(0o022)
         for path in plan["make"]:
-            os.makedirs(path, exist_ok=True)
+            make_folder(path)
         work = plan["work"]
-        os.makedirs(work, exist_ok=True)
+        make_folder(work)
         if plan["private_root"]:
-            work = roots.enter(plan["binds"], work, plan["mounts"], own_work=plan["own_work"])
+            if self.spare.problem:
+                raise self.spare.problem
+            work = roots.furnish(plan["binds"], work, plan["mounts"], own_work=plan["own_work"])
         else:
             for source, alias in plan["mounts"]:
                 if not os.path.lexists(f"{work}/{alias}"):
@@ -169,14 +192,13 @@ class Launcher:
 
     def _spawn(self, output: int) -> int:
         """Start the command; posix_spawn copies no page tables and closes what is marked close-on-exec."""
-        null = os.open("/dev/null", os.O_RDONLY)
         started_at = stamp()
         child = os.posix_spawn(
             self.plan["arguments"][0],
             self.plan["arguments"],
             self.plan["environment"],
             file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, self.spare.null, 0),
                 (os.POSIX_SPAWN_DUP2, output, 1),
                 (os.POSIX_SPAWN_DUP2, output, 2),
             ],
@@ -184,7 +206,6 @@ class Launcher:
             setsigmask=(),
             setsigdef=_ALL_SIGNALS,
         )
-        os.close(null)
         self.started = started_at
         claim = to_json({"pid": os.getpid(), "command_pid": child, "started_at": started_at})
         os.pwrite(self.claim_file, claim, 0)
@@ -253,6 +274,16 @@ class Launcher:
             say(self.report, f"D{error}")
             return False
         return True
+
+
+def make_folder(path: str) -> None:
+    """Make a folder and those above it; the last alone is missing as a rule, and looking for that costs most."""
+    try:
+        os.mkdir(path)
+    except FileNotFoundError:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        return
 
 
 class Ending:

@@ -96,7 +96,7 @@ def _split_home() -> bool:
 
 
 def show(source: str, target: str) -> None:
-    """Show a file, directory or link at a new place; what can't be shown (a mount of another user) is left out."""
+    """Show a file, directory or link at a new place; what can't be shown (another user's mount) is left out."""
     try:
         if os.path.islink(source):
             os.symlink(os.readlink(source), target)
@@ -110,13 +110,19 @@ def show(source: str, target: str) -> None:
         return
 
 
-def enter(binds: list[tuple[str, str, bool]], work: str, mounts: list[tuple[str, str]], *, own_work: bool) -> str:
-    """Give the process its session's root and return its working directory.
+def enter() -> None:
+    """Give the process a copy of the template and an empty /pipeline in it."""
+    unshare(CLONE_NEWNS)
+    mount("trackbook", PIPELINE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+
+
+def furnish(
+    binds: list[tuple[str, str, bool]], work: str, mounts: list[tuple[str, str]], *, own_work: bool
+) -> str:
+    """Bind a session's folders into the process's root and return the working directory.
 
     `binds` are (source or "" for an empty one, name below /pipeline, read only), `mounts` (source, alias).
     """
-    unshare(CLONE_NEWNS)
-    mount("trackbook", PIPELINE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
     for source, name, read_only in binds:
         target = f"{PIPELINE}/{name}"
         os.mkdir(target)
@@ -124,7 +130,7 @@ def enter(binds: list[tuple[str, str, bool]], work: str, mounts: list[tuple[str,
             bind(source, target, read_only=read_only)
     make_read_only(PIPELINE)
     if own_work:
-        for source, alias in mounts:
+        for _, alias in mounts:
             os.makedirs(f"{work}/{alias}", exist_ok=True)
         bind(work, WORK)
         work = WORK

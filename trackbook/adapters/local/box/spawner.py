@@ -1,9 +1,9 @@
-"""The spawner: a small single-threaded process that forks a launcher for each request.
+"""The spawner: a small single-threaded process that forks launchers, and keeps some ready.
 
-Run as a file by `python -I -S -B`. Forking from here is cheap and safe, since it is small and has one thread, and a
-launcher costs no start of an interpreter. Requests come as messages on standard input, a socket; when the executor
-goes away, that ends and so does the spawner, while its launchers live on. It answers once, at its start, with what
-it can give.
+Run as a file by `python -I -S -B`. Forking from here is cheap and safe, since it is small and has one thread; a
+launcher costs no start of an interpreter. Requests come as messages on standard input, a socket; when the
+executor goes away, that ends and so do the spawner and the launchers without a session, while the others live on.
+It answers once, at its start, with what it can give.
 """
 
 from __future__ import annotations
@@ -24,16 +24,23 @@ import _socket
 import gc
 import marshal
 import os
-from typing import Any, NoReturn
+import select
+import struct
 
 from trackbook.adapters.local.box import launcher, roots
+from trackbook.adapters.local.box.calls import signal_file
 
-_HELD_BACK = {_signal.SIGTERM, _signal.SIGCHLD}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
 _SPACE = 4096
+_SPARES = 2
+"""Launchers kept ready: what can be done before a request comes costs that request nothing."""
 
 
 def main(private: bool) -> None:
-    """Offer a private root if asked to, then serve until the executor is gone."""
+    """Offer a private root if asked to, then keep launchers ready until the executor is gone."""
     server = _socket.socket(fileno=0)
     ready: dict[str, Any] = {"private_root": False, "own_work": False, "problem": ""}
     if private:
@@ -45,46 +52,74 @@ def main(private: bool) -> None:
     server.send(marshal.dumps(ready))
     if ready["problem"]:
         return  # perhaps half way into a new root: the executor starts another one without it
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # launchers need no reaping
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGCHLD})
     gc.disable()
     gc.freeze()
-    serve(server)
+    keep_ready(server, private=private)
 
 
-def serve(server: Any) -> None:
-    """Fork a launcher for each request: its folder as text, the report pipe and the plan as descriptors."""
-    ordinal = 0
-    space = _socket.CMSG_SPACE(8)
+def keep_ready(server: Any, *, private: bool) -> None:
+    """Fork a launcher for each that takes a request, and for each that dies before it does.
+
+    All of them wait on the same socket, whose messages go to one each. So a request is either still in the
+    socket, where it outlives a launcher's death, or with a launcher, whose death the executor sees.
+    """
+    signals = signal_file(_signal.SIGCHLD, _signal.SIGTERM)
+    taken, take = os.pipe()
+    os.set_blocking(taken, False)
+    spares: set[int] = set()
+    poll = select.poll()
+    poll.register(server, 0)  # nothing but its end: requests are the spares'
+    poll.register(taken, select.POLLIN)
+    poll.register(signals, select.POLLIN)
     while True:
-        folder, extra, _, _ = server.recvmsg(_SPACE, space, _socket.MSG_CMSG_CLOEXEC)
-        if not folder:
+        fork_spares(spares, server, take, private)
+        events = dict(poll.poll(None if len(spares) == _SPARES else 100))  # no process to be had: soon again
+        if server.fileno() in events or (signals in events and launcher.stop_asked(signals)):
             return
-        descriptors = extra[0][2]
-        report, plan = (int.from_bytes(descriptors[at : at + 4], sys.byteorder) for at in (0, 4))
-        ordinal += 1
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD_BACK)  # a stop may come before the launcher is ready
+        reap(spares)
         try:
-            if os.fork() == 0:
-                become_launcher(folder, report, plan, ordinal)
-        except OSError as error:
-            launcher.say(report, f"X{error}")
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _HELD_BACK)
-        os.close(report)
-        os.close(plan)
+            for pid, *_ in struct.iter_unpack("i", os.read(taken, 4 * 256)):
+                spares.discard(pid)
+        except BlockingIOError:
+            continue
 
 
-def become_launcher(folder: bytes, report: int, plan: int, ordinal: int) -> NoReturn:
-    """Leave the spawner behind and run the session."""
+def reap(spares: set[int]) -> None:
+    """Take the dead, launchers that have done their work as well as spares that were killed."""
     try:
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        os.dup2(1, 0)  # leave the socket, and the number occupied
-        size = os.fstat(plan).st_size
-        content = marshal.loads(os.pread(plan, size, 0))  # noqa: S302 - by the executor, for this interpreter
-        os.close(plan)
-    except BaseException as error:
-        launcher.say(report, f"X{type(error).__name__}: {error}")
-        os._exit(1)
-    launcher.run(os.fsdecode(folder), report, content, ordinal)
+        while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+            spares.discard(pid)
+    except ChildProcessError:
+        return
+
+
+def fork_spares(spares: set[int], server: Any, take: int, private: bool) -> None:
+    """Bring the number of spare launchers to what it should be, as far as the system lets us."""
+    while len(spares) < _SPARES:
+        try:
+            pid = os.fork()
+        except OSError:
+            return
+        if pid == 0:
+            be_launcher(server, take, private)
+        spares.add(pid)
+
+
+def be_launcher(server: Any, take: int, private: bool) -> NoReturn:
+    """Get ready, wait for a request, run its session."""
+    try:
+        spare = launcher.Spare(private=private)
+        message, extra, _, _ = server.recvmsg(_SPACE, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
+        if message:
+            os.write(take, struct.pack("i", os.getpid()))
+            os.dup2(1, 0)  # leave the socket, and its number occupied
+            os.close(take)
+            ordinal, _, folder = message.partition(b" ")
+            report, plan = struct.unpack("ii", extra[0][2])
+            launcher.run(spare, os.fsdecode(folder), report, plan, int(ordinal))
+    finally:
+        os._exit(0)  # a launcher must never go on as a second spawner
 
 
 if __name__ == "__main__":
