@@ -53,14 +53,17 @@ class SettingRemoved(PipelineEvent, frozen=True):
 
 
 class TaskAdded(PipelineEvent, frozen=True):
-    """A task was added at a position (0 = first); `task` is its mapping, dependencies included."""
+    """A task was added right after another one ('' = first); `task` is its mapping, dependencies included."""
 
-    position: int
     task: dict[str, Any]
+    after: str = ""
 
 
 class TaskChanged(PipelineEvent, frozen=True):
-    """Settings of a task got a value (`set`: [path, value]) or are gone (`removed`: path); paths by keys."""
+    """Settings of a task got a value (`set`: [path, value]) or are gone (`removed`: path); paths by keys.
+
+    A mapping is changed key by key, a list as a whole; dependencies have events of their own.
+    """
 
     task: str
     set: list[tuple[list[str], Any]] = field(default_factory=list)
@@ -75,10 +78,10 @@ class TaskRenamed(PipelineEvent, frozen=True):
 
 
 class TaskMoved(PipelineEvent, frozen=True):
-    """A task stands at another position of the list (0 = first)."""
+    """A task stands right after another one now ('' = first)."""
 
     task: str
-    position: int
+    after: str = ""
 
 
 class TaskRemoved(PipelineEvent, frozen=True):

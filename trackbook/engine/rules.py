@@ -1,0 +1,326 @@
+"""What a pipeline must be: every problem in one pass, each with its path, and what isn't acted on yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from msgspec import Struct, field
+
+from trackbook.engine import amounts, graph
+from trackbook.engine.errors import Refused, Warned
+from trackbook.engine.fields import FREE, PIPELINE, TASK, Field
+from trackbook.engine.names import did_you_mean, name_problem, near, pipeline_name_problem, set_by_system
+from trackbook.engine.paths import Part, join
+
+AT_MOST = 100
+"""Refusals, and warnings, that are told at once; the rest are counted."""
+DEEPEST = 64
+"""Levels of nesting that a value may have, as in YAML."""
+_SUGGESTIONS = 10
+_SERVING = frozenset(("serving", "deployment"))
+_MODES = ("single-node", "multi-node")
+_SECRET = re.compile(r"\$\{\{\s*secrets\.([^\s{}]{1,128})\s*\}\}")
+Path = tuple[Part, ...]
+
+
+def check(content: Mapping[str, Any]) -> list[Warned]:
+    """Return what the content holds that isn't acted on as its author may expect; raises Refused, all at once."""
+    found = examine({**content, "tasks": list(content.get("tasks", {}).values())})
+    found.refuse()
+    return found.warnings
+
+
+def blockers(content: Mapping[str, Any]) -> list[Refused]:
+    """Return what keeps this content, itself in order, from being run."""
+    tasks = content.get("tasks", {})
+    found = [] if tasks else [Refused("no_tasks", "the pipeline has no tasks to run", "tasks")]
+    for index, task in enumerate(tasks.values()):
+        if is_serving(task) and not amounts.truth(task.get("skip")):
+            message = f"task {task['name']!r} serves a model, which no executor here does yet"
+            hint = "Set `skip: true` on it to run the rest."
+            found.append(Refused("serving_unsupported", message, f"tasks[{index}]", hint=hint))
+    for path, name in secrets(content):
+        message = f"the secret {name!r} can't be resolved: there is no store of secrets yet"
+        found.append(Refused("secrets_unsupported", message, join(path)))
+    return found[:AT_MOST]
+
+
+def is_serving(task: Mapping[str, Any]) -> bool:
+    """Whether the task serves a model rather than runs a command to its end."""
+    return str(task.get("type") or "").lower() in _SERVING or bool(task.get("service"))
+
+
+def secrets(content: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Yield where commands and variables refer to a secret, and its name."""
+    yield from _in_variables(content, ())
+    for index, task in enumerate(content.get("tasks", {}).values()):
+        yield from _in_variables(task, ("tasks", index))
+        yield from _in_text(task.get("command"), ("tasks", index, "command"))
+
+
+def _in_variables(holder: Mapping[str, Any], at: Path) -> Iterator[tuple[Path, str]]:
+    environment = holder.get("environment")
+    variables = environment.get("envs") if isinstance(environment, dict) else None
+    for name, value in variables.items() if isinstance(variables, dict) else ():
+        yield from _in_text(value, (*at, "environment", "envs", name))
+
+
+def _in_text(text: Any, at: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(text, str) and "${{" in text:
+        for name in dict.fromkeys(_SECRET.findall(text)):
+            yield at, name
+
+
+class Findings(Struct):
+    """What an examination found."""
+
+    refusals: list[Refused] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
+    more: int = 0
+    suggestions: int = 0
+
+    def no(self, code: str, message: str, at: Path, hint: str = "") -> None:
+        """Note a refusal."""
+        if len(self.refusals) < AT_MOST:
+            self.refusals.append(Refused(code, message, join(at), hint=hint))
+        else:
+            self.more += 1
+
+    def warn(self, code: str, message: str, at: Path) -> None:
+        """Note a warning; those past the first hundred of an author who has seen a hundred are dropped."""
+        if len(self.warnings) < AT_MOST:
+            self.warnings.append(Warned(code, message, join(at)))
+
+    def suggest(self, word: str, known: Any) -> str:
+        """Return a hint for a word; only the first few, since looking for near misses is dear."""
+        self.suggestions += 1
+        return did_you_mean(word, known) if self.suggestions <= _SUGGESTIONS else ""
+
+    def refuse(self) -> None:
+        """Raise the first refusal with the others in it, if there are any."""
+        if not self.refusals:
+            return
+        first, *others = self.refusals
+        if self.more:
+            others.append(Refused("more_problems", f"{self.more} more problems are not shown"))
+        first.others = others
+        raise first
+
+
+def examine(document: Mapping[str, Any]) -> Findings:
+    """Check a document (its tasks a list) by the table of fields, then each task, then the graph."""
+    found = Findings()
+    _by_table(document, PIPELINE, (), found)
+    _pipeline_itself(document, found)
+    tasks = document["tasks"] if isinstance(document["tasks"], list) else []
+    if not tasks and isinstance(document["tasks"], list):
+        found.warn("no_tasks", "the pipeline has no tasks", ("tasks",))
+    first_of: dict[str, int] = {}
+    for index, task in enumerate(tasks):
+        if isinstance(task, dict):
+            _task(task, index, first_of, found)
+    _graph(tasks, first_of, found)
+    by_index = {index: task if isinstance(task, dict) else {} for index, task in enumerate(tasks)}
+    for path, name in secrets({**document, "tasks": by_index}):
+        message = f"the secret {name!r} isn't resolved yet, and keeps the pipeline from running"
+        found.warn("secret_unresolved", message, path)
+    return found
+
+
+# By the table of fields -------------------------------------------------------------------------------------
+
+
+def _by_table(value: Any, wanted: Field, at: Path, found: Findings) -> None:
+    if value is None:
+        return
+    if isinstance(value, dict):
+        if wanted.mapping:
+            _mapping(value, wanted, at, found)
+        else:
+            _wrong(value, wanted, at, found)
+    elif isinstance(value, list):
+        if wanted.item is None:
+            _wrong(value, wanted, at, found)
+        elif len(at) > DEEPEST:
+            found.no("too_deep", f"values may be nested {DEEPEST} levels deep", at)
+        else:
+            for index, item in enumerate(value):
+                _by_table(item, wanted.item, (*at, index), found)
+    elif wanted.kind is None or not wanted.kind.fits(value):
+        _wrong(value, wanted, at, found)
+
+
+def _mapping(mapping: dict[Any, Any], wanted: Field, at: Path, found: Findings) -> None:
+    if len(at) > DEEPEST:
+        found.no("too_deep", f"values may be nested {DEEPEST} levels deep", at)
+        return
+    for key, value in mapping.items():
+        if not isinstance(key, str):
+            found.no("wrong_type", f"the key {_shown(key)} isn't text", at)
+            continue
+        inner = wanted.fields.get(key) or wanted.rest
+        if inner is None:
+            inner = FREE
+            if wanted.fields and (meant := _near_miss(key, tuple(wanted.fields))):
+                message = f"{_shown(key)} isn't known here and not acted on; did you mean {meant!r}?"
+                found.warn("unknown_key", message, (*at, key))
+        if wanted.key and (problem := wanted.key(key)):
+            found.no("bad_variable_name", f"{_shown(key)}: {problem}", (*at, key))
+        _by_table(value, inner, (*at, key), found)
+
+
+@lru_cache(4096)
+def _near_miss(key: str, known: tuple[str, ...]) -> str | None:
+    return near(key, known, 0.8)
+
+
+def _wrong(value: Any, wanted: Field, at: Path, found: Findings) -> None:
+    single = not isinstance(value, dict | list)
+    code = wanted.kind.code if wanted.kind and single else "wrong_type"
+    place = next((part for part in reversed(at) if isinstance(part, str)), "pipeline")
+    found.no(code, f"{place} is {_shown(value)}, where {wanted.what()} is wanted", at)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "empty"}[value]
+    text = repr(value[:60] if isinstance(value, str) else value)
+    return text if len(text) <= 64 else f"{text[:60]}…{text[-1:]}"
+
+
+# The pipeline itself ----------------------------------------------------------------------------------------
+
+
+def _pipeline_itself(document: Mapping[str, Any], found: Findings) -> None:
+    name = document.get("name")
+    if name is None:
+        found.no("missing_name", "the pipeline has no name", ("name",))
+    elif isinstance(name, str) and (problem := pipeline_name_problem(name)):
+        found.no("bad_name", problem, ("name",))
+    if document.get("params"):
+        found.warn("params_ignored", "`params` isn't acted on yet", ("params",))
+    if amounts.truth(document.get("is_active")) is False:
+        message = "`is_active: false` isn't acted on: the pipeline can be run"
+        found.warn("is_active_ignored", message, ("is_active",))
+    _settings(document, (), found)
+
+
+def _settings(holder: Mapping[str, Any], at: Path, found: Findings) -> None:
+    """Check what the pipeline gives to all its tasks and a task has for itself."""
+    environment, resources = holder.get("environment"), holder.get("resources")
+    variables = environment.get("envs") if isinstance(environment, dict) else None
+    for variable in variables if isinstance(variables, dict) else ():
+        if isinstance(variable, str) and set_by_system(variable):
+            path = (*at, "environment", "envs", variable)
+            found.warn("variable_overridden", f"{variable} is set by the system, over the value given here", path)
+    if isinstance(resources, dict) and {"mem", "memory"} <= resources.keys():
+        found.warn("given_twice", "`mem` and `memory` are both given; `mem` counts", (*at, "resources", "memory"))
+    _mounts(holder.get("mounts"), at, found)
+
+
+def _mounts(mounts: Any, at: Path, found: Findings) -> None:
+    aliases: set[str] = set()
+    for index, mount in enumerate(mounts if isinstance(mounts, list) else ()):
+        place = (*at, "mounts", index)
+        if mount is None:
+            found.no("bad_mount", "the mount is empty", place)
+        elif isinstance(mount, str):
+            folder, _, alias = mount.partition(":")
+            alias = alias or folder
+            if alias in aliases:
+                found.no("duplicate_mount", f"a second folder would be found at /home/work/{alias}", place)
+            aliases.add(alias)
+
+
+# Each task --------------------------------------------------------------------------------------------------
+
+
+def _task(task: dict[str, Any], index: int, first_of: dict[str, int], found: Findings) -> None:
+    at: Path = ("tasks", index)
+    _task_name(task.get("name"), index, first_of, found)
+    _command(task, at, found)
+    mode = task.get("cluster_mode")
+    if isinstance(mode, str) and mode not in ("", *_MODES):
+        message = f"cluster_mode is {_shown(mode)}, where single-node or multi-node is wanted"
+        found.no("unknown_cluster_mode", message, (*at, "cluster_mode"), did_you_mean(mode, _MODES))
+    if is_serving(task):
+        found.warn(
+            "serving_ignored", "serving a model isn't acted on yet, and keeps the pipeline from running", at
+        )
+    if task.get("retry"):
+        found.warn("retry_ignored", "`retry` isn't acted on yet: a task that fails ends the job", (*at, "retry"))
+    if amounts.truth(task.get("continue_on_failure")):
+        message = "`continue_on_failure` isn't acted on yet: a task that fails ends the job"
+        found.warn("continue_on_failure_ignored", message, (*at, "continue_on_failure"))
+    _settings(task, at, found)
+
+
+def _command(task: dict[str, Any], at: Path, found: Findings) -> None:
+    command = task.get("command")
+    blank = command is None or (isinstance(command, str) and not command.strip())
+    if not blank or is_serving(task) or amounts.truth(task.get("skip")):
+        return
+    meant = next((key for key in task if key not in TASK.fields and _near_miss(key, ("command",))), None)
+    hint = f"Did you mean `command` by {meant!r}?" if meant else ""
+    found.no("missing_command", f"task {_shown(task.get('name'))} has no command", (*at, "command"), hint)
+
+
+def _task_name(name: Any, index: int, first_of: dict[str, int], found: Findings) -> None:
+    at: Path = ("tasks", index, "name")
+    if name is None:
+        found.no("missing_name", f"task {index + 1} of the list has no name", at)
+    elif isinstance(name, str):
+        if problem := name_problem(name):
+            found.no("bad_name", problem, at)
+        if name in first_of:
+            found.no("duplicate_name", f"the name {_shown(name)} is that of tasks[{first_of[name]}] too", at)
+        else:
+            first_of[name] = index
+
+
+# The graph --------------------------------------------------------------------------------------------------
+
+
+def _graph(tasks: list[Any], first_of: dict[str, int], found: Findings) -> None:
+    edges: dict[str, list[str]] = {}
+    for name, index in first_of.items():
+        edges[name] = _dependencies(name, tasks[index], ("tasks", index, "dependencies"), first_of, found)
+    for cycle in graph.cycles(edges, AT_MOST):
+        index = first_of[cycle[0]]
+        position = tasks[index]["dependencies"].index(cycle[-1])
+        place = ("tasks", index, "dependencies", position)
+        found.no("cycle", f"the tasks wait for one another: {_chain(cycle)}", place)
+
+
+def _dependencies(name: str, task: dict[str, Any], at: Path, known: dict[str, int], found: Findings) -> list[str]:
+    """Return the dependencies that can stand in the graph, having noted what is wrong with the others."""
+    given = task.get("dependencies")
+    good: dict[str, None] = {}
+    for position, dependency in enumerate(given if isinstance(given, list) else ()):
+        place = (*at, position)
+        if dependency is None:
+            found.no("wrong_type", "the dependency is empty, where the name of a task is wanted", place)
+        elif not isinstance(dependency, str):
+            continue
+        elif dependency == name:
+            found.no("self_dependency", f"task {_shown(name)} depends on itself", place)
+        elif dependency not in known:
+            message = f"task {_shown(name)} depends on {_shown(dependency)}, which isn't a task"
+            found.no("unknown_dependency", message, place, found.suggest(dependency, known))
+        elif dependency in good:
+            found.no("duplicate_dependency", f"task {_shown(name)} depends on {_shown(dependency)} twice", place)
+        else:
+            good[dependency] = None
+    return list(good)
+
+
+def _chain(cycle: list[str]) -> str:
+    shown = cycle if len(cycle) <= 12 else [*cycle[:10], f"({len(cycle) - 11} more)", cycle[-1]]
+    return " → ".join([*shown, cycle[0]])
