@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
+from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
 
-from trackbook.adapters.nats.connect import Connection, Unanswered
+from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
 from trackbook.adapters.nats.reads import breathe, walk
 from trackbook.adapters.nats.streams import blobs_stream
 from trackbook.engine.ports import BlobMissing
@@ -28,13 +29,13 @@ class BlobRefused(Exception):
 class NatsBlobs:
     """The Blobs port on a connection; a chunk is the message `<prefix>.blob.<sha256>.<n>`."""
 
-    def __init__(self, nc: Connection, prefix: str = "trackbook") -> None:
-        self._nc, self._prefix, self._stream = nc, prefix, blobs_stream(prefix)
+    def __init__(self, nc: Connection, prefix: str = "trackbook", *, keeper: Keeper = no_keeper) -> None:
+        self._nc, self._prefix, self._stream, self._keeper = nc, prefix, blobs_stream(prefix), keeper
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cached = 0
 
     async def put(self, data: bytes) -> str:
-        """Store, and return the SHA-256 in hex once acknowledged; raises BlobRefused.
+        """Store, and return the SHA-256 in hex once acknowledged; raises BlobRefused, StoreFull.
 
         The last chunk is sent when all others are acknowledged: where it stands, the blob is whole.
         """
@@ -90,6 +91,13 @@ class NatsBlobs:
             raise BlobRefused(
                 f"a blob of {count} chunks isn't stored: {fault['description']} ({fault['err_code']})"
             )
+
+    async def _judge(self, fault: dict[str, Any]) -> None:
+        code = fault["err_code"]
+        if code and code not in FULL:
+            raise BlobRefused(f"a blob isn't stored: {fault['description']} ({code})")
+        if self._nc.is_connected and (hopeless := await self._keeper(code in FULL)):
+            raise StoreFull(hopeless)
 
     def _remember(self, sha256: str, data: bytes) -> None:
         if len(data) > CACHE or sha256 in self._cache:

@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 import msgspec
 import structlog
-from msgspec import Struct
 
 from trackbook.adapters.nats.child import find_server, lock, spawn
 from trackbook.adapters.nats.connect import Access
+from trackbook.adapters.nats.home import Owner, config, credentials, known_port, port_in, read, since, write
 
 Durability = Literal["always", "fast"]
-T = TypeVar("T")
 
 SPACE_NEEDED = 64 << 20  # bytes free below which we don't start: a store that fills up breaks in the middle
 START_PATIENCE = 30.0  # seconds; a store of a million messages takes about one after a kill
 STOP_PATIENCE = 15.0  # seconds until a server that was told to end is killed
 LEFTOVER_PATIENCE = 5.0  # seconds for a server whose owner died to end by itself
+REVIVE_PAUSE = 10.0  # seconds between restarts of a server that refuses to store
+LOG_TAIL = 64 << 10  # bytes of the log that are looked at
 
 log = structlog.get_logger("trackbook.broker")
 
@@ -38,21 +38,6 @@ class BrokerFailed(Exception):
 
 class BrokerHeld(Exception):
     """Another process uses the broker's store."""
-
-
-class Owner(Struct):
-    """Who runs the server of a store: process ids of the server and its supervisor, and when that was started."""
-
-    server: int
-    supervisor: int
-    since: str
-
-
-class Credentials(Struct):
-    """The random passwords of an installation's two users."""
-
-    engine: str
-    client: str
 
 
 class EmbeddedBroker:
@@ -69,7 +54,9 @@ class EmbeddedBroker:
         self.restarts = 0
         self._port = 0
         self._held = -1
-        self._stopping = False
+        self._wanted_end = False
+        self._started_at = 0.0
+        self._examining = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._guard: asyncio.Task[None] | None = None
 
@@ -107,10 +94,9 @@ class EmbeddedBroker:
         if trouble := self.space_trouble():
             raise BrokerFailed(trouble)
         self._held = await self._take_store()
-        self._credentials = _credentials(self.home / "credentials.json")
-        self._stopping = False
+        self._credentials = credentials(self.home / "credentials.json")
         try:
-            await self._launch(_known_port(self.data / "nats.json"))
+            await self._launch(known_port(self.data / "nats.json"))
         except BaseException:
             await self.stop()
             raise
@@ -118,7 +104,6 @@ class EmbeddedBroker:
 
     async def stop(self) -> None:
         """End the server: it writes out and closes its store; killed after STOP_PATIENCE seconds."""
-        self._stopping = True
         if self._guard:
             self._guard.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -130,10 +115,33 @@ class EmbeddedBroker:
             os.close(self._held)
             self._held = -1
 
+    async def examine(self, refused: bool) -> str | None:
+        """Look after a broker that doesn't store (the Keeper of connect.py); restarts it where that helps.
+
+        A server that met a full disk, or the end of the room it was given at its start, goes on refusing when
+        there is space again.
+        """
+        async with self._examining:
+            if trouble := self.space_trouble():
+                return trouble
+            if time.monotonic() - self._started_at > REVIVE_PAUSE and (refused or self._met_full_disk()):
+                log.warning("broker.revived", hint="there is space again, but the server would not notice")
+                await self.restart()
+            elif refused:
+                return (
+                    f"the broker has no room, though the disk of {self.home} isn't full; see {self.home}/nats.log"
+                )
+        return None
+
     async def restart(self) -> None:
-        """End the server and let the supervisor start it again; for one that a full disk has broken."""
+        """End the server and start it again."""
+        self._wanted_end = True
         if self._process:
             await _end(self._process)
+
+    def _met_full_disk(self) -> bool:
+        marker, own = "no space left on device", f"[{self.pid}]"
+        return any(marker in line and line.startswith(own) for line in self._log_lines())
 
     def space_trouble(self) -> str | None:
         """Return in words that the disk is (nearly) full, None when there is room."""
@@ -156,8 +164,8 @@ class EmbeddedBroker:
         return held
 
     def _remove_leftover(self) -> None:
-        owner = _read(self.home / "owner.json", Owner)
-        if owner is None or _since(owner.supervisor) == owner.since:
+        owner = read(self.home / "owner.json", Owner)
+        if owner is None or since(owner.supervisor) == owner.since:
             by = f"process {owner.supervisor}" if owner else "another process"
             raise BrokerHeld(f"the broker of {self.data} is run by {by}; use that one, or stop it first")
         log.warning("broker.leftover", pid=owner.server, hint="its owner died; it is ended")
@@ -171,33 +179,41 @@ class EmbeddedBroker:
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir(mode=0o700)
         conf = self.home / "nats.conf"
-        _write(conf, self._conf(port).encode())
+        sync = self.durability == "always"
+        text = config(self.home, prefix=self.prefix, port=port, sync=sync, passwords=self._credentials)
+        write(conf, text.encode())
         self._process = process = await spawn(self._server, conf, self._held)
-        _write(
-            self.home / "owner.json", msgspec.json.encode(Owner(process.pid, os.getpid(), _since(os.getpid())))
-        )
+        write(self.home / "owner.json", msgspec.json.encode(Owner(process.pid, os.getpid(), since(os.getpid()))))
         self._announce(await self._listening(process, ports))
+        self._started_at = time.monotonic()
 
     async def _listening(self, process: asyncio.subprocess.Process, ports: Path) -> int:
         deadline = time.monotonic() + START_PATIENCE
         while time.monotonic() < deadline and process.returncode is None:
-            if port := _port_in(ports):
+            if port := port_in(ports):
                 return port
             await asyncio.sleep(0.005)
         await _end(process)
         raise BrokerFailed(f"nats-server did not start: {self.space_trouble() or self._last_words()}")
 
+    def _log_lines(self) -> list[str]:
+        """Return the last lines of the server's log."""
+        try:
+            with (self.home / "nats.log").open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - LOG_TAIL, 0))
+                return file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return []
+
     def _last_words(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = (self.home / "nats.log").read_text(errors="replace").splitlines()
-            return " / ".join([line for line in lines if "[FTL]" in line or "[ERR]" in line][-3:] or lines[-3:])
-        return "it left no log"
+        lines = self._log_lines()
+        return " / ".join([line for line in lines if "[FTL]" in line or "[ERR]" in line][-3:] or lines[-3:])
 
     def _announce(self, port: int) -> None:
         old, self._port = self._port, port
         known = {"url": self.url, "prefix": self.prefix}
         for path, access in ((self.data / "nats.json", self.client), (self.home / "engine.json", self.engine)):
-            _write(path, msgspec.json.encode(known | {"user": access.user, "password": access.password}))
+            write(path, msgspec.json.encode(known | {"user": access.user, "password": access.password}))
         if old and old != port:
             log.warning("broker.moved", url=self.url, hint="the port was taken while the broker was away")
             for call in list(self.moved):
@@ -210,55 +226,15 @@ class EmbeddedBroker:
             started = time.monotonic()
             code = await self._process.wait()
             wait = 0.05 if time.monotonic() - started > 10 else min(max(wait * 2, 0.05), 5.0)
-            log.error("broker.died", code=code, restart_in=wait, log=self._last_words())
+            if not self._wanted_end:
+                log.error("broker.died", code=code, restart_in=wait, log=self._last_words())
+            self._wanted_end = False
             await asyncio.sleep(wait)
             self.restarts += 1
             try:
                 await self._launch(self._port)
             except (BrokerFailed, OSError) as error:
                 log.error("broker.start_failed", error=str(error))  # noqa: TRY400 - said in words; tried again
-
-    def _conf(self, port: int) -> str:
-        quote = msgspec.json.encode
-        cmd, live = f'"{self.prefix}.cmd.>"', f'"{self.prefix}.live.>"'
-        sync = "sync_interval: always" if self.durability == "always" else ""
-        return f"""\
-listen: "127.0.0.1:{port}"
-server_name: {self.prefix}
-ports_file_dir: {quote(str(self.home / "ports")).decode()}
-log_file: {quote(str(self.home / "nats.log")).decode()}
-logfile_size_limit: 4MB
-logfile_max_num: 3
-max_payload: 1MB
-jetstream {{
-  store_dir: {quote(str(self.home / "store")).decode()}
-  max_memory_store: 64MB
-  max_file_store: {self._room()}
-  {sync}
-}}
-# Two accounts, since permissions alone don't stop a client: the reply subject of a request isn't checked, and an
-# acknowledgement sent to it could become an event. Across accounts a reply never reaches a subject of the engine.
-accounts {{
-  ENGINE {{
-    jetstream: enabled
-    users: [{{user: engine, password: "{self._credentials.engine}"}}]
-    exports: [{{service: {cmd}}}, {{stream: {live}}}]
-  }}
-  CLIENT {{
-    users: [{{user: client, password: "{self._credentials.client}", permissions: {{
-      publish: {{allow: [{cmd}]}}
-      subscribe: {{allow: ["_INBOX.>", {live}]}}
-    }}}}]
-    imports: [{{service: {{account: ENGINE, subject: {cmd}}}}}, {{stream: {{account: ENGINE, subject: {live}}}}}]
-  }}
-}}
-"""
-
-    def _room(self) -> int:
-        """Bytes the store may take: what it has and what is free, less a reserve so that refusals stay clean."""
-        store = self.home / "store"
-        used = sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) if store.exists() else 0
-        return max(used + shutil.disk_usage(self.home).free - SPACE_NEEDED // 2, 1 << 20)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -273,27 +249,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-def _credentials(path: Path) -> Credentials:
-    if (known := _read(path, Credentials)) is None:
-        known = Credentials(secrets.token_urlsafe(24), secrets.token_urlsafe(24))
-        _write(path, msgspec.json.encode(known))
-    return known
-
-
-def _known_port(path: Path) -> int:
-    try:
-        return int(str(msgspec.json.decode(path.read_bytes())["url"]).rsplit(":", 1)[1])
-    except (OSError, msgspec.DecodeError, KeyError, ValueError, IndexError):
-        return 0
-
-
-def _port_in(folder: Path) -> int:
-    for path in folder.glob("*.ports"):
-        with contextlib.suppress(msgspec.DecodeError):  # it is being written
-            return int(msgspec.json.decode(path.read_bytes())["nats"][0].rsplit(":", 1)[1])
-    return 0
-
-
 def _free(port: int) -> bool:
     if port <= 0:
         return False
@@ -304,31 +259,3 @@ def _free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _since(pid: int) -> str:
-    """Return when a process was started, in the kernel's ticks; '' for none. Tells a reused process id apart."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def _read(path: Path, kind: type[T]) -> T | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace a file by one that only we can read, at once or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    part.replace(path)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -22,6 +22,9 @@ NEEDED = (2, 14)
 RETRY_WAIT = 0.1  # seconds between attempts to reconnect; the client's own default of 2 s would be felt
 PING_INTERVAL = 30  # seconds; twice unanswered and the connection counts as lost
 
+# 10023 insufficient resources, 10047 storage resources exceeded, 10077 the store failed (disk, maximum bytes).
+FULL = frozenset({10023, 10047, 10077})
+
 log = structlog.get_logger("trackbook.nats")
 
 
@@ -33,8 +36,24 @@ class BrokerUnreachable(Exception):
     """No broker answered, or the connection has been closed for good."""
 
 
+class StoreFull(Exception):
+    """The broker has no room for another message: says where and how much is free. Nothing was stored."""
+
+
 class Unanswered(Exception):
     """A request got no answer: lost connection, no responder or too late. What it asked may have happened."""
+
+
+Keeper = Callable[[bool], Awaitable[str | None]]
+"""Asked when a write got no answer although the connection stands, or (True) was refused for want of room.
+
+It puts right what it can; it returns in words why there is no hope for now, or None: try again.
+"""
+
+
+async def no_keeper(refused: bool) -> str | None:
+    """Answer for a broker that isn't ours to look after."""
+    return "the broker has no room for another message" if refused else None
 
 
 class Access(Struct, frozen=True):
@@ -158,6 +177,15 @@ class Connection(Client):
         elif not future.done():
             future.set_result(msg)
 
+    async def settle(self) -> None:
+        """Wait until the server has taken all that was sent, subscriptions included.
+
+        The client's own flush writes its PING ahead of what still waits to be sent; by the time a first one is
+        answered that has gone out, so the second is a true barrier.
+        """
+        await self.flush()
+        await self.flush()
+
     async def up(self) -> None:
         """Wait until the connection stands; raises BrokerUnreachable once it has been closed for good."""
         while not self.is_connected:
@@ -169,6 +197,10 @@ class Connection(Client):
         """Have `call` called after each reconnect; returns what ends that."""
         self._on_reconnect.append(call)
         return lambda: self._on_reconnect.remove(call)
+
+    def follow(self, moved: list[Callable[[str], None]]) -> None:
+        """Go where a broker of ours tells that it has moved to."""
+        moved.append(lambda url: self.set_server_pool([url]))
 
     def _fail_waiting(self, why: str) -> None:
         for future, _ in self._waiting.values():

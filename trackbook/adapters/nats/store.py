@@ -6,13 +6,13 @@ import base64
 import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import structlog
 from msgspec import Struct
 
-from trackbook.adapters.nats.connect import Connection, Unanswered, api
+from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, api, no_keeper
 from trackbook.adapters.nats.reads import breathe, head, require_stream, sequence, walk
 from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live, Position, stored
@@ -25,16 +25,10 @@ NO_MESSAGE = 10037
 # Somebody else's commit, or our own that was stored already: which of the two, a look at the stream tells.
 # 10071/10164 wrong last sequence, 10201 message id seen in a batch.
 CONTESTED = frozenset({10071, 10164, 10201})
-# 10023 insufficient resources, 10047 storage resources exceeded, 10077 the store failed (disk, maximum bytes).
-FULL = frozenset({10023, 10047, 10077})
 # 10008 JetStream unavailable, 10176/10199/10211 a batch abandoned or one too many at once.
 PASSING = frozenset({10008, 10009, 10176, 10199, 10211})
 
 log = structlog.get_logger("trackbook.store")
-
-
-class StoreFull(Exception):
-    """The broker has no room for another commit; nothing was stored."""
 
 
 class AppendRefused(Exception):
@@ -67,16 +61,14 @@ _decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
 class NatsEventStore:
-    """The EventStore port on a connection. `full` says in words that the broker's disk is full, if it is known.
+    """The EventStore port on a connection; `keeper` looks after a broker without room.
 
     TRACKBOOK_UNSAFE=no-fence drops expected sequence, message id and the look at the outcome, so that a test can
     show that the kill test would notice.
     """
 
-    def __init__(
-        self, nc: Connection, prefix: str = "trackbook", *, full: Callable[[], str | None] = lambda: None
-    ) -> None:
-        self._nc, self._prefix, self._full = nc, prefix, full
+    def __init__(self, nc: Connection, prefix: str = "trackbook", *, keeper: Keeper = no_keeper) -> None:
+        self._nc, self._prefix, self._keeper = nc, prefix, keeper
         self._stream = events_stream(prefix)
         self._live = Live(nc, prefix)
         self._batch = f"{secrets.token_hex(8)}-"
@@ -135,7 +127,7 @@ class NatsEventStore:
         while True:
             if self._fenced and (seqs := await self._find(commits)) is not None:
                 return seqs
-            self._judge(ack)
+            await self._judge(ack)
             await breathe(self._nc)
             await require_stream(self._nc, self._stream)
             ack = await self._send(commits)
@@ -180,15 +172,15 @@ class NatsEventStore:
             message = answer["message"]
             return int(message["seq"]), base64.b64decode(message.get("data", ""))
 
-    def _judge(self, ack: _Ack) -> None:
+    async def _judge(self, ack: _Ack) -> None:
         """Raise what an append that isn't stored is to its caller; return if it is worth another try."""
         code = ack.error.err_code if ack.error else 0
         if code in CONTESTED or ack.duplicate:
             raise AppendConflict(ack.words)
-        if code in FULL or (code == 0 and self._full()):
-            raise StoreFull(self._full() or f"the broker has no room for another commit: {ack.words}")
-        if code and code not in PASSING:
+        if code and code not in FULL | PASSING:
             raise AppendRefused(ack.words)
+        if self._nc.is_connected and (hopeless := await self._keeper(code in FULL)):
+            raise StoreFull(hopeless)
 
     async def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
         """Yield one aggregate's commits from a stream sequence on, in order."""

@@ -1,0 +1,62 @@
+"""A TCP proxy that loses what it is told to lose: for tests of what a broken connection does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Self
+
+
+class Proxy:
+    """Forwards connections to a port on loopback until they are cut; `deaf` swallows what the server says."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.deaf = False
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as a broker's URL."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Break all connections at once; new ones are forwarded again and heard."""
+        self.deaf = False
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, server_writer}
+        for source, sink, heard in ((reader, server_writer, False), (server_reader, writer, True)):
+            task = asyncio.create_task(self._pump(source, sink, from_server=heard))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, from_server: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if not (from_server and self.deaf):
+                    sink.write(data)
+                    await sink.drain()
+        sink.transport.abort()
+        self._writers.discard(sink)
