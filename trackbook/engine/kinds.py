@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from trackbook.engine import job, name, outcome, pipeline
-from trackbook.engine.decider import Decider
+from trackbook.engine.decider import Decider, fold
 from trackbook.events import job as job_facts
 from trackbook.events import pipeline as pipeline_facts
 from trackbook.events.commit import Body, Commit
@@ -17,13 +17,24 @@ from trackbook.events.outcome import CommandAnswered
 
 
 class Kind(Struct, frozen=True):
-    """One kind of aggregate; `ended` tells from a state, `terminal` from an event, that nothing follows."""
+    """One kind of aggregate.
+
+    `ended` tells from a state, `terminal` from an event, that nothing follows; `mark` tells a state after a
+    commit which version that was.
+    """
 
     decider: Decider[Any, Any, Any]
     commits: msgspec.json.Decoder[Any]
     bodies: msgspec.json.Decoder[Any]
     terminal: tuple[type, ...]
     ended: Callable[[Any], bool]
+    mark: Callable[[Any, int], None]
+
+    def take(self, state: Any, commit: Commit[Any, Any]) -> Any:
+        """Return the state after a whole commit."""
+        state = fold(self.decider, state, commit.events)
+        self.mark(state, commit.version)
+        return state
 
     def ends(self, events: Sequence[Any]) -> bool:
         """Whether one of the events is the aggregate's last."""
@@ -36,6 +47,7 @@ def _kind(
     event: Any,
     terminal: tuple[type, ...] = (),
     ended: Callable[[Any], bool] = lambda state: False,  # noqa: ARG005
+    mark: Callable[[Any, int], None] = lambda state, version: None,  # noqa: ARG005
 ) -> Kind:
     return Kind(
         decider,
@@ -43,6 +55,7 @@ def _kind(
         msgspec.json.Decoder(Body[command, event]),
         terminal,
         ended,
+        mark,
     )
 
 
@@ -60,6 +73,7 @@ KINDS: dict[str, Kind] = {
         pipeline_facts.AnyPipelineEvent,
         (pipeline_facts.PipelineDeleted,),
         lambda state: state.deleted,
+        pipeline.mark,
     ),
     "name": _kind(name.NAME, name.AnyNameCommand, pipeline_facts.AnyNameEvent),
     "outcome": _kind(

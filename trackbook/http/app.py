@@ -10,11 +10,11 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from trackbook import __version__
-from trackbook.http import book, commands, health, jobs, pipelines, stream
+from trackbook.http import book, commands, health, jobs, pipelines, stream, tools
 from trackbook.http.commands import BODY_LIMIT
 from trackbook.http.errors import HANDLERS
 from trackbook.http.guard import Guard
-from trackbook.http.ports import CommandGateway, History, LogSource, Services, Status
+from trackbook.http.ports import CommandGateway, History, LogSource, Services, Status, Tools
 from trackbook.projections.find import ReadModel
 
 _INDEX = """<!doctype html>
@@ -45,6 +45,7 @@ def create_app(
     logs: LogSource,
     history: History,
     status: Status,
+    book_tools: Tools,
     *,
     hosts: Iterable[str] = (),
 ) -> Guard:
@@ -52,7 +53,7 @@ def create_app(
 
     The Litestar application itself is `.app` of what is returned.
     """
-    services = Services(read, gateway, logs, history, status)
+    services = Services(read, gateway, logs, history, status, book_tools)
     app = Litestar(
         route_handlers=[
             index,
@@ -62,6 +63,7 @@ def create_app(
             book.router,
             commands.router,
             health.router,
+            tools.router,
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         exception_handlers=HANDLERS,

@@ -64,6 +64,18 @@ class Status(Protocol):
         ...
 
 
+class Tools(Protocol):
+    """The book's tools."""
+
+    async def verify(self) -> dict[str, Any]:
+        """Return `ok`, what was read, and the `defects` found."""
+        ...
+
+    async def replay(self, job: str) -> dict[str, Any]:
+        """Return what was compared and the first `divergence`, None where today's code decides the same."""
+        ...
+
+
 @dataclass(frozen=True)
 class Services:
     """All that a request may need."""
@@ -73,3 +85,4 @@ class Services:
     logs: LogSource
     history: History
     status: Status
+    tools: Tools

@@ -16,7 +16,8 @@ from msgspec import Struct, field
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Access, Connection, connect, require_server
+from trackbook.adapters.nats.connect import Access, Connection, connect, no_keeper, require_server
+from trackbook.adapters.nats.find import engine_access
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.adapters.sql.ledger import Ledger
@@ -122,7 +123,7 @@ async def _connect(system: System, stack: AsyncExitStack) -> None:
         system.broker = await stack.enter_async_context(broker)
         system.access = broker.engine
     elif system.access is None:
-        system.access = await EmbeddedBroker.find(config.data)
+        system.access = await engine_access(config.data)
     system.connection = await connect(system.access, name="trackbook")
     stack.push_async_callback(system.connection.close)
     await require_server(system.connection)
@@ -143,7 +144,7 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     mark.touch()
     ledger = Ledger(config.data / "engine.db")
     stack.callback(ledger.close)
-    book = _book(system, ledger)
+    book = open_book(system, ledger)
     system.book, system.history = book, History(book)
     await book.catch_up()
     executors = _executors(system)
@@ -169,11 +170,13 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     await _start_executors(system, executors, stack)
 
 
-def _book(system: System, ledger: Ledger) -> Book:
+def open_book(system: System, ledger: Ledger) -> Book:
+    """Return the book on this process's connection."""
     assert system.connection is not None
     full = system.broker.space_trouble if system.broker else lambda: None
-    store = NatsEventStore(system.connection, system.config.prefix, full=full)
-    return Book(store, NatsBlobs(system.connection, system.config.prefix), ledger)
+    keeper = system.broker.examine if system.broker else no_keeper
+    store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)
+    return Book(store, NatsBlobs(system.connection, system.config.prefix, keeper=keeper), ledger)
 
 
 def _executors(system: System) -> Mapping[str, Executor]:

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct, field
 
 from trackbook.adapters.sql.ledger import Head, Ledger, Note, Outcome
-from trackbook.engine.decider import Decider, fold
-from trackbook.engine.kinds import KINDS, Kind
+from trackbook.engine.kinds import KINDS
+from trackbook.engine.outcome import AnswerCommand
 from trackbook.engine.ports import Append, AppendConflict, Blobs, EventStore, Stored
 from trackbook.events.commit import SCHEMA, BlobRef, Body, Commit, Input, digest
 
@@ -58,15 +58,11 @@ class Book:
         aggregate = Aggregate(kind, id, how.decider.initial(id))
         known = self.ledger.head(kind, id)
         async for stored in self.store.read(kind, id, known.first_seq if known else 1):
-            self._take(how.decider, aggregate, stored, await self.decode(stored))
+            commit = await self.decode(stored)
+            aggregate.state = how.take(aggregate.state, commit)
+            aggregate.replies |= {outcome.command_id: outcome for outcome in outcomes(commit, stored.seq)}
+            _advance(aggregate, stored.seq, digest(stored.data))
         return aggregate
-
-    def _take(
-        self, decider: Decider[Any, Any, Any], aggregate: Aggregate[Any], stored: Stored, commit: AnyCommit
-    ) -> None:
-        aggregate.state = fold(decider, aggregate.state, commit.events)
-        aggregate.replies |= {outcome.command_id: outcome for outcome in outcomes(commit, stored.seq)}
-        _advance(aggregate, stored.seq, digest(stored.data))
 
     async def commits(self, kind: str, id: str) -> AsyncIterator[tuple[Stored, AnyCommit]]:  # noqa: A002
         """Yield the aggregate's commits, each with its stored form."""
@@ -77,7 +73,7 @@ class Book:
     async def decode(self, stored: Stored) -> AnyCommit:
         """Return the commit, its body fetched where it stands in a blob."""
         how = KINDS[stored.kind]
-        commit = how.commits.decode(stored.data)
+        commit: AnyCommit = how.commits.decode(stored.data)
         if commit.blob:
             body = how.bodies.decode(await self.blobs.get(commit.blob.sha256))
             commit.inputs, commit.events, commit.causes = body.inputs, body.events, body.causes
@@ -95,6 +91,7 @@ class Book:
         )
         for draft, data, seq in zip(drafts, datas, seqs, strict=True):
             _advance(draft.aggregate, seq, digest(data))
+            KINDS[draft.aggregate.kind].mark(draft.aggregate.state, draft.aggregate.version)
             self.ledger.note(_note(draft, seq))
         return seqs[-1]
 
@@ -116,9 +113,8 @@ class Book:
         """Put a command's outcome on the log where no aggregate changed; returns the one that stands there."""
         outcome_id = digest(command_id.encode())[:32]
         aggregate = Aggregate[Any]("outcome", outcome_id, None)
-        how = KINDS["outcome"]
-        command = how.command(command_id=command_id, digest=payload_digest, reply=reply)
-        draft = Draft(aggregate, [Input(actor, command)], how.decider.decide(None, command), [0])
+        command = AnswerCommand(command_id, payload_digest, reply)
+        draft = Draft(aggregate, [Input(actor, command)], KINDS["outcome"].decider.decide(None, command), [0])
         try:
             seq = await self.write(draft)
         except AppendConflict:
@@ -150,7 +146,8 @@ class Book:
         version = known.version if known else 0
         if commit.version > version + 1:
             raise LogDamaged(
-                f"{stored.kind} {stored.id} lacks version {version + 1}: sequence {stored.seq} holds {commit.version}"
+                f"{stored.kind} {stored.id} lacks version {version + 1}: "
+                f"sequence {stored.seq} holds version {commit.version}"
             )
         ended = KINDS[stored.kind].ends(commit.events)
         first = known.first_seq if known else stored.seq
@@ -167,8 +164,7 @@ class LogDamaged(Exception):
 
 def outcomes(commit: AnyCommit, seq: int) -> list[Outcome]:
     """Return what the commit answered to commands, each reply with the commit's sequence."""
-    how: Kind = KINDS[commit.kind]
-    if how.outcome:
+    if commit.kind == "outcome":
         return [Outcome(e.command_id, e.digest, e.reply | {"seq": seq}) for e in commit.events]
     return [
         Outcome(given.id, given.digest, given.reply | {"seq": seq})

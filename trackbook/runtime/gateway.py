@@ -58,7 +58,7 @@ class Gateway:
             return await self._once(kind, verb, asked)
         except Invalid as invalid:
             return _encoded(rejection(command_id or _id_in(payload), invalid.refused))
-        except Exception as problem:  # noqa: BLE001 - the client is owed an answer; the log keeps the rest
+        except Exception as problem:
             log.exception("command.failed", kind=kind, verb=verb, command_id=command_id)
             unavailable = Refused("unavailable", f"the command could not be carried out now: {problem}")
             unavailable.hint = "Send it again with the same command_id."
@@ -101,7 +101,7 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
     except msgspec.DecodeError as error:
         raise Invalid(Refused("invalid_json", f"the payload is not JSON: {error}")) from None
     command_id = request.command_id or uuid.uuid4().hex
-    who = f"{actor.split(':')[0]}:{request.actor}" if request.actor else actor
+    who = f"{actor.split(':', maxsplit=1)[0]}:{request.actor}" if request.actor else actor
     return Asked(request, command_id, request.correlation_id or command_id, who, _digest(kind, verb, plain))
 
 

@@ -1,4 +1,4 @@
-"""Jobs in motion: an inbox each, one commit for all that waits in it, and intents handed on once they are stored."""
+"""Jobs in motion: an inbox each, one commit for all that waits in it, intents handed on once they are stored."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Jobs:
                 await self._commit_waiting(job, desk)
             except AppendConflict:
                 desk.aggregate = None  # another writer was here: fold anew and decide again
-            except Exception as problem:  # noqa: BLE001 - whatever it is, no input may be left without an answer
+            except Exception as problem:
                 desk.aggregate = None
                 self._give_up(job, desk, problem)
         desk.worker = None
@@ -204,7 +204,7 @@ class Jobs:
     async def _launch_ready(self, job: str) -> None:
         try:
             await self.submit(job, Input("engine", jobs.LaunchReady()))
-        except Exception as problem:  # noqa: BLE001 - tried again below: tasks must not stay ready for ever
+        except Exception as problem:
             log.warning("job.launch_rest_failed", job=job, error=repr(problem))
             await asyncio.sleep(_RETRY)
             self._spawn(self._launch_ready(job))

@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec import convert, to_builtins
+
 from trackbook.adapters.yaml.load import Loaded, load, locate
 from trackbook.engine import definition, name, pipeline
 from trackbook.engine.decider import step
+from trackbook.engine.diff import describe
+from trackbook.engine.edits import Change, Rename
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.pipeline import PipelineState
@@ -85,14 +89,18 @@ class Pipelines:
         """`pipeline.edit`."""
         request = asked.request
         assert isinstance(request, EditPipeline)
-        return await self._change(asked, request.pipeline, pipeline.EditPipeline(request.changes, request.expected_version))
+        return await self._change(
+            asked, request.pipeline, pipeline.EditPipeline(request.changes, request.expected_version)
+        )
 
     async def rename(self, asked: Asked) -> Reply:
         """`pipeline.rename`."""
         request = asked.request
         assert isinstance(request, RenamePipeline)
-        changes: list[pipeline.Change] = [pipeline.Rename(request.name)]
-        return await self._change(asked, request.pipeline, pipeline.EditPipeline(changes, request.expected_version))
+        changes: list[Change] = [Rename(request.name)]
+        return await self._change(
+            asked, request.pipeline, pipeline.EditPipeline(changes, request.expected_version)
+        )
 
     async def restore(self, asked: Asked) -> Reply:
         """`pipeline.restore`."""
@@ -181,7 +189,6 @@ class Pipelines:
             self._kept.pop(("pipeline", aggregate.id), None)
             return reply
         reply.version = aggregate.version + 1
-        state.version = aggregate.version if state.deleted else aggregate.version + 1
         aggregate.state = state
         given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, _plain(reply))
         drafts = [Draft(aggregate, [given], events, causes), *await self._names(aggregate, old_name, asked)]
@@ -220,7 +227,7 @@ def _loaded(request: ApplyPipeline) -> Loaded:
         if request.yaml is not None:
             loaded = load(request.yaml)
         else:
-            loaded = Loaded(definition.from_mapping(request.definition or {}), {})
+            loaded = Loaded(definition.from_mapping(request.definition or {}))
         if request.name is not None:
             loaded.content["name"] = request.name
     except Refused as refused:
@@ -242,8 +249,8 @@ def _reply(
         pipeline=aggregate.id,
         name=state.name,
         version=aggregate.version,
-        changes=[pipeline.describe(event) for event in events[:_DESCRIBED]],
-        summary=None if state.deleted else definition.summary(state.content),
+        changes=[describe(event) for event in events[:_DESCRIBED]],
+        summary=None if state.deleted else to_builtins(definition.summary(state.content)),
         warnings=[_warning(warning, loaded) for warning in warned],
     )
 
@@ -253,8 +260,6 @@ _DESCRIBED = 50
 
 
 def _again(aggregate: Aggregate[Any], asked: Asked) -> Reply:
-    from msgspec import convert
-
     known = aggregate.replies[asked.command_id]
     if known.digest != asked.digest:
         raise Refused("command_id_reused", "the command id was used before, with another payload", "command_id")
@@ -262,12 +267,17 @@ def _again(aggregate: Aggregate[Any], asked: Asked) -> Reply:
 
 
 def _warning(warned: Warned, loaded: Loaded | None) -> Warning_:
-    line, column = loaded.positions.get(warned.path, (None, None)) if loaded else (None, None)
-    return Warning_(code=warned.code, message=warned.message, path=warned.path or None, line=line, column=column)
+    if loaded is not None:
+        warned = locate(warned, loaded.positions)
+    return Warning_(
+        code=warned.code,
+        message=warned.message,
+        path=warned.path or None,
+        line=warned.line,
+        column=warned.column,
+    )
 
 
 def _plain(reply: Reply) -> dict[str, Any]:
-    from msgspec import to_builtins
-
     plain: dict[str, Any] = to_builtins(reply)
     return plain

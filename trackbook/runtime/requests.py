@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-from trackbook.engine.pipeline import Change
+from trackbook.engine.edits import Change
 
 Name = Annotated[str, Meta(description="a pipeline's name or id (a unique prefix of the id will do)")]
 CommandId = Annotated[str, Meta(min_length=1, max_length=128, description="chosen by the client: send it again and get the same outcome")]  # fmt: skip  # noqa: E501

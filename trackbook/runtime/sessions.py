@@ -78,7 +78,7 @@ class Sessions:
             try:
                 spec = await self.spec(state, task)
                 await how(self._executor(state), spec)
-            except Exception as problem:  # noqa: BLE001 - an executor may be away for any reason; the log says what to do
+            except Exception as problem:
                 log.warning("session.not_taken", what=what, job=state.id, task=task, error=repr(problem))
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)

@@ -67,7 +67,9 @@ class JobCommands:
         executor = request.executor or prepared.executor or "local"
         if executor not in self._executors:
             known = ", ".join(sorted(self._executors))
-            raise Refused("unknown_executor", f"there is no executor {executor!r}", "executor", hint=f"Known: {known}.")
+            raise Refused(
+                "unknown_executor", f"there is no executor {executor!r}", "executor", hint=f"Known: {known}."
+            )
         command = job.StartJob(
             pipeline.id,
             prepared.name,
@@ -91,9 +93,7 @@ class JobCommands:
 
     async def _submit(self, asked: Asked, reply: Reply, command: job.AnyJobCommand) -> Reply:
         assert reply.job is not None
-        given = Input(
-            asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply)
-        )
+        given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply))
         try:
             answered = await self._jobs.submit(reply.job, given)
         except Refused:
@@ -120,7 +120,7 @@ class JobCommands:
                 str(content["name"]),
                 definition.shapes(content),
                 content.get("executor"),
-                definition.summary(content),
+                to_builtins(definition.summary(content)),
                 warnings,
             )
             while len(self._prepared) > _KEPT:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct, field
 
 from trackbook.adapters.sql.ledger import Head
-from trackbook.engine.decider import Decider, step
+from trackbook.engine.decider import Decider, fold, step
 from trackbook.engine.errors import Refused
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import BlobMissing, Stored
@@ -74,7 +74,9 @@ async def verify(book: Book, witness: list[Head]) -> Verified:
     async for batch in book.store.read_all(1):
         for stored in batch:
             if stored.seq != expected_seq:
-                found.defects.append(Defect(expected_seq, "", 0, f"sequences {expected_seq} to {stored.seq - 1} are missing"))
+                found.defects.append(
+                    Defect(expected_seq, "", 0, f"sequences {expected_seq} to {stored.seq - 1} are missing")
+                )
             expected_seq = stored.seq + 1
             chain = chains.setdefault((stored.kind, stored.id), _Chain())
             await _link(book, stored, chain, found, wanted.get((stored.kind, stored.id)))
@@ -117,12 +119,16 @@ def _compare(chains: dict[tuple[str, str], _Chain], witness: list[Head], found: 
         aggregate = f"{head.kind}/{head.id}"
         chain = chains.get((head.kind, head.id))
         if chain is None:
-            found.defects.append(Defect(head.seq, aggregate, head.version, "the aggregate was removed from the log"))
+            found.defects.append(
+                Defect(head.seq, aggregate, head.version, "the aggregate was removed from the log")
+            )
         elif chain.version < head.version:
             problem = f"the log ends at version {chain.version}: later commits were removed"
             found.defects.append(Defect(head.seq, aggregate, head.version, problem))
         elif chain.at_version.get(head.version, head.sha256) != head.sha256:
-            found.defects.append(Defect(head.seq, aggregate, head.version, "the commit is not the one that was written"))
+            found.defects.append(
+                Defect(head.seq, aggregate, head.version, "the commit is not the one that was written")
+            )
 
 
 async def replay(book: Book, kind: str, id: str) -> Replayed:  # noqa: A002
@@ -138,6 +144,7 @@ async def replay(book: Book, kind: str, id: str) -> Replayed:  # noqa: A002
         found.divergence = _differs(stored.seq, commit, events, causes)
         if found.divergence:
             return found
+        how.mark(state, commit.version)
     if not found.commits:
         raise Refused(f"{kind}_not_found", f"there is no {kind} {id} on the log")
     return found
@@ -175,13 +182,13 @@ async def at(book: Book, kind: str, id: str, version: int, index: int | None = N
     how = KINDS[kind]
     state = how.decider.initial(id)
     async for _, commit in book.commits(kind, id):
-        last = commit.version == version
-        events = commit.events[: index + 1] if last and index is not None else commit.events
-        for event in events:
-            state = how.decider.evolve(state, event)
-        if last:
-            if index is not None and index >= len(commit.events):
-                break
+        if commit.version < version or index is None:
+            state = how.take(state, commit)
+        elif index < len(commit.events):
+            state = fold(how.decider, state, commit.events[: index + 1])
+        else:
+            break
+        if commit.version == version:
             return state
     where = f"{version}" if index is None else f"{version}.{index}"
     raise Refused(f"{kind}_version_not_found", f"{kind} {id} has no event {where}")

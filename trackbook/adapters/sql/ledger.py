@@ -110,9 +110,7 @@ class Ledger:
         """Return what this command id was answered, if it ever was."""
         if command_id in self._outcomes:
             return self._outcomes[command_id]
-        row = self._db.execute(
-            "SELECT digest, reply FROM outcome WHERE command_id = ?", (command_id,)
-        ).fetchone()
+        row = self._db.execute("SELECT digest, reply FROM outcome WHERE command_id = ?", (command_id,)).fetchone()
         return Outcome(command_id, row[0], msgspec.json.decode(row[1])) if row else None
 
     def head(self, kind: str, id: str) -> Head | None:  # noqa: A002

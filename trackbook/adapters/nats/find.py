@@ -1,0 +1,31 @@
+"""Finding the broker that another process runs on a data directory."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from trackbook.adapters.nats import home
+from trackbook.adapters.nats.connect import Access, BrokerUnreachable
+
+_LOOK = 0.05
+
+
+async def engine_access(data: Path, patience: float = 30.0) -> Access:
+    """Return how our own processes reach the broker of `data`, once it has been started there.
+
+    Raises BrokerUnreachable after `patience` seconds.
+    """
+    credentials, announced = data / "broker" / "credentials.json", data / "nats.json"
+    deadline = asyncio.get_running_loop().time() + patience
+    while True:
+        passwords = home.read(credentials, home.Credentials)
+        port = home.known_port(announced)
+        if passwords is not None and port:
+            return Access(url=f"nats://127.0.0.1:{port}", user="engine", password=passwords.engine)
+        if asyncio.get_running_loop().time() > deadline:
+            raise BrokerUnreachable(
+                f"no broker was started on {data}: run one there (`trackbook serve --role broker`), "
+                "or name one by TRACKBOOK_NATS_URL"
+            )
+        await asyncio.sleep(_LOOK)

@@ -1,0 +1,56 @@
+"""Commands from a process without the engine: the same requests that any client sends."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import msgspec
+
+from trackbook.adapters.nats.connect import Connection, Unanswered
+
+PATIENCE = 60.0
+"""Seconds that an engine may be away or busy before the client is told to ask again."""
+_WAIT = 0.1
+
+
+class RemoteGateway:
+    """Hands commands to whichever engine process answers."""
+
+    def __init__(self, nc: Connection, prefix: str) -> None:
+        self._nc, self._prefix = nc, prefix
+
+    async def handle(self, kind: str, verb: str, payload: bytes, actor: str) -> dict[str, Any]:
+        """Return the engine's reply; a request without an answer is sent again, under its own command id."""
+        subject = f"{self._prefix}.cmd.{kind}.{verb}"
+        data = _with_actor(payload, actor)
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                answer = await self._nc.ask(subject, data, timeout=PATIENCE)
+            except Unanswered as problem:
+                if asyncio.get_running_loop().time() > deadline:
+                    return _unanswered(str(problem))
+                await asyncio.sleep(_WAIT)
+            else:
+                reply: dict[str, Any] = msgspec.json.decode(answer.data)
+                return reply
+
+
+def _with_actor(payload: bytes, actor: str) -> bytes:
+    """Return the payload with an id and who carried it in; what is no JSON object, the engine refuses."""
+    try:
+        plain = msgspec.json.decode(payload)
+        return msgspec.json.encode({"actor": actor, "command_id": uuid.uuid4().hex, **plain})
+    except (msgspec.DecodeError, TypeError):
+        return payload
+
+
+def _unanswered(problem: str) -> dict[str, Any]:
+    error = {
+        "code": "unavailable",
+        "message": f"no engine answered: {problem}",
+        "hint": "Send it again with the same command_id.",
+    }
+    return {"command_id": "", "status": "rejected", "seq": 0, "error": error}

@@ -1,0 +1,167 @@
+"""The web role: the projector with its read model, and HTTP over it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from trackbook.adapters.local import folders
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.yaml.dump import dump
+from trackbook.engine.diff import describe, diff
+from trackbook.http.app import create_app
+from trackbook.http.server import HttpServer
+from trackbook.projections.find import ReadModel
+from trackbook.projections.projector import Projector
+from trackbook.runtime import tools
+from trackbook.runtime.book import Book
+from trackbook.runtime.history import History
+
+if TYPE_CHECKING:
+    from trackbook.runtime.app import System
+
+_LOOK = 0.1  # seconds between looks at a log that somebody follows
+
+
+async def serve(system: System, stack: AsyncExitStack) -> str:
+    """Start the projector and HTTP, stopped with `stack`; returns the address."""
+    config = system.config
+    book = system.book or _reader(system)
+    projector = Projector(config.data / "readmodel.db", book.store, book.blobs)
+    await projector.start()
+    stack.push_async_callback(projector.close)
+    running = asyncio.create_task(projector.run(), name="projector")
+    stack.push_async_callback(_cancelled, running)
+    app = create_app(
+        ReadModel(projector, book.store, book.blobs),
+        system.gateway or _remote_gateway(system),
+        Logs(config.data),
+        Contents(system.history or History(book)),
+        Health(system),
+        BookTools(book),
+    )
+    host, _, port = config.http.rpartition(":")
+    server = HttpServer(app, host or "127.0.0.1", int(port), stopping=projector.feed.close)
+    url = await server.start()
+    stack.push_async_callback(server.stop)
+    return url
+
+
+def _reader(system: System) -> Book:
+    """Return a book that only reads; its ledger knows nothing, so aggregates are read from the beginning."""
+    from trackbook.runtime.app import open_book
+
+    return open_book(system, Ledger(Path(":memory:")))
+
+
+def _remote_gateway(system: System) -> Any:
+    from trackbook.adapters.nats.gateway import RemoteGateway
+
+    assert system.connection is not None
+    return RemoteGateway(system.connection, system.config.prefix)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+class Logs:
+    """The output of local sessions, from their files."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+
+    async def size(self, session: str) -> int | None:
+        """Return the bytes there are, None before the session's command ran."""
+        try:
+            return folders.log_file(self._data, session).stat().st_size
+        except (FileNotFoundError, ValueError):
+            return None
+
+    async def read(self, session: str, offset: int, limit: int) -> bytes:
+        """Return up to `limit` bytes from `offset`."""
+        with folders.log_file(self._data, session).open("rb") as log:
+            log.seek(offset)
+            return log.read(limit)
+
+    async def follow(self, session: str, offset: int) -> AsyncIterator[bytes]:
+        """Yield what is there and what comes, looked for while somebody follows."""
+        while True:
+            size = await self.size(session) or 0
+            if size > offset:
+                piece = await self.read(session, offset, 65536)
+                offset += len(piece)
+                yield piece
+            else:
+                await asyncio.sleep(_LOOK)
+
+
+class Contents:
+    """Contents of pipelines at any version, for HTTP."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    async def content(self, pipeline: str, version: int) -> dict[str, Any]:
+        """Return the content as a mapping."""
+        return await self._history.content(pipeline, version)
+
+    async def yaml(self, pipeline: str, version: int) -> str:
+        """Return the content as YAML."""
+        return dump(await self._history.content(pipeline, version))
+
+    async def diff(self, pipeline: str, first: int, last: int) -> list[dict[str, Any]]:
+        """Return the changes between two versions, each with a line for people in `text`."""
+        old = await self._history.content(pipeline, first)
+        new = await self._history.content(pipeline, last)
+        return [{**msgspec.to_builtins(event), "text": describe(event)} for event in diff(old, new)]
+
+
+class Health:
+    """What the parts of this process say of themselves."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    def problems(self) -> Sequence[str]:
+        """Return in words what keeps the system from working."""
+        system = self._system
+        found = []
+        if system.connection is None or not system.connection.is_connected:
+            found.append("the broker can't be reached")
+        if system.broker is not None and (trouble := system.broker.space_trouble()):
+            found.append(trouble)
+        return found
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return figures of the broker and the executor."""
+        system = self._system
+        figures: dict[str, float] = {}
+        if system.broker is not None:
+            figures["trackbook_broker_restarts_total"] = system.broker.restarts
+        return figures
+
+
+class BookTools:
+    """The book's tools, as HTTP shows them."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    async def verify(self) -> dict[str, Any]:
+        """Check the whole log against itself and the witness."""
+        found = await tools.verify(self._book, self._book.ledger.heads())
+        return {"ok": found.ok, **msgspec.to_builtins(found)}
+
+    async def replay(self, job: str) -> dict[str, Any]:
+        """Decide a job's history again."""
+        plain: dict[str, Any] = msgspec.to_builtins(await tools.replay(self._book, "job", job))
+        return plain
