@@ -5,6 +5,7 @@ Every edit leads to a whole new content, which is checked, and becomes the granu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct, field
@@ -71,14 +72,16 @@ AnyPipelineCommand = CreatePipeline | ApplyDefinition | EditPipeline | RestoreVe
 class PipelineState(Struct):
     """A pipeline as its events left it.
 
-    `settings` is the content but for its tasks, `order` their names. `version` is kept by whoever folds commits:
-    version n is the n-th commit that changed the content.
+    `settings` is the content but for its tasks. Their order is a ring through '', by the name that comes before
+    each and the one that comes after, so that a move costs the same in a list of any length. `version` is kept by
+    whoever folds commits: version n is the n-th commit that changed the content.
     """
 
     id: str
     settings: Content = field(default_factory=dict)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
+    before: dict[str, str] = field(default_factory=lambda: {"": ""})
+    after: dict[str, str] = field(default_factory=lambda: {"": ""})
     version: int = 0
     deleted: bool = False
 
@@ -90,7 +93,14 @@ class PipelineState(Struct):
     @property
     def content(self) -> Content:
         """The content; to be shared and never changed in place."""
-        return {**self.settings, "tasks": {name: self.tasks[name] for name in self.order}}
+        return {**self.settings, "tasks": {name: self.tasks[name] for name in self.order()}}
+
+    def order(self) -> Iterator[str]:
+        """Yield the names of the tasks in their order."""
+        name = self.after[""]
+        while name:
+            yield name
+            name = self.after[name]
 
 
 # Fold -------------------------------------------------------------------------------------------------------
@@ -116,18 +126,18 @@ def evolve(state: PipelineState, event: AnyPipelineEvent) -> PipelineState:
             state.settings = drop(state.settings, event.path)
         case facts.TaskAdded():
             state.tasks[event.task["name"]] = event.task
-            _place(state.order, event.task["name"], event.after)
+            _place(state, event.task["name"], event.after)
         case facts.TaskChanged():
             _change_task(state, event)
         case facts.TaskRenamed():
             state.tasks[event.name] = {**state.tasks.pop(event.task), "name": event.name}
-            state.order[state.order.index(event.task)] = event.name
+            _place(state, event.name, _take_out(state, event.task))
         case facts.TaskMoved():
-            state.order.remove(event.task)
-            _place(state.order, event.task, event.after)
+            _take_out(state, event.task)
+            _place(state, event.task, event.after)
         case facts.TaskRemoved():
             del state.tasks[event.task]
-            state.order.remove(event.task)
+            _take_out(state, event.task)
         case facts.DependencyAdded() | facts.DependencyRemoved():
             _change_dependency(state, event)
         case facts.PipelineDeleted():
@@ -143,11 +153,17 @@ def mark(state: PipelineState, version: int) -> None:
         state.version = version
 
 
-def _place(order: list[str], name: str, after: str) -> None:
-    if after and order and order[-1] == after:
-        order.append(name)  # the usual place: looking for it would make the fold of a long list quadratic
-    else:
-        order.insert(order.index(after) + 1 if after else 0, name)
+def _place(state: PipelineState, name: str, after: str) -> None:
+    then = state.after[after]
+    state.after[after] = state.before[then] = name
+    state.before[name], state.after[name] = after, then
+
+
+def _take_out(state: PipelineState, name: str) -> str:
+    """Take the name out of the order and return the one that came before it."""
+    before, after = state.before.pop(name), state.after.pop(name)
+    state.after[before], state.before[after] = after, before
+    return before
 
 
 def _change_task(state: PipelineState, event: facts.TaskChanged) -> None:

@@ -6,8 +6,9 @@ would take for something else is quoted. No anchors are written.
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -23,43 +24,46 @@ _LETTERS = frozenset("yYnN")
 """Booleans by the letter of YAML 1.1, though few readers take them so."""
 _UNFOLDED = 2**30
 _BREAKS = re.compile("[\r\x85\u2028\u2029]")
+_NUMERIC = re.compile(r"[-+.\d]|inf|nan", re.IGNORECASE)
 _NO_BLOCK = re.compile(r"[ \t]\n|[ \t]\Z|\A[ \t\n]")
 
 
 def dump(content: Content) -> str:
     """Return the content as YAML; `load` of it gives the content again, where variables are text."""
-    events = (
-        yaml.StreamStartEvent(encoding=None),
-        yaml.DocumentStartEvent(explicit=False),
-        *_node(to_document(content), PIPELINE),
-        yaml.DocumentEndEvent(explicit=False),
-        yaml.StreamEndEvent(),
-    )
-    text: str = yaml.emit(events, Dumper=_Dumper, allow_unicode=True, width=_UNFOLDED)
-    return text
+    stream = io.StringIO()
+    dumper = _Dumper(stream, allow_unicode=True, width=_UNFOLDED)
+    try:
+        dumper.emit(yaml.StreamStartEvent(encoding=None))
+        dumper.emit(yaml.DocumentStartEvent(explicit=False))
+        _node(to_document(content), PIPELINE, dumper.emit)
+        dumper.emit(yaml.DocumentEndEvent(explicit=False))
+        dumper.emit(yaml.StreamEndEvent())
+    finally:
+        dumper.dispose()
+    return stream.getvalue()
 
 
-def _node(value: Any, wanted: Field) -> Iterator[yaml.Event]:
+def _node(value: Any, wanted: Field, write: Callable[[yaml.Event], None]) -> None:
     if isinstance(value, dict):
-        yield yaml.MappingStartEvent(None, None, True, flow_style=not value)
+        write(yaml.MappingStartEvent(None, None, True, flow_style=not value))
         for key in _in_order(value, wanted):
-            yield _text(key)
-            yield from _node(value[key], wanted.fields.get(key) or wanted.rest or FREE)
-        yield yaml.MappingEndEvent()
+            write(_text(key))
+            _node(value[key], wanted.fields.get(key) or wanted.rest or FREE, write)
+        write(yaml.MappingEndEvent())
     elif isinstance(value, list):
-        yield yaml.SequenceStartEvent(None, None, True, flow_style=not value)
+        write(yaml.SequenceStartEvent(None, None, True, flow_style=not value))
         for item in value:
-            yield from _node(item, wanted.item or FREE)
-        yield yaml.SequenceEndEvent()
+            _node(item, wanted.item or FREE, write)
+        write(yaml.SequenceEndEvent())
     elif isinstance(value, str):
-        yield _text(value)
+        write(_text(value))
     else:
-        yield yaml.ScalarEvent(None, None, (True, False), _plain(value, wanted))
+        write(yaml.ScalarEvent(None, None, (True, False), _plain(value, wanted)))
 
 
-def _in_order(mapping: dict[str, Any], wanted: Field) -> Iterator[str]:
-    yield from (key for key in wanted.fields if key in mapping)
-    yield from (key for key in mapping if key not in wanted.fields)
+def _in_order(mapping: dict[str, Any], wanted: Field) -> list[str]:
+    known = [key for key in wanted.fields if key in mapping]
+    return known + [key for key in mapping if key not in wanted.fields]
 
 
 def _plain(value: Any, wanted: Field) -> str:
@@ -95,6 +99,8 @@ def _stays_text(text: str) -> bool:
 
 def _is_number(text: str) -> bool:
     """Whether some reader may take it for a number: 1e3 is one in YAML 1.2 only, 0o17 too."""
+    if not _NUMERIC.match(text):
+        return False
     for read in (float, lambda text: int(text, 0)):
         try:
             read(text)

@@ -36,7 +36,10 @@ _COLLECTION_TAGS = (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _Loader: Any = getattr(yaml, "CLoader", yaml.Loader)
 
 Place = Any
-"""Where a value stands: the parser's mark, for a collection with the places in it."""
+"""Where a value stands, as one number (line << 32 | column); for a collection with the places in it.
+
+Numbers cost the garbage collector nothing, which half a million marks do.
+"""
 P = TypeVar("P", Refused, Warned)
 
 
@@ -57,14 +60,24 @@ class Positions(Mapping[str, tuple[int, int]]):
             if inner is None:
                 break
             place = inner
-        mark = place[0] if isinstance(place, tuple) else place
-        return mark.line + 1, mark.column + 1
+        return _line_and_column(place)
 
     def __iter__(self) -> Iterator[str]:
         return (join(path) for path in _walk(self._root, ()))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _at(event: Any) -> int:
+    mark = event.start_mark
+    spot: int = mark.line << 32 | mark.column
+    return spot
+
+
+def _line_and_column(place: Place) -> tuple[int, int]:
+    spot = place[0] if isinstance(place, tuple) else place
+    return (spot >> 32) + 1, (spot & 0xFFFFFFFF) + 1
 
 
 def _inside(place: Place, part: Part) -> Place:
@@ -114,7 +127,7 @@ def load(text: str | bytes, source: str = "pipeline.yaml") -> Loaded:
 
 
 def locate(problem: P, positions: Mapping[str, tuple[int, int]]) -> P:
-    """Return the refusal (and its others) or warning with the line and column of its path, where they are known."""
+    """Return the refusal (and its others) or the warning with the line and column of its path."""
     line, column = positions.get(problem.path, (None, None))
     if isinstance(problem, Warned):
         return replace(problem, line=line, column=column)
@@ -177,7 +190,7 @@ class _Reader:
         if event.anchor is not None and not self._replays:
             return self._anchored(event, wanted, depth)
         if kind is yaml.ScalarEvent:
-            return self._scalar(event, wanted), event.start_mark
+            return self._scalar(event, wanted), _at(event)
         return self._collection(event, wanted, depth)
 
     def _collection(self, event: Any, wanted: Field, depth: int) -> tuple[Any, Place]:
@@ -187,7 +200,7 @@ class _Reader:
             raise _tagged(event)
         read = self._mapping if type(event) is yaml.MappingStartEvent else self._sequence
         value, inside = read(wanted, depth + 1)
-        return value, (event.start_mark, inside)
+        return value, (_at(event), inside)
 
     def _mapping(self, wanted: Field, depth: int) -> tuple[Any, Any]:
         values: dict[str, Any] = {}
@@ -202,7 +215,7 @@ class _Reader:
             event = self._next()
             if type(event) is yaml.ScalarEvent and event.anchor is None:  # most by far, so with the fewest calls
                 values[key] = self._scalar(event, inner)
-                places[key] = event.start_mark
+                places[key] = _at(event)
             else:
                 values[key], places[key] = self._value(event, inner, depth)
 
@@ -229,9 +242,7 @@ class _Reader:
                 "merge_key", "merge keys (`<<`) aren't read: write out what is meant", event.start_mark
             )
         if key in places:
-            place = places[key]
-            first = place[0] if isinstance(place, tuple) else place
-            message = f"the key {key[:60]!r} was given in line {first.line + 1} already"
+            message = f"the key {key[:60]!r} was given in line {_line_and_column(places[key])[0]} already"
             raise _refused("duplicate_key", message, event.start_mark)
         return key
 
@@ -266,7 +277,7 @@ class _Reader:
         start = len(self._log) - 1
         self._open[anchor] = event
         read = (
-            (self._scalar(event, wanted), event.start_mark)
+            (self._scalar(event, wanted), _at(event))
             if type(event) is yaml.ScalarEvent
             else self._collection(event, wanted, depth)
         )
@@ -284,7 +295,7 @@ class _Reader:
             raise _refused("unknown_alias", f"nothing before has the anchor {anchor[:60]!r}", event.start_mark)
         self._replays.append(islice(self._log, *self._anchors[anchor]))
         value, _ = self._value(self._next(), wanted, depth)
-        return value, event.start_mark
+        return value, _at(event)
 
 
 def _nothing_or(text: str) -> str | None:
