@@ -130,6 +130,12 @@ def withdraw(folder: Path, record: Record) -> bool:
     return True
 
 
+def mark(folder: Path, name: str) -> None:
+    """Leave a mark for the session's launcher; a full disk has no room for it, and nothing can be done then."""
+    with contextlib.suppress(OSError):
+        _fill(folder / name, b"")
+
+
 def leave_record(folder: Path, record: Record) -> None:
     """Write the exit record for a session that no launcher will."""
     write(folder / "exit", msgspec.json.encode(record) + b"\n")

@@ -195,6 +195,9 @@ class LocalExecutor:
         while True:
             state = disk.State("new") if fresh else disk.examine(folder)
             if state.name == "alive":
+                disk.mark(
+                    folder, "adopted"
+                )  # from now on its launcher ends with the session, which is all we see
                 handle = disk.watch(folder, state.pid)
                 if handle is None:
                     continue  # it died between the two looks: look again
@@ -248,6 +251,11 @@ class LocalExecutor:
     def _spawner_ready(self) -> None:
         self._planner.private_root = self._spawner.offer.private_root
         self._planner.own_work = self._spawner.offer.own_work
+        for running in list(self._running.values()):
+            if not running.adopted and not (running.folder / "claim").exists():
+                self._unwatch(running)  # its request may lie unread in the socket of the spawner that died
+                del self._running[running.spec.session]
+                self._queue[running.spec.session] = running.spec
         self._pump()
 
     def _told(self, running: _Running) -> None:
@@ -319,6 +327,7 @@ class LocalExecutor:
     def _signal(self, spec: SessionSpec) -> None:
         """Have a living launcher stop its session."""
         folder = self._folder(spec)
+        disk.mark(folder, "stop")
         state = disk.examine(folder)
         handle = disk.watch(folder, state.pid) if state.name == "alive" else None
         if handle is not None:

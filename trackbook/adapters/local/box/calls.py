@@ -33,6 +33,11 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
+def enter_mounts(namespace: int) -> None:
+    """Go to the mount namespace that the descriptor stands for."""
+    _check(_libc.setns(namespace, CLONE_NEWNS), "setns")
+
+
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
     """Mount, as mount(2)."""
     args = (os.fsencode(source), os.fsencode(target), kind.encode(), flags, options.encode())

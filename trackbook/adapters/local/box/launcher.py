@@ -20,7 +20,7 @@ import struct
 import time
 
 from trackbook.adapters.local.box import roots, tree
-from trackbook.adapters.local.box.calls import become_subreaper, signal_file
+from trackbook.adapters.local.box.calls import become_subreaper, enter_mounts, signal_file
 from trackbook.adapters.local.box.output import Log
 from trackbook.adapters.local.box.points import IGNORE_CLAIM, point
 
@@ -43,30 +43,48 @@ class Spare:
         become_subreaper()
         self.signals = signal_file(_signal.SIGCHLD, _signal.SIGTERM)
         self.null = os.open("/dev/null", os.O_RDONLY)
+        self.template = os.open("/proc/self/ns/mnt", os.O_RDONLY) if private else -1
         self.problem: OSError | None = None
-        if private:
-            try:
+        self._enter()
+
+    def _enter(self) -> None:
+        try:
+            if self.template >= 0:
                 roots.enter()
-            except OSError as error:
-                self.problem = error
+        except OSError as error:
+            self.problem = error
+
+    def renew(self) -> None:
+        """Leave the last session's root for a fresh one: its command may have mounted something there."""
+        os.chdir("/")
+        if self.template >= 0:
+            enter_mounts(self.template)
+            self._enter()
 
 
-def run(spare: Spare, folder: str, report: int, plan: int, ordinal: int) -> None:
-    """Be the launcher of the session whose folder is given; `plan` is a file with what to do."""
+def run(spare: Spare, folder: str, report: int, plan: int, ordinal: int) -> bool:
+    """Run the session whose folder is given; return whether the process may run another one.
+
+    `plan` is a file with what to do, `report` the pipe to the executor; both are closed.
+    """
+    again = False
     try:
         content = marshal.loads(os.pread(plan, os.fstat(plan).st_size, 0))  # noqa: S302 - the executor wrote it
-        os.close(plan)
-        Launcher(spare, folder, report, content, ordinal).run()
+        again = Launcher(spare, folder, report, content, ordinal).run()
     except BaseException as error:
         say(report, f"X{type(error).__name__}: {error}")
+    os.close(plan)
+    os.close(report)
+    return again
 
 
-def say(report: int, text: str) -> None:
-    """Tell the executor, if it is there: it reads the same from the disk otherwise."""
+def say(report: int, text: str) -> bool:
+    """Tell the executor, and return whether it is there: it reads the same from the disk otherwise."""
     try:
         os.write(report, text.replace("\n", " ")[:2000].encode(errors="replace") + b"\n")
     except OSError:
-        return
+        return False
+    return True
 
 
 def stamp() -> str:
@@ -98,6 +116,7 @@ class Launcher:
         self.ordinal = ordinal
         self.name = folder.rpartition("/")[2]
         self.folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self.files = [self.folder]
         self.signals = spare.signals
         self.claim_file = -1
         self.left_out = 0
@@ -105,19 +124,33 @@ class Launcher:
         self.started: str | None = None
         self.status: int | None = None
 
-    def run(self) -> None:
-        """Claim, run, record."""
-        stop_asked(self.signals)  # a signal from before the claim is not for this session
+    def run(self) -> bool:
+        """Claim, run, record; return whether all went as usual, so that the process may run another session."""
         self._point("before_claim")
         if not self._claim():
             say(self.report, "T")
-            return
+            return False
         self._point("claimed")
         message = self._attempt()
         self._point("ended")
         self._record(message)
         self._point("recorded")
-        say(self.report, "E")
+        again = say(self.report, "E") and not message and not self._is_marked("adopted")
+        for file in self.files:
+            os.close(file)  # the claim's lock goes with it
+        return again
+
+    def _is_marked(self, name: str) -> bool:
+        """Whether the executor has left a mark: a signal, or a wait for our death, names no session."""
+        try:
+            os.stat(name, dir_fd=self.folder)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _stop_asked(self) -> bool:
+        """Whether this session is to be stopped; a signal alone may have been meant for the one before."""
+        return stop_asked(self.signals) and self._is_marked("stop")
 
     def _point(self, name: str) -> None:
         point(f"launcher.{name}", self.name, self.ordinal)
@@ -129,6 +162,7 @@ class Launcher:
         """Take the attempt for this process, durably; False if it was taken before."""
         mine = f"claim.{os.getpid()}"
         self.claim_file = self._open(mine, os.O_RDWR | os.O_TRUNC)
+        self.files.append(self.claim_file)
         lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         fcntl.fcntl(self.claim_file, fcntl.F_SETLK, lock)
         os.write(self.claim_file, to_json({"pid": os.getpid(), "claimed_at": stamp()}))
@@ -156,12 +190,15 @@ class Launcher:
     def _attempt(self) -> str:
         """Run the command to its end; return why it could not run, or ''."""
         try:
-            log = Log(self._open("log", os.O_RDWR | os.O_TRUNC), self.plan["log_limit"])
+            log_file = self._open("log", os.O_RDWR | os.O_TRUNC)
+            log = Log(log_file, self.plan["log_limit"])
             self._prepare()
             output, write_end = os.pipe()
+            self.files += (log_file, output)
             os.set_blocking(output, False)
-            if stop_asked(self.signals):
+            if self._stop_asked():
                 self.stopped = True
+                os.close(write_end)
                 return ""
             child = self._spawn(write_end)
             os.close(write_end)
@@ -220,7 +257,7 @@ class Launcher:
         while True:
             for file, _ in poll.poll(ending.wait()):
                 if file == self.signals:
-                    if stop_asked(self.signals) and self.status is None and not ending.stopping:
+                    if self._stop_asked() and self.status is None and not ending.stopping:
                         self.stopped = True
                         ending.terminate()
                 elif not copy(output, log):

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 _SPACE = 4096
 _SPARES = 2
 """Launchers kept ready: what can be done before a request comes costs that request nothing."""
+_IDLE = 6
+"""How many more may wait for another session after their first, rather than end."""
+_SESSIONS = 500
+"""Sessions after which a launcher ends in any case, so that nothing can pile up in it."""
 
 
 def main(private: bool) -> None:
@@ -58,31 +62,63 @@ def main(private: bool) -> None:
     keep_ready(server, private=private)
 
 
+class Board:
+    """How launchers tell the spawner whether they are free, and how many of them may stay: two pipes."""
+
+    def __init__(self) -> None:
+        self.heard, self._said = os.pipe()
+        self._places, self._leave = os.pipe()
+        os.set_blocking(self.heard, False)
+        os.set_blocking(self._places, False)
+        os.write(self._leave, bytes(_IDLE))
+
+    def take_place(self) -> bool:
+        """Take one of the places for launchers that wait for another session."""
+        try:
+            return len(os.read(self._places, 1)) == 1
+        except BlockingIOError:
+            return False
+
+    def leave_place(self) -> None:
+        """Give the place back."""
+        os.write(self._leave, b"\0")
+
+    def say(self, *, free: bool) -> None:
+        """Tell the spawner that this launcher is free, or that it is not any more."""
+        os.write(self._said, struct.pack("i", os.getpid() if free else -os.getpid()))
+
+    def listen(self, spares: set[int]) -> None:
+        """Bring the spawner's list of free launchers up to date."""
+        try:
+            for (word,) in struct.iter_unpack("i", os.read(self.heard, 4 * 256)):
+                if word > 0:
+                    spares.add(word)
+                else:
+                    spares.discard(-word)
+        except BlockingIOError:
+            return
+
+
 def keep_ready(server: Any, *, private: bool) -> None:
-    """Fork a launcher for each that takes a request, and for each that dies before it does.
+    """See to it that launchers are free, until the executor is gone.
 
     All of them wait on the same socket, whose messages go to one each. So a request is either still in the
     socket, where it outlives a launcher's death, or with a launcher, whose death the executor sees.
     """
     signals = signal_file(_signal.SIGCHLD, _signal.SIGTERM)
-    taken, take = os.pipe()
-    os.set_blocking(taken, False)
+    board = Board()
     spares: set[int] = set()
     poll = select.poll()
-    poll.register(server, 0)  # nothing but its end: requests are the spares'
-    poll.register(taken, select.POLLIN)
+    poll.register(server, 0)  # nothing but its end: requests are the launchers'
+    poll.register(board.heard, select.POLLIN)
     poll.register(signals, select.POLLIN)
     while True:
-        fork_spares(spares, server, take, private)
-        events = dict(poll.poll(None if len(spares) == _SPARES else 100))  # no process to be had: soon again
+        fork_spares(spares, server, board, private)
+        events = dict(poll.poll(None if len(spares) >= _SPARES else 100))  # no process to be had: soon again
         if server.fileno() in events or (signals in events and launcher.stop_asked(signals)):
             return
+        board.listen(spares)
         reap(spares)
-        try:
-            for pid, *_ in struct.iter_unpack("i", os.read(taken, 4 * 256)):
-                spares.discard(pid)
-        except BlockingIOError:
-            continue
 
 
 def reap(spares: set[int]) -> None:
@@ -94,32 +130,45 @@ def reap(spares: set[int]) -> None:
         return
 
 
-def fork_spares(spares: set[int], server: Any, take: int, private: bool) -> None:
-    """Bring the number of spare launchers to what it should be, as far as the system lets us."""
+def fork_spares(spares: set[int], server: Any, board: Board, private: bool) -> None:
+    """Bring the number of free launchers to what it should be, as far as the system lets us."""
     while len(spares) < _SPARES:
         try:
             pid = os.fork()
         except OSError:
             return
         if pid == 0:
-            be_launcher(server, take, private)
+            be_launcher(server, board, private)
         spares.add(pid)
 
 
-def be_launcher(server: Any, take: int, private: bool) -> NoReturn:
-    """Get ready, wait for a request, run its session."""
+def be_launcher(server: Any, board: Board, private: bool) -> NoReturn:
+    """Run sessions, one after the other; forking and warming up cost more than all else a launcher does."""
     try:
         spare = launcher.Spare(private=private)
-        message, extra, _, _ = server.recvmsg(_SPACE, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
-        if message:
-            os.write(take, struct.pack("i", os.getpid()))
-            os.dup2(1, 0)  # leave the socket, and its number occupied
-            os.close(take)
-            ordinal, _, folder = message.partition(b" ")
-            report, plan = struct.unpack("ii", extra[0][2])
-            launcher.run(spare, os.fsdecode(folder), report, plan, int(ordinal))
+        if run_session(server, board, spare):
+            for _ in range(1, _SESSIONS):
+                if not board.take_place():
+                    break
+                spare.renew()
+                board.say(free=True)
+                again = run_session(server, board, spare)
+                board.leave_place()
+                if not again:
+                    break
     finally:
         os._exit(0)  # a launcher must never go on as a second spawner
+
+
+def run_session(server: Any, board: Board, spare: launcher.Spare) -> bool:
+    """Wait for a request and run its session; return whether the launcher may run another one."""
+    message, extra, _, _ = server.recvmsg(_SPACE, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
+    if not message:
+        return False
+    board.say(free=False)
+    ordinal, _, folder = message.partition(b" ")
+    report, plan = struct.unpack("ii", extra[0][2])
+    return launcher.run(spare, os.fsdecode(folder), report, plan, int(ordinal))
 
 
 if __name__ == "__main__":
