@@ -173,7 +173,6 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
 def open_book(system: System, ledger: Ledger) -> Book:
     """Return the book on this process's connection."""
     assert system.connection is not None
-    full = system.broker.space_trouble if system.broker else lambda: None
     keeper = system.broker.examine if system.broker else no_keeper
     store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)
     return Book(store, NatsBlobs(system.connection, system.config.prefix, keeper=keeper), ledger)

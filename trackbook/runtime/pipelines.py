@@ -191,8 +191,8 @@ class Pipelines:
         reply.version = aggregate.version + 1
         aggregate.state = state
         given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, _plain(reply))
-        drafts = [Draft(aggregate, [given], events, causes), *await self._names(aggregate, old_name, asked)]
-        reply.seq = await self._book.write(*drafts)
+        names = await self._names(aggregate, old_name, asked)
+        reply.seq = await self._book.write(*names, Draft(aggregate, [given], events, causes))
         self._kept["pipeline", aggregate.id] = aggregate
         return reply
 

@@ -1,0 +1,109 @@
+"""A whole engine over a log in memory: the real book, gateway, pipelines, jobs and ledger, a scripted executor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.engine.job import JobState
+from trackbook.runtime.book import Aggregate, Book
+from trackbook.runtime.gateway import Gateway
+from trackbook.runtime.history import History
+from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.pipelines import Pipelines
+from trackbook.runtime.sessions import Sessions
+from trackbook.runtime.starting import JobCommands
+from trackbook.testing.executor import Play, ScriptedExecutor
+from trackbook.testing.store import MemoryBlobs, MemoryEventStore
+
+CHAIN = """\
+name: chain
+environment: {envs: {COLOUR: red}}
+tasks:
+- {name: first, command: echo one}
+- {name: second, command: echo two, dependencies: [first]}
+"""
+
+
+class Office:
+    """An engine; `restarted` gives another one on the same log and ledger file."""
+
+    def __init__(
+        self, folder: Path, store: MemoryEventStore, blobs: MemoryBlobs, executor: ScriptedExecutor
+    ) -> None:
+        self.folder, self.store, self.blobs, self.executor = folder, store, blobs, executor
+        self.ledger = Ledger(folder / "engine.db")
+        self.book = Book(store, blobs, self.ledger)
+        self.history = History(self.book)
+        self.sessions = Sessions({"local": executor}, blobs)
+        self.jobs = Jobs(self.book, self.sessions)
+        pipelines = Pipelines(self.book, self.history)
+        commands = JobCommands(self.book, blobs, self.jobs, pipelines, self.history, ["local"])
+        self.gateway = Gateway(
+            self.book,
+            {
+                ("pipeline", "create"): pipelines.create,
+                ("pipeline", "apply"): pipelines.apply,
+                ("pipeline", "edit"): pipelines.edit,
+                ("pipeline", "rename"): pipelines.rename,
+                ("pipeline", "restore"): pipelines.restore,
+                ("pipeline", "delete"): pipelines.delete,
+                ("job", "start"): commands.start,
+                ("job", "cancel"): commands.cancel,
+            },
+        )
+
+    async def open(self) -> Office:
+        """Catch up with the log, take reports, and take up what has not ended."""
+        await self.book.catch_up()
+        await self.executor.start(lambda job, report: self.jobs.report("local", job, report))
+        await self.jobs.recover()
+        return self
+
+    async def close(self) -> None:
+        """Stop as a clean stop would."""
+        await self.executor.close()
+        await self.jobs.close()
+        await self.sessions.close()
+        self.ledger.close()
+
+    async def ask(self, command: str, **payload: Any) -> dict[str, Any]:
+        """Give a command and return its reply, as a client would see it."""
+        kind, verb = command.split(".")
+        reply = await self.gateway.handle(kind, verb, json.dumps(payload).encode(), "test")
+        return dict(json.loads(json.dumps(reply)))
+
+    async def must(self, command: str, **payload: Any) -> dict[str, Any]:
+        """Give a command that has to be accepted."""
+        reply = await self.ask(command, **payload)
+        assert reply["status"] == "accepted", reply
+        return reply
+
+    async def ended(self, job: str) -> Aggregate[JobState]:
+        """Return the job once it has ended."""
+        async with asyncio.timeout(10):
+            async for batch in self.store.tail(1):
+                if any(stored.id == job for stored in batch):
+                    found = await self.book.load("job", job)
+                    if found.state.ended:
+                        return found
+        raise AssertionError("the tail ended")
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of the commits on the log, in order."""
+        return [stored.kind for stored in self.store.commits]
+
+
+async def opened(
+    folder: Path,
+    store: MemoryEventStore | None = None,
+    blobs: MemoryBlobs | None = None,
+    script: Callable[[Any], Play] = lambda _: Play(),
+) -> Office:
+    """Open an office, on a log of its own unless one is given."""
+    office = Office(folder, store or MemoryEventStore(), blobs or MemoryBlobs(), ScriptedExecutor(script))
+    return await office.open()

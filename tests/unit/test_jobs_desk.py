@@ -1,0 +1,238 @@
+"""Jobs in motion: from a start to an end, through restarts, races and late reports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from office import CHAIN, Office, opened
+
+from trackbook.engine import job as jobs
+from trackbook.engine.ports import Append, AppendConflict
+from trackbook.testing.executor import Play
+from trackbook.testing.store import MemoryEventStore
+
+
+async def _started(office: Office, yaml: str = CHAIN, **payload: Any) -> str:
+    made = await office.must("pipeline.apply", yaml=yaml)
+    started = await office.must("job.start", pipeline=made["pipeline"], **payload)
+    return str(started["job"])
+
+
+def _events(office: Office, job: str) -> list[list[str]]:
+    """Return the types of a job's events, commit by commit."""
+    commits = [json.loads(stored.data) for stored in office.store.commits if stored.id == job]
+    return [[event["type"] for event in commit["events"]] for commit in commits]
+
+
+async def test_a_tasks_end_and_its_successors_launch_are_one_commit(tmp_path: Path) -> None:
+    """No crash can come between a task's end and what follows from it."""
+    office = await opened(tmp_path)
+
+    job = await _started(office)
+    ended = await office.ended(job)
+
+    assert ended.state.status == "succeeded"
+    assert any({"TaskSucceeded", "TaskLaunchRequested"} <= set(types) for types in _events(office, job))
+    await office.close()
+
+
+async def test_the_executor_sees_merged_variables_and_inputs_in_order(tmp_path: Path) -> None:
+    """Pipeline variables, then the task's, then the job's parameters; inputs as the dependencies stand."""
+    yaml = CHAIN.replace("[first]}", "[first], environment: {envs: {SHADE: dark}}}")
+    office = await opened(tmp_path)
+
+    job = await _started(office, yaml, parameters={"COLOUR": "green"})
+    await office.ended(job)
+
+    second = office.executor.launches[-1]
+    assert second.variables == {"COLOUR": "green", "SHADE": "dark"}
+    assert [given.task for given in second.inputs] == ["first"]
+    assert second.session == f"tb-{job}-1-1"
+    await office.close()
+
+
+async def test_a_job_keeps_its_version_whatever_is_edited_later(tmp_path: Path) -> None:
+    """Later edits never reach a job: its definition is fixed by hash when it starts."""
+    office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "first"))
+    job = await _started(office)
+    await _launched(office, 1)
+
+    await office.must("pipeline.apply", yaml=CHAIN.replace("echo two", "echo changed"))
+    office.executor.finish(f"tb-{job}-0-1")
+    await office.ended(job)
+
+    assert office.executor.launches[-1].command.strip() == "echo two"
+    await office.close()
+
+
+async def _launched(office: Office, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(office.executor.launches) < count:  # noqa: ASYNC110 - each turn of the loop may launch
+            await asyncio.sleep(0)
+
+
+async def test_an_older_version_can_be_run(tmp_path: Path) -> None:
+    """`version` says which content runs."""
+    office = await opened(tmp_path)
+    await office.must("pipeline.apply", yaml=CHAIN)
+    await office.must("pipeline.apply", yaml=CHAIN.replace("echo two", "echo changed"))
+
+    started = await office.must("job.start", pipeline="chain", version=1)
+    await office.ended(started["job"])
+
+    assert office.executor.launches[-1].command.strip() == "echo two"
+    await office.close()
+
+
+async def test_a_failure_stops_what_runs_and_the_job_ends_once_it_is_gone(tmp_path: Path) -> None:
+    """The cause stands on the job; nothing else is launched."""
+    yaml = "name: f\ntasks:\n" + "".join(f"- {{name: {n}, command: x}}\n" for n in ("bad", "long"))
+    yaml += "- {name: after, command: x, dependencies: [bad]}\n"
+
+    def script(spec: Any) -> Play:
+        return Play(exit_code=3, message="exit code 3", tail="boom") if spec.task == "bad" else Play(hold=True)
+
+    office = await opened(tmp_path, script=script)
+
+    job = await _started(office, yaml)
+    ended = await office.ended(job)
+
+    assert ended.state.status == "failed"
+    assert ended.state.cause is not None
+    task, error = ended.state.cause
+    assert (task, error.exit_code, error.tail) == ("bad", 3, "boom")
+    assert {spec.task for spec in office.executor.launches} == {"bad", "long"}
+    assert not office.executor.live
+    await office.close()
+
+
+async def test_cancel_ends_the_job_once_every_session_is_gone(tmp_path: Path) -> None:
+    """Accepted at once; cancelled when confirmed; a second cancel finds it ended."""
+    office = await opened(tmp_path, script=lambda _: Play(hold=True))
+    job = await _started(office)
+    await _launched(office, 1)
+
+    reply = await office.must("job.cancel", job=job[:8], reason="enough")
+    ended = await office.ended(job)
+    again = await office.ask("job.cancel", job=job)
+
+    assert reply["job"] == job
+    assert ended.state.status == "cancelled"
+    assert again["error"]["code"] == "job_ended"
+    await office.close()
+
+
+async def test_a_new_engine_takes_up_what_the_old_one_left(tmp_path: Path) -> None:
+    """After a restart each outstanding session is handed on again under its name, and the job goes on."""
+    office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "first"))
+    job = await _started(office)
+    await _launched(office, 1)
+    await office.close()
+
+    later = Office(tmp_path, office.store, office.blobs, office.executor)
+    await later.open()
+    office.executor.finish(f"tb-{job}-0-1")
+    ended = await later.ended(job)
+
+    assert ended.state.status == "succeeded"
+    assert office.executor.runs == {f"tb-{job}-0-1": 1, f"tb-{job}-1-1": 1}
+    await later.close()
+
+
+async def test_late_and_doubled_reports_change_nothing(tmp_path: Path) -> None:
+    """Once a job has ended, reports are taken without a commit."""
+    office = await opened(tmp_path)
+    job = await _started(office)
+    await office.ended(job)
+    before = list(office.store.commits)
+
+    late = jobs.ReportTaskEnded("first", 1, "failed", datetime.now(UTC), exit_code=1)
+    await office.jobs.report("local", job, late)
+    await office.jobs.report("local", "nosuchjob", late)
+
+    assert office.store.commits == before
+    await office.close()
+
+
+async def test_reports_that_wait_together_share_a_commit(tmp_path: Path) -> None:
+    """A busy job's rate is that of its reports per commit, not of its commits."""
+    wide = "name: wide\ntasks:\n" + "".join(f"- {{name: t{n}, command: x}}\n" for n in range(50))
+    office = await opened(tmp_path, script=lambda _: Play(hold=True, silent=True))
+    job = await _started(office, wide)
+    await _launched(office, 50)
+
+    for n in range(50):
+        office.executor.finish(f"tb-{job}-{n}-1", Play())
+    await office.ended(job)
+
+    assert len(_events(office, job)) < 10
+    await office.close()
+
+
+async def test_more_ready_tasks_than_a_commit_launches_follow_in_the_next(tmp_path: Path) -> None:
+    """A fan-out of 700 is launched whole, at most 256 to a commit."""
+    wide = "name: wide\ntasks:\n" + "".join(f"- {{name: t{n}, command: x}}\n" for n in range(700))
+    office = await opened(tmp_path)
+
+    job = await _started(office, wide)
+    ended = await office.ended(job)
+
+    assert ended.state.status == "succeeded"
+    assert max(types.count("TaskLaunchRequested") for types in _events(office, job)) <= 256
+    assert len(office.executor.runs) == 700
+    await office.close()
+
+
+class _Contested(MemoryEventStore):
+    """Refuses the n-th append about a job as a conflict, although nobody else wrote."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def append(self, *commits: Append) -> list[int]:
+        if commits[0].kind == "job" and self.times:
+            self.times -= 1
+            raise AppendConflict("another was first")
+        return await super().append(*commits)
+
+
+async def test_a_lost_race_loses_no_report(tmp_path: Path) -> None:
+    """Inputs stay in the job's inbox until their commit is acknowledged."""
+    office = await opened(tmp_path, _Contested(3))
+
+    job = await _started(office)
+    ended = await office.ended(job)
+
+    assert ended.state.status == "succeeded"
+    await office.close()
+
+
+async def test_a_pipeline_that_must_not_run_is_refused_at_start(tmp_path: Path) -> None:
+    """What isn't acted on yet is never silently ignored: a secret that nobody would resolve stops the start."""
+    office = await opened(tmp_path)
+    yaml = CHAIN.replace("red", "'${{ secrets.COLOUR }}'")
+    applied = await office.must("pipeline.apply", yaml=yaml)
+
+    refused = await office.ask("job.start", pipeline="chain")
+
+    assert applied["warnings"]
+    assert refused["status"] == "rejected"
+    assert "COLOUR" in refused["error"]["path"]
+    await office.close()
+
+
+async def test_an_unknown_executor_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    """The reply names what could be asked for."""
+    office = await opened(tmp_path)
+    await office.must("pipeline.apply", yaml=CHAIN)
+
+    refused = await office.ask("job.start", pipeline="chain", executor="moon")
+
+    assert refused["error"]["code"] == "unknown_executor"
+    assert "local" in refused["error"]["hint"]
+    await office.close()

@@ -1,0 +1,170 @@
+"""The book's tools: verify finds what was changed or removed, replay finds where code decides otherwise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from office import CHAIN, Office, opened
+
+from trackbook.engine import job as jobs
+from trackbook.engine.decider import Decider, fold
+from trackbook.engine.kinds import KINDS
+from trackbook.engine.ports import Stored
+from trackbook.events.job import AnyJobEvent, TaskLaunchRequested
+from trackbook.runtime import tools
+from trackbook.runtime.book import LogDamaged
+
+
+async def _with_history(folder: Path) -> tuple[Office, str]:
+    office = await opened(folder)
+    await office.must("pipeline.apply", yaml=CHAIN)
+    started = await office.must("job.start", pipeline="chain")
+    await office.ended(started["job"])
+    return office, started["job"]
+
+
+async def test_a_sound_log_verifies(tmp_path: Path) -> None:
+    """Everything is read, and every aggregate is held against its head."""
+    office, _ = await _with_history(tmp_path)
+
+    found = await tools.verify(office.book, office.ledger.heads())
+
+    assert found.ok
+    assert found.commits == len(office.store.commits)
+    assert found.witnessed == found.aggregates
+    await office.close()
+
+
+def _changed(stored: Stored) -> Stored:
+    return msgspec.structs.replace(stored, data=stored.data.replace(b'"actor":"test"', b'"actor":"tesT"'))
+
+
+async def test_a_changed_commit_is_found(tmp_path: Path) -> None:
+    """One byte in the middle of a history breaks the chain at the next commit."""
+    office, job = await _with_history(tmp_path)
+    at = next(n for n, stored in enumerate(office.store.commits) if stored.id == job)
+    office.store.commits[at] = _changed(office.store.commits[at])
+
+    found = await tools.verify(office.book, [])
+
+    assert found.defects[0].aggregate == f"job/{job}"
+    assert "hash" in found.defects[0].problem
+    await office.close()
+
+
+async def test_a_changed_last_commit_is_found_by_the_witness(tmp_path: Path) -> None:
+    """Nothing follows a last commit that would show its change, but its head is kept outside."""
+    office, _ = await _with_history(tmp_path)
+    heads = office.ledger.heads()
+    at = max(n for n, stored in enumerate(office.store.commits) if stored.kind == "pipeline")
+    office.store.commits[at] = _changed(office.store.commits[at])
+
+    assert (await tools.verify(office.book, [])).ok
+    assert not (await tools.verify(office.book, heads)).ok
+    await office.close()
+
+
+async def test_a_removed_last_commit_and_a_removed_aggregate_are_found(tmp_path: Path) -> None:
+    """Renumbering hides a gap, yet the heads know what there was."""
+    office, job = await _with_history(tmp_path)
+    heads = office.ledger.heads()
+    whole = office.store.commits
+
+    def renumbered(kept: list[Stored]) -> list[Stored]:
+        return [msgspec.structs.replace(stored, seq=n + 1) for n, stored in enumerate(kept)]
+
+    office.store.commits = renumbered(whole[:-1])
+    shorter = await tools.verify(office.book, heads)
+    office.store.commits = renumbered([stored for stored in whole if stored.id != job])
+    without = await tools.verify(office.book, heads)
+
+    assert [d.problem for d in shorter.defects if "removed" in d.problem]
+    assert any(d.aggregate == f"job/{job}" and "removed" in d.problem for d in without.defects)
+    await office.close()
+
+
+async def test_missing_sequences_are_found(tmp_path: Path) -> None:
+    """A hole in the stream is named."""
+    office, _ = await _with_history(tmp_path)
+    del office.store.commits[1]
+
+    found = await tools.verify(office.book, [])
+
+    assert "sequences 2 to 2 are missing" in [d.problem for d in found.defects]
+    await office.close()
+
+
+async def test_an_engine_refuses_a_log_that_ends_before_what_it_wrote(tmp_path: Path) -> None:
+    """A broker that lost the end of the log is noticed at the start, before anything is decided on it."""
+    office, _ = await _with_history(tmp_path)
+    await office.close()
+    office.store.commits.pop()
+
+    with pytest.raises(LogDamaged, match="ends before"):
+        await opened(tmp_path, office.store, office.blobs)
+
+
+async def test_an_engine_refuses_a_log_whose_message_was_exchanged(tmp_path: Path) -> None:
+    """The message at the checkpoint has to be the one that was written."""
+    office, _ = await _with_history(tmp_path)
+    await office.close()
+    last = office.store.commits[-1]
+    office.store.commits[-1] = msgspec.structs.replace(last, data=last.data + b" ")
+
+    with pytest.raises(LogDamaged, match="not what was written"):
+        await opened(tmp_path, office.store, office.blobs)
+
+
+async def test_today_s_code_decides_every_history_the_same(tmp_path: Path) -> None:
+    """A replay of each kind of aggregate compares every event and cause and finds no difference."""
+    office, _ = await _with_history(tmp_path)
+
+    for stored in list(office.store.commits):
+        found = await tools.replay(office.book, stored.kind, stored.id)
+        assert found.divergence is None, found
+        assert found.commits >= 1
+    await office.close()
+
+
+async def test_a_patched_reaction_is_named_where_it_first_decides_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The divergence has the sequence, what the history says and what the code says now."""
+    office, job = await _with_history(tmp_path)
+
+    def react(state: jobs.JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEvent]:
+        def later(fact: AnyJobEvent) -> AnyJobEvent:
+            if isinstance(fact, TaskLaunchRequested) and fact.task == "second":
+                return msgspec.structs.replace(fact, session="elsewhere")
+            return fact
+
+        return [later(fact) for fact in jobs.react(state, event, standing)]
+
+    how = KINDS["job"]
+    patched: Decider[Any, Any, Any] = msgspec.structs.replace(how.decider, react=react)
+    monkeypatch.setitem(KINDS, "job", msgspec.structs.replace(how, decider=patched))
+    found = await tools.replay(office.book, "job", job)
+
+    assert found.divergence is not None
+    assert found.divergence.expected["session"] == f"tb-{job}-1-1"
+    assert found.divergence.actual["session"] == "elsewhere"
+    assert office.store.commits[found.divergence.seq - 1].id == job
+    await office.close()
+
+
+async def test_a_job_can_be_looked_at_after_every_event(tmp_path: Path) -> None:
+    """The state at an event is an independent fold of the events up to it."""
+    office, job = await _with_history(tmp_path)
+    decider = KINDS["job"].decider
+    state = decider.initial(job)
+
+    async for _, commit in office.book.commits("job", job):
+        for index, event in enumerate(commit.events):
+            state = fold(decider, state, [event])
+            seen = await tools.at(office.book, "job", job, commit.version, index)
+            assert json.loads(msgspec.json.encode(seen)) == json.loads(msgspec.json.encode(state))
+    await office.close()
