@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
+from sqlalchemy import Connection
+
 from histories.made import History
+from trackbook.http.app import create_app
+from trackbook.http.server import HttpServer
+from trackbook.projections.database import Database
 from trackbook.projections.find import ReadModel
 from trackbook.projections.projector import Projector
+from trackbook.projections.tables import metadata
+from trackbook.projections.writer import Writer
 
 
 @asynccontextmanager
@@ -100,3 +109,75 @@ class Health:
     def metrics(self) -> dict[str, float]:
         """Return figures."""
         return {"trackbook_sessions_running": 3}
+
+
+class Tools:
+    """The book's tools, which find nothing amiss."""
+
+    async def verify(self) -> dict[str, Any]:
+        """Return that all is well."""
+        return {"ok": True, "defects": []}
+
+    async def replay(self, job: str) -> dict[str, Any]:
+        """Return that nothing differs."""
+        return {"job": job, "divergence": None}
+
+
+class Site:
+    """A server over a history, a client for it, and what stands behind it."""
+
+    def __init__(self, history: History, read: ReadModel) -> None:
+        self.history, self.read = history, read
+        self.gateway, self.logs, self.status = Gateway(), Logs(), Health()
+        self.app = create_app(read, self.gateway, self.logs, Contents(), self.status, Tools())
+        self.server = HttpServer(self.app, port=0, stopping=read.projector.feed.close)
+        self.client = httpx.AsyncClient(timeout=10)
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """Return the JSON of an answer that must be 200."""
+        answer = await self.client.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def head(self) -> int:
+        """Return the last sequence of the log."""
+        return await self.history.store.head()
+
+
+@asynccontextmanager
+async def site(history: History, path: Path) -> AsyncIterator[Site]:
+    """Serve a history on loopback."""
+    async with projected(history, path) as read:
+        served = Site(history, read)
+        served.client.base_url = await served.server.start()
+        await read.settled(await history.store.head())
+        try:
+            yield served
+        finally:
+            await served.client.aclose()
+            await served.server.stop()
+
+
+async def all_rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every table of a read model, row by row."""
+
+    def dump(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
+        return {
+            table.name: sorted(tuple(row) for row in connection.execute(table.select()))
+            for table in metadata.sorted_tables
+        }
+
+    return await database.read(dump)
+
+
+async def written(history: History, path: Path, cuts: Iterable[int] = ()) -> dict[str, list[tuple[Any, ...]]]:
+    """Project a history in batches that end at `cuts`, and return the rows."""
+    database = Database(path)
+    writer = Writer(database, history.blobs)
+    writer.resume(await database.open())
+    bounds = sorted({0, len(history.store.commits), *cuts})
+    for start, end in pairwise(bounds):
+        await writer.write(history.store.commits[start:end])
+    rows = await all_rows(database)
+    await database.close()
+    return rows

@@ -80,8 +80,8 @@ async def _follow(
         async for chunk in _live(services.logs, task.session, offset, ended):
             offset += len(chunk)
             yield chunk
-        while chunk := await services.logs.read(task.session, offset, _CHUNK):
-            offset += len(chunk)
+        size = await services.logs.size(task.session) or 0
+        async for chunk in _part(services.logs, task.session, offset, size):
             yield chunk
     finally:
         ended.cancel()

@@ -18,6 +18,9 @@ _HELD = 20_000
 _LOOK_UP = 500
 """SQLite takes a bounded number of parameters in a statement."""
 
+_MODELLED = frozenset(("pipeline", "job"))
+"""Kinds with a model of their own, which asks whether their commits may be projected."""
+
 _INSERT_COMMIT, _INSERT_AGGREGATE, _INSERT_WORD = insert(commits), insert(aggregates), insert(words)
 
 
@@ -36,13 +39,16 @@ class CommitsModel:
         self._words: dict[str, int] = {}
 
     def project(self, connection: Connection, facts: Sequence[Fact], quarantine: Quarantine) -> None:
-        """Take a batch of commits; sets each one's `pipeline`."""
+        """Take a batch of commits; sets each one's `pipeline`, and `problem` where its version can't follow."""
         if not self._words:
             self._words = {row.text: row.no for row in connection.execute(select(words))}
         self._look_up(connection, facts)
         new_aggregates: list[dict[str, Any]] = []
         new_words: list[dict[str, Any]] = []
-        rows = [self._row(fact, quarantine, new_aggregates, new_words) for fact in facts]
+        rows = [self._row(fact, new_aggregates, new_words) for fact in facts]
+        for fact in facts:
+            if fact.kind not in _MODELLED:
+                quarantine.admits(fact)
         for statement, values in (
             (_INSERT_WORD, new_words),
             (_INSERT_AGGREGATE, new_aggregates),
@@ -75,7 +81,6 @@ class CommitsModel:
     def _row(
         self,
         fact: Fact,
-        quarantine: Quarantine,
         new_aggregates: list[dict[str, Any]],
         new_words: list[dict[str, Any]],
     ) -> dict[str, Any]:
@@ -86,7 +91,6 @@ class CommitsModel:
         fact.pipeline = known.pipeline
         if not fact.problem and fact.version != known.version + 1:
             fact.problem = f"version {fact.version} follows version {known.version}"
-        quarantine.admits(fact)
         known.version = max(fact.version, known.version)
         return {
             "seq": fact.seq,

@@ -99,6 +99,10 @@ class Projector:
             except TimeoutError:
                 raise NotProjectedError(self._why_not(seq, timeout)) from None
 
+    async def moved(self) -> None:
+        """Return when it has projected more, met a problem, or begun anew."""
+        await self._moved.wait()
+
     async def rebuild(self) -> int:
         """Make the read model anew from the whole log in a second file, exchange the two, return the checkpoint.
 
@@ -196,10 +200,11 @@ class Projector:
         aside = self.database.path.name + ".damaged"
         _log.warning("%s; it is made anew from the log, the old file is kept as %s", reason, aside)
         self._damage.clear()
-        self.restarts += 1
         async with self._turn:
             await self.database.set_aside(aside)
             self._resume(await self.database.open())
+        self.restarts += 1
+        self._moved.fire()
 
     def _complain(self, error: Exception) -> None:
         behind = self.head - self.checkpoint
@@ -209,6 +214,7 @@ class Projector:
         if problem != self.problem:
             _log.error("%s", problem, exc_info=None if isinstance(error, DiskFullError) else error)
         self.problem = problem
+        self._moved.fire()
 
     def _why_not(self, seq: int, timeout: float | None) -> str:
         if self.problem:

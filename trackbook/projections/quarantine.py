@@ -13,7 +13,10 @@ _INSERT = insert(quarantine)
 
 
 class Quarantine:
-    """The aggregates that stand still since one of their commits can't be projected, and that commit's reason."""
+    """The aggregates that stand still since one of their commits can't be projected, and that commit's reason.
+
+    Each aggregate's commits are brought here in order, by one model alone.
+    """
 
     def __init__(self) -> None:
         self._stuck: dict[tuple[str, str], tuple[int, str]] = {}
@@ -32,13 +35,11 @@ class Quarantine:
 
     def admits(self, fact: Fact) -> bool:
         """Whether the commit may be projected; puts it aside if not."""
-        if fact.seq in self._new:
-            return False
         stuck = self._stuck.get((fact.kind, fact.id))
-        if stuck is not None:
-            self.add(fact, f"it stands behind the commit at sequence {stuck[0]}, which could not be projected")
-        elif fact.problem:
+        if fact.problem:
             self.add(fact, fact.problem)
+        elif stuck is not None:
+            self.add(fact, f"it stands behind the commit at sequence {stuck[0]}, which could not be projected")
         else:
             return True
         return False
