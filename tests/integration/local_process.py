@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from trackbook.adapters.local.box import calls
 from trackbook.adapters.local.executor import LocalExecutor
@@ -107,6 +108,19 @@ def become(user: str) -> None:
     os.setuid(entry.pw_uid)
 
 
+def isolate(data: Path, *, home: bool, small: bool) -> None:
+    """Give the process a machine with a /home/work, or with a data directory of half a megabyte."""
+    calls.unshare(calls.CLONE_NEWNS)
+    calls.mount("", "/", "", calls.MS_REC | calls.MS_SLAVE)
+    if home:
+        calls.mount("test", "/home", "tmpfs", 0, "mode=755")
+        Path("/home/work/mine").mkdir(parents=True)
+        Path("/home/work/mine/file").write_text("of the machine\n")
+    if small:
+        data.mkdir(exist_ok=True)
+        calls.mount("test", str(data), "tmpfs", 0, "size=512k")
+
+
 def _walls(path: Path) -> list[Path]:
     """Return the outermost folder above the path that others may not enter, if any."""
     return [parent for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001][:1]
@@ -117,7 +131,11 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("--user")
+    parser.add_argument("--home", action="store_true")
+    parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
+    if options.home or options.small:
+        isolate(options.data, home=options.home, small=options.small)
     if options.user:
         become(options.user)
 
@@ -145,5 +163,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(main())

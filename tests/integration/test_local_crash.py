@@ -14,6 +14,7 @@ import pytest
 from local_process import ExecutorProcess
 
 from trackbook.adapters.local import disk, folders
+from trackbook.adapters.local.box import tree
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.local.leftovers import find
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted
@@ -318,3 +319,74 @@ async def test_a_result_that_cannot_be_reported_waits(data: Path) -> None:
     assert (await reports.ended("b")).exit_code == 4
     assert len([1 for _, report in reports.all if isinstance(report, ReportTaskEnded)]) == 2
     await executor.close()
+
+
+async def test_killed_spares_are_replaced(data: Path) -> None:
+    """Launchers killed while they wait for a session are replaced, and no launch is held up."""
+    executor, reports = LocalExecutor(data, limit=2), Reports()
+    await executor.start(reports)
+    for number in range(5):
+        for pid in tree.below(executor.spawner_pid, tree.processes()):
+            os.kill(pid, signal.SIGKILL)
+        await executor.launch(spec(f"s{number}", "true"))
+        assert (await reports.ended(f"s{number}")).outcome == "succeeded"
+    await executor.close()
+
+
+async def test_a_spawner_killed_with_requests_unread(data: Path, ledger: Path) -> None:
+    """Requests that a killed spawner's launchers have not read are sent to the next one, and each runs once."""
+    executor, reports = LocalExecutor(data, limit=30), Reports()
+    await executor.start(reports)
+    sessions = [with_ledger(spec(f"s{number}", "true"), ledger) for number in range(30)]
+    for session in sessions:
+        await executor.launch(session)
+    os.kill(executor.spawner_pid, signal.SIGKILL)
+    for session in sessions:
+        assert (await reports.ended(session.task)).outcome == "succeeded"
+    await executor.close()
+    assert sorted(runs(ledger)) == sorted(session.task for session in sessions)
+
+
+async def test_a_late_signal_hits_no_other_session(data: Path) -> None:
+    """A stop signal that reaches a launcher after its session ended does not stop the session that it runs next."""
+    executor, reports = LocalExecutor(data, limit=1), Reports()
+    await executor.start(reports)
+    gate = data / "gate"
+    session = spec("a", f"while ! [ -e {gate} ]; do read -t 0.02 <> <(:); done; true")
+    await executor.launch(session)
+    await reports.started("a")
+    os.kill(launcher_of(data, session), signal.SIGTERM)  # with no mark that this session is to be stopped
+    gate.touch()
+    assert (await reports.ended("a")).outcome == "succeeded"
+    await executor.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a full file system, which needs root")
+async def test_a_full_disk_loses_no_result(data: Path) -> None:
+    """When there is no room for the exit record, the launcher keeps it until there is."""
+    waiting = spec("a", "")
+    record = folders.session_folder(data, waiting.session) / "exit.new"
+    free = "rm $PIPELINE_VFROOT/big"
+    helper = spec("b", f"echo ready; until [ -e {record} ]; do read -t 0.02 <> <(:); done; {free}")
+    filler = msgspec.structs.replace(waiting, command="cat /dev/zero > $PIPELINE_VFROOT/big; exit 3", index=1)
+    async with ExecutorProcess(data, "--small") as executor:
+        executor.ask("launch", msgspec.structs.replace(helper, variables={"LEDGER": "/dev/null"}))
+        assert (await executor.report()).task == "b"
+        executor.ask("launch", filler)
+        assert (await executor.ended("a")).exit_code == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a /home of its own, which needs root")
+async def test_a_machine_with_a_home_of_that_name(data: Path) -> None:
+    """A /home/work that the machine has stays visible, with a task's mounts beside what is in it."""
+    async with ExecutorProcess(data, "--home") as executor:
+        if not executor.ready["private_root"]:
+            pytest.skip("no private root here")
+        command = "cat /home/work/mine/file; echo 1 > /home/work/code/f; ls /home/work; pwd; exit 3"
+        session = with_ledger(spec("a", command), Path("/dev/null"))
+        session = msgspec.structs.replace(session, mounts=["x:code"])
+        executor.ask("launch", session)
+        tail = (await executor.ended("a")).tail
+    work = folders.session_folder(data, session.session) / "work"
+    assert tail.split("\n") == ["of the machine", "code", "mine", str(work), ""]
+    assert (data / "vfolders/x/f").read_text() == "1\n"

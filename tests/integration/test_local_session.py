@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from trackbook.adapters.local import folders
+from trackbook.adapters.local import floor, folders
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.local.leftovers import find
+from trackbook.adapters.local.logs import read_from
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionInput, SessionSpec
 from trackbook.testing.reports import Reports
@@ -286,3 +287,37 @@ async def test_many_at_once(bench: Bench) -> None:
     ends = [await bench.reports.ended(session.task) for session in sessions]
     assert [end.exit_code for end in ends] == [number % 2 for number in range(100)]
     assert len([1 for _, report in bench.reports.all if isinstance(report, ReportTaskEnded)]) == 100
+
+
+async def test_a_session_starts_afresh(bench: Bench) -> None:
+    """Nothing of a session reaches the next one in the same launcher: no directory, mask, mount or descriptor."""
+    if not bench.executor.private_root:
+        pytest.skip("a mount would be one of the machine's")
+    look = "pwd -P; umask; echo /proc/self/fd/*; ls $PIPELINE_OUTPUTS /mnt"
+    spoil = "umask 077; cd /; mount -t tmpfs x /mnt 2>/dev/null && touch /mnt/left; touch $PIPELINE_OUTPUTS/x"
+    outputs = []
+    for number in range(12):
+        _, output = await bench.run(spec(f"t{number}", f"{look}; {spoil}", index=number))
+        outputs.append(output)
+    assert len(set(outputs)) == 1
+
+
+async def test_a_log_is_followed_over_a_cut(bench: Bench, tmp_path: Path) -> None:
+    """Reading on in a log that was cut meanwhile goes on at the line that says so."""
+    log = tmp_path / "log"
+    assert read_from(log, 0) == (b"", 0)
+    log.write_bytes(b"a" * 100)
+    assert read_from(log, 0, 60) == (b"a" * 60, 60)
+    assert read_from(log, 60) == (b"a" * 40, 100)
+    log.write_bytes(b"a" * 50 + b"\n[trackbook: 50 bytes of output are left out here]\nb")
+    data, offset = read_from(log, 200)
+    assert data.startswith(b"\n[trackbook: 50")
+    assert read_from(log, offset) == (b"", offset)
+
+
+def test_the_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The floor for benchmarks launches as many sessions as it is told."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["floor", "5", "-P", "2"])
+    floor.main()
+    assert "ms each" in capsys.readouterr().out

@@ -6,6 +6,8 @@ from __future__ import annotations
 # ruff: noqa: PTH208
 import os
 
+_LOOKS = 10
+
 
 def stat_fields(pid: int | str) -> list[bytes] | None:
     """Return the fields of /proc/PID/stat from the state on (state, parent, group, session …), None if gone."""
@@ -63,9 +65,12 @@ def signal_all(pids: list[int], number: int) -> None:
 
 
 def kill_below(root: int, number: int) -> None:
-    """Signal all descendants of `root`, those found at a second look included, each once."""
+    """Signal all descendants of `root`, those found at a second look included, each once.
+
+    It looks so often and no more, since something that forks for ever would keep it from its other duties.
+    """
     signalled: set[int] = set()
-    while True:
+    for _ in range(_LOOKS):
         fresh = [pid for pid in below(root, processes()) if pid not in signalled]
         if not fresh:
             return
