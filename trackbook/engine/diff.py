@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from trackbook.engine.content import Content, same
+from trackbook.engine.names import printable
 from trackbook.events import pipeline as facts
 from trackbook.events.pipeline import AnyPipelineEvent
 
@@ -166,6 +167,10 @@ def _resting(before: list[str], after: list[str]) -> set[str]:
 
 def describe(event: AnyPipelineEvent) -> str:
     """Return the event in one line."""
+    return printable(_described(event))
+
+
+def _described(event: AnyPipelineEvent) -> str:
     match event:
         case facts.TaskAdded():
             return f"task {event.task['name']} added{_depending(event.task.get('dependencies'))}"

@@ -46,6 +46,11 @@ def set_by_system(variable: str) -> bool:
     return _SYSTEM.fullmatch(variable) is not None
 
 
+def printable(text: str) -> str:
+    """Return the text in one line that is safe to print, what doesn't print being escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def near(word: str, known: Iterable[str], cutoff: float = 0.75) -> str | None:
     """Return the known word that was probably meant."""
     if len(word) > LONGEST:

@@ -12,7 +12,14 @@ from msgspec import Struct, field
 from trackbook.engine import amounts, graph
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.fields import FREE, PIPELINE, TASK, Field
-from trackbook.engine.names import did_you_mean, name_problem, near, pipeline_name_problem, set_by_system
+from trackbook.engine.names import (
+    did_you_mean,
+    name_problem,
+    near,
+    pipeline_name_problem,
+    printable,
+    set_by_system,
+)
 from trackbook.engine.paths import Part, join
 
 AT_MOST = 100
@@ -323,4 +330,4 @@ def _dependencies(name: str, task: dict[str, Any], at: Path, known: dict[str, in
 
 def _chain(cycle: list[str]) -> str:
     shown = cycle if len(cycle) <= 12 else [*cycle[:10], f"({len(cycle) - 11} more)", cycle[-1]]
-    return " → ".join([*shown, cycle[0]])
+    return printable(" → ".join([*shown, cycle[0]]))
