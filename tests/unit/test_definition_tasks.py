@@ -160,7 +160,7 @@ def test_sizes(text: object, size: int | None) -> None:
 
 
 def test_the_canonical_form_is_the_content() -> None:
-    """The bytes that are hashed are the content as JSON: read again, the same content in the same order of tasks."""
+    """The bytes that are hashed are the content as JSON, and read again as the same content in its order."""
     content = load(NEWEST).content
     data = definition.canonical(content)
 
@@ -170,7 +170,7 @@ def test_the_canonical_form_is_the_content() -> None:
 
 
 def test_the_hash_ignores_formatting_and_heeds_order() -> None:
-    """The order of keys and the YAML's style don't count; the order of tasks, dependencies, mounts does."""
+    """The order of keys and the style of the YAML don't count; the order of tasks and lists does."""
     one = load("name: p\ntasks:\n- name: a\n  command: x\n- {name: b, command: 'y'}\n").content
     other = load('{"tasks": [{"command": "x", "name": "a"}, {"command": "y", "name": "b"}], "name": "p"}').content
 

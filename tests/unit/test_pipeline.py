@@ -150,7 +150,7 @@ _EDITS: list[tuple[list[Change], list[AnyPipelineEvent]]] = [
         ],
     ),
     ([MoveTask("b")], [facts.TaskMoved("b")]),
-    ([AddTask(task("c")), MoveTask("a", "b")], [facts.TaskMoved("b"), facts.TaskAdded(task("c"), "b")]),
+    ([AddTask(task("c")), MoveTask("a", "b")], [facts.TaskMoved("b"), facts.TaskAdded(task("c"), "a")]),
     ([MoveTask("b", "a")], []),
     ([MoveTask("a", "a")], []),
     ([RemoveTask("b")], [facts.TaskRemoved("b")]),
