@@ -30,6 +30,22 @@ class _Quiet(uvicorn.Server):
     async def main_loop(self) -> None:
         await self.stopping.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Take no more connections, and let what is under way finish within _GRACE."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if tasks := set(self.server_state.tasks):
+            _, late = await asyncio.wait(tasks, timeout=_GRACE)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        for server in self.servers:
+            await server.wait_closed()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
