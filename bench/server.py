@@ -39,7 +39,10 @@ class Trackbook:
         now = time.perf_counter()
         commit = json.loads(message.data)
         self._commits.setdefault(commit["id"], []).append(commit)
-        if any(event["type"].startswith("Job") and event["type"].endswith(_ENDS) for event in commit.get("events", [])):
+        if any(
+            event["type"].startswith("Job") and event["type"].endswith(_ENDS)
+            for event in commit.get("events", [])
+        ):
             self._end(commit["id"]).set_result(now)
 
     def _end(self, job: str) -> asyncio.Future[float]:
@@ -121,7 +124,7 @@ async def _commands_answered(data: Path) -> bool:
     await nc.connect(access["url"], user=access["user"], password=access["password"], allow_reconnect=False)
     try:
         await nc.request("trackbook.cmd.job.cancel", b'{"job": "none", "command_id": "ready?"}', timeout=5)
-    except Exception:  # noqa: BLE001 - whatever it is, it is not ready
+    except Exception:
         return False
     finally:
         await nc.close()

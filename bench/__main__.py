@@ -1,0 +1,138 @@
+"""`python -m bench [W1 W2 W3 W4 W5 graphs] [--peers DIR]`: run the workloads, print a table and its raw rows."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import floors, workloads
+from bench.server import trackbook
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+PEERS = ("restate", "dbos", "temporal")
+ALL = ("W1", "W2", "W3", "W4", "W5", "graphs")
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("which", nargs="*", help=f"of {' '.join(ALL)}; all unless said")
+    parser.add_argument("--peers", type=Path, help="a folder that the peers' harness was set up in")
+    parser.add_argument("--harness", type=Path, default=SHARED / "peers" / "peers.sh")
+    parser.add_argument("--graphs", type=Path, default=SHARED / "data" / "wfinstances")
+    parser.add_argument("--durability", default="always")
+    parser.add_argument("--write", type=Path, help="write the rows there as JSON lines as well")
+    options = parser.parse_args()
+    which = tuple(name.upper() if name != "graphs" else name for name in options.which) or ALL
+    rows = asyncio.run(_ours(which, options))
+    if options.peers:
+        rows += _peers(which, options)
+    text = "\n".join(json.dumps(row) for row in rows) + "\n"
+    if options.write:
+        options.write.write_text(text)
+    _table(rows)
+
+
+def _row(workload: str, engine: str, **figures: Any) -> dict[str, Any]:
+    row = {"w": workload, "engine": engine, "load": os.getloadavg()[0], **figures}
+    print(json.dumps(row), flush=True)
+    return row
+
+
+async def _ours(which: tuple[str, ...], options: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = [
+        _row("machine", platform.platform(), cores=os.cpu_count(), python=platform.python_version(), at=_now())
+    ]
+    with tempfile.TemporaryDirectory(prefix="trackbook-bench-") as folder:
+        async with trackbook(Path(folder) / "data", "--durability", options.durability) as server:
+            rows.append(_row("memory", "trackbook", rss_mb=server.memory(), when="warm, before"))
+            floor = await floors.publish(server)
+            rows.append(_row("floor", "acknowledged publish", durability=options.durability, **floor))
+            if "W1" in which:
+                rows.append(_row("W1", "trackbook", **await workloads.w1(server)))
+                again = await floors.publish(server)
+                mean = (floor["p50_ms"] + again["p50_ms"]) / 2
+                rows[-1]["gap_per_publish"] = round(rows[-1]["gap_ms"] / mean, 2)
+            if "W2" in which:
+                rows.append(_row("W2", "trackbook", **await workloads.w2(server)))
+                rows += await _launch_floors(rows[-1])
+            if "W3" in which:
+                rows.append(_row("W3", "trackbook", **await workloads.w3(server)))
+            if "W5" in which:
+                rows.append(_row("W5", "trackbook", **await workloads.w5(server)))
+            rows.append(_row("memory", "trackbook", rss_mb=server.memory(), when="after W1 to W3, W5"))
+            if "graphs" in which and options.graphs.is_dir():
+                rows += await _graphs(server, options.graphs)
+    if "W4" in which:
+        rows.append(_row("W4", "trackbook", **workloads.w4()))
+    return rows
+
+
+async def _launch_floors(w2: dict[str, Any]) -> list[dict[str, Any]]:
+    ours, bare = floors.launcher(), floors.xargs()
+    w2["per_launcher_floor"] = round(w2["total_s"] / ours, 2)
+    return [
+        _row("floor", "1,000 by our launcher, 2 at a time", total_s=ours),
+        _row("floor", "1,000 by xargs -P2 bash -c", total_s=bare),
+        _row("floor", "bash -c by asyncio", each_ms=await floors.spawn()),
+    ]
+
+
+async def _graphs(server: Any, folder: Path) -> list[dict[str, Any]]:
+    slots, rows = 2 * (os.cpu_count() or 1), []
+    spawn = floors.launcher(200) / 200 * 2
+    for path in sorted(folder.glob("*.json.gz")):
+        rows.append(_row("graph", path.name.split(".")[0], **await workloads.graph(server, path, slots, spawn)))
+    return rows
+
+
+def _peers(which: tuple[str, ...], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the peers' own harness in the same minutes."""
+    rows: list[dict[str, Any]] = []
+    warm = [name for name in which if name in ("W1", "W2", "W3", "W5")]
+    for peer in PEERS:
+        calls = [["run", str(options.peers), peer, *warm]] if warm else []
+        calls += [["cold", str(options.peers), peer]] if "W4" in which else []
+        for call in calls:
+            shown = subprocess.run(["bash", str(options.harness), *call], capture_output=True, text=True)
+            rows += [_row(f.pop("w"), f.pop("peer"), **f) for f in map(_json, shown.stdout.splitlines()) if f]
+            if shown.returncode:
+                print(f"{peer}: {shown.stderr[-500:]}", file=sys.stderr)
+    return rows
+
+
+def _json(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and "w" in found else {}
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    hidden = {"w", "engine", "load", "runs", "at", "python", "cmd"}
+    print("\n| workload | engine | figures |\n|---|---|---|")
+    show: Callable[[dict[str, Any]], str] = lambda row: ", ".join(
+        f"{name} {value}" for name, value in row.items() if name not in hidden
+    )
+    for row in rows:
+        print(f"| {row['w']} | {row['engine']} | {show(row)} |")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+if __name__ == "__main__":
+    main()
