@@ -57,6 +57,18 @@ class Client:
         self._answered = False
         self._connection: http.client.HTTPConnection | None = None
 
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next question opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     # Questions and commands ---------------------------------------------------------------------------------
 
     def get(self, path: str, **query: Any) -> Any:
@@ -74,8 +86,8 @@ class Client:
 
     def probe(self, path: str) -> Any:
         """Return the JSON answer of a health check, whatever its status; raises Unreachable."""
+        connection = _connect(self.url, 10)
         try:
-            connection = _connect(self.url, 10)
             connection.request("GET", self._base_path() + path)
             return _decoded(connection.getresponse().read())
         except _BROKEN as lost:
@@ -126,7 +138,7 @@ class Client:
         An event `reset` says that the server does not know the id: read the state anew.
         """
         while True:
-            answer = self._persist(partial(self._open, _target("/api/events", query), last))
+            connection, answer = self._persist(partial(self._open, _target("/api/events", query), last))
             try:
                 for at, event, data in _frames(answer):
                     last = at or last
@@ -135,50 +147,60 @@ class Client:
                 pass
             finally:
                 answer.close()
+                connection.close()
 
-    def _open(self, target: str, last: str) -> http.client.HTTPResponse:
-        """Open a stream on a connection of its own, which keepalive watches while nothing is said."""
-        connection = _connect(self.url, None)
-        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
-        connection.request("GET", self._base_path() + target, headers=headers)
-        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        answer = connection.getresponse()
-        if answer.status >= 400:
-            _refuse(answer.status, answer.read())
-        self._answered = True
-        return answer
-
-    def follow_text(self, path: str, **query: Any) -> Iterator[bytes]:
-        """Yield an answer's bytes as they arrive, until it ends; raises Unreachable where it breaks."""
-        connection = _connect(self.url, None)
+    def _open(self, target: str, last: str = "") -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """Ask on a connection of its own, which keepalive watches while nothing is said; both are to be closed."""
+        connection = _connect(self.url)
         try:
-            connection.request("GET", self._base_path() + _target(path, query))
+            connection.request("GET", self._base_path() + target, headers={"Last-Event-ID": last} if last else {})
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             answer = connection.getresponse()
             if answer.status >= 400:
                 _refuse(answer.status, answer.read())
+        except BaseException:
+            connection.close()
+            raise
+        self._answered = True
+        return connection, answer
+
+    def follow_text(self, path: str, **query: Any) -> Iterator[bytes]:
+        """Yield an answer's bytes as they arrive, until it ends; raises Unreachable where it breaks."""
+        connection, answer = self._persist(lambda: self._open(_target(path, query)))
+        try:
             while chunk := answer.read1(65536):
                 yield chunk
         except _BROKEN as lost:
             raise Unreachable(f"the connection to {self.url} broke: {_why(lost)}") from None
         finally:
+            answer.close()
             connection.close()
 
     # One exchange -------------------------------------------------------------------------------------------
 
     def _exchange(self, method: str, target: str, body: bytes | None) -> tuple[int, bytes]:
-        connection = self._connection or _connect(self.url, None)
+        connection = self._connection or _connect(self.url)
         self._connection = None
-        headers = {"Accept": "*/*", "Trackbook-Actor": actor()}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        connection.request(method, self._base_path() + target, body, headers)
-        answer = connection.getresponse()
-        data = answer.read()
+        try:
+            answer = self._ask(connection, method, target, body)
+            data = answer.read()
+        except BaseException:
+            connection.close()
+            raise
         self._answered = True
         self._connection = connection
         if answer.status >= 400 and not _is_reply(data):
             _refuse(answer.status, data)
         return answer.status, data
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None
+    ) -> http.client.HTTPResponse:
+        headers = {"Accept": "*/*", "Trackbook-Actor": actor()}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        connection.request(method, self._base_path() + target, body, headers)
+        return connection.getresponse()
 
     def _base_path(self) -> str:
         return urlsplit(self.url).path.rstrip("/")
@@ -191,7 +213,7 @@ class Client:
             try:
                 return attempt()
             except _BROKEN as lost:
-                if reused:  # a server closes idle connections; that says nothing about its health
+                if reused and not isinstance(lost, _Unavailable):  # a server closes idle connections; that says nothing about its health
                     continue
                 away = time.monotonic() - began
                 if not self._answered or away > self.patience:
@@ -230,7 +252,7 @@ def _target(path: str, query: Json) -> str:
     return f"{path}?{asked}" if asked else path
 
 
-def _connect(url: str, timeout: float | None) -> http.client.HTTPConnection:
+def _connect(url: str, timeout: float | None = None) -> http.client.HTTPConnection:
     parts = urlsplit(url if "//" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Trouble(f"{url!r} is not the address of a server", "It looks like http://127.0.0.1:9500.")

@@ -265,21 +265,11 @@ def diff(
         found = client.get(f"/api/pipelines/{escaped(name)}/diff", **{"from": start, "to": end})
     if json:
         return emit(found)
-    lines = [_described(change) for change in found["changes"]]
+    lines = [change["text"] for change in found["changes"]]
     print(f"{name}@{start} → {name}@{end}: " + ("no difference" if not lines else ""))
     for line in lines:
         print(f"  {line}")
     return None
-
-
-def _described(change: dict[str, Any]) -> str:
-    """Return a change in words."""
-    import msgspec
-
-    from trackbook.engine.pipeline import describe
-    from trackbook.events.pipeline import AnyPipelineEvent
-
-    return describe(msgspec.convert(change, AnyPipelineEvent))
 
 
 @app.command(epilog="Example:\n\n  trackbook pipeline restore train@3")

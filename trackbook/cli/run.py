@@ -83,10 +83,12 @@ def run(
 def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[Client, bool]]:
     """Yield a client, and whether its server lives in this process."""
     if place.find_ready():
-        yield Client(place.find), False
+        with Client(place.find) as client:
+            yield client, False
         return
     if detach:
-        yield detached(place, durability), False
+        with detached(place, durability) as client:
+            yield client, False
         return
     host = embedded(place.directory, durability)
     try:
@@ -94,10 +96,12 @@ def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[C
     except DataDirectoryHeld:  # another command was quicker: its server is ours too
         if place.find_ready() is None:
             raise
-        yield Client(place.find), False
+        with Client(place.find) as client:
+            yield client, False
         return
     try:
-        yield Client(lambda: url), True
+        with Client(lambda: url) as client:
+            yield client, True
     finally:
         host.__exit__(None, None, None)
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,8 @@ def say(text: str) -> None:
 def server(where: Where) -> Iterator[Client]:
     """Yield a client of the running server, or of one in this process for the time of the command."""
     if where.find_ready():
-        yield Client(where.find)
+        with Client(where.find) as client:
+            yield client
         return
     directory = where.directory
     if not (directory / "broker").exists():
@@ -83,8 +84,8 @@ def server(where: Where) -> Iterator[Client]:
             "Run a pipeline (`trackbook run FILE.yaml`) or start a server (`trackbook up`).",
         )
     say(f"trackbook: no server is running; reading {directory} directly")
-    with embedded(directory, reading=True) as url:
-        yield Client(lambda: url)
+    with embedded(directory, reading=True) as url, Client(lambda: url) as client:
+        yield client
 
 
 def running_server(where: Where) -> Client:
@@ -130,7 +131,8 @@ class _Host:
 
     def stop(self) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
+            with suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     def _run(self) -> None:

@@ -1,0 +1,177 @@
+"""Watching a job: what its events change, in which words, and that seeing them again changes nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from cli_server import event_row, job_row, task_row
+from rich.console import Console
+
+from trackbook.cli.live import LiveView
+from trackbook.cli.plain import PlainView
+from trackbook.cli.progress import Progress, progress_of
+
+ERROR = {"message": "exit code 3", "exit_code": 3, "tail": "boom"}
+STORY = [
+    event_row("TaskLaunchRequested", 8, 0, 1, task="a", attempt=1, session="s"),
+    event_row("TaskStarted", 9, 0, 2, task="a", attempt=1, at="2026-01-31T12:00:02.000000Z"),
+    event_row("JobStarted", 9, 1, 2, at="2026-01-31T12:00:02.000000Z"),
+    event_row("TaskSucceeded", 10, 0, 5, task="a", attempt=1, at="2026-01-31T12:00:05.200000Z"),
+    event_row("TaskLaunchRequested", 10, 1, 5, task="b", attempt=1, session="s"),
+    event_row("TaskStarted", 11, 0, 6, task="b", attempt=1, at="2026-01-31T12:00:06.000000Z"),
+    event_row("TaskFailed", 12, 0, 7, task="b", attempt=1, at="2026-01-31T12:00:07.000000Z", error=ERROR),
+    event_row("JobCancelRequested", 12, 1, 7, reason="task b failed", task="b"),
+    event_row("JobFailed", 12, 2, 7, task="b", error=ERROR),
+]
+
+
+def fresh(*names: str) -> Progress:
+    """Return a job before its first launch."""
+    return progress_of(job_row(), [task_row(name) for name in names or ("a", "b", "c")], from_start=True)
+
+
+def take(progress: Progress, events: list[dict[str, Any]]) -> list[str]:
+    """Take the events and return what changed, in short."""
+    changes = []
+    for event in events:
+        for change in progress.take(f"{event['seq']}.{event['index']}", event):
+            changes.append(f"{change.task.name if change.task else 'job'} {change.state}")
+    return changes
+
+
+def test_events_lead_to_the_job_as_it_ended() -> None:
+    """The states, counts and times are those that the events tell."""
+    progress = fresh()
+    changes = take(progress, STORY)
+
+    assert changes == [
+        "a launching", "a running", "job running", "a succeeded", "b launching", "b running", "b failed",
+        "job cancelling", "job failed",
+    ]  # fmt: skip
+    assert progress.ended
+    assert {name: task.state for name, task in progress.tasks.items()} == {
+        "a": "succeeded", "b": "failed", "c": "cancelled",
+    }  # fmt: skip
+    assert +progress.counts == {"succeeded": 1, "failed": 1, "cancelled": 1}
+    assert progress.done == 3
+    assert not progress.running
+    assert [task.name for task in progress.failed] == ["b"]
+    assert progress.last == "12.2"
+    assert progress.tasks["a"].run_time(progress.tasks["a"].finished) == pytest.approx(3.2)  # type: ignore[arg-type]
+
+
+def test_events_seen_again_change_nothing() -> None:
+    """A reconnection may show events twice, from any place on."""
+    for begin in range(len(STORY)):
+        progress = fresh()
+        take(progress, STORY)
+        before = json.dumps(progress.__dict__, default=lambda value: getattr(value, "__dict__", str(value)))
+
+        assert take(progress, STORY[begin:]) == []
+        assert json.dumps(progress.__dict__, default=lambda value: getattr(value, "__dict__", str(value))) == before
+
+
+def test_a_job_read_in_the_middle_goes_on_from_there() -> None:
+    """A watcher that comes late reads the state, and takes what follows."""
+    rows = [
+        task_row("a", state="succeeded", attempt=1, started_at="2026-01-31T12:00:02.000000Z",
+                 finished_at="2026-01-31T12:00:05.200000Z"),
+        task_row("b", state="running", attempt=1, started_at="2026-01-31T12:00:06.000000Z"),
+        task_row("c"),
+    ]  # fmt: skip
+    progress = progress_of(job_row(seq=11), rows)
+
+    assert progress.last == "11.0"
+    assert list(progress.running) == ["b"]
+    assert take(progress, STORY) == ["b failed", "job cancelling", "job failed"]
+
+
+def test_a_new_attempt_runs_after_a_failed_one() -> None:
+    """States go forward within an attempt; the next attempt begins anew."""
+    progress = fresh("a")
+    take(progress, [event_row("TaskFailed", task="a", attempt=1, error=ERROR)])
+
+    changes = take(progress, [
+        event_row("TaskLaunchRequested", task="a", attempt=2, session="s"),
+        event_row("TaskStarted", task="a", attempt=1),
+        event_row("TaskStarted", task="a", attempt=2),
+    ])  # fmt: skip
+    assert changes == ["a launching", "a running"]
+
+
+def test_what_is_not_known_is_left_alone() -> None:
+    """Later releases may send events that this one has no word for."""
+    assert take(fresh(), [event_row("TaskAdmired", task="a")]) == []
+
+
+def test_plain_lines_tell_the_story(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal each thing that happens is one line, with its time and what it cost."""
+    monkeypatch.setenv("TZ", "UTC")
+    progress = fresh()
+    with PlainView(progress) as view:
+        for event in STORY:
+            for change in progress.take("", event):
+                view.show(change)
+
+    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "a running",
+        "a succeeded in 3.2 s",
+        "b running",
+        "b failed after 1.0 s: exit code 3",
+        "stopping what runs: task b failed",
+    ]
+
+
+def drawn(progress: Progress, height: int = 50) -> str:
+    """Return the live view as it is drawn now."""
+    screen = io.StringIO()
+    console = Console(file=screen, width=100, height=height, force_terminal=True, color_system=None)
+    console.print(LiveView(progress, console).render())
+    return screen.getvalue()
+
+
+def test_the_live_view_has_a_line_for_each_of_a_few_tasks() -> None:
+    """State, run time and the cause of a failure are seen at a glance, with how far the job is."""
+    progress = fresh()
+    take(progress, STORY)
+    screen = drawn(progress)
+
+    assert [line.split()[:3] for line in screen.splitlines()[:3]] == [
+        ["✓", "a", "succeeded"], ["✗", "b", "failed"], ["⊘", "c", "cancelled"],
+    ]  # fmt: skip
+    assert "3.2 s" in screen
+    assert "exit code 3" in screen
+    assert "3 of 3 tasks" in screen
+
+
+@pytest.mark.parametrize(("tasks", "height"), [(200, 50), (25, 20)])
+def test_the_live_view_of_many_tasks_shows_counts_and_what_matters(tasks: int, height: int) -> None:
+    """A large graph, or a low terminal, is collapsed to counts, what runs, and what failed last."""
+    names = [f"task-{number}" for number in range(tasks)]
+    progress = fresh(*names)
+    take(progress, [event_row("TaskStarted", task=name, attempt=1) for name in names[:13]])
+    take(progress, [event_row("TaskSucceeded", task="task-0", attempt=1)])
+    take(progress, [event_row("TaskFailed", task="task-1", attempt=1, error=ERROR)])
+    screen = drawn(progress, height)
+
+    assert f"1 succeeded, 11 running, 1 failed, {tasks - 13} pending" in screen
+    assert "✗  task-1 " in screen
+    assert " task-2 " in screen
+    assert "and 1 more" in screen
+    assert f"2 of {tasks} tasks" in screen
+    assert len(screen.splitlines()) <= 14
+
+
+def test_the_live_view_shows_a_remark() -> None:
+    """After Ctrl-C the person sees what is being done about it."""
+    progress = fresh("a")
+    screen = io.StringIO()
+    view = LiveView(progress, Console(file=screen, width=80, height=40))
+    view.note("cancelling the job")
+    view.console.print(view.render())
+
+    assert "cancelling the job" in screen.getvalue()
