@@ -80,6 +80,11 @@ class ExecutorProcess:
 
     async def died(self) -> int:
         """Wait until it is gone, of itself."""
+        assert self._process
+        async with asyncio.timeout(20):
+            await (
+                self._process.wait()
+            )  # its stdin stays open meanwhile: the end of that would be a request to close
         return await self._wait()
 
     async def _wait(self) -> int:

@@ -348,7 +348,7 @@ async def test_a_spawner_killed_with_requests_unread(data: Path, ledger: Path) -
 
 
 async def test_a_late_signal_hits_no_other_session(data: Path) -> None:
-    """A stop signal that reaches a launcher after its session ended does not stop the session that it runs next."""
+    """A stop signal without the mark of the session, meant for one before it, does not stop it."""
     executor, reports = LocalExecutor(data, limit=1), Reports()
     await executor.start(reports)
     gate = data / "gate"

@@ -20,6 +20,7 @@ from trackbook.adapters.local.box import spawner as program
 
 _PASSED = ("TRACKBOOK_FAILPOINTS", "TRACKBOOK_FAILPOINTS_HIT", "TRACKBOOK_UNSAFE")
 _READY_WITHIN = 20.0
+_LEAVES_WITHIN = 1.0
 _LONGEST_PAUSE = 5.0
 
 
@@ -140,8 +141,11 @@ class Spawner:
             self._socket.close()
             self._socket = None
         if self._process:
-            self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(_LEAVES_WITHIN)  # it does at once, and takes its free launchers with it
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
     async def close(self) -> None:

@@ -115,10 +115,21 @@ def keep_ready(server: Any, *, private: bool) -> None:
     while True:
         fork_spares(spares, server, board, private)
         events = dict(poll.poll(None if len(spares) >= _SPARES else 100))  # no process to be had: soon again
-        if server.fileno() in events or (signals in events and launcher.stop_asked(signals)):
-            return
+        if server.fileno() in events:
+            return see_off(spares)
+        if signals in events and launcher.stop_asked(signals):
+            return None
         board.listen(spares)
         reap(spares)
+
+
+def see_off(spares: set[int]) -> None:
+    """Wait for the free launchers, which end as well now: not every machine's first process buries orphans."""
+    for pid in spares:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            continue
 
 
 def reap(spares: set[int]) -> None:
