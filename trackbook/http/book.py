@@ -8,12 +8,13 @@ from typing import Annotated
 from litestar import Router, get
 from litestar.params import QueryParameter
 
+from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import PAGE, After, Cursor, Limit, Served
 from trackbook.projections.find import CommitFilter
 from trackbook.projections.views import CommitView, Page, QuarantineView
 
 
-@get("/audit")
+@get("/audit", responses=ERRORS)
 async def list_commits(  # noqa: PLR0917 - the framework gives them by name
     services: Served,
     limit: Limit = PAGE,
@@ -33,7 +34,7 @@ async def list_commits(  # noqa: PLR0917 - the framework gives them by name
     return await services.read.commits(limit, cursor, only)
 
 
-@get("/quarantine")
+@get("/quarantine", responses=ERRORS)
 async def list_quarantine(
     services: Served, limit: Limit = PAGE, cursor: Cursor = None, after: After = None
 ) -> Page[QuarantineView]:

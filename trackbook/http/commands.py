@@ -11,7 +11,7 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from litestar.params import HeaderParameter, PathParameter
 from msgspec import Struct
 
-from trackbook.http.errors import status_of
+from trackbook.http.errors import documented, status_of
 from trackbook.http.parameters import Served
 from trackbook.projections.paging import ReadError
 
@@ -36,7 +36,12 @@ class CommandOperation(Operation):
         )
 
 
-@post("/commands/{kind:str}/{verb:str}", status_code=200, operation_class=CommandOperation)
+@post(
+    "/commands/{kind:str}/{verb:str}",
+    responses=documented(403, 413, 415, 422),
+    status_code=200,
+    operation_class=CommandOperation,
+)
 async def give_command(
     services: Served,
     request: Request[Any, Any, Any],
@@ -56,7 +61,7 @@ async def give_command(
     return Response(reply, status_code=status_of(str(error.get("code", ""))) if error else 200)
 
 
-@post("/projection/rebuild", status_code=200)
+@post("/projection/rebuild", responses=documented(403, 415), status_code=200)
 async def rebuild(services: Served) -> Rebuilt:
     """Make the read model anew from the log; the old one serves meanwhile."""
     return Rebuilt(await services.read.projector.rebuild())

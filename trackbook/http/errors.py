@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import Any
 
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
 
 from trackbook.engine.errors import Refused
@@ -42,6 +44,18 @@ class ErrorBody(Struct):
     """The body of every error."""
 
     error: Problem
+
+
+def documented(*more: int) -> dict[int, ResponseSpec]:
+    """Return what the OpenAPI document says of an endpoint's errors, these statuses among them."""
+    statuses = sorted({400, 404, 409, 503, 504, *more})
+    return {
+        status: ResponseSpec(ErrorBody, generate_examples=False, description=HTTPStatus(status).phrase)
+        for status in statuses
+    }
+
+
+ERRORS = documented()
 
 
 def status_of(code: str) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from litestar import Router, get
 from litestar.params import PathParameter, QueryParameter
 
+from trackbook.http.errors import ERRORS
 from trackbook.http.logs import get_log
 from trackbook.http.parameters import (
     PAGE,
@@ -28,7 +29,7 @@ ALL_TASKS = 10_000
 """A graph is read in one piece, unless it is very large."""
 
 
-@get("/")
+@get("/", responses=ERRORS)
 async def list_jobs(
     services: Served,
     limit: Limit = PAGE,
@@ -44,14 +45,14 @@ async def list_jobs(
     return await services.read.jobs(limit, cursor, pipeline=pipeline, states=states or ())
 
 
-@get("/{job:str}")
+@get("/{job:str}", responses=ERRORS)
 async def get_job(services: Served, job: JobKey, after: After = None) -> JobView:
     """Show a job."""
     await services.read.settled(after)
     return await services.read.job(job)
 
 
-@get("/{job:str}/tasks")
+@get("/{job:str}/tasks", responses=ERRORS)
 async def list_tasks(
     services: Served,
     job: JobKey,
@@ -67,14 +68,14 @@ async def list_tasks(
     return await services.read.tasks(job, limit, cursor, states=states or ())
 
 
-@get("/{job:str}/tasks/{name:str}")
+@get("/{job:str}/tasks/{name:str}", responses=ERRORS)
 async def get_task(services: Served, job: JobKey, name: TaskName, after: After = None) -> TaskView:
     """Show a task of a job."""
     await services.read.settled(after)
     return await services.read.task(job, name)
 
 
-@get("/{job:str}/events")
+@get("/{job:str}/events", responses=ERRORS)
 async def list_job_events(
     services: Served,
     job: JobKey,
@@ -92,7 +93,7 @@ async def list_job_events(
     )
 
 
-@get("/{job:str}/at/{moment:str}")
+@get("/{job:str}/at/{moment:str}", responses=ERRORS)
 async def get_moment(
     services: Served,
     job: JobKey,

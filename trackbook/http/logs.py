@@ -11,6 +11,7 @@ from litestar import Response, get
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
+from trackbook.http.errors import documented
 from trackbook.http.parameters import After, JobKey, Served, TaskName
 from trackbook.http.ports import LogSource, Services
 from trackbook.projections.decode import closing
@@ -22,7 +23,7 @@ _ENDED = frozenset(("succeeded", "failed", "cancelled", "skipped"))
 _PLAIN = "text/plain; charset=utf-8"
 
 
-@get("/{job:str}/tasks/{name:str}/logs", media_type="text/plain")
+@get("/{job:str}/tasks/{name:str}/logs", responses=documented(416), media_type="text/plain")
 async def get_log(
     services: Served,
     job: JobKey,

@@ -8,6 +8,7 @@ from litestar import Response, Router, get
 from litestar.params import PathParameter, QueryParameter
 from msgspec import Struct, field, structs
 
+from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import PAGE, After, Cursor, EventType, Limit, Order, PipelineKey, Served
 from trackbook.projections.views import EventView, Page, PipelineView, Time, VersionView
 
@@ -39,7 +40,7 @@ class Difference(Struct):
     changes: list[dict[str, Any]] = field()
 
 
-@get("/")
+@get("/", responses=ERRORS)
 async def list_pipelines(
     services: Served,
     limit: Limit = PAGE,
@@ -53,14 +54,14 @@ async def list_pipelines(
     return await services.read.pipelines(limit, cursor, state=which, name=name)
 
 
-@get("/{pipeline:str}")
+@get("/{pipeline:str}", responses=ERRORS)
 async def get_pipeline(services: Served, pipeline: PipelineKey, after: After = None) -> PipelineView:
     """Show a pipeline."""
     await services.read.settled(after)
     return await services.read.pipeline(pipeline)
 
 
-@get("/{pipeline:str}/versions")
+@get("/{pipeline:str}/versions", responses=ERRORS)
 async def list_versions(
     services: Served, pipeline: PipelineKey, limit: Limit = PAGE, cursor: Cursor = None, after: After = None
 ) -> Page[VersionView]:
@@ -69,7 +70,7 @@ async def list_versions(
     return await services.read.versions(pipeline, limit, cursor)
 
 
-@get("/{pipeline:str}/versions/{version:int}")
+@get("/{pipeline:str}/versions/{version:int}", responses=ERRORS)
 async def get_version(
     services: Served, pipeline: PipelineKey, version: Number, after: After = None
 ) -> VersionContent:
@@ -81,7 +82,7 @@ async def get_version(
     )
 
 
-@get("/{pipeline:str}/versions/{version:int}/yaml", media_type="application/yaml")
+@get("/{pipeline:str}/versions/{version:int}/yaml", responses=ERRORS, media_type="application/yaml")
 async def get_yaml(
     services: Served, pipeline: PipelineKey, version: Number, after: After = None
 ) -> Response[str]:
@@ -91,7 +92,7 @@ async def get_yaml(
     return Response(await services.history.yaml(shown.pipeline, version), media_type="application/yaml")
 
 
-@get("/{pipeline:str}/diff")
+@get("/{pipeline:str}/diff", responses=ERRORS)
 async def get_diff(
     services: Served,
     pipeline: PipelineKey,
@@ -110,7 +111,7 @@ async def get_diff(
     return Difference(old.pipeline, first, until, await services.history.diff(old.pipeline, first, until))
 
 
-@get("/{pipeline:str}/events")
+@get("/{pipeline:str}/events", responses=ERRORS)
 async def list_pipeline_events(
     services: Served,
     pipeline: PipelineKey,

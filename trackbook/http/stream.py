@@ -16,6 +16,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 from msgspec import Struct
 
+from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
 from trackbook.projections.book import events_of
@@ -50,7 +51,7 @@ class Only(Struct, frozen=True):
         )
 
 
-@get("/api/events", media_type="text/event-stream", tags=["events"])
+@get("/api/events", responses=ERRORS, media_type="text/event-stream", tags=["events"])
 async def follow_events(
     services: Served,
     job: Annotated[
