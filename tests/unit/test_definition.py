@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import example, settings
 from hypothesis import given as for_all
-from hypothesis import settings
+from hypothesis import strategies as st
 from pipeline_stories import arbitrary_contents, pipeline, problems, task, values
 
 from trackbook.engine import definition
@@ -205,6 +206,9 @@ _REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"dependencies": "a"}, "wrong_type", "dependencies"),
     ({"service": {"replicas": "many"}, "type": "serving"}, "bad_number", "service.replicas"),
     ({"x": float("nan")}, "bad_value", "x"),
+    ({"x": {"\0": 1}}, "bad_key", "x"),
+    ({"x": {5: 1}}, "bad_key", "x"),
+    ({"x": "y" * (256 * 1024 + 1)}, "bad_value", "x"),
     ({"x": 2**63}, "bad_value", "x"),
     ({"x": {"y": ["\0"]}}, "bad_value", "x.y[0]"),
 ]
@@ -299,8 +303,10 @@ def test_the_rules_are_total(content: Content) -> None:
     assert definition.from_mapping(definition.to_document(content)) == content
 
 
-@for_all(values, values)
-@settings(max_examples=100, deadline=None)
+@for_all(st.just("p") | values, values | st.lists(values | st.fixed_dictionaries({"name": values}), max_size=3))
+@settings(max_examples=300, deadline=None)
+@example("p", [None])
+@example("p", {"a": None})
 def test_reading_a_definition_is_total(name: Any, tasks: Any) -> None:
     """Whatever stands for name and tasks, it is read or refused."""
     with contextlib.suppress(Refused):

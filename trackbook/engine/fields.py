@@ -26,6 +26,8 @@ _CORE_TRUTHS = {word: _TRUTHS[word] for word in ("true", "True", "TRUE", "false"
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,324}(?:e[-+][0-9]{2,3})?")
 _WORD = range(-(2**63), 2**63)
+LONGEST_TEXT = 256 * 1024
+"""Characters of a single text."""
 VALUE_LIMIT = 128 * 1024 - 1
 """Bytes of `NAME=value` that Linux passes to a process in one string."""
 
@@ -102,7 +104,7 @@ def written(number: float) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and "\0" not in value
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value
 
 
 def _is_release(value: Any) -> bool:
@@ -125,7 +127,7 @@ def _is_count(value: Any) -> bool:
 
 def _is_any(value: Any) -> bool:
     if isinstance(value, str):
-        return "\0" not in value
+        return _is_text(value)
     return value in _WORD if isinstance(value, int) else _is_finite(value)
 
 

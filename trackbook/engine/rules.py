@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from trackbook.engine import amounts, graph
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.fields import FREE, PIPELINE, TASK, Field
+from trackbook.engine.fields import FREE, LONGEST_TEXT, PIPELINE, TASK, Field
 from trackbook.engine.names import (
     did_you_mean,
     name_problem,
@@ -129,6 +129,8 @@ def examine(document: Mapping[str, Any]) -> Findings:
     for index, task in enumerate(tasks):
         if isinstance(task, dict):
             _task(task, index, first_of, found)
+        elif task is None:
+            found.no("wrong_type", f"task {index + 1} of the list is empty", ("tasks", index))
     _graph(tasks, first_of, found)
     by_index = {index: task if isinstance(task, dict) else {} for index, task in enumerate(tasks)}
     for path, name in secrets({**document, "tasks": by_index}):
@@ -165,8 +167,8 @@ def _mapping(mapping: dict[Any, Any], wanted: Field, at: Path, found: Findings) 
         found.no("too_deep", f"values may be nested {DEEPEST} levels deep", at)
         return
     for key, value in mapping.items():
-        if not isinstance(key, str):
-            found.no("wrong_type", f"the key {_shown(key)} isn't text", at)
+        if not isinstance(key, str) or "\0" in key or len(key) > LONGEST_TEXT:
+            found.no("bad_key", f"the key {_shown(key)} isn't a text without NUL", at)
             continue
         inner = wanted.fields.get(key) or wanted.rest
         if inner is None:

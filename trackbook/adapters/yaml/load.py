@@ -21,14 +21,13 @@ from msgspec import Struct, field
 from trackbook.adapters.yaml.text import decoded, syntax_refusal
 from trackbook.engine.content import Content, from_mapping
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.fields import FREE, PIPELINE, Field
+from trackbook.engine.fields import FREE, LONGEST_TEXT, PIPELINE, Field
 from trackbook.engine.paths import Part, join, split
 
 MOST_NODES = 1_000_000
 """Keys, values, mappings and lists, aliases counted as often as they occur; 10,000 tasks have some 500,000."""
 MOST_CHARACTERS = 16 * 1024 * 1024
 """Characters of all values together, aliases counted as often as they occur."""
-LONGEST_SCALAR = 256 * 1024
 DEEPEST = 64
 
 _STRING_TAGS = ("!", "tag:yaml.org,2002:str")
@@ -112,10 +111,11 @@ def load(text: str | bytes, source: str = "pipeline.yaml") -> Loaded:
     `check` of the content is left to the caller, who gives its refusals to `locate`. `source` is what messages
     call the text.
     """
+    text = decoded(text, source)
     try:
-        document, place = _Reader(decoded(text, source)).document()
+        document, place = _Reader(text).document()
     except yaml.YAMLError as error:
-        raise syntax_refusal(error, source) from None
+        raise syntax_refusal(error, text, source) from None
     positions = Positions(place)
     if not isinstance(document, dict):
         refused = Refused("wrong_type", f"{source} is not a mapping, as a pipeline is: `name: …`, `tasks: …`")
@@ -258,8 +258,8 @@ class _Reader:
     def _text(self, event: Any) -> str:
         text: str = event.value
         self._characters += len(text)
-        if len(text) > LONGEST_SCALAR:
-            message = f"a text of {len(text):,} characters begins here: at most {LONGEST_SCALAR:,} are read"
+        if len(text) > LONGEST_TEXT:
+            message = f"a text of {len(text):,} characters begins here: at most {LONGEST_TEXT:,} are read"
             raise _refused("too_long", message, event.start_mark)
         if self._characters > MOST_CHARACTERS:
             message = f"the values have more than {MOST_CHARACTERS:,} characters by here"

@@ -14,6 +14,7 @@ LARGEST = 8 * 1024 * 1024
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 """What YAML doesn't allow in a file, a byte order mark inside it included."""
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _SURROGATES = re.compile(r"(?<!\\)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
 
 
@@ -41,7 +42,7 @@ def _from_bytes(data: bytes, source: str) -> str:
 
 
 def _place(text: str, offset: int) -> tuple[int, int]:
-    before = re.split("\r\n|[\r\n\x85\u2028\u2029]", text[:offset])
+    before = _LINE_BREAK.split(text[:offset])
     return len(before), len(before[-1]) + 1
 
 
@@ -62,20 +63,33 @@ _CAUSES = (
     ),
     (re.compile("expected key"), "the indentation doesn't fit the lines before"),
     (re.compile("expected '-' indicator"), "the indentation doesn't fit the list before"),
-    (re.compile("expected ',' or"), "a list or mapping in brackets isn't closed before this"),
-    (re.compile("unexpected end of stream"), "a quoted text isn't closed before the end"),
+)
+_UNCLOSED = (
+    (re.compile("expected ',' or"), "the brackets that open here aren't closed in the right place"),
+    (re.compile("unexpected end of stream"), "the quotes that open here aren't closed"),
 )
 
 
-def syntax_refusal(error: yaml.YAMLError, source: str) -> Refused:
+def syntax_refusal(error: yaml.YAMLError, text: str, source: str) -> Refused:
     """Return the refusal of a text that isn't YAML, in the parser's words where there are no better ones."""
     mark: Any = getattr(error, "problem_mark", None)
+    opened: Any = getattr(error, "context_mark", None)
     problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
-    words = next((words for pattern, words in _CAUSES if pattern.search(problem)), problem)
-    hint = ""
-    if mark is not None and "\t" in problem:
-        hint = "A tab can't indent; use blanks."
-    refused = Refused("yaml_syntax", f"{source} can't be read as YAML: {words}", hint=hint)
+    words = _words(_CAUSES, problem) or problem
+    if opened is not None and (unclosed := _words(_UNCLOSED, problem)):
+        words, mark = unclosed, opened
+    elif mark is not None and _indented_by_tab(text, mark.line):
+        words = "a tab can't indent: use blanks"
+    refused = Refused("yaml_syntax", f"{source} can't be read as YAML: {words}")
     if mark is not None:
         refused.line, refused.column = mark.line + 1, mark.column + 1
     return refused
+
+
+def _words(causes: tuple[tuple[re.Pattern[str], str], ...], problem: str) -> str:
+    return next((words for pattern, words in causes if pattern.search(problem)), "")
+
+
+def _indented_by_tab(text: str, line: int) -> bool:
+    lines = _LINE_BREAK.split(text, line + 1)
+    return line < len(lines) and "\t" in lines[line][: len(lines[line]) - len(lines[line].lstrip())]
