@@ -10,7 +10,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,9 +50,8 @@ def _row(workload: str, engine: str, **figures: Any) -> dict[str, Any]:
 
 
 async def _ours(which: tuple[str, ...], options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows = [
-        _row("machine", platform.platform(), cores=os.cpu_count(), python=platform.python_version(), at=_now())
-    ]
+    rows = [_row("machine", platform.platform(), cores=os.cpu_count(), python=platform.python_version())]
+    rows[0]["at"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     with tempfile.TemporaryDirectory(prefix="trackbook-bench-") as folder:
         async with trackbook(Path(folder) / "data", "--durability", options.durability) as server:
             rows.append(_row("memory", "trackbook", rss_mb=server.memory(), when="warm, before"))
@@ -90,11 +88,10 @@ async def _launch_floors(w2: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def _graphs(server: Any, folder: Path) -> list[dict[str, Any]]:
-    slots, rows = 2 * (os.cpu_count() or 1), []
-    spawn = floors.launcher(200) / 200 * 2
-    for path in sorted(folder.glob("*.json.gz")):
-        rows.append(_row("graph", path.name.split(".")[0], **await workloads.graph(server, path, slots, spawn)))
-    return rows
+    slots = 2 * (os.cpu_count() or 1)
+    spawn = floors.launcher(200) / 200 * 2  # two at a time
+    paths = sorted(folder.glob("*.json.gz"))  # noqa: ASYNC240 - nothing else waits
+    return [_row("graph", path.name, **await workloads.graph(server, path, slots, spawn)) for path in paths]
 
 
 def _peers(which: tuple[str, ...], options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -105,7 +102,8 @@ def _peers(which: tuple[str, ...], options: argparse.Namespace) -> list[dict[str
         calls = [["run", str(options.peers), peer, *warm]] if warm else []
         calls += [["cold", str(options.peers), peer]] if "W4" in which else []
         for call in calls:
-            shown = subprocess.run(["bash", str(options.harness), *call], capture_output=True, text=True)
+            command = ["bash", str(options.harness), *call]
+            shown = subprocess.run(command, check=False, capture_output=True, text=True)
             rows += [_row(f.pop("w"), f.pop("peer"), **f) for f in map(_json, shown.stdout.splitlines()) if f]
             if shown.returncode:
                 print(f"{peer}: {shown.stderr[-500:]}", file=sys.stderr)
@@ -123,15 +121,9 @@ def _json(line: str) -> dict[str, Any]:
 def _table(rows: list[dict[str, Any]]) -> None:
     hidden = {"w", "engine", "load", "runs", "at", "python", "cmd"}
     print("\n| workload | engine | figures |\n|---|---|---|")
-    show: Callable[[dict[str, Any]], str] = lambda row: ", ".join(
-        f"{name} {value}" for name, value in row.items() if name not in hidden
-    )
     for row in rows:
-        print(f"| {row['w']} | {row['engine']} | {show(row)} |")
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        figures = ", ".join(f"{name} {value}" for name, value in row.items() if name not in hidden)
+        print(f"| {row['w']} | {row['engine']} | {figures} |")
 
 
 if __name__ == "__main__":

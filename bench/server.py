@@ -39,10 +39,7 @@ class Trackbook:
         now = time.perf_counter()
         commit = json.loads(message.data)
         self._commits.setdefault(commit["id"], []).append(commit)
-        if any(
-            event["type"].startswith("Job") and event["type"].endswith(_ENDS)
-            for event in commit.get("events", [])
-        ):
+        if any(event["type"] in _ENDS for event in commit.get("events", [])):
             self._end(commit["id"]).set_result(now)
 
     def _end(self, job: str) -> asyncio.Future[float]:
@@ -83,7 +80,7 @@ class Trackbook:
         }
 
 
-_ENDS = ("Succeeded", "Failed", "Cancelled")
+_ENDS = ("JobSucceeded", "JobFailed", "JobCancelled")
 
 
 @asynccontextmanager
@@ -91,7 +88,7 @@ async def trackbook(data: Path, *options: str) -> AsyncIterator[Trackbook]:
     """Start `trackbook up` on an empty directory and connect as a client."""
     command = [sys.executable, "-m", "trackbook", "up", "--data", str(data), "--http", "127.0.0.1:0", *options]
     with (data.parent / f"{data.name}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: ASYNC220 - nothing else waits
     nc = Client()
     try:
         await _ready(data, process)
