@@ -49,6 +49,12 @@ class ExecutorProcess:
         )
         self.ready = msgspec.json.decode(await self._line())
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process
+        return self._process.pid
+
     def ask(self, verb: str, spec: SessionSpec | None) -> None:
         """Send a request: launch, stop, close."""
         assert self._process
@@ -64,6 +70,16 @@ class ExecutorProcess:
     async def report(self) -> Report:
         """Return the next report."""
         return msgspec.json.decode(await self._line(), type=ReportTaskStarted | ReportTaskEnded)
+
+    async def report_or_none(self) -> Report | None:
+        """Return the next report, None when the executor is gone."""
+        line = await self._line()
+        return msgspec.json.decode(line, type=ReportTaskStarted | ReportTaskEnded) if line else None
+
+    async def spawner(self) -> int:
+        """Ask for the process id of the spawner that runs now; for when no report is due."""
+        self.ask("spawner", None)
+        return int(await self._line())
 
     async def ended(self, task: str) -> ReportTaskEnded:
         """Return the next report of the task's end."""
@@ -161,6 +177,10 @@ async def main() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         verb, spec = msgspec.json.decode(line, type=tuple[str, SessionSpec | None])
+        if verb == "spawner":
+            sys.stdout.buffer.write(b"%d\n" % executor.spawner_pid)
+            sys.stdout.buffer.flush()
+            continue
         if spec is None:
             break
         await (executor.launch(spec) if verb == "launch" else executor.stop(spec))
