@@ -37,41 +37,38 @@ async def end(served: Site, task: str = "a") -> None:
     await served.history.tell("j", job.ReportTaskEnded(task, 1, "succeeded", now, now, 0))
 
 
-@pytest.mark.parametrize(
-    ("query", "headers", "status", "body"),
-    [
-        ({}, {}, 200, TEXT),
-        ({"offset": 4}, {}, 200, b"two\nthree\n"),
-        ({"offset": 400}, {}, 200, b""),
-        ({"tail": 1}, {}, 200, b"three\n"),
-        ({"tail": 2}, {}, 200, b"two\nthree\n"),
-        ({"tail": 0}, {}, 200, b""),
-        ({"tail": 99}, {}, 200, TEXT),
-        ({}, {"range": "bytes=4-6"}, 206, b"two"),
-        ({}, {"range": "bytes=8-"}, 206, b"three\n"),
-        ({}, {"range": "bytes=-6"}, 206, b"three\n"),
-        ({}, {"range": "bytes=0-999"}, 206, TEXT),
-    ],
+PARTS: tuple[tuple[dict[str, int], dict[str, str], int, bytes], ...] = (
+    ({}, {}, 200, TEXT),
+    ({"offset": 4}, {}, 200, b"two\nthree\n"),
+    ({"offset": 400}, {}, 200, b""),
+    ({"tail": 1}, {}, 200, b"three\n"),
+    ({"tail": 2}, {}, 200, b"two\nthree\n"),
+    ({"tail": 0}, {}, 200, b""),
+    ({"tail": 99}, {}, 200, TEXT),
+    ({}, {"range": "bytes=4-6"}, 206, b"two"),
+    ({}, {"range": "bytes=8-"}, 206, b"three\n"),
+    ({}, {"range": "bytes=-6"}, 206, b"three\n"),
+    ({}, {"range": "bytes=0-999"}, 206, TEXT),
 )
-async def test_parts_of_a_log(
-    served: Site, query: dict[str, int], headers: dict[str, str], status: int, body: bytes
-) -> None:
+
+
+async def test_parts_of_a_log(served: Site) -> None:
     """A log is read whole, from an offset, its last lines, or a range of bytes, as plain text."""
-    answer = await served.client.get(PATH, params=query, headers=headers)
+    for query, headers, status, body in PARTS:
+        answer = await served.client.get(PATH, params=query, headers=headers)
 
-    assert (answer.status_code, answer.content) == (status, body)
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert answer.headers["trackbook-log-size"] == str(len(TEXT))
-    if status == 206:
-        assert answer.headers["content-range"].endswith(f"/{len(TEXT)}")
+        assert (query, headers, answer.status_code, answer.content) == (query, headers, status, body)
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.headers["trackbook-log-size"] == str(len(TEXT))
+        assert ("content-range" in answer.headers) == (status == 206)
 
 
-@pytest.mark.parametrize("wrong", ["bytes=99-", "bytes=5-4", "bytes=-0", "lines=1-2", "bytes=-"])
-async def test_ranges_that_hold_nothing(served: Site, wrong: str) -> None:
+async def test_ranges_that_hold_nothing(served: Site) -> None:
     """A range outside of the log or one that can't be read is 416."""
-    answer = await served.client.get(PATH, headers={"range": wrong})
+    for wrong in ("bytes=99-", "bytes=5-4", "bytes=-0", "lines=1-2", "bytes=-"):
+        answer = await served.client.get(PATH, headers={"range": wrong})
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (416, "range_not_satisfiable")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (416, "range_not_satisfiable")
 
 
 async def test_a_task_without_output_says_so(served: Site) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from histories.made import History, graph, world
 from histories.served import Site, site
@@ -19,6 +20,7 @@ from trackbook.events.job import TaskShape
 from trackbook.projections.projector import NotProjectedError
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
 JOB_FIELDS = {"id", "pipeline", "version", "state", "created_at", "started_at", "finished_at", "error"}
 TASK_FIELDS = {
     "name",
@@ -101,6 +103,11 @@ async def test_every_route_answers_and_is_in_the_openapi_document(served: Site) 
 
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) == set(PATHS) | ELSEWHERE
+    assert set(REFERENCE.findall(msgspec.json.encode(document).decode())) <= set(
+        document["components"]["schemas"]
+    )
+    operations = [each for methods in document["paths"].values() for each in methods.values()]
+    assert len({each["operationId"] for each in operations}) == len(operations)
     for path, query in PATHS.items():
         answer = await served.client.get(fill(path), params=query)
         assert (answer.status_code, path) == (200, path), answer.text
@@ -186,6 +193,21 @@ async def test_events_say_who_caused_them(served: Site) -> None:
     assert events[-1]["data"]["error"]["exit_code"] == 3
     assert MOMENT.fullmatch(events[0]["at"])
     assert await events_of_type(served, "TaskFailed") == ["TaskFailed"]
+
+
+async def test_reports_are_named_by_their_place(tmp_path: Path) -> None:
+    """What follows from a report, which has no id, is caused by its place on the log; its job correlates it."""
+    history = History()
+    await history.start("j", "p1", CHAIN)
+    state = history.jobs["j"]
+    events = job.decide(state, job.ReportTaskStarted("a", 1, history.now))
+    both: list[Input[Any]] = [Input("executor:local", {}), Input("executor:local", {})]
+    await history.commit("job", "j", both, [*events, *events], [1, -1])
+    async with site(history, tmp_path / "r.db") as served:
+        found = (await served.get("/api/jobs/j/events"))["items"]
+
+    assert [event["causation_id"] for event in found[:2]] == ["job/j/2/0", "job/j/2/input-1"]
+    assert {event["correlation_id"] for event in found[:2]} == {"job/j"}
 
 
 async def events_of_type(served: Site, type: str) -> list[str]:  # noqa: A002
@@ -274,41 +296,41 @@ async def test_the_audit_is_filtered_and_paged(served: Site) -> None:
     assert (await served.get("/api/audit", until=middle))["items"] == whole[4:]
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "code"),
-    [
-        ("/api/jobs/none", 404, "job_not_found"),
-        ("/api/jobs/none/tasks", 404, "job_not_found"),
-        ("/api/jobs/running-job/tasks/none", 404, "task_not_found"),
-        ("/api/jobs/running-job/at/99", 404, "job_version_not_found"),
-        ("/api/jobs/running-job/at/1.99", 404, "job_version_not_found"),
-        ("/api/jobs/running-job/at/0", 404, "job_version_not_found"),
-        ("/api/jobs/running-job/at/now", 400, "invalid_parameter"),
-        ("/api/jobs/running-job/at/1.", 400, "invalid_parameter"),
-        ("/api/jobs?cursor=xyz", 400, "invalid_cursor"),
-        ("/api/jobs?limit=0", 400, "invalid_request"),
-        ("/api/jobs?limit=many", 400, "invalid_request"),
-        ("/api/jobs?state=asleep", 400, "invalid_request"),
-        ("/api/jobs?after=-1", 400, "invalid_request"),
-        ("/api/audit?since=yesterday", 400, "invalid_request"),
-        ("/api/pipelines/none", 404, "pipeline_not_found"),
-        ("/api/pipelines/p", 409, "ambiguous_id"),
-        ("/api/pipelines/p1/versions/9", 404, "pipeline_version_not_found"),
-        ("/api/pipelines/p1/versions/0", 400, "invalid_request"),
-        ("/api/pipelines/p1/diff?from=1&to=9", 404, "pipeline_version_not_found"),
-        ("/api/pipelines/p1/diff?to=1", 400, "invalid_request"),
-        ("/api/events?last_event_id=x", 400, "invalid_parameter"),
-        ("/api/events?job=none", 404, "job_not_found"),
-        ("/nowhere", 404, "not_found"),
-    ],
+ERRORS = (
+    ("/api/jobs/none", 404, "job_not_found"),
+    ("/api/jobs/none/tasks", 404, "job_not_found"),
+    ("/api/jobs/running-job/tasks/none", 404, "task_not_found"),
+    ("/api/jobs/running-job/at/99", 404, "job_version_not_found"),
+    ("/api/jobs/running-job/at/1.99", 404, "job_version_not_found"),
+    ("/api/jobs/running-job/at/0", 404, "job_version_not_found"),
+    ("/api/jobs/running-job/at/now", 400, "invalid_parameter"),
+    ("/api/jobs/running-job/at/1.", 400, "invalid_parameter"),
+    ("/api/jobs?cursor=xyz", 400, "invalid_cursor"),
+    ("/api/jobs?limit=0", 400, "invalid_request"),
+    ("/api/jobs?limit=many", 400, "invalid_request"),
+    ("/api/jobs?state=asleep", 400, "invalid_request"),
+    ("/api/jobs?after=-1", 400, "invalid_request"),
+    ("/api/audit?since=yesterday", 400, "invalid_request"),
+    ("/api/pipelines/none", 404, "pipeline_not_found"),
+    ("/api/pipelines/p", 409, "ambiguous_id"),
+    ("/api/pipelines/p1/versions/9", 404, "pipeline_version_not_found"),
+    ("/api/pipelines/p1/versions/0", 400, "invalid_request"),
+    ("/api/pipelines/p1/diff?from=1&to=9", 404, "pipeline_version_not_found"),
+    ("/api/pipelines/p1/diff?to=1", 400, "invalid_request"),
+    ("/api/events?last_event_id=x", 400, "invalid_parameter"),
+    ("/api/events?job=none", 404, "job_not_found"),
+    ("/nowhere", 404, "not_found"),
 )
-async def test_errors_have_a_code_and_words(served: Site, path: str, status: int, code: str) -> None:
-    """What can't be shown is answered with a fitting status, a stable code and words."""
-    answer = await served.client.get(path)
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
-    assert len(answer.json()["error"]["message"]) > 5
-    assert answer.headers["x-content-type-options"] == "nosniff"
+
+async def test_errors_have_a_code_and_words(served: Site) -> None:
+    """What can't be shown is answered with a fitting status, a stable code and words."""
+    for path, status, code in ERRORS:
+        answer = await served.client.get(path)
+
+        assert (path, answer.status_code, answer.json()["error"]["code"]) == (path, status, code), answer.text
+        assert len(answer.json()["error"]["message"]) > 5
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 async def test_an_unexpected_failure_tells_nothing_of_the_inside(

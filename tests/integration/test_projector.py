@@ -108,6 +108,21 @@ async def test_a_rebuild_gives_the_same_rows_while_work_goes_on(tmp_path: Path) 
     assert not (tmp_path / "r.db.new").exists()
 
 
+async def test_a_rebuild_may_overtake_the_model_that_it_replaces(tmp_path: Path) -> None:
+    """Followers of a model that was behind get from the log what the rebuilt one has already."""
+    history = await world(4)
+    projector = Projector(tmp_path / "r.db", history.store, history.blobs)
+    await projector.start()
+    assert projector.feed.since(0) == []
+
+    await projector.rebuild()
+
+    assert projector.checkpoint == projector.feed.head == await history.store.head()
+    assert projector.feed.since(0) is None
+    assert projector.feed.since(projector.checkpoint) == []
+    await projector.close()
+
+
 async def test_an_unreadable_commit_stops_its_job_only(tmp_path: Path) -> None:
     """A commit that can't be read is listed and its job says that it stands still; other jobs go on."""
     history = History()

@@ -25,9 +25,11 @@ async def events_of(message: Message, bodies: BodyStore) -> list[EventView]:
 
 
 def _view(message: Message, version: int, at: str, body: RawBody, index: int, data: dict[str, Any]) -> EventView:
-    given = _cause(body, index)
-    cause = body.causes[index] if index < len(body.causes) else 0
     kind, id = message.kind, message.id  # noqa: A001
+    place, given = _cause(body, index)
+    cause = body.causes[index] if index < len(body.causes) else 0
+    # A report has no id of its own: it is named by where it stands.
+    asked = given.id or f"{kind}/{id}/{version}/input-{place}"
     return EventView(
         seq=message.seq,
         index=index,
@@ -39,17 +41,19 @@ def _view(message: Message, version: int, at: str, body: RawBody, index: int, da
         type=str(data.pop("type", "")),
         at=at,
         actor=given.actor,
-        correlation_id=given.correlation or given.id,
-        causation_id=given.id if cause >= 0 else event_id(kind, id, version, -cause - 1),
+        correlation_id=given.correlation or given.id or f"{kind}/{id}",
+        causation_id=asked if cause >= 0 else event_id(kind, id, version, -cause - 1),
         data=data,
     )
 
 
-def _cause(body: RawBody, index: int) -> RawInput:
+def _cause(body: RawBody, index: int) -> tuple[int, RawInput]:
+    """Return the input from which an event follows, and its index."""
     try:
-        return body.inputs[cause_input(body.causes, index)]
+        place = cause_input(body.causes, index)
+        return place, body.inputs[place]
     except IndexError:  # a commit by another program; it is shown as far as it goes
-        return _NOBODY
+        return 0, _NOBODY
 
 
 class Pages:

@@ -118,6 +118,8 @@ class Projector:
                 await self._catch_up(writer, self.checkpoint)
                 await database.close()
                 self._writer.resume(await self.database.replace_by(database.path))
+                if self.checkpoint > self.feed.head:  # the new one overtook the old: followers read the log
+                    self.feed.restart(self.checkpoint)
         finally:
             await database.remove()
         self._moved.fire()

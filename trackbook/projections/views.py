@@ -121,7 +121,7 @@ class JobMoment(Struct):
 
 
 class EventView(Struct):
-    """A stored event. `id` is aggregate/version/index; `causation_id` is a command's, report's or event's."""
+    """A stored event. `id` is aggregate/version/index; `causation_id` that of a command, report or event."""
 
     seq: int
     index: int
