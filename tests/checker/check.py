@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Checks invariants I1 to I8 from the raw event stream and a ledger that the tasks' own commands wrote.
 
     python tests/checker/check.py STREAM.jsonl LEDGER [--blobs DIR] [--earlier EARLIER.jsonl] [--running]

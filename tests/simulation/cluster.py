@@ -123,11 +123,18 @@ class Cluster:
             self._end(session, self._random.choice(_KILLED))
 
     def _end(self, session: Session, outcome: Any, *, seen: bool = True) -> None:
-        code = {"succeeded": 0, "failed": 3}.get(outcome)
+        code, signal = {"succeeded": 0, "failed": 3}.get(outcome), 15 if outcome == "cancelled" else None
         message = "" if outcome == "succeeded" or self._random.random() < 0.5 else f"it {outcome}"
         session.phase, session.outcome = "ended", outcome
         session.ended = ReportTaskEnded(
-            session.task, session.attempt, outcome, self._random.choice(CLOCK), session.began, code, None, message
+            session.task,
+            session.attempt,
+            outcome,
+            self._random.choice(CLOCK),
+            session.began,
+            code,
+            signal,
+            message,
         )
         if seen:
             self._report(session, session.ended)

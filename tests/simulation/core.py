@@ -14,14 +14,17 @@ LIMIT = "LAUNCHES_PER_COMMIT"
 
 
 class Core(Struct, frozen=True):
-    """The functions of a job, how a command becomes events, and the names that the functions see."""
+    """The functions of a job, those that run them, and the names that the functions see."""
 
     decider: decider.Decider[Any, Any, Any]
     step: Callable[..., tuple[Any, list[Any], list[int]]]
+    fold: Callable[..., Any]
     names: dict[str, Any]
 
 
-REAL = Core(decider.Decider(job.JobState, job.decide, job.evolve, job.react), decider.step, vars(job))
+REAL = Core(
+    decider.Decider(job.JobState, job.decide, job.evolve, job.react), decider.step, decider.fold, vars(job)
+)
 _chosen = [REAL]
 
 

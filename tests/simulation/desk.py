@@ -59,7 +59,10 @@ class Desk:
     def take(self, given: Sequence[Any], limit: int) -> list[Any]:
         """Decide, store, and check everything that must hold; returns the stored events."""
         self.told.append(list(given))
+        expected = self.oracle.changes(given[0])
         inputs, events, causes = self.decide(given)
+        if len(given) == 1 and bool(events) is not expected:
+            raise Violation(f"{self.id}: {given[0]} {'changes nothing' if expected else 'is believed'}")
         if events:
             data = _encode(events)
             self.log.append(data)
@@ -79,6 +82,8 @@ class Desk:
         if state.status != oracle.state or list(state.ready) != list(oracle.ready):
             held, true = f"{state.status} {list(state.ready)}", f"{oracle.state} {list(oracle.ready)}"
             raise Violation(f"{self.id}: {held}, not {true}")
+        if any(state.tasks[name].status != "ready" for name in state.ready):
+            raise Violation(f"{self.id}: what is to be launched is not ready")
         for event in events:
             name = getattr(event, "task", "")
             if name and state.tasks[name].status != oracle.status[name]:

@@ -68,6 +68,8 @@ class Oracle:
         self.live: dict[str, tuple[int, str]] = {}
         self.stopping: set[str] = set()
         self.done: set[str] = set()
+        self.began: set[str] = set()
+        self.words: dict[str, str] = {}
         self.state = "absent"
         self.failure: facts.TaskFailed | None = None
         self.cancel: facts.JobCancelRequested | None = None
@@ -93,6 +95,27 @@ class Oracle:
         if launched > limit:
             self.fail(f"{launched} launches in a commit, {limit} allowed")
         self._check_settled(inputs, events, limit)
+        self._check_faithful(inputs, events, causes)
+
+    def changes(self, given: Any) -> bool:
+        """Return whether a job that stands as it does must change by this input."""
+        kind = type(given).__name__
+        if not kind.startswith("Report"):
+            waits = {"StartJob": self.state == "absent", "LaunchReady": bool(self.ready)}
+            return waits.get(kind, self.state != "absent" and not self.ended and self.cancel is None)
+        if self.live.get(given.task, (0,))[0] != given.attempt or given.task not in self.live:
+            return False
+        if kind == "ReportTaskStarted":
+            return self.status[given.task] == "launching"
+        return kind == "ReportTaskEnded" or self.words.get(given.task) != given.status
+
+    def _check_faithful(self, inputs: Sequence[Any], events: Sequence[Any], causes: Sequence[int]) -> None:
+        for event, cause in zip(events, causes, strict=True):
+            if cause >= 0 and not _told(event, inputs[cause]):
+                self.fail(f"{event} is not what was told: {inputs[cause]}")
+        for given in inputs:
+            if getattr(given, "started_at", None) and given.task not in self.began:
+                self.fail(f"{given.task} began, and its start is not told")
 
     def _check_causes(self, inputs: Sequence[Any], events: Sequence[Any], causes: Sequence[int]) -> None:
         if len(causes) != len(events):
@@ -118,6 +141,8 @@ class Oracle:
     def _check_settled(self, inputs: Sequence[Any], events: Sequence[Any], limit: int) -> None:
         if self.cancel and len(self.stopping) != len(self.live):
             self.fail("I6: the job is to end, and something live was not asked to stop")
+        if self.began and self.state == "pending":
+            self.fail("a task began, and the job has not")
         if not self.ended and not self.live and not self.ready:
             self.fail("I7: nothing is live or to be launched, and the job has not ended")
         if self.ready and len(events) < limit:
@@ -140,8 +165,7 @@ class Oracle:
         self.ready[task] = None
 
     def _job_started(self, _event: facts.JobStarted) -> None:
-        began = "running" in self.status.values() or self.done or self.failure
-        if self.state != "pending" or not began:
+        if self.state != "pending" or not self.began:
             self.fail("started twice, or with no task started")
         self.state = "running"
 
@@ -186,9 +210,13 @@ class Oracle:
         if self._sessions is not None and not self._sessions[session].began:
             self.fail(f"{event}, and its command never began")
         self.status[event.task] = "running"
+        self.began.add(event.task)
 
     def _status(self, event: facts.TaskStatusReported) -> None:
         self._must_live(event)
+        if self.words.get(event.task) == event.status:
+            self.fail(f"{event} a second time in a row")
+        self.words[event.task] = event.status
 
     def _stop(self, event: facts.TaskStopRequested) -> None:
         self._must_live(event)
@@ -256,6 +284,25 @@ class Oracle:
         if self.cancel is None or self.failure or event.reason != self.cancel.reason:
             self.fail(f"{event}, and it was asked {self.cancel}")
         self._end("cancelled")
+
+
+def _told(event: Any, given: Any) -> bool:
+    """Whether an event says of a report, or of a cancel, what was said."""
+    match event:
+        case facts.TaskStarted(at=at):
+            return bool(at == getattr(given, "at", getattr(given, "started_at", None)))
+        case facts.TaskStatusReported(status=status):
+            return bool(status == given.status)
+        case facts.TaskFailed(at=at, error=error):
+            said = (given.message or given.outcome, given.exit_code, given.signal, given.tail)
+            return (error.message, error.exit_code, error.signal, error.tail) == said and at == given.ended_at
+        case facts.TaskSucceeded(at=at):
+            return bool(at == given.ended_at)
+        case facts.TaskCancelled(at=at, exit_code=code, signal=signal):
+            return (at, code, signal) == (given.ended_at, given.exit_code, given.signal)
+        case facts.JobCancelRequested(reason=reason):
+            return bool(reason == given.reason)
+    return True
 
 
 _HEAR: dict[type, Callable[[Oracle, Any], None]] = {

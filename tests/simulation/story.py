@@ -146,7 +146,4 @@ def given(*history: AnyJobEvent) -> Given:
 
 def fold(*history: AnyJobEvent) -> Any:
     """Return the state that a history leads to."""
-    state = core().decider.initial(JOB)
-    for event in history:
-        state = core().decider.evolve(state, event)
-    return state
+    return core().fold(core().decider, core().decider.initial(JOB), history)

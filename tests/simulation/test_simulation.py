@@ -46,12 +46,12 @@ def test_a_world_is_its_seed() -> None:
 def test_a_violation_tells_its_seed_and_a_minimal_trace() -> None:
     """When the core is wrong the failure names the seed and the few inputs that show it."""
 
-    def no_stops(state: job.JobState, event: AnyJobEvent, standing: int = 0) -> list[AnyJobEvent]:
+    def no_stops(state: job.JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEvent]:
         stop = "TaskStopRequested"
         return [reaction for reaction in job.react(state, event, standing) if type(reaction).__name__ != stop]
 
     broken = decider.Decider(job.JobState, job.decide, job.evolve, no_stops)
-    with chosen(Core(broken, decider.step, REAL.names)), pytest.raises(Violation) as failure:
+    with chosen(Core(broken, decider.step, decider.fold, REAL.names)), pytest.raises(Violation) as failure:
         campaign(1, 20_000)
     told = str(failure.value)
     assert told.startswith("seed ")

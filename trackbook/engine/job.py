@@ -273,7 +273,7 @@ def _ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
 # Reactions: the saga ----------------------------------------------------------------------------------------
 
 
-def react(state: JobState, event: AnyJobEvent, standing: int = 0) -> list[AnyJobEvent]:
+def react(state: JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEvent]:
     """Return what follows from a new event, intentions are events as well.
 
     Called once for each event after all events of its decision evolved, and never when a history is folded;
@@ -289,8 +289,7 @@ def react(state: JobState, event: AnyJobEvent, standing: int = 0) -> list[AnyJob
         case facts.TaskFailed() | facts.TaskCancelled():
             return _conclusion(state)
         case facts.JobCancelRequested():
-            stops = [facts.TaskStopRequested(task.shape.name, task.attempt) for task in state.outstanding()]
-            return [*stops, *_conclusion(state)]
+            return [_stop(task) for task in state.outstanding()] or _conclusion(state)
     return []
 
 
@@ -308,6 +307,10 @@ def _launch(state: JobState, name: str) -> AnyJobEvent:
         return facts.TaskSkipped(name)
     attempt = task.attempt + 1
     return facts.TaskLaunchRequested(name, attempt, session_name(state.id, task.index, attempt))
+
+
+def _stop(task: TaskState) -> AnyJobEvent:
+    return facts.TaskStopRequested(task.shape.name, task.attempt)
 
 
 def session_name(job: str, index: int, attempt: int) -> str:

@@ -1,0 +1,101 @@
+"""Every mutant of the core is caught by the stories or by simulated worlds, or is known to be no mistake."""
+
+from __future__ import annotations
+
+import runpy
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from simulation.campaign import campaign
+from simulation.core import chosen
+from simulation.handmade import EQUIVALENT, MISTAKES
+from simulation.mutation import Mutant, Runaway, by_hand, systematic
+
+STORIES = Path(__file__).parents[1] / "unit" / "test_job.py"
+STEPS, MOST_TASKS, SEED = 20_000, 12, 1
+SECONDS = 4.0
+"""A mutant that takes longer reacts without end, in a way that counting events doesn't see."""
+
+
+def _stories() -> list[Callable[[], None]]:
+    names = runpy.run_path(str(STORIES))
+    return [story for name, story in names.items() if name.startswith("test_")]
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    def out_of_time(_signal: int, _frame: FrameType | None) -> None:
+        raise Runaway
+
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _wrong(trial: Callable[[], object]) -> bool:
+    """Whether the trial fails, in whatever way a wrong core makes it fail."""
+    with _bounded(), suppress(Exception, Runaway, pytest.fail.Exception):
+        trial()
+        return False
+    return True
+
+
+def _caught(mutants: Iterator[Mutant], tally: Counter[str]) -> list[str]:
+    """Count who catches each mutant, and return those that neither stories nor worlds do."""
+    stories, left = _stories(), []
+    for mutant in mutants:
+        with chosen(mutant.core):
+            told = _wrong(lambda: [story() for story in stories])
+            simulated = _wrong(lambda: campaign(SEED, STEPS, MOST_TASKS))
+        tally["mutants"] += 1
+        tally["by stories"] += told
+        tally["by worlds"] += simulated
+        tally["by both"] += told and simulated
+        if not told and not simulated:
+            left.append(mutant.name)
+    return left
+
+
+def _print(capsys: pytest.CaptureFixture[str], what: str, tally: Counter[str], seconds: float) -> None:
+    with capsys.disabled():
+        print(f"\n{what}: {', '.join(f'{count} {name}' for name, count in tally.items())}, {seconds:.1f} s")
+
+
+def test_the_real_core_passes_what_mutants_must_fail() -> None:
+    """Stories and worlds that catch mutants let the core itself pass."""
+    assert not _wrong(lambda: [story() for story in _stories()])
+    assert not _wrong(lambda: campaign(SEED, STEPS, MOST_TASKS))
+
+
+def test_mistakes_made_by_hand_are_caught(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each mistake that a person could make in the saga is found."""
+    tally, before = Counter[str](), time.perf_counter()
+    left = _caught((by_hand(*mistake) for mistake in MISTAKES), tally)
+    _print(capsys, "mistakes by hand", tally, time.perf_counter() - before)
+    assert left == []
+
+
+def test_systematic_mutants_are_caught(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each single change of the code is found, but for those that are listed as no change at all."""
+    tally, before = Counter[str](), time.perf_counter()
+    left = _caught(systematic(), tally)
+    tally["equivalent"] = len(left)
+    _print(capsys, "systematic mutants", tally, time.perf_counter() - before)
+    assert sorted(left) == sorted(EQUIVALENT)
+
+
+def test_a_mutation_names_what_stands_once() -> None:
+    """A mistake by hand that no longer fits the core is an error, rather than a mutant that is no mutant."""
+    with pytest.raises(LookupError, match="does not stand exactly once"):
+        by_hand("nothing", "this stands nowhere in the core", "")
