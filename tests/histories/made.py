@@ -164,5 +164,20 @@ async def world(seed: int, jobs: int = 4, size: int = 6, trouble: float = 0.04) 
     return history
 
 
+async def example() -> History:
+    """Return two pipelines, one of two versions, a job that failed and one that runs; names as in real files."""
+    tasks = [TaskShape("a"), TaskShape("NFCORE.ALIGN.SORT_7", ["a"])]
+    history = History()
+    await history.pipeline("p1", "RAG-vs-nonRAG", tasks)
+    await history.commit("pipeline", "p1", [Input("user:bob", {})], [edits.VariableSet("rate", 1)])
+    await history.pipeline("p2", "other", tasks, blob=True)
+    await history.start("failed-job", "p1", tasks)
+    report = job.ReportTaskEnded("a", 1, "failed", history.now, history.now, 3, None, "exit code 3", "boom\n")
+    await history.tell("failed-job", report)
+    await history.start("running-job", "p2", tasks)
+    await history.tell("running-job", job.ReportTaskStarted("a", 1, history.now))
+    return history
+
+
 def _input(actor: str, id: str, command: Any = None) -> Input[Any]:  # noqa: A002
     return Input(actor, command or {"type": "Asked"}, id, f"corr-{id}")

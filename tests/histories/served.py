@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +34,23 @@ async def projected(history: History, path: Path) -> AsyncIterator[ReadModel]:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await projector.close()
+
+
+async def caught_up(read: ReadModel, history: History) -> None:
+    """Wait until all of the history is projected."""
+    await read.settled(await history.store.head())
+
+
+async def until(projector: Projector, condition: Callable[[], object]) -> None:
+    """Wait until a condition on the projector holds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await projector.moved()
+
+
+def begun_anew(projector: Projector) -> bool:
+    """Whether the projector has made its file anew."""
+    return projector.restarts == 1
 
 
 class Gateway:

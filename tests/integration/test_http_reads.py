@@ -10,11 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from histories.made import History, graph, world
+from histories.made import History, example, graph
 from histories.served import Site, site
 
 from trackbook.engine import job
-from trackbook.events import pipeline as edits
 from trackbook.events.commit import Input
 from trackbook.events.job import TaskShape
 from trackbook.projections.projector import NotProjectedError
@@ -40,16 +39,7 @@ CHAIN = [TaskShape("a"), TaskShape("NFCORE.ALIGN.SORT_7", ["a"])]
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Site]:
     """A server over two pipelines, a job that failed and one that runs."""
-    history = History()
-    await history.pipeline("p1", "RAG-vs-nonRAG", CHAIN)
-    await history.commit("pipeline", "p1", [Input("user:bob", {})], [edits.VariableSet("rate", 1)])
-    await history.pipeline("p2", "other", CHAIN, blob=True)
-    await history.start("failed-job", "p1", CHAIN)
-    report = job.ReportTaskEnded("a", 1, "failed", history.now, history.now, 3, None, "exit code 3", "boom\n")
-    await history.tell("failed-job", report)
-    await history.start("running-job", "p2", CHAIN)
-    await history.tell("running-job", job.ReportTaskStarted("a", 1, history.now))
-    async with site(history, tmp_path / "readmodel.db") as found:
+    async with site(await example(), tmp_path / "readmodel.db") as found:
         found.logs.write("tb-running-job-0-1", b"one\ntwo\n")
         yield found
 
@@ -294,105 +284,3 @@ async def test_the_audit_is_filtered_and_paged(served: Site) -> None:
     middle = whole[3]["at"]
     assert (await served.get("/api/audit", since=middle))["items"] == whole[:4]
     assert (await served.get("/api/audit", until=middle))["items"] == whole[4:]
-
-
-ERRORS = (
-    ("/api/jobs/none", 404, "job_not_found"),
-    ("/api/jobs/none/tasks", 404, "job_not_found"),
-    ("/api/jobs/running-job/tasks/none", 404, "task_not_found"),
-    ("/api/jobs/running-job/at/99", 404, "job_version_not_found"),
-    ("/api/jobs/running-job/at/1.99", 404, "job_version_not_found"),
-    ("/api/jobs/running-job/at/0", 404, "job_version_not_found"),
-    ("/api/jobs/running-job/at/now", 400, "invalid_parameter"),
-    ("/api/jobs/running-job/at/1.", 400, "invalid_parameter"),
-    ("/api/jobs?cursor=xyz", 400, "invalid_cursor"),
-    ("/api/jobs?limit=0", 400, "invalid_request"),
-    ("/api/jobs?limit=many", 400, "invalid_request"),
-    ("/api/jobs?state=asleep", 400, "invalid_request"),
-    ("/api/jobs?after=-1", 400, "invalid_request"),
-    ("/api/audit?since=yesterday", 400, "invalid_request"),
-    ("/api/pipelines/none", 404, "pipeline_not_found"),
-    ("/api/pipelines/p", 409, "ambiguous_id"),
-    ("/api/pipelines/p1/versions/9", 404, "pipeline_version_not_found"),
-    ("/api/pipelines/p1/versions/0", 400, "invalid_request"),
-    ("/api/pipelines/p1/diff?from=1&to=9", 404, "pipeline_version_not_found"),
-    ("/api/pipelines/p1/diff?to=1", 400, "invalid_request"),
-    ("/api/events?last_event_id=x", 400, "invalid_parameter"),
-    ("/api/events?job=none", 404, "job_not_found"),
-    ("/nowhere", 404, "not_found"),
-)
-
-
-async def test_errors_have_a_code_and_words(served: Site) -> None:
-    """What can't be shown is answered with a fitting status, a stable code and words."""
-    for path, status, code in ERRORS:
-        answer = await served.client.get(path)
-
-        assert (path, answer.status_code, answer.json()["error"]["code"]) == (path, status, code), answer.text
-        assert len(answer.json()["error"]["message"]) > 5
-        assert answer.headers["x-content-type-options"] == "nosniff"
-
-
-async def test_an_unexpected_failure_tells_nothing_of_the_inside(
-    served: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A fault of ours is answered with 500 and no more; the server's log has the rest."""
-
-    async def broken(*_: Any, **__: Any) -> None:
-        raise RuntimeError("a secret")
-
-    monkeypatch.setattr(served.read, "job", broken)
-
-    answer = await served.client.get("/api/jobs/x")
-
-    assert answer.status_code == 500
-    assert answer.json()["error"]["code"] == "internal_error"
-    assert "secret" not in answer.text
-    assert "a secret" in caplog.text
-
-
-async def test_health_says_in_words_what_is_wrong(served: Site) -> None:
-    """Ready is 200 when all is well, and 503 with every problem in words when it isn't; live is always 200."""
-    assert (await served.get("/health/ready")) == {
-        "status": "ready",
-        "problems": [],
-        "checkpoint": await served.head(),
-        "head": await served.head(),
-        "quarantined": 0,
-    }
-    served.status.wrong = ["the broker at 127.0.0.1:4222 doesn't answer"]
-    served.read.projector.problem = "the disk that holds readmodel.db is full"
-
-    answer = await served.client.get("/health/ready")
-
-    assert answer.status_code == 503
-    assert answer.json()["problems"] == [
-        "the broker at 127.0.0.1:4222 doesn't answer",
-        "the disk that holds readmodel.db is full",
-    ]
-    assert (await served.get("/health/live")) == {"status": "live"}
-
-
-async def test_metrics_are_in_prometheus_form(served: Site) -> None:
-    """Metrics tell the projection's place, jobs by state and what the rest of the system adds, with types."""
-    text = (await served.client.get("/metrics")).text
-    lines = text.splitlines()
-
-    assert f"trackbook_projection_checkpoint {await served.head()}" in lines
-    assert 'trackbook_jobs{state="failed"} 1' in lines
-    assert "trackbook_sessions_running 3" in lines
-    names = {re.split(r"[ {]", line)[0] for line in lines if not line.startswith("#")}
-    assert {line.split()[2] for line in lines if line.startswith("# TYPE")} == names
-    assert text.endswith("\n")
-
-
-async def test_the_rows_can_be_rebuilt_over_http(tmp_path: Path) -> None:
-    """A rebuild asked for over HTTP answers with the checkpoint, and everything reads as before."""
-    history = await world(8)
-    async with site(history, tmp_path / "r.db") as served:
-        before = await served.get("/api/jobs")
-
-        answer = await served.client.post("/api/projection/rebuild")
-
-        assert (answer.status_code, answer.json()) == (200, {"checkpoint": await served.head()})
-        assert await served.get("/api/jobs") == before
