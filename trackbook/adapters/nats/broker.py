@@ -27,6 +27,7 @@ START_PATIENCE = 30.0  # seconds; a store of a million messages takes about one 
 STOP_PATIENCE = 15.0  # seconds until a server that was told to end is killed
 LEFTOVER_PATIENCE = 5.0  # seconds for a server whose owner died to end by itself
 REVIVE_PAUSE = 10.0  # seconds between restarts of a server that refuses to store
+RESTART_PAUSE = 1.0  # seconds at most before a server that keeps dying is started again
 LOG_TAIL = 64 << 10  # bytes of the log that are looked at
 
 log = structlog.get_logger("trackbook.broker")
@@ -140,8 +141,7 @@ class EmbeddedBroker:
             await _end(self._process)
 
     def _met_full_disk(self) -> bool:
-        marker, own = "no space left on device", f"[{self.pid}]"
-        return any(marker in line and line.startswith(own) for line in self._log_lines())
+        return any("no space left on device" in line for line in self._log_lines())
 
     def space_trouble(self) -> str | None:
         """Return in words that the disk is (nearly) full, None when there is room."""
@@ -193,15 +193,20 @@ class EmbeddedBroker:
             if port := port_in(ports):
                 return port
             await asyncio.sleep(0.005)
+        why = self.space_trouble() or self._last_words() or f"it left no word in {self.home}/nats.log"
+        if process.returncode is None:
+            why = f"it isn't ready after {START_PATIENCE:.0f} s; its last words: {why}"
         await _end(process)
-        raise BrokerFailed(f"nats-server did not start: {self.space_trouble() or self._last_words()}")
+        raise BrokerFailed(f"nats-server did not start: {why}")
 
     def _log_lines(self) -> list[str]:
-        """Return the last lines of the server's log."""
+        """Return the last lines that the present server has written into its log."""
+        own = f"[{self._process.pid}]" if self._process else "["
         try:
             with (self.home / "nats.log").open("rb") as file:
                 file.seek(max(file.seek(0, os.SEEK_END) - LOG_TAIL, 0))
-                return file.read().decode(errors="replace").splitlines()
+                lines = file.read().decode(errors="replace").splitlines()
+                return [line for line in lines if line.startswith(own)]
         except OSError:
             return []
 
@@ -225,7 +230,7 @@ class EmbeddedBroker:
             assert self._process
             started = time.monotonic()
             code = await self._process.wait()
-            wait = 0.05 if time.monotonic() - started > 10 else min(max(wait * 2, 0.05), 5.0)
+            wait = 0.0 if time.monotonic() - started > 1 else min(wait * 2 + 0.05, RESTART_PAUSE)
             if not self._wanted_end:
                 log.error("broker.died", code=code, restart_in=wait, log=self._last_words())
             self._wanted_end = False

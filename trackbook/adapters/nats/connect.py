@@ -19,7 +19,7 @@ from nats.errors import Error as NatsError
 NEEDED = (2, 14)
 """The oldest server that does what we ask: timers, atomic batches and batch direct get."""
 
-RETRY_WAIT = 0.1  # seconds between attempts to reconnect; the client's own default of 2 s would be felt
+RETRY_WAIT = 0.05  # seconds between attempts to reconnect; the client's own default of 2 s would be felt
 PING_INTERVAL = 30  # seconds; twice unanswered and the connection counts as lost
 
 # 10023 insufficient resources, 10047 storage resources exceeded, 10077 the store failed (disk, maximum bytes).
@@ -99,6 +99,7 @@ class Connection(Client):
         self._lost_at = 0.0
         self._opened = False
         self._on_reconnect: list[Callable[[], None]] = []
+        self._on_close: list[Callable[[], None]] = []
 
     async def open(self, access: Access, name: str, patience: float) -> None:
         """Connect and make ready for requests, trying for `patience` seconds."""
@@ -198,6 +199,11 @@ class Connection(Client):
         self._on_reconnect.append(call)
         return lambda: self._on_reconnect.remove(call)
 
+    def on_close(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called once the connection is closed for good; returns what ends that."""
+        self._on_close.append(call)
+        return lambda: self._on_close.remove(call)
+
     def follow(self, moved: list[Callable[[str], None]]) -> None:
         """Go where a broker of ours tells that it has moved to."""
         moved.append(lambda url: self.set_server_pool([url]))
@@ -223,8 +229,13 @@ class Connection(Client):
     async def _ended(self) -> None:
         self._fail_waiting("the connection is closed")
         self._up.set()
+        for call in list(self._on_close):
+            call()
 
     async def _failed(self, error: Exception) -> None:
+        if self._transport is not None and not self.is_connected:
+            # A failed handshake leaves its socket open otherwise.
+            self._transport.close()  # type: ignore[no-untyped-call]
         text = str(error)
         if not self._opened and "authorization" in text.lower():
             raise BrokerUnfit(f"the broker refuses these credentials: {text}") from error

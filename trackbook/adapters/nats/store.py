@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, api, no_keeper
 from trackbook.adapters.nats.reads import breathe, head, require_stream, sequence, walk
-from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
+from trackbook.adapters.nats.streams import STREAM_NOT_FOUND, StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live, Position, stored
 from trackbook.engine.ports import Append, AppendConflict, Stored
 from trackbook.failpoints import failpoint
@@ -162,15 +162,16 @@ class NatsEventStore:
             try:
                 answer = await api(self._nc, f"STREAM.MSG.GET.{self._stream}", query)
             except Unanswered:
-                await breathe(self._nc)
-                await require_stream(self._nc, self._stream)
-                continue
-            if fault := answer.get("error"):
-                if fault.get("err_code") == NO_MESSAGE:
-                    return None
-                raise AppendRefused(f"can't look up the outcome: {fault.get('description')}")
-            message = answer["message"]
-            return int(message["seq"]), base64.b64decode(message.get("data", ""))
+                answer = {"error": {}}
+            if message := answer.get("message"):
+                return int(message["seq"]), base64.b64decode(message.get("data", ""))
+            code = answer["error"].get("err_code", 0)
+            if code == NO_MESSAGE:
+                return None
+            if code and code not in PASSING | {STREAM_NOT_FOUND}:
+                raise AppendRefused(f"can't look up the outcome: {answer['error'].get('description')} ({code})")
+            await breathe(self._nc)
+            await require_stream(self._nc, self._stream)
 
     async def _judge(self, ack: _Ack) -> None:
         """Raise what an append that isn't stored is to its caller; return if it is worth another try."""

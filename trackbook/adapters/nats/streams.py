@@ -101,11 +101,12 @@ def _check_config(wanted: dict[str, Any], found: dict[str, Any]) -> None:
 def check_whole(name: str, state: dict[str, Any]) -> None:
     """Raise StreamDamaged when a stream's state shows that messages are gone."""
     first, last, count = state["first_seq"], state["last_seq"], state["messages"]
-    gone = (state.get("deleted") or [])[:5]
-    if last == 0 or (first == 1 and count == last and not state.get("num_deleted") and not state.get("lost")):
+    if lost := state.get("lost"):
+        what = f"the server found {len(lost.get('msgs') or [])} messages damaged and keeps {count}, up to {last}"
+    elif last and (first != 1 or count != last or state.get("num_deleted")):
+        gone = (state.get("deleted") or [])[:5]
+        where = f" (the first: {', '.join(map(str, gone))})" if gone else ""
+        what = f"of messages 1 to {last} it holds {count}, from {first} on: {last - count} are missing{where}"
+    else:
         return
-    where = f", first of them {', '.join(map(str, gone))}" if gone else ""
-    raise StreamDamaged(
-        f"the stream {name} should hold messages 1 to {last} but holds {count} from {first} on: {last - count} "
-        f"are missing{where}. Restore the store from a backup"
-    )
+    raise StreamDamaged(f"the stream {name} is not whole: {what}. Restore the store from a backup")

@@ -61,7 +61,7 @@ class Live:
         self._nc, self._stream, self._subject = nc, events_stream(prefix), f"{prefix}.live.>"
         self._mailboxes: set[Mailbox] = set()
         self._subscription: Subscription | None = None
-        self._forget: Callable[[], None] | None = None
+        self._forget: list[Callable[[], None]] = []
         self._changing = asyncio.Lock()
 
     async def follow(self, from_seq: int) -> AsyncIterator[list[Stored]]:
@@ -80,7 +80,7 @@ class Live:
                         yield batch
                 elif batch := at.take(mailbox):
                     yield batch
-                else:
+                elif not mailbox.stale:  # a gap has shown nothing but itself
                     await mailbox.news()
         finally:
             await self._leave(mailbox)
@@ -111,7 +111,7 @@ class Live:
         self._mailboxes.add(mailbox)
         async with self._changing:
             if self._subscription is None:
-                self._forget = self._nc.on_reconnect(self._doubt)
+                self._forget = [self._nc.on_reconnect(self._doubt), self._nc.on_close(self._doubt)]
                 # Without limits: a message that the client drops in silence would be missed until the next one.
                 self._subscription = await self._nc.subscribe(
                     self._subject, cb=self._deliver, pending_msgs_limit=0, pending_bytes_limit=0
@@ -123,16 +123,17 @@ class Live:
             if self._mailboxes or self._subscription is None:
                 return
             subscription, self._subscription = self._subscription, None
-            if self._forget:
-                self._forget()
+            for forget in self._forget:
+                forget()
             with contextlib.suppress(NatsError):  # the connection is closed: so is the subscription
                 await subscription.unsubscribe()
 
     async def _deliver(self, msg: Msg) -> None:
+        if not msg.headers or msg.headers.get("Nats-Stream") != self._stream:
+            return  # not from the log: somebody publishes on live subjects
         commit = stored(msg)
-        if commit.seq:
-            for mailbox in self._mailboxes:
-                mailbox.put(commit)
+        for mailbox in self._mailboxes:
+            mailbox.put(commit)
 
     def _doubt(self) -> None:
         for mailbox in self._mailboxes:

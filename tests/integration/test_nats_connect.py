@@ -1,0 +1,234 @@
+"""Which brokers are taken, and in what words the others are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from trackbook.adapters.nats.broker import EmbeddedBroker
+from trackbook.adapters.nats.child import find_server
+from trackbook.adapters.nats.connect import (
+    Access,
+    BrokerUnfit,
+    BrokerUnreachable,
+    Connection,
+    Unanswered,
+    api,
+    connect,
+    describe,
+    require_server,
+)
+from trackbook.adapters.nats.store import NatsEventStore
+from trackbook.adapters.nats.streams import StreamDamaged, StreamMissing, check_whole, ensure
+from trackbook.engine.ports import Append
+from trackbook.testing.proxy import Proxy
+
+
+def test_a_foreign_broker_is_named_by_the_environment() -> None:
+    """TRACKBOOK_NATS_URL names a foreign broker and its companions the credentials; without it there is none."""
+    env = {
+        "TRACKBOOK_NATS_URL": "nats://a:4222,nats://b:4222",
+        "TRACKBOOK_NATS_USER": "u",
+        "TRACKBOOK_NATS_PASSWORD": "p",
+    }
+
+    assert Access.from_env(env) == Access(url="nats://a:4222,nats://b:4222", user="u", password="p")
+    assert Access.from_env({"TRACKBOOK_NATS_URL": "a", "TRACKBOOK_NATS_TOKEN": "t"}) == Access(url="a", token="t")
+    assert Access.from_env({"TRACKBOOK_NATS_URL": "a", "TRACKBOOK_NATS_CREDS": "f"}) == Access(url="a", creds="f")
+    assert Access.from_env({}) is None
+
+
+async def test_our_own_broker_is_fit(nc: Connection) -> None:
+    """The embedded broker passes, and is described by version and place."""
+    await require_server(nc)
+
+    assert describe(nc).startswith("nats-server 2.")
+    assert "127.0.0.1:" in describe(nc)
+    assert "sync_interval: always" in describe(nc)
+
+
+@asynccontextmanager
+async def server(tmp_path: Path, config: str) -> AsyncIterator[str]:
+    """A foreign nats-server with a configuration of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    conf = tmp_path / "foreign.conf"
+    conf.write_text(f'listen: "127.0.0.1:{port}"\nlog_file: "{tmp_path}/log"\n{config}')
+    process = await asyncio.create_subprocess_exec(find_server(), "-c", conf)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_a_broker_without_jetstream_is_refused(tmp_path: Path) -> None:
+    """A server without JetStream is refused by name, with what to do."""
+    async with server(tmp_path, "") as url:
+        nc = await connect(Access(url))
+        with pytest.raises(BrokerUnfit, match=r"nats-server 2\.\S+ has no JetStream"):
+            await require_server(nc)
+        await nc.close()
+
+
+async def test_an_account_without_jetstream_is_refused(tmp_path: Path) -> None:
+    """A server whose JetStream is not for this account is refused with its own words."""
+    accounts = "accounts { A: {users: [{user: u, password: p}]}, B: {jetstream: enabled, users: [{user: x}]} }"
+    async with server(tmp_path, f'jetstream {{ store_dir: "{tmp_path}/store" }}\n{accounts}') as url:
+        nc = await connect(Access(url, user="u", password="p"))
+        with pytest.raises(BrokerUnfit, match="JetStream"):
+            await require_server(nc)
+        await nc.close()
+
+
+async def test_an_old_broker_is_refused() -> None:
+    """A server before 2.14 is refused with the version found and the version needed."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        info = {"version": "2.10.22", "headers": True, "max_payload": 1 << 20, "server_id": "x"}
+        writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    listener = await asyncio.start_server(speak, "127.0.0.1", 0)
+    nc = await connect(Access(f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"))
+
+    with pytest.raises(BrokerUnfit, match=r"nats-server 2\.10\.22; 2\.14 or newer is needed"):
+        await require_server(nc)
+
+    await nc.close()
+    listener.close()
+
+
+async def test_nobody_there_is_told() -> None:
+    """Where no broker listens, the connection fails in time and says where it looked."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        with pytest.raises(BrokerUnreachable, match=rf"no broker answers at 127\.0\.0\.1:{port}.*refused|failed"):
+            await connect(Access(f"127.0.0.1:{port}"), patience=0.2)
+
+
+async def test_wrong_credentials_are_told(tmp_path: Path) -> None:
+    """A server that refuses the credentials is not asked for ever."""
+    async with server(tmp_path, "authorization { token: right }") as url:
+        with pytest.raises(BrokerUnfit, match="refuses these credentials"):
+            await connect(Access(url, token="wrong"))
+        nc = await connect(Access(url, token="right"))
+        await nc.close()
+
+
+async def test_a_lost_connection_fails_requests_at_once(broker: EmbeddedBroker) -> None:
+    """Who waits for an answer when the connection breaks learns it then, not after the timeout."""
+    async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:
+        nc = await connect(Access(proxy.url, broker.engine.user, broker.engine.password))
+        await nc.subscribe("silent")
+        await nc.settle()
+        asking = asyncio.create_task(nc.ask("silent", timeout=60))
+        await nc.settle()
+
+        proxy.cut()
+
+        with pytest.raises(Unanswered, match="connection was lost"):
+            await asking
+        await nc.up()
+        assert (await api(nc, "INFO"))["type"].endswith("account_info_response")
+        await nc.close()
+
+
+async def test_streams_are_made_once(nc: Connection, prefix: str) -> None:
+    """The first start makes the streams; later ones find them as they are."""
+    await ensure(nc, prefix, initialised=False)
+    made = [(await api(nc, f"STREAM.INFO.{prefix}_{name}"))["config"] for name in ("events", "blobs")]
+
+    await ensure(nc, prefix, initialised=True)
+    await ensure(nc, prefix, initialised=False)
+
+    assert made[0]["deny_delete"] is made[0]["deny_purge"] is made[1]["deny_delete"] is True
+    assert made == [(await api(nc, f"STREAM.INFO.{prefix}_{name}"))["config"] for name in ("events", "blobs")]
+
+
+@pytest.mark.parametrize("gone", ["events", "blobs"])
+async def test_a_lost_stream_is_never_made_again(nc: Connection, prefix: str, gone: str) -> None:
+    """Where a stream was and is no more, the start is refused instead of beginning an empty book."""
+    await ensure(nc, prefix, initialised=False)
+    await api(nc, f"STREAM.DELETE.{prefix}_{gone}")
+
+    with pytest.raises(StreamMissing, match=f"{prefix}_{gone} is missing"):
+        await ensure(nc, prefix, initialised=True)
+
+    assert "error" in await api(nc, f"STREAM.INFO.{prefix}_{gone}")
+
+
+async def test_another_stream_of_that_name_is_refused(nc: Connection, prefix: str) -> None:
+    """A stream that was made otherwise is refused, each difference named."""
+    await api(
+        nc, f"STREAM.CREATE.{prefix}_events", {"name": f"{prefix}_events", "subjects": [f"{prefix}.evt.*.*"]}
+    )
+
+    with pytest.raises(BrokerUnfit, match=r"made otherwise.*allow_atomic is None, not True"):
+        await ensure(nc, prefix, initialised=False)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (
+            {"first_seq": 1, "last_seq": 9, "messages": 8, "num_deleted": 1, "deleted": [4]},
+            r"1 are missing \(the first: 4\)",
+        ),
+        ({"first_seq": 3, "last_seq": 9, "messages": 7}, "holds 7, from 3 on: 2 are missing"),
+        (
+            {"first_seq": 1, "last_seq": 9, "messages": 9, "lost": {"msgs": [9]}},
+            "1 messages damaged and keeps 9, up to 9",
+        ),
+    ],
+)
+def test_a_damaged_stream_is_refused(state: dict[str, object], words: str) -> None:
+    """A stream that lacks messages is refused, and it is said which."""
+    with pytest.raises(StreamDamaged, match=words):
+        check_whole("trackbook_events", state)
+
+
+async def start_and_read(nc: Connection) -> None:
+    """What an engine does with a log that it has had before."""
+    await ensure(nc, initialised=True)
+    async for _ in NatsEventStore(nc).read_all(1):
+        pass
+
+
+@pytest.mark.parametrize("index", ["kept", "lost"])
+async def test_a_damaged_store_is_refused(tmp_path: Path, index: str) -> None:
+    """One flipped bit in the store is found: at the start, or by the reader where the server trusts its index."""
+    broker = EmbeddedBroker(tmp_path)
+    await broker.start()
+    nc = await connect(broker.engine)
+    await ensure(nc, initialised=False)
+    for number in range(20):
+        await NatsEventStore(nc).append(Append("job", f"a{number}", 0, b"P" * 100, f"m{number}"))
+    await nc.close()
+    await broker.stop()
+
+    (block,) = (broker.home / "store").rglob("trackbook_events/msgs/1.blk")
+    data = bytearray(block.read_bytes())
+    data[data.index(b"PPPP", len(data) // 2)] ^= 1
+    block.write_bytes(data)
+    for state in block.parent.glob("*.db" if index == "lost" else "none"):
+        state.unlink()
+    await broker.start()
+    nc = await connect(broker.engine)
+
+    with pytest.raises(StreamDamaged):
+        await start_and_read(nc)
+
+    await nc.close()
+    await broker.stop()

@@ -1,0 +1,252 @@
+"""Following the log while connections break and the broker dies: nothing missed, nothing twice, all in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from trackbook.adapters.nats import tail as module
+from trackbook.adapters.nats.broker import EmbeddedBroker
+from trackbook.adapters.nats.connect import BrokerUnreachable, Connection, api, connect
+from trackbook.adapters.nats.store import NatsEventStore
+from trackbook.adapters.nats.streams import StreamDamaged, ensure
+from trackbook.engine.ports import Append, Stored
+from trackbook.testing.proxy import Proxy
+
+
+@pytest.fixture
+async def proxy(broker: EmbeddedBroker) -> AsyncIterator[Proxy]:
+    """A connection to the broker that can be broken."""
+    async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def through(broker: EmbeddedBroker, proxy: Proxy) -> AsyncIterator[Connection]:
+    """A client on that connection."""
+    nc = await connect(replace(broker.engine, url=proxy.url))
+    yield nc
+    await nc.close()
+
+
+@pytest.fixture
+async def store(nc: Connection, prefix: str) -> NatsEventStore:
+    """An empty log on a connection that stands."""
+    await ensure(nc, prefix, initialised=False)
+    return NatsEventStore(nc, prefix)
+
+
+async def write(store: NatsEventStore, count: int, name: str = "j") -> None:
+    """Append commits of aggregates of their own, some of them two at a time."""
+    for number in range(count):
+        commits = [
+            Append("job", f"{name}{number}-{part}", 0, os.urandom(40), f"{name}{number}-{part}") for part in "ab"
+        ]
+        await store.append(*(commits if number % 17 == 0 else commits[:1]))
+
+
+async def follow(store: NatsEventStore, from_seq: int, until: Callable[[Stored], bool]) -> list[Stored]:
+    """Follow until a commit fulfils a condition."""
+    found: list[Stored] = []
+    async with aclosing(store.tail(from_seq)) as batches:  # type: ignore[type-var]
+        async for batch in batches:
+            found += batch
+            if until(batch[-1]):
+                return found
+    return found
+
+
+async def everything(store: NatsEventStore, from_seq: int = 1) -> list[Stored]:
+    """What the log holds."""
+    return [stored async for batch in store.read_all(from_seq) for stored in batch]
+
+
+def is_last(stored: Stored) -> bool:
+    """Whether this is the commit that ends a test."""
+    return stored.id == "last"
+
+
+LAST = Append("job", "last", 0, b"last", "last")
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_breaking_connections_lose_nothing(
+    store: NatsEventStore, through: Connection, proxy: Proxy, prefix: str, seed: int
+) -> None:
+    """Followers whose connection breaks at random moments see exactly the log."""
+    moments, follower = random.Random(seed), NatsEventStore(through, prefix)
+    await write(store, 20, "before")
+    starts = [1, 10, 21, await store.head() + 1]
+    followers = [asyncio.create_task(follow(follower, start, is_last)) for start in starts]
+
+    async def disturb() -> None:
+        while True:
+            await asyncio.sleep(moments.random() * 0.03)
+            proxy.deaf = moments.random() < 0.5
+            await asyncio.sleep(moments.random() * 0.03)
+            proxy.cut()
+
+    disturbance = asyncio.create_task(disturb())
+    await asyncio.gather(*(write(store, 150, f"w{number}-") for number in range(3)))
+    disturbance.cancel()
+    proxy.cut()
+    await store.append(LAST)
+
+    log = await everything(store)
+    assert [stored.seq for stored in log] == list(range(1, len(log) + 1))
+    for start, following in zip(starts, followers, strict=True):
+        assert await following == log[start - 1 :]
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_dying_broker_loses_nothing(tmp_path: Path, seed: int) -> None:
+    """Followers of a broker that is killed in the middle of writing see exactly the log."""
+    moments = random.Random(seed)
+    async with EmbeddedBroker(tmp_path, durability="fast") as broker:
+        nc, other = await connect(broker.engine), await connect(broker.engine)
+        await ensure(nc, initialised=False)
+        store = NatsEventStore(nc)
+        followers = [asyncio.create_task(follow(NatsEventStore(other), 1, is_last)) for _ in range(2)]
+
+        async def kill() -> None:
+            for _ in range(6):
+                await asyncio.sleep(0.03 + moments.random() * 0.1)
+                if broker.pid:
+                    os.kill(broker.pid, signal.SIGKILL)
+
+        killer = asyncio.create_task(kill())
+        await asyncio.gather(*(write(store, 200, f"w{number}-") for number in range(3)))
+        await killer
+        await store.append(LAST)
+
+        log = await everything(store)
+        assert await followers[0] == await followers[1] == log
+        await nc.close()
+        await other.close()
+
+
+async def test_a_slow_follower_loses_nothing(store: NatsEventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower that can't keep up reads from the log what no longer waits for it."""
+    monkeypatch.setattr(module, "MAILBOX", 10)
+    found: list[Stored] = []
+    async with aclosing(store.tail(1)) as batches:  # type: ignore[type-var]
+        await store.append(Append("job", "first", 0, b"", "first"))
+        found += await anext(batches)
+        for round_ in range(5):
+            await write(store, 40, f"r{round_}-")
+            found += await anext(batches)
+        await store.append(LAST)
+        while not is_last(found[-1]):
+            found += await anext(batches)
+
+    assert found == await everything(store)
+
+
+async def test_idle_followers_send_nothing(store: NatsEventStore, through: Connection, prefix: str) -> None:
+    """While nothing happens, following causes no traffic, and commits cost no request either."""
+    follower = NatsEventStore(through, prefix)
+    followers = [asyncio.create_task(follow(follower, 1, is_last)) for _ in range(5)]
+    await write(store, 1)
+    await through.settle()
+    sent = through.stats["out_msgs"]
+    subscriptions = len(through._subs)
+
+    await write(store, 50, "more")
+    await store.append(LAST)
+    await asyncio.gather(*followers)
+
+    assert through.stats["out_msgs"] == sent
+    assert subscriptions == 2  # one for replies, one for five followers
+    assert len(through._subs) == 1
+
+
+async def test_what_is_no_commit_disturbs_nobody(store: NatsEventStore, nc: Connection, prefix: str) -> None:
+    """Bytes that are no commit, and messages on live subjects from no stream, stop no follower."""
+    following = asyncio.create_task(follow(store, 1, is_last))
+    await store.append(Append("job", "odd", 0, b"\xff\x00not json", "odd"))
+
+    await nc.publish(f"{prefix}.live.job.fake", b"{}")
+    await nc.publish(f"{prefix}.live.fake", b"{}", headers={"Nats-Sequence": "2"})
+    await store.append(LAST)
+
+    assert [(stored.id, stored.data) for stored in await following] == [
+        ("odd", b"\xff\x00not json"),
+        ("last", b"last"),
+    ]
+
+
+async def test_a_log_that_ends_early_is_refused(store: NatsEventStore) -> None:
+    """Whoever has seen more than the log holds is told that commits are lost."""
+    await write(store, 1)
+
+    with pytest.raises(StreamDamaged, match="commits are lost"):
+        await anext(store.tail(99))
+
+
+async def test_a_log_put_back_is_noticed(tmp_path: Path) -> None:
+    """When the store is replaced by an older copy that grew differently, the follower is told, not fed."""
+    broker = EmbeddedBroker(tmp_path)
+    await broker.start()
+    nc = await connect(broker.engine)
+    await ensure(nc, initialised=False)
+    store = NatsEventStore(nc)
+    async with aclosing(store.tail(1)) as batches:  # type: ignore[type-var]
+        await store.append(Append("job", "a", 0, b"one", "1"))
+        assert len(await anext(batches)) == 1
+        await broker.stop()
+        shutil.copytree(broker.home / "store", tmp_path / "copy")
+        await broker.start()
+        await store.append(Append("job", "b", 0, b"two", "2"))
+        assert len(await anext(batches)) == 1
+
+        await broker.stop()
+        shutil.rmtree(broker.home / "store")
+        shutil.copytree(tmp_path / "copy", broker.home / "store")
+        await broker.start()
+        await store.append(Append("job", "c", 0, b"other two", "3"))
+
+        with pytest.raises(StreamDamaged, match="another one than before"):
+            await anext(batches)
+    await nc.close()
+    await broker.stop()
+
+
+async def test_a_hole_is_refused(nc: Connection, prefix: str) -> None:
+    """A commit that was deleted from the stream is missed by readers and followers."""
+    await api(
+        nc,
+        f"STREAM.CREATE.{prefix}_events",
+        {"name": f"{prefix}_events", "subjects": [f"{prefix}.evt.*.*"], "allow_direct": True},
+    )
+    store = NatsEventStore(nc, prefix)
+    for number in range(3):
+        await store.append(Append("job", f"a{number}", 0, b"x", f"m{number}"))
+    await api(nc, f"STREAM.MSG.DELETE.{prefix}_events", {"seq": 2})
+
+    with pytest.raises(StreamDamaged, match="commits 2 to 2 are missing"):
+        await everything(store)
+    with pytest.raises(StreamDamaged, match="commits 2 to 2 are missing"):
+        await follow(store, 1, is_last)
+
+
+async def test_a_closed_connection_ends_a_follower(store: NatsEventStore, nc: Connection) -> None:
+    """A follower on a connection that is closed for good is told."""
+    await write(store, 1)
+    batches = store.tail(1)
+    await anext(batches)
+    waiting = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+
+    await nc.close()
+
+    with pytest.raises(BrokerUnreachable):
+        await waiting
