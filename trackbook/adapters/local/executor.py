@@ -62,7 +62,7 @@ class LocalExecutor:
         self._limit = limit or 2 * (os.cpu_count() or 1)
         self._grace = grace
         self._planner = Planner(self._data, grace, log_limit, durable, pass_environment)
-        self._spawner = Spawner(self._spawner_ready)
+        self._spawner = Spawner(self._limit, self._spawner_ready)
         self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
         self._running: dict[str, _Running] = {}
@@ -112,20 +112,6 @@ class LocalExecutor:
         self._reports.sink = report
         (self._data / "sessions").mkdir(parents=True, exist_ok=True)
         await self._spawner.start()
-        self.warnings = self._find_warnings()
-        for warning in self.warnings:
-            _log.warning(warning)
-
-    def _find_warnings(self) -> list[str]:
-        found = []
-        if not self.private_root:
-            found.append(
-                "tasks don't see /pipeline/… here, only the variables $PIPELINE_OUTPUTS, $PIPELINE_INPUT1 …, "
-                f"and inputs are not write-protected: no mount namespace ({self._spawner.offer.problem})"
-            )
-        if not self.shell.endswith("bash"):
-            found.append(f"commands are run by {self.shell}: there is no bash")
-        return found
 
     async def launch(self, spec: SessionSpec) -> None:
         """Run the session once a slot is free; adopt it, or report its end again, if it was launched before."""
@@ -251,6 +237,10 @@ class LocalExecutor:
     def _spawner_ready(self) -> None:
         self._planner.private_root = self._spawner.offer.private_root
         self._planner.own_work = self._spawner.offer.own_work
+        before, self.warnings = self.warnings, self._planner.warnings(self._spawner.offer.problem)
+        for warning in self.warnings:
+            if warning not in before:
+                _log.warning(warning)
         for running in list(self._running.values()):
             if not running.adopted and not (running.folder / "claim").exists():
                 self._unwatch(running)  # its request may lie unread in the socket of the spawner that died

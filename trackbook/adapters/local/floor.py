@@ -28,12 +28,12 @@ class Floor:
         self._data = data
         self._command = command
         self._planner = Planner(data, 5.0, 16 * 2**20, durable, ())
-        self._spawner = Spawner(lambda: None)
         self._open: dict[int, SessionSpec] = {}
         self._poll = select.poll()
 
     async def run(self, count: int, parallel: int) -> float:
         """Return the seconds from the first launch to the last end. Raises RuntimeError if a session fails."""
+        self._spawner = Spawner(parallel, lambda: None)
         (self._data / "sessions").mkdir(parents=True, exist_ok=True)
         await self._spawner.start()
         self._planner.private_root = self._spawner.offer.private_root

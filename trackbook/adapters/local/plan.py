@@ -46,6 +46,18 @@ class Planner:
             "environment": self._environment(spec, folder, binds),
         }
 
+    def warnings(self, problem: str) -> list[str]:
+        """Return what tasks will miss on this machine; `problem` is why there is no private root, or ''."""
+        found = []
+        if problem:
+            found.append(
+                "tasks don't see /pipeline/… here, only the variables $PIPELINE_OUTPUTS, $PIPELINE_INPUT1 …, "
+                f"and inputs are not write-protected: no mount namespace ({problem})"
+            )
+        if not self.shell.endswith("bash"):
+            found.append(f"commands are run by {self.shell}: there is no bash")
+        return found
+
     def _binds(self, spec: SessionSpec) -> list[tuple[str, str, bool]]:
         """Return (source, name below /pipeline, read only)."""
         inputs = []

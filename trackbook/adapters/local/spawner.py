@@ -37,9 +37,10 @@ class SpawnerGone(Exception):
 
 
 class Spawner:
-    """One spawner process at a time. `changed` is called whenever one has become ready."""
+    """One spawner at a time, for `limit` sessions at once. `changed` is called when one has become ready."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, limit: int, changed: Callable[[], None]) -> None:
+        self._limit = limit
         self.offer = Offer()
         self.ready = False
         self._changed = changed
@@ -75,7 +76,7 @@ class Spawner:
         arguments = [sys.executable, "-I", "-S", "-B", "-X", "frozen_modules=on", "-X", "utf8", program.__file__]
         with theirs:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - 1 ms, once; our own file
-                [*arguments, *(["--private-root"] if private else [])],
+                [*arguments, str(self._limit), *(["--private-root"] if private else [])],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # launchers outlive the server and must not keep its output open

@@ -35,16 +35,19 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _SPACE = 4096
-_SPARES = 2
+_SPARES = 1
 """Launchers kept ready: what can be done before a request comes costs that request nothing."""
-_IDLE = 6
-"""How many more may wait for another session after their first, rather than end."""
+_PLACES = 8
+"""At most so many launchers stay for another session (1.2 MB each); any others are forked for one session."""
 _SESSIONS = 500
 """Sessions after which a launcher ends in any case, so that nothing can pile up in it."""
 
 
-def main(private: bool) -> None:
-    """Offer a private root if asked to, then keep launchers ready until the executor is gone."""
+def main(*, private: bool, limit: int) -> None:
+    """Offer a private root if asked to, then keep launchers ready until the executor is gone.
+
+    `limit` is how many sessions run at once.
+    """
     server = _socket.socket(fileno=0)
     ready: dict[str, Any] = {"private_root": False, "own_work": False, "problem": ""}
     if private:
@@ -59,21 +62,24 @@ def main(private: bool) -> None:
     _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGCHLD})
     gc.disable()
     gc.freeze()
-    keep_ready(server, private=private)
+    keep_ready(server, Board(min(limit, _PLACES)), private=private)
 
 
 class Board:
     """How launchers tell the spawner whether they are free, and how many of them may stay: two pipes."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: int) -> None:
         self.heard, self._said = os.pipe()
         self._places, self._leave = os.pipe()
         os.set_blocking(self.heard, False)
         os.set_blocking(self._places, False)
-        os.write(self._leave, bytes(_IDLE))
+        os.write(self._leave, bytes(places))
 
     def take_place(self) -> bool:
-        """Take one of the places for launchers that wait for another session."""
+        """Take one of the places for launchers that stay for another session.
+
+        A launcher that is killed takes its place along; with none left, each launcher runs one session.
+        """
         try:
             return len(os.read(self._places, 1)) == 1
         except BlockingIOError:
@@ -99,14 +105,13 @@ class Board:
             return
 
 
-def keep_ready(server: Any, *, private: bool) -> None:
+def keep_ready(server: Any, board: Board, *, private: bool) -> None:
     """See to it that launchers are free, until the executor is gone.
 
     All of them wait on the same socket, whose messages go to one each. So a request is either still in the
     socket, where it outlives a launcher's death, or with a launcher, whose death the executor sees.
     """
     signals = signal_file(_signal.SIGCHLD, _signal.SIGTERM)
-    board = Board()
     spares: set[int] = set()
     poll = select.poll()
     poll.register(server, 0)  # nothing but its end: requests are the launchers'
@@ -183,4 +188,4 @@ def run_session(server: Any, board: Board, spare: launcher.Spare) -> bool:
 
 
 if __name__ == "__main__":
-    main(private="--private-root" in sys.argv)
+    main(private=sys.argv[2:] == ["--private-root"], limit=int(sys.argv[1]))
