@@ -42,9 +42,10 @@ class Kind(Struct, frozen=True):
 
 
 class Field(Struct, frozen=True):
-    """What may stand in a place: a single value (`kind`), a mapping (`fields`, `rest`), a list (`item`).
+    """What may stand in a place: a single value of a kind, a mapping, a list, or several of them.
 
-    `key` says what is wrong with a key of the mapping.
+    Of a mapping, `fields` are known, `rest` are others; `item` stands in a list; where these are None anything
+    may stand. `key` says what is wrong with a key of the mapping.
     """
 
     kind: Kind | None = None
@@ -52,13 +53,14 @@ class Field(Struct, frozen=True):
     rest: Field | None = None
     item: Field | None = None
     mapping: bool = False
+    listing: bool = False
     key: Callable[[str], str | None] | None = None
 
     def what(self) -> str:
         """Return in words what is wanted."""
         wanted = [self.kind.what] if self.kind else []
         wanted += ["a mapping"] if self.mapping else []
-        wanted += ["a list"] if self.item else []
+        wanted += ["a list"] if self.listing else []
         return " or ".join(wanted)
 
 
@@ -163,7 +165,7 @@ _ANY = Kind("a number of 64 bits, a text without NUL, true or false", "bad_value
 
 # Fields, in FastTrack's order -------------------------------------------------------------------------------
 
-FREE = Field(_ANY, item=Field(_ANY, mapping=True), mapping=True)
+FREE = Field(_ANY, mapping=True, listing=True)
 """A place that no table describes: anything may stand there."""
 
 _text_field, _yes_no = Field(TEXT), Field(_YES_NO)
@@ -171,6 +173,10 @@ _text_field, _yes_no = Field(TEXT), Field(_YES_NO)
 
 def _mapping(fields: dict[str, Field], rest: Field | None = None) -> Field:
     return Field(fields=fields, rest=rest, mapping=True)
+
+
+def _list(item: Field | None = None) -> Field:
+    return Field(item=item, listing=True)
 
 
 VARIABLES = Field(rest=Field(_VALUE), mapping=True, key=variable_name_problem)
@@ -185,7 +191,7 @@ _ENVIRONMENT = _mapping(
 _SLOTS = Field(_QUANTITY, rest=Field(_QUANTITY), mapping=True)
 _RESOURCES = _mapping({"cpu": Field(_AMOUNT), "mem": Field(_SIZE), "memory": Field(_SIZE)}, _SLOTS)
 _RESOURCE_OPTS = _mapping({"shmem": Field(_SIZE)})
-_MOUNTS = Field(item=Field(_MOUNT))
+_MOUNTS = _list(Field(_MOUNT))
 _SERVICE = _mapping(
     {
         "name": _text_field,
@@ -213,7 +219,7 @@ TASK = _mapping(
         "environment": _ENVIRONMENT,
         "resources": _RESOURCES,
         "resource_opts": _RESOURCE_OPTS,
-        "dependencies": Field(item=_text_field),
+        "dependencies": _list(_text_field),
         "mounts": _MOUNTS,
         "skip": _yes_no,
         "continue_on_failure": _yes_no,
@@ -234,7 +240,7 @@ PIPELINE = _mapping(
         "resources": _RESOURCES,
         "resource_opts": _RESOURCE_OPTS,
         "mounts": _MOUNTS,
-        "params": Field(item=FREE),
-        "tasks": Field(item=TASK, rest=TASK, mapping=True),
+        "params": _list(),
+        "tasks": Field(item=TASK, rest=TASK, mapping=True, listing=True),
     }
 )

@@ -151,13 +151,13 @@ def _by_table(value: Any, wanted: Field, at: Path, found: Findings) -> None:
         else:
             _wrong(value, wanted, at, found)
     elif isinstance(value, list):
-        if wanted.item is None:
+        if not wanted.listing:
             _wrong(value, wanted, at, found)
         elif len(at) > DEEPEST:
             found.no("too_deep", f"values may be nested {DEEPEST} levels deep", at)
         else:
             for index, item in enumerate(value):
-                _by_table(item, wanted.item, (*at, index), found)
+                _by_table(item, wanted.item or FREE, (*at, index), found)
     elif wanted.kind is None or not wanted.kind.fits(value):
         _wrong(value, wanted, at, found)
 
