@@ -54,8 +54,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     (
         "ends a failed job at once",
         "case facts.TaskFailed() if state.cancel is None:\n            return [",
-        "case facts.TaskFailed() if state.cancel is None:\n"
-        "            return [facts.JobFailed(event.task, event.error), ",
+        "case facts.TaskFailed():\n            return [facts.JobFailed(event.task, event.error), ",
     ),
     ("calls a failed job cancelled", "    if state.cause:\n        return [facts.JobFailed(*state.cause)]\n", ""),
     (
@@ -77,8 +76,8 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("counts a dependency twice", "task.waiting -= 1", "task.waiting -= 2"),
     ("counts a task twice", "state.undone -= 1", "state.undone -= 2"),
     ("never counts", "    state.undone -= 1\n", ""),
-    ("counts one dependency for all", "waiting=len(shape.dependencies)", "waiting=bool(shape.dependencies)"),
-    ("counts dependencies that it never awaits", "waiting=len(shape.dependencies)", "waiting=len(event.tasks)"),
+    ("counts one dependency for all", "waiting=len(dependencies)", "waiting=bool(dependencies)"),
+    ("counts dependencies that it never awaits", "waiting=len(dependencies)", "waiting=len(event.tasks)"),
     ("cancels only what is ready", 'if task.status in ("pending", "ready"):', 'if task.status in ("ready",):'),
     (
         "cancels what is live without a word",
@@ -95,12 +94,16 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("skips everything", "if task.shape.skip:", "if True:"),
     (
         "waits for what is skipped",
-        "facts.JobCreated() | facts.TaskSkipped() | facts.TaskSucceeded()",
-        "facts.JobCreated() | facts.TaskSucceeded()",
+        "facts.JobCreated() | facts.TaskSkipped() | facts.TaskSucceeded():",
+        "facts.JobCreated() | facts.TaskSucceeded():",
     ),
     ("forgets the limit of a commit", "max(0, LAUNCHES_PER_COMMIT - standing)", "len(state.ready)"),
     ("limits each reaction rather than the commit", "LAUNCHES_PER_COMMIT - standing", "LAUNCHES_PER_COMMIT"),
-    ("launches last come first", "for name in islice(state.ready,", "for name in islice(reversed(state.ready),"),
+    (
+        "launches last come first",
+        "return state.ready if isinstance",
+        "return reversed(state.ready) if isinstance",
+    ),
     ("does not count attempts", "attempt = task.attempt + 1", "attempt = 1 + bool(task.index)"),
     ("names sessions alike", 'f"tb-{job}-{index}-{attempt}"', 'f"tb-{job}-{attempt}"'),
     ("names sessions of all jobs alike", 'f"tb-{job}-{index}-{attempt}"', 'f"tb-{index}-{attempt}"'),

@@ -17,7 +17,8 @@ from trackbook.engine import decider, job
 STATUSES = job.TaskStatus.__args__ + job.JobStatus.__args__ + job.Outcome.__args__  # type: ignore[attr-defined]
 STATES = ("TaskState", "JobState", "LIVE", "ENDED")
 """What is mutated beside functions; commands stay the engine's own, so that stories can name them."""
-_MOST_EVENTS = 50_000
+_MOST_CALLS = 50_000
+"""From one step to the next, refolding after a crash included."""
 _FUTURE = __future__.annotations.compiler_flag
 _OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot,
@@ -80,19 +81,23 @@ def _core(job_code: CodeType, decider_code: CodeType) -> Core:
     names, stepping = dict(vars(job)), dict(vars(decider))
     exec(job_code, names)
     exec(decider_code, stepping)
-    left = [_MOST_EVENTS]
+    left = [_MOST_CALLS]
 
-    def evolve(state: Any, event: Any) -> Any:
-        left[0] -= 1
-        if not left[0]:
-            raise Runaway
-        return names["evolve"](state, event)
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*about: Any) -> Any:
+            left[0] -= 1
+            if not left[0]:
+                raise Runaway
+            return function(*about)
+
+        return call
 
     def step(*about: Any) -> Any:
-        left[0] = _MOST_EVENTS
+        left[0] = _MOST_CALLS
         return stepping["step"](*about)
 
-    mutant = decider.Decider[Any, Any, Any](names["JobState"], names["decide"], evolve, names["react"])
+    evolve, react = counted(names["evolve"]), counted(names["react"])
+    mutant = decider.Decider[Any, Any, Any](names["JobState"], names["decide"], evolve, react)
     return Core(mutant, step, stepping["fold"], names)
 
 

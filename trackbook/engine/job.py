@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Literal
@@ -48,7 +48,7 @@ class CancelJob(JobCommand, frozen=True):
 
 
 class LaunchReady(JobCommand, frozen=True):
-    """Launch what is ready still, since a commit launches at most LAUNCHES_PER_COMMIT tasks."""
+    """Launch what stayed ready, since a commit launches at most LAUNCHES_PER_COMMIT tasks."""
 
 
 class ReportTaskStarted(JobCommand, frozen=True):
@@ -169,8 +169,9 @@ def _create(state: JobState, event: facts.JobCreated) -> None:
     state.created = event
     state.undone = len(event.tasks)
     for index, shape in enumerate(event.tasks):
-        state.tasks[shape.name] = TaskState(shape, index, waiting=len(shape.dependencies))
-        for dependency in shape.dependencies:
+        dependencies = dict.fromkeys(shape.dependencies)
+        state.tasks[shape.name] = TaskState(shape, index, waiting=len(dependencies))
+        for dependency in dependencies:
             state.successors.setdefault(dependency, []).append(shape.name)
         if not shape.dependencies:
             _make_ready(state, shape.name)
@@ -218,7 +219,7 @@ def decide(state: JobState, command: AnyJobCommand) -> list[AnyJobEvent]:
                 raise Refused("job_ended", f"the job has {state.status} already")
             return [] if state.cancel else [facts.JobCancelRequested(command.reason)]
         case LaunchReady():
-            return launches(state)
+            return launches(state, state.ready)
         case _:
             return _told(state, command)
 
@@ -283,7 +284,7 @@ def react(state: JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEven
         case facts.TaskStarted() if state.status == "pending":
             return [facts.JobStarted(event.at)]
         case facts.JobCreated() | facts.TaskSkipped() | facts.TaskSucceeded():
-            return _conclusion(state) or launches(state, standing)
+            return _conclusion(state) or launches(state, _released(state, event), standing)
         case facts.TaskFailed() if state.cancel is None:
             return [facts.JobCancelRequested(f"task {event.task} failed", event.task)]
         case facts.TaskFailed() | facts.TaskCancelled():
@@ -293,12 +294,20 @@ def react(state: JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEven
     return []
 
 
-def launches(state: JobState, standing: int = 0) -> list[AnyJobEvent]:
-    """Return launches (or skips) of what is ready, as many as a commit of `standing` events takes.
+def launches(state: JobState, names: Iterable[str], standing: int = 0) -> list[AnyJobEvent]:
+    """Return launches (or skips) of what is ready among `names`, as many as a commit of `standing` events takes.
 
     Nothing is ready once the job is to end.
     """
-    return [_launch(state, name) for name in islice(state.ready, max(0, LAUNCHES_PER_COMMIT - standing))]
+    ready = (name for name in names if name in state.ready)
+    return [_launch(state, name) for name in islice(ready, max(0, LAUNCHES_PER_COMMIT - standing))]
+
+
+def _released(
+    state: JobState, event: facts.JobCreated | facts.TaskSkipped | facts.TaskSucceeded
+) -> Iterable[str]:
+    """Return what may have become ready by the event, so that a task's end costs its out-degree."""
+    return state.ready if isinstance(event, facts.JobCreated) else state.successors.get(event.task, ())
 
 
 def _launch(state: JobState, name: str) -> AnyJobEvent:

@@ -1,0 +1,192 @@
+"""What holds for every job, whatever its graph and whatever it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulation.core import REAL
+from simulation.story import JOB, at
+
+from trackbook.engine.decider import Decider, fold, step
+from trackbook.engine.job import (
+    AnyJobCommand,
+    CancelJob,
+    JobState,
+    LaunchReady,
+    Report,
+    ReportTaskEnded,
+    ReportTaskStarted,
+    ReportTaskStatus,
+    StartJob,
+)
+from trackbook.events.job import AnyJobEvent, TaskLaunchRequested, TaskShape
+
+patient = settings(deadline=None, max_examples=150)
+"""A slow machine is no defect of the core."""
+DECIDER = REAL.decider
+NAMES = "abcdef"
+OUTCOMES = ("succeeded", "failed", "cancelled", "lost")
+times = st.integers(0, 9).map(at)
+tasks = st.sampled_from(NAMES)
+attempts = st.sampled_from((0, 1, 1, 1, 2))
+reports: st.SearchStrategy[Report] = st.one_of(
+    st.builds(ReportTaskStarted, tasks, attempts, times),
+    st.builds(ReportTaskStatus, tasks, attempts, st.sampled_from(("PULLING", "RUNNING"))),
+    st.builds(ReportTaskEnded, tasks, attempts, st.sampled_from(OUTCOMES), times, st.none() | times),
+)
+commands: st.SearchStrategy[AnyJobCommand] = reports | st.builds(LaunchReady) | st.builds(CancelJob)
+
+
+@st.composite
+def starts(draw: st.DrawFn) -> StartJob:
+    """Draw the start of a job of up to six tasks, each depending on some before it."""
+    names = NAMES[: draw(st.integers(0, len(NAMES)))]
+    shapes = [
+        TaskShape(name, draw(st.lists(st.sampled_from(names[:n]), max_size=3)) if n else [], draw(st.booleans()))
+        for n, name in enumerate(names)
+    ]
+    return StartJob("p", "training", 1, "f00d", shapes)
+
+
+def tell(*told: AnyJobCommand) -> tuple[JobState, list[AnyJobEvent]]:
+    """Return the state and the events of a job that was told all this; what is refused changes nothing."""
+    state, events = JobState(JOB), list[AnyJobEvent]()
+    for command in told:
+        if isinstance(command, CancelJob) and state.ended:
+            continue
+        state, new, _ = step(DECIDER, state, command)
+        events += new
+    return state, events
+
+
+@patient
+@given(starts(), st.lists(commands, max_size=30), st.lists(reports, max_size=10))
+def test_a_terminal_state_absorbs_everything(start: StartJob, told: list[Any], late: list[Report]) -> None:
+    """Whatever is reported after a job's end, nothing happens and nothing changes."""
+    state, _ = tell(start, *told, CancelJob())
+    ends = [ReportTaskEnded(task.shape.name, task.attempt, "lost", at(9)) for task in state.outstanding()]
+    state, events = tell(start, *told, CancelJob(), *ends)
+    assert state.ended
+    assert tell(start, *told, CancelJob(), *ends, *late, LaunchReady()) == (state, events)
+
+
+@patient
+@given(starts(), st.lists(commands, max_size=40))
+def test_the_fold_is_what_the_steps_led_to(start: StartJob, told: list[Any]) -> None:
+    """Folding the stored events, from their bytes and from any middle on, leads to the state that decided."""
+    state, events = tell(start, *told)
+    stored = msgspec.json.decode(msgspec.json.encode(events), type=list[AnyJobEvent])
+    half = fold(DECIDER, JobState(JOB), stored[: len(stored) // 2])
+    assert fold(DECIDER, JobState(JOB), stored) == state
+    assert fold(DECIDER, half, stored[len(stored) // 2 :]) == state
+
+
+@patient
+@given(starts(), st.lists(commands, max_size=40))
+def test_every_prefix_of_a_history_folds(start: StartJob, told: list[Any]) -> None:
+    """Folding is total: a history may stop after any event, and never raises."""
+    _, events = tell(start, *told)
+    for length in range(len(events) + 1):
+        state = fold(DECIDER, JobState(JOB), events[:length])
+        assert state.undone == sum(
+            task.status in ("pending", "ready", "launching", "running") for task in state.tasks.values()
+        )
+
+
+@patient
+@given(st.data(), st.sampled_from(OUTCOMES), st.booleans())
+def test_the_order_of_an_attempts_reports_does_not_matter(data: st.DataObject, outcome: Any, asked: bool) -> None:
+    """However often and in whatever order an attempt's reports come, it and its job end the same way."""
+    sent: list[AnyJobCommand] = [
+        ReportTaskStarted("a", 1, at(1)),
+        ReportTaskStatus("a", 1, "RUNNING"),
+        ReportTaskEnded("a", 1, outcome, at(5), at(1), message="so it was"),
+    ]
+    start = StartJob("p", "training", 1, "f00d", [TaskShape("a"), TaskShape("b", ["a"])])
+    before: list[AnyJobCommand] = [start, CancelJob()] if asked else [start]
+    shuffled = data.draw(st.permutations(sent * 2))
+    first, _ = tell(*before, *sent)
+    second, _ = tell(*before, *shuffled)
+    for state in (first, second):
+        state.tasks["a"].executor_status = ""
+    assert second == first
+
+
+@patient
+@given(starts(), st.randoms(use_true_random=False))
+def test_without_faults_every_order_succeeds(start: StartJob, random: Any) -> None:
+    """Whichever live task ends first, every task runs once and the job succeeds."""
+    state, events = tell(start)
+    while live := [task.shape.name for task in state.outstanding()]:
+        state, new, _ = step(DECIDER, state, ReportTaskEnded(random.choice(live), 1, "succeeded", at(2), at(1)))
+        events += new
+    launched = [event.task for event in events if isinstance(event, TaskLaunchRequested)]
+    assert state.status == "succeeded"
+    assert sorted(launched) == sorted(shape.name for shape in start.tasks if not shape.skip)
+
+
+# Costs, counted rather than timed ----------------------------------------------------------------------------
+
+
+class Watched(dict[str, None]):
+    """What is ready, for a job in which looking through all of it is not allowed."""
+
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("looks through everything that is ready")
+
+
+def _fan(width: int) -> StartJob:
+    middle = [TaskShape(f"m{n}", ["first"]) for n in range(width)]
+    last = TaskShape("last", [shape.name for shape in middle])
+    return StartJob("p", "training", 1, "f00d", [TaskShape("first"), *middle, last])
+
+
+def _events_and_calls(start: StartJob) -> tuple[int, int, int]:
+    """Run a job to its end, and return its events and how often the core evolved and reacted."""
+    calls = {"evolve": 0, "react": 0}
+
+    def evolve(state: JobState, event: AnyJobEvent) -> JobState:
+        calls["evolve"] += 1
+        return REAL.names["evolve"](state, event)  # type: ignore[no-any-return]
+
+    def react(state: JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEvent]:
+        calls["react"] += 1
+        return REAL.names["react"](state, event, standing)  # type: ignore[no-any-return]
+
+    counting = Decider[Any, Any, Any](JobState, REAL.names["decide"], evolve, react)
+    state, events, _ = step(counting, JobState(JOB), start)
+    total = len(events)
+    for command in _running(state):
+        state, events, _ = step(counting, state, command)
+        total += len(events)
+    assert state.status == "succeeded"
+    return total, calls["evolve"], calls["react"]
+
+
+def _running(state: JobState) -> Iterator[AnyJobCommand]:
+    while not state.ended:
+        if state.ready:
+            yield LaunchReady()
+        for task in list(state.outstanding()):
+            yield ReportTaskEnded(task.shape.name, 1, "succeeded", at(2), at(1))
+
+
+def test_each_event_is_evolved_and_reacted_to_once() -> None:
+    """A job of a thousand tasks costs one call of the fold and one of the saga for each of its events."""
+    events, evolved, reacted = _events_and_calls(_fan(1000))
+    assert events == evolved == reacted == 3 * 1002 + 3
+
+
+def test_the_end_of_a_task_costs_its_out_degree() -> None:
+    """A task's end looks at its successors alone, never through everything that is or was ready."""
+    state, _, _ = step(DECIDER, JobState(JOB), _fan(1000))
+    state, _, _ = step(DECIDER, state, ReportTaskEnded("first", 1, "succeeded", at(2), at(1)))
+    state.ready = Watched(state.ready)
+    live = [task.shape.name for task in state.outstanding()]
+    for name in live[:100]:
+        state, events, _ = step(DECIDER, state, ReportTaskEnded(name, 1, "succeeded", at(2), at(1)))
+        assert len(events) == 2
