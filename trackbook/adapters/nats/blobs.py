@@ -11,7 +11,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
-from trackbook.adapters.nats.reads import breathe, walk
+from trackbook.adapters.nats.reads import pause, walk
 from trackbook.adapters.nats.streams import blobs_stream
 from trackbook.engine.ports import BlobMissing
 
@@ -72,7 +72,7 @@ class NatsBlobs:
             try:
                 answer = await self._nc.ask(f"$JS.API.DIRECT.GET.{self._stream}", msgspec.json.encode(query))
             except Unanswered:
-                await breathe(self._nc)
+                await pause(self._nc, self._stream)
                 continue
             return (answer.headers or {}).get(COUNT) == str(count)
 
@@ -83,14 +83,13 @@ class NatsBlobs:
             try:
                 answer = await self._nc.ask(subject, chunk, headers, PATIENCE)
             except Unanswered:
-                await breathe(self._nc)  # sent again: if it was stored, the expected sequence says so
-                continue
-            fault = msgspec.json.decode(answer.data).get("error")
+                fault = {"err_code": 0}  # sent again: if it was stored, the expected sequence says so
+            else:
+                fault = msgspec.json.decode(answer.data).get("error")
             if not fault or fault["err_code"] in HAVE_IT:
                 return
-            raise BlobRefused(
-                f"a blob of {count} chunks isn't stored: {fault['description']} ({fault['err_code']})"
-            )
+            await self._judge(fault)
+            await pause(self._nc, self._stream)
 
     async def _judge(self, fault: dict[str, Any]) -> None:
         code = fault["err_code"]

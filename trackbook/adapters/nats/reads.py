@@ -37,8 +37,7 @@ async def walk(
         try:
             batch, more = await direct(nc, stream, ask | {"seq": seq})
         except Unanswered:
-            await breathe(nc)
-            await require_stream(nc, stream)
+            await pause(nc, stream)
             continue
         if batch:
             yield batch
@@ -47,8 +46,13 @@ async def walk(
             return
 
 
-async def require_stream(nc: Connection, stream: str) -> None:
-    """Raise StreamMissing if the broker answers that it has no such stream."""
+async def pause(nc: Connection, stream: str) -> None:
+    """Wait a moment and for the broker to be back, before something is asked of a stream again.
+
+    Raises StreamMissing if the broker answers that there is no such stream, BrokerUnreachable once the connection
+    is closed: then there is nothing to wait for.
+    """
+    await breathe(nc)
     try:
         info = await api(nc, f"STREAM.INFO.{stream}")
     except Unanswered:

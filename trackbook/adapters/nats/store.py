@@ -13,7 +13,7 @@ import structlog
 from msgspec import Struct
 
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, api, no_keeper
-from trackbook.adapters.nats.reads import breathe, head, require_stream, sequence, walk
+from trackbook.adapters.nats.reads import breathe, head, pause, sequence, walk
 from trackbook.adapters.nats.streams import STREAM_NOT_FOUND, StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live, Position, stored
 from trackbook.engine.ports import Append, AppendConflict, Stored
@@ -128,8 +128,7 @@ class NatsEventStore:
             if self._fenced and (seqs := await self._find(commits)) is not None:
                 return seqs
             await self._judge(ack)
-            await breathe(self._nc)
-            await require_stream(self._nc, self._stream)
+            await pause(self._nc, self._stream)
             ack = await self._send(commits)
             if ack.clean:
                 return list(range(ack.seq - len(commits) + 1, ack.seq + 1))
@@ -170,8 +169,7 @@ class NatsEventStore:
                 return None
             if code and code not in PASSING | {STREAM_NOT_FOUND}:
                 raise AppendRefused(f"can't look up the outcome: {answer['error'].get('description')} ({code})")
-            await breathe(self._nc)
-            await require_stream(self._nc, self._stream)
+            await pause(self._nc, self._stream)
 
     async def _judge(self, ack: _Ack) -> None:
         """Raise what an append that isn't stored is to its caller; return if it is worth another try."""

@@ -1,0 +1,138 @@
+"""Blobs in a stream: written once, whole or missing, and completed after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import pytest
+
+from trackbook.adapters.nats import blobs as module
+from trackbook.adapters.nats.blobs import CHUNK, COUNT, BlobRefused, NatsBlobs
+from trackbook.adapters.nats.broker import EmbeddedBroker
+from trackbook.adapters.nats.connect import Connection, StoreFull, api, connect
+from trackbook.adapters.nats.streams import StreamMissing, ensure
+from trackbook.engine.ports import BlobMissing
+
+
+@pytest.fixture
+async def blobs(nc: Connection, prefix: str) -> NatsBlobs:
+    """An empty store of blobs."""
+    await ensure(nc, prefix, initialised=False)
+    return NatsBlobs(nc, prefix)
+
+
+async def stored(nc: Connection, prefix: str) -> int:
+    """How many chunks the stream holds."""
+    return int((await api(nc, f"STREAM.INFO.{prefix}_blobs"))["state"]["messages"])
+
+
+async def store_chunk(nc: Connection, prefix: str, data: bytes, number: int) -> None:
+    """Store one chunk of a blob, as an interrupted writer has."""
+    count = -(-len(data) // CHUNK)
+    subject = f"{prefix}.blob.{hashlib.sha256(data).hexdigest()}.{number}"
+    await nc.ask(subject, data[number * CHUNK : (number + 1) * CHUNK], {COUNT: str(count)})
+
+
+async def test_a_blob_is_written_once(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:
+    """What is there already is not written again, by this process or another, of one chunk or many."""
+    large, small = os.urandom(3 * CHUNK), b"small"
+    await blobs.put(large)
+    await blobs.put(small)
+    assert await stored(nc, prefix) == 4
+
+    for again in (blobs, NatsBlobs(nc, prefix)):
+        await again.put(large)
+        await again.put(small)
+
+    assert await stored(nc, prefix) == 4
+
+
+async def test_an_interrupted_blob_is_missing_until_completed(
+    blobs: NatsBlobs, nc: Connection, prefix: str
+) -> None:
+    """Half a blob is no blob; writing it again adds what lacks."""
+    data = os.urandom(3 * CHUNK)
+    sha256 = hashlib.sha256(data).hexdigest()
+    await store_chunk(nc, prefix, data, 1)
+    with pytest.raises(BlobMissing, match="incomplete"):
+        await blobs.get(sha256)
+
+    await blobs.put(data)
+
+    assert await stored(nc, prefix) == 3
+    assert await NatsBlobs(nc, prefix).get(sha256) == data
+
+
+async def test_wrong_bytes_are_no_blob(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:
+    """Bytes that don't have the digest under which they stand are not handed out."""
+    sha256 = hashlib.sha256(b"right").hexdigest()
+    await nc.ask(f"{prefix}.blob.{sha256}.0", b"wrong", {COUNT: "1"})
+
+    with pytest.raises(BlobMissing, match="damaged"):
+        await blobs.get(sha256)
+
+
+async def test_what_was_read_is_kept_in_memory(blobs: NatsBlobs, nc: Connection) -> None:
+    """A blob that was put or got before is read without a question to the broker."""
+    sha256 = await blobs.put(b"often")
+    asked = nc.stats["out_msgs"]
+
+    assert await blobs.get(sha256) == b"often"
+    await blobs.put(b"often")
+
+    assert nc.stats["out_msgs"] == asked
+
+
+async def test_memory_is_bounded(blobs: NatsBlobs, nc: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently used blobs leave memory first, and are read again when wanted."""
+    monkeypatch.setattr(module, "CACHE", 1000)
+    first, second = [await blobs.put(bytes([number]) * 400) for number in range(2)]
+    await blobs.get(first)
+    third = await blobs.put(b"x" * 400)
+    asked = nc.stats["out_msgs"]
+    await blobs.get(first)
+    await blobs.get(third)
+    assert nc.stats["out_msgs"] == asked
+
+    assert await blobs.get(second) == b"\x01" * 400
+    assert nc.stats["out_msgs"] > asked
+    assert len(await blobs.get(await blobs.put(bytes(5000)))) == 5000
+
+
+async def test_no_room_is_told_in_words(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:
+    """A full store refuses a blob with words."""
+    config = (await api(nc, f"STREAM.INFO.{prefix}_blobs"))["config"]
+    await api(nc, f"STREAM.UPDATE.{prefix}_blobs", config | {"max_bytes": 1000})
+
+    with pytest.raises(StoreFull, match="no room"):
+        await blobs.put(os.urandom(5000))
+
+
+async def test_what_the_broker_forbids_is_told(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:
+    """Any other refusal of the broker is passed on, not repeated for ever."""
+    config = (await api(nc, f"STREAM.INFO.{prefix}_blobs"))["config"]
+    await api(nc, f"STREAM.UPDATE.{prefix}_blobs", config | {"max_msg_size": 1000})
+
+    with pytest.raises(BlobRefused, match="maximum allowed"):
+        await blobs.put(os.urandom(5000))
+
+
+async def test_a_blob_is_for_everybody(broker: EmbeddedBroker, blobs: NatsBlobs, prefix: str) -> None:
+    """Another connection reads what one has put."""
+    data = os.urandom(2 * CHUNK + 1)
+    sha256 = await blobs.put(data)
+    other = await connect(broker.engine)
+
+    assert await NatsBlobs(other, prefix).get(sha256) == data
+    await other.close()
+
+
+async def test_a_removed_stream_is_missed(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:
+    """Without its stream of blobs, writing and reading fail with words instead of waiting for ever."""
+    await api(nc, f"STREAM.DELETE.{prefix}_blobs")
+
+    with pytest.raises(StreamMissing, match=f"{prefix}_blobs"):
+        await blobs.put(b"x")
+    with pytest.raises(StreamMissing, match=f"{prefix}_blobs"):
+        await blobs.get(hashlib.sha256(b"y").hexdigest())
