@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,13 @@ class System(Struct):
             await self.jobs.all_ended()
 
 
+Web = Callable[[System, AsyncExitStack], Awaitable[str]]
+"""Starts the web role, to be stopped with the stack, and returns its address; it stands above this layer."""
+
+
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[System]:
-    """Start the parts that `config` names and stop them in the opposite order.
+async def running(config: Config, web: Web | None = None) -> AsyncIterator[System]:
+    """Start the parts that `config` names and stop them in the opposite order; the role `web` needs `web`.
 
     Raises DataDirectoryHeld, BrokerFailed, BrokerUnfit, LogDamaged and others that say what was found.
     """
@@ -107,8 +111,9 @@ async def running(config: Config) -> AsyncIterator[System]:
             await _engine(system, stack)
         elif "executor" in config.roles:
             await _worker(system, stack)
-        if "web" in config.roles:
-            await _web(system, stack)
+        if "web" in config.roles and web is not None:
+            system.url = await web(system, stack)
+            record_server(config.data, ServerRecord(os.getpid(), system.url))
         if "engine" in config.roles and config.takes_up_jobs:
             await _take_up(system, stack)
         yield system
@@ -228,11 +233,3 @@ async def _worker(system: System, stack: AsyncExitStack) -> None:
     worker = ExecutorWorker(system.local, system.access, system.config.prefix, LOCAL)
     await worker.start()
     stack.push_async_callback(worker.close)
-
-
-async def _web(system: System, stack: AsyncExitStack) -> None:
-    """Keep the read model and serve HTTP."""
-    from trackbook.runtime.web import serve
-
-    system.url = await serve(system, stack)
-    record_server(system.config.data, ServerRecord(os.getpid(), system.url))

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -20,11 +20,10 @@ from trackbook.http.server import HttpServer
 from trackbook.projections.find import ReadModel
 from trackbook.projections.projector import Projector
 from trackbook.runtime import tools
+from trackbook.runtime.app import System, open_book
 from trackbook.runtime.book import Book
 from trackbook.runtime.history import History
 
-if TYPE_CHECKING:
-    from trackbook.runtime.app import System
 
 _LOOK = 0.1  # seconds between looks at a log that somebody follows
 
@@ -38,7 +37,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     stack.push_async_callback(projector.close)
     running = asyncio.create_task(projector.run(), name="projector")
     stack.push_async_callback(_cancelled, running)
-    app = create_app(
+    application = create_app(
         ReadModel(projector, book.store, book.blobs),
         system.gateway or _remote_gateway(system),
         Logs(config.data),
@@ -47,7 +46,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
         BookTools(book),
     )
     host, _, port = config.http.rpartition(":")
-    server = HttpServer(app, host or "127.0.0.1", int(port), stopping=projector.feed.close)
+    server = HttpServer(application, host or "127.0.0.1", int(port), stopping=projector.feed.close)
     url = await server.start()
     stack.push_async_callback(server.stop)
     return url
@@ -55,8 +54,6 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
 
 def _reader(system: System) -> Book:
     """Return a book that only reads; its ledger knows nothing, so aggregates are read from the beginning."""
-    from trackbook.runtime.app import open_book
-
     return open_book(system, Ledger(Path(":memory:")))
 
 
