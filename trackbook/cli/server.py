@@ -108,6 +108,8 @@ def embedded(data: Path, durability: str = "always", *, reading: bool = False) -
     host = _Host(data, durability, reading)
     url = host.start()
     try:
+        for warning in () if reading else host.warnings:
+            say(f"trackbook: {warning}")
         yield url
     finally:
         host.stop()
@@ -118,12 +120,15 @@ class _Host:
         self._data, self._durability, self._reading = data, durability, reading
         self._url: Future[str] = Future()
         self._stop = asyncio.Event()
+        self.warnings: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="trackbook")
 
     def start(self) -> str:
         self._thread.start()
         try:
+            import trackbook.http.web  # noqa: F401 - the other thread waits for the broker meanwhile
+
             return self._url.result()
         except BaseException:
             self.stop()
@@ -145,8 +150,9 @@ class _Host:
                 self._url.set_exception(problem)
 
     async def _serve(self) -> None:
+        from trackbook.http.system import running
         from trackbook.runtime import logs
-        from trackbook.runtime.app import Config, running
+        from trackbook.runtime.app import Config
 
         self._loop = asyncio.get_running_loop()
         logs.configure(self._data / logs.LOG_FILE)
@@ -154,6 +160,7 @@ class _Host:
             data=self._data, http=f"{HOST}:0", durability=self._durability, takes_up_jobs=not self._reading
         )
         async with running(config) as system:
+            self.warnings = list(system.local.warnings) if system.local else []
             self._url.set_result(system.url)
             await self._stop.wait()
 

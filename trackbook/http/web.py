@@ -24,7 +24,6 @@ from trackbook.runtime.app import System, open_book
 from trackbook.runtime.book import Book
 from trackbook.runtime.history import History
 
-
 _LOOK = 0.1  # seconds between looks at a log that somebody follows
 
 
