@@ -67,7 +67,7 @@ class _Stream:
 
     def take(self, seq: int, subject: str, data: bytes) -> dict[str, Any] | None:
         """Return the message's commit with its body, or None when it can't be read."""
-        if self._seq and seq != self._seq + 1:
+        if seq != self._seq + 1:
             self._wrong.append(f"I2 seq {seq}: follows {self._seq}")
         self._seq = seq
         try:

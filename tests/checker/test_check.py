@@ -63,6 +63,7 @@ def test_what_is_removed_or_changed_is_found() -> None:
     """A message that is missing, moved, changed or unreadable breaks the sequence or the chain."""
     messages = sound().messages
     assert "I2 seq 4: follows 2" in "\n".join(check([*messages[:2], *messages[3:]], RAN))
+    assert "I2 seq 2: follows 0" in check(messages[1:], RAN)
     seq, subject, data = messages[3]
     for changed in (data.replace(b'"c"', b'"x"'), data + b" "):
         doctored = [*messages[:3], (seq, subject, changed), *messages[4:]]

@@ -45,6 +45,7 @@ class Cluster:
         self._later = later
         self._mishaps = random.choice(_MISHAP_RATES)
         self.sessions: dict[str, Session] = {}
+        self.ledger: list[tuple[Session, str]] = []
 
     def launch(self, desk: Any, task: str, attempt: int, name: str) -> None:
         """Take a launch: run it, adopt it, or tell its end again."""
@@ -84,6 +85,7 @@ class Cluster:
             return
         self._check_may_run(session)
         session.phase, session.began = "running", self._random.choice(CLOCK)
+        self.ledger.append((session, "start"))
         if self._random.random() < 0.9:
             self._report(session, ReportTaskStarted(session.task, session.attempt, session.began))
         while self._random.random() < 0.2:
@@ -125,6 +127,8 @@ class Cluster:
     def _end(self, session: Session, outcome: Any, *, seen: bool = True) -> None:
         code, signal = {"succeeded": 0, "failed": 3}.get(outcome), 15 if outcome == "cancelled" else None
         message = "" if outcome == "succeeded" or self._random.random() < 0.5 else f"it {outcome}"
+        if session.running and outcome != "lost":
+            self.ledger.append((session, "end"))
         session.phase, session.outcome = "ended", outcome
         session.ended = ReportTaskEnded(
             session.task,

@@ -26,6 +26,7 @@ class Desk:
         self.core: Core = core()
         self.oracle = Oracle(job, start.tasks, sessions)
         self.log: list[bytes] = []
+        self.answered: list[tuple[list[Any], list[int]]] = []
         self.told: list[list[Any]] = []
         self.intended: set[str] = set()
         self.sessions: list[Any] = []
@@ -66,6 +67,7 @@ class Desk:
         if events:
             data = _encode(events)
             self.log.append(data)
+            self.answered.append((inputs, causes))
             events = _decode(data)
             self.oracle.commit(inputs, events, causes, limit)
             evolve = self.core.decider.evolve

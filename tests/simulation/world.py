@@ -44,14 +44,15 @@ class World:
         self.limit = self.random.choice(_LIMITS)
         self._soup: list[tuple[Any, ...]] = []
         self._old: list[tuple[Desk, Any]] = []
-        self._cluster = Cluster(self.random, self._later)
+        self.cluster = Cluster(self.random, self._later)
         self._faults = self.random.choice((0, 300, 1000, 3000))
         self.desks = [self._desk(f"{seed}-{n}", most_tasks) for n in range(self.random.randint(1, 6))]
         self.last: Desk | None = None
+        self.stream: list[tuple[Desk, int, int]] = []
 
     def _desk(self, name: str, most_tasks: int) -> Desk:
         start = StartJob("p", "training", 1, "f00d", random_graph(self.random, most_tasks))
-        desk = Desk(name, start, self._cluster.sessions)
+        desk = Desk(name, start, self.cluster.sessions)
         self._later("command", desk, start)
         return desk
 
@@ -98,7 +99,7 @@ class World:
         if what in _TO_ENGINE:
             self._to_engine(item)
         else:
-            getattr(self._cluster, what)(*item[1:])
+            getattr(self.cluster, what)(*item[1:])
 
     def _take_any(self) -> tuple[Any, ...]:
         soup = self._soup
@@ -144,6 +145,7 @@ class World:
         if not events:
             return
         self.commits += 1
+        self.stream.append((desk, len(desk.log) - 1, len(self.cluster.ledger)))
         if fate < 0.02:  # it dies before anything is handed on, or acknowledged
             self._soup += [("report", desk, one) for one in given if hasattr(one, "task")]
             self._crash()
@@ -208,9 +210,9 @@ class World:
     def _executor_dies(self, *, machine: bool) -> None:
         self.crashes += 1
         self._soup[:] = [item for item in self._soup if item[0] not in ("begin", "finish", "kill", "report")]
-        self._cluster.crash(machine=machine)
+        self.cluster.crash(machine=machine)
         if self.random.random() < 0.5:
-            self._cluster.scan()
+            self.cluster.scan()
         self._recover()
 
     def _send_stray(self, desk: Desk) -> None:
