@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -18,6 +19,9 @@ from trackbook.events.commit import SCHEMA, BlobRef, Body, Commit, Input, digest
 BODY_LIMIT = 256 * 1024
 """Bytes of a commit from which its inputs and events go to a blob; the broker's default limit is 1 MiB."""
 
+_REMEMBERS = "no-dedup" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
+"""Test switch that shows what remembering outcomes is for: without it, a command sent again is decided again."""
+
 S = TypeVar("S")
 AnyCommit = Commit[Any, Any]
 
@@ -33,6 +37,10 @@ class Aggregate(Struct, Generic[S]):
     seq: int = 0
     sha256: str = ""
     replies: dict[str, Outcome] = field(default_factory=dict)
+
+    def answered(self, command_id: str) -> Outcome | None:
+        """Return what this command was answered by a commit of the aggregate, None if by none."""
+        return self.replies.get(command_id) if _REMEMBERS else None
 
 
 class Draft(Struct):
@@ -121,6 +129,10 @@ class Book:
             aggregate = await self.load("outcome", outcome_id)
             return aggregate.replies[command_id]
         return Outcome(command_id, payload_digest, reply | {"seq": seq})
+
+    def answered(self, command_id: str) -> Outcome | None:
+        """Return what this command was answered, as far as the ledger is caught up."""
+        return self.ledger.outcome(command_id) if _REMEMBERS else None
 
     async def catch_up(self) -> None:
         """Fold into the ledger what the log has beyond it; raises LogDamaged where the log lost something."""

@@ -68,7 +68,7 @@ class Gateway:
         """Answer from the ledger if this id was answered before; let the same id under way finish first."""
         while asked.command_id in self._under_way:
             await asyncio.wait([self._under_way[asked.command_id]])
-        known = self._book.ledger.outcome(asked.command_id)
+        known = self._book.answered(asked.command_id)
         if known is not None:
             return _again(known, asked)
         work = asyncio.create_task(self._decide(kind, verb, asked))

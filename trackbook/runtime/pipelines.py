@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import convert, to_builtins
 
+from trackbook.adapters.sql.ledger import Outcome
 from trackbook.adapters.yaml.load import Loaded, load, locate
 from trackbook.engine import definition, name, pipeline
 from trackbook.engine.decider import step
@@ -180,8 +181,8 @@ class Pipelines:
         asked: Asked,
         loaded: Loaded | None = None,
     ) -> Reply:
-        if asked.command_id in aggregate.replies:  # another engine answered it since the ledger was caught up
-            return _again(aggregate, asked)
+        if known := aggregate.answered(asked.command_id):  # by another engine, since the ledger was caught up
+            return _again(known, asked)
         old_name = aggregate.state.name
         state, events, causes = step(KINDS["pipeline"].decider, aggregate.state, command)
         reply = _reply(asked, aggregate, state, events, loaded)
@@ -259,8 +260,7 @@ _DESCRIBED = 50
 """Changes that a reply describes; all of them are on the log."""
 
 
-def _again(aggregate: Aggregate[Any], asked: Asked) -> Reply:
-    known = aggregate.replies[asked.command_id]
+def _again(known: Outcome, asked: Asked) -> Reply:
     if known.digest != asked.digest:
         raise Refused("command_id_reused", "the command id was used before, with another payload", "command_id")
     return convert(known.reply, Reply)

@@ -98,7 +98,7 @@ class JobCommands:
             answered = await self._jobs.submit(reply.job, given)
         except Refused:
             aggregate = await self._book.load("job", reply.job)
-            known = aggregate.replies.get(asked.command_id)
+            known = aggregate.answered(asked.command_id)
             if known is None or known.digest != asked.digest:
                 raise
             return convert(known.reply, Reply)  # another engine answered it since the ledger was caught up
