@@ -17,10 +17,10 @@ ACCEPTED = {"command_id": "c", "status": "accepted", "seq": 5, "job": "j"}
 
 def test_a_command_is_sent_again_under_the_same_id_when_the_connection_breaks() -> None:
     """The server may have carried out what it did not answer: only the same id makes repeating safe."""
-    with serving({START: [ACCEPTED, Answer(drop=True), Answer(drop=True), ACCEPTED]}) as fake:
-        with Client(lambda: fake.url) as client:
-            client.command("job", "start", {"pipeline": "a"})
-            reply = client.command("job", "start", {"pipeline": "b"})
+    answers = [ACCEPTED, Answer(drop=True), Answer(drop=True), ACCEPTED]
+    with serving({START: answers}) as fake, Client(lambda: fake.url) as client:
+        client.command("job", "start", {"pipeline": "a"})
+        reply = client.command("job", "start", {"pipeline": "b"})
 
     first, *again = [asked.body["command_id"] for asked in fake.asked]
     assert reply == ACCEPTED
@@ -43,9 +43,12 @@ def test_a_command_is_sent_again_while_the_server_says_unavailable() -> None:
 def test_a_server_that_stays_unavailable_is_told_after_the_patience() -> None:
     """Waiting ends, and the message says what the server said."""
     refusal = {"status": "rejected", "error": {"code": "unavailable", "message": "the broker is away"}}
-    with serving({START: lambda _: Answer(refusal, 503)}) as fake:
-        with Client(lambda: fake.url, patience=0.1) as client, pytest.raises(Unreachable, match="broker is away"):
-            client.command("job", "start", {})
+    with (
+        serving({START: lambda _: Answer(refusal, 503)}) as fake,
+        Client(lambda: fake.url, patience=0.1) as client,
+        pytest.raises(Unreachable, match="the broker is away"),
+    ):
+        client.command("job", "start", {})
 
 
 def test_a_server_that_never_answered_is_told_at_once() -> None:
@@ -76,9 +79,12 @@ def test_a_rejection_names_the_place_and_all_that_was_found() -> None:
     other = {"code": "cycle", "message": "a → b → a", "path": "tasks[0].dependencies[0]", "line": 9, "column": 7}
     error = {"code": "unknown_dependency", "message": "no task 'c'", "path": "tasks[1]", "line": 12, "column": 5,
              "hint": "Did you mean 'a'?", "others": [other]}  # fmt: skip
-    with serving({START: Answer({"status": "rejected", "error": error}, 422)}) as fake:
-        with Client(lambda: fake.url) as client, pytest.raises(Rejected) as told:
-            client.command("job", "start", {}, "train.yaml")
+    with (
+        serving({START: Answer({"status": "rejected", "error": error}, 422)}) as fake,
+        Client(lambda: fake.url) as client,
+        pytest.raises(Rejected) as told,
+    ):
+        client.command("job", "start", {}, "train.yaml")
 
     assert told.value.lines() == [
         "trackbook: no task 'c' [unknown_dependency]",
@@ -92,9 +98,12 @@ def test_a_rejection_names_the_place_and_all_that_was_found() -> None:
 def test_what_is_not_there_is_told_in_the_servers_words() -> None:
     """A question that fails says what the server said, and what to try."""
     error = {"error": {"code": "job_not_found", "message": "there is no job 'x'", "hint": "Look."}}
-    with serving({"GET /api/jobs/x": Answer(error, 404)}) as fake:
-        with Client(lambda: fake.url) as client, pytest.raises(Rejected) as told:
-            client.get("/api/jobs/x")
+    with (
+        serving({"GET /api/jobs/x": Answer(error, 404)}) as fake,
+        Client(lambda: fake.url) as client,
+        pytest.raises(Rejected) as told,
+    ):
+        client.get("/api/jobs/x")
 
     assert told.value.lines() == ["trackbook: there is no job 'x' [job_not_found]", "  Look."]
 

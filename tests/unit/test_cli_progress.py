@@ -37,8 +37,10 @@ def take(progress: Progress, events: list[dict[str, Any]]) -> list[str]:
     """Take the events and return what changed, in short."""
     changes = []
     for event in events:
-        for change in progress.take(f"{event['seq']}.{event['index']}", event):
-            changes.append(f"{change.task.name if change.task else 'job'} {change.state}")
+        changes += [
+            f"{change.task.name if change.task else 'job'} {change.state}"
+            for change in progress.take(f"{event['seq']}.{event['index']}", event)
+        ]
     return changes
 
 
@@ -71,7 +73,9 @@ def test_events_seen_again_change_nothing() -> None:
         before = json.dumps(progress.__dict__, default=lambda value: getattr(value, "__dict__", str(value)))
 
         assert take(progress, STORY[begin:]) == []
-        assert json.dumps(progress.__dict__, default=lambda value: getattr(value, "__dict__", str(value))) == before
+        assert (
+            json.dumps(progress.__dict__, default=lambda value: getattr(value, "__dict__", str(value))) == before
+        )
 
 
 def test_a_job_read_in_the_middle_goes_on_from_there() -> None:

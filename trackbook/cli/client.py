@@ -150,7 +150,7 @@ class Client:
                 connection.close()
 
     def _open(self, target: str, last: str = "") -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """Ask on a connection of its own, which keepalive watches while nothing is said; both are to be closed."""
+        """Ask on a connection of its own, which keepalive watches while it is quiet; both are to be closed."""
         connection = _connect(self.url)
         try:
             connection.request("GET", self._base_path() + target, headers={"Last-Event-ID": last} if last else {})
@@ -213,7 +213,9 @@ class Client:
             try:
                 return attempt()
             except _BROKEN as lost:
-                if reused and not isinstance(lost, _Unavailable):  # a server closes idle connections; that says nothing about its health
+                if reused and not isinstance(
+                    lost, _Unavailable
+                ):  # a server closes idle connections; that says nothing about its health
                     continue
                 away = time.monotonic() - began
                 if not self._answered or away > self.patience:

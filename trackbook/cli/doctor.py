@@ -155,7 +155,7 @@ def _private_root(_: Where) -> Iterator[Finding]:
     from trackbook.adapters.local.spawner import Spawner
 
     async def offered() -> Any:
-        spawner = Spawner(lambda: None)
+        spawner = Spawner(1, lambda: None)
         await spawner.start()
         await spawner.close()
         return spawner.offer
@@ -197,7 +197,7 @@ def _nats_access(place: Where) -> Iterator[Finding]:
     import json
 
     path: Path = place.directory / "nats.json"
-    if not path.exists():
+    if not path.exists() or place.find() is None:
         return
     known = json.loads(path.read_bytes())
     others = path.stat().st_mode & 0o077

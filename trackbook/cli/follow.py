@@ -15,6 +15,7 @@ from trackbook.cli.server import say
 from trackbook.cli.trouble import Rejected
 
 INTERRUPTED = 130
+_LAST_TASKS = 3
 _ACTIVE = ("pending", "running", "cancelling")
 
 
@@ -75,7 +76,7 @@ def follow(client: Client, progress: Progress, view: View, *, cancels: bool) -> 
     it ends the watching alone.
     """
     interrupted = False
-    with view, _terminated_like_interrupted():
+    with view, _interruptible():
         while not progress.ended:
             try:
                 if interrupted:
@@ -112,17 +113,18 @@ def _take_events(client: Client, progress: Progress, view: View) -> None:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does: whoever ends this command wants the job's tasks ended as well."""
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, and Ctrl-C do it also where a shell has a background command ignore it."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def exit_code(state: str, *, interrupted: bool) -> int:
@@ -144,6 +146,8 @@ def conclude(client: Client, progress: Progress, again: str, *, served: bool) ->
     print(f"\nJob {job['id']} of {name} {state_text(job['state'])} in {spent}: {counts or 'no tasks'}.")
     explain(job)
     _slowest(progress)
+    if job["state"] == "succeeded":
+        _last_words(client, job["id"], progress.last_tasks)
     _where_next(client, job, again, served=served)
     return job
 
@@ -163,8 +167,9 @@ def _span(job: dict[str, Any]) -> float:
 def explain(job: dict[str, Any]) -> None:
     """Print why a job failed: the task, the cause, and the last lines of its output."""
     if job.get("failed_task"):
+        message = str(job["error"]).removeprefix(f"task {job['failed_task']} failed: ")
         cause = _cause(job)
-        print(f"  {styled(job['failed_task'], 'bold')} failed: {job['error']}{f' ({cause})' if cause else ''}")
+        print(f"  {styled(job['failed_task'], 'bold')} failed: {message}{f' ({cause})' if cause else ''}")
         tail(job.get("tail"))
     elif job.get("error") or job.get("reason"):
         print(f"  {job.get('error') or job.get('reason')}")
@@ -194,6 +199,18 @@ def _slowest(progress: Progress) -> None:
     slow = sorted(((spent, task.name) for spent, task in timed if spent is not None), reverse=True)[:3]
     if len(progress.tasks) > 1 and slow:
         print("  longest: " + ", ".join(f"{name} {duration(spent)}" for spent, name in slow))
+
+
+def _last_words(client: Client, job: str, tasks: list[str]) -> None:
+    """Print the last lines of what the last tasks said, which is often what the job was run for."""
+    for name in tasks if len(tasks) <= _LAST_TASKS else ():
+        try:
+            text = client.text(f"/api/jobs/{escaped(job)}/tasks/{escaped(name)}/logs", tail=3)
+        except Rejected:  # it has no output
+            continue
+        if text.strip():
+            print(f"  {styled(name, 'bold')}:")
+            tail(text)
 
 
 def _where_next(client: Client, job: dict[str, Any], again: str, *, served: bool) -> None:

@@ -10,7 +10,6 @@ from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.completing import job_ids, pipeline_names
 from trackbook.cli.server import embedded, running_server, say, server
-from trackbook.cli.trouble import Trouble
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: runs of pipelines.")
 
@@ -88,7 +87,7 @@ def list_(
             (
                 job["id"], f"{job['pipeline_name']}@{job['version']}", job["state"],
                 f"{job['tasks']['done']}/{job['tasks']['total']}", local_time(job["created_at"]),
-                duration(job["run_time"]), _short(job["error"] or job["reason"]),
+                duration(job["run_time"]), short(job["error"] or job["reason"]),
             )
             for job in found
         ],
@@ -96,7 +95,8 @@ def list_(
     return None
 
 
-def _short(text: str | None, width: int = 60) -> str:
+def short(text: str | None, width: int = 60) -> str:
+    """Return a text in one line, cut to a width."""
     text = " ".join((text or "").split())
     return text if len(text) <= width else text[: width - 1] + "…"
 
@@ -174,7 +174,7 @@ def _print_job(job: dict[str, Any], tasks: list[dict[str, Any]], moment: dict[st
                 task["name"], task["state"], duration(task["run_time"]),
                 local_time(task["started_at"], date=False),
                 f"signal {task['signal']}" if task["signal"] is not None else task["exit_code"],
-                _short(task["error"] or task["executor_status"]),
+                short(task["error"] or task["executor_status"]),
             )
             for task in tasks
         ],
@@ -242,112 +242,3 @@ def _cancel(client: Client, job: str, reason: str, *, wait: bool, json: bool) ->
         return emit(reply | {"state": state})
     print(f"Job {reply['job']} is {'being cancelled' if state == 'cancelling' else state}.")
     return None
-
-
-@app.command(
-    epilog="Examples:\n\n  trackbook job logs 1f2e train --follow\n\n"
-    "  trackbook job logs 1f2e --tail 20   (its only task, or the one that failed)"
-)
-def logs(
-    job: Job,
-    task: Annotated[str | None, typer.Argument(help="The one that failed, or the only one, unless said.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only the last so many lines.")] = None,
-    url: options.Url = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
-    """Print a task's output, as it is written if you like."""
-    import sys
-
-    from trackbook.cli.output import emit
-
-    with server(options.where(url, data)) as client:
-        name = task or _obvious_task(client, job)
-        path = f"/api/jobs/{escaped(job)}/tasks/{escaped(name)}/logs"
-        if json:
-            return emit({"job": job, "task": name, "text": client.text(path, tail=tail)})
-        for chunk in client.follow_text(path, tail=tail, follow="true" if follow else None):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-    return None
-
-
-def _obvious_task(client: Client, job: str) -> str:
-    tasks = list(client.pages(f"/api/jobs/{escaped(job)}/tasks"))
-    failed = [task["name"] for task in tasks if task["state"] == "failed"]
-    for names in ([task["name"] for task in tasks], failed):
-        if len(names) == 1:
-            return str(names[0])
-    shown = ", ".join(task["name"] for task in tasks[:8]) + (", …" if len(tasks) > 8 else "")
-    raise Trouble("the job has several tasks; say which one", f"trackbook job logs {job} TASK, one of: {shown}")
-
-
-@app.command(epilog="Examples:\n\n  trackbook job events 1f2e\n\n  trackbook job events 1f2e --follow --json")
-def events(
-    job: Job,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on to the end; JSON is one event a line.")
-    ] = False,
-    type_: Annotated[str | None, typer.Option("--type", help="Only of this type, such as TaskFailed.")] = None,
-    url: options.Url = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
-    """Print a job's events, oldest first: all that ever happened to it."""
-    from trackbook.cli.output import emit
-
-    with server(options.where(url, data)) as client:
-        path = f"/api/jobs/{escaped(job)}/events"
-        seen = client.pages(path, order="oldest", type=type_)
-        if json and not follow:
-            return emit(list(seen))
-        last = ""
-        for event in seen:
-            _print_event(event, json=json)
-            last = f"{event['seq']}.{event['index']}"
-        if follow:
-            _follow_events(client, job, last, type_, json=json)
-    return None
-
-
-_LAST_EVENTS = ("JobSucceeded", "JobFailed", "JobCancelled")
-
-
-def _follow_events(client: Client, job: str, last: str, type_: str | None, *, json: bool) -> None:
-    found = client.get(f"/api/jobs/{escaped(job)}")
-    if found["finished_at"] and int(last.partition(".")[0] or 0) >= found["seq"]:
-        return
-    for _, kind, event in client.events(last or f"{found['seq']}.0", job=found["id"]):
-        if kind == "reset" or (type_ and event["type"] != type_):
-            continue
-        _print_event(event, json=json)
-        if event["type"] in _LAST_EVENTS:
-            return
-
-
-def _print_event(event: dict[str, Any], *, json: bool) -> None:
-    from json import dumps
-
-    from trackbook.cli.output import local_time, styled
-
-    if json:
-        print(dumps(event, ensure_ascii=False), flush=True)
-        return
-    place = f"{event['version']}.{event['index']}"
-    data = {key: value for key, value in event["data"].items() if key not in ("task", "at", "tasks")}
-    details = " ".join(
-        f"{key}={_short(_plain(value))}" for key, value in data.items() if value not in ("", None, {})
-    )
-    subject = event["data"].get("task", "")
-    print(
-        f"{local_time(event['at'])}  {place:>7}  {styled(event['type'], 'bold')} {subject}"
-        f"{'  ' if details else ''}{details}  {styled(event['actor'], 'dim')}",
-        flush=True,
-    )
-
-
-def _plain(value: Any) -> str:
-    from json import dumps
-
-    return value if isinstance(value, str) else dumps(value, ensure_ascii=False)

@@ -66,7 +66,8 @@ class Change:
 class Progress:
     """A job and its tasks. States only go forward, so that events may come again after a reconnection.
 
-    `last` is the id of the last event taken; the stream goes on from there.
+    `last` is the id of the last event taken; the stream goes on from there. `last_tasks` are those that no other
+    one depends on.
     """
 
     job: dict[str, Any]
@@ -75,6 +76,7 @@ class Progress:
     counts: Counter[str] = field(default_factory=Counter)
     running: dict[str, Task] = field(default_factory=dict)
     failed: list[Task] = field(default_factory=list)
+    last_tasks: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> str:
@@ -151,9 +153,11 @@ def progress_of(job: dict[str, Any], tasks: Iterable[dict[str, Any]], *, from_st
     The stream is to be followed from the commit that the job was read at, or from the job's first one: `seq`.
     """
     known: dict[str, Task] = {}
+    needed: set[str] = set()
     for row in tasks:
         known[row["name"]] = Task(row["name"]) if from_start else _task(row)
-    progress = Progress(job, known, f"{job['seq']}.0")
+        needed.update(row["dependencies"])
+    progress = Progress(job, known, f"{job['seq']}.0", last_tasks=[name for name in known if name not in needed])
     if from_start:
         job["state"] = "pending"
     for task in known.values():

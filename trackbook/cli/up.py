@@ -110,8 +110,8 @@ def _check(http: str, durability: str, log_level: str) -> None:
 
 def _hold(log_level: str, told: Any, **config: Any) -> None:
     """Run the system until SIGINT or SIGTERM; a second one ends the process at once."""
-    from trackbook.runtime import logs
     from trackbook.http.system import running
+    from trackbook.runtime import logs
     from trackbook.runtime.app import Config
 
     logs.configure(level=log_level)

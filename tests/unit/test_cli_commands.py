@@ -1,0 +1,304 @@
+"""Commands against a server that speaks from a script: what they ask, what they print, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_server import Answer, FakeServer, event_row, frame, job_row, serving, task_row
+from typer.testing import CliRunner, Result
+
+from trackbook.cli import main
+from trackbook.cli.trouble import Rejected, Trouble
+
+JOB = "1f2e3d4c5b6a7988"
+PIPELINE = {
+    "id": "aaaabbbbccccdddd", "name": "train", "description": "", "version": 3, "state": "active", "tasks": 2,
+    "created_at": "2026-01-31T12:00:00.000000Z", "updated_at": "2026-01-31T12:00:00.000000Z",
+    "actor": "user:ann", "seq": 3, "problem": None,
+}  # fmt: skip
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    """A server without a script yet."""
+    with serving({}) as server:
+        yield server
+
+
+@pytest.fixture
+def run(fake: FakeServer) -> Run:
+    """Run a command against the server."""
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(main.app, [*arguments, "--url", fake.url])
+
+    return invoke
+
+
+def streamed(events: list[dict[str, Any]]) -> Answer:
+    """Return a stream of these events."""
+    return Answer(
+        text="".join(frame(f"{event['seq']}.{event['index']}", event["type"], event) for event in events)
+    )
+
+
+def job_that_fails() -> dict[str, Any]:
+    """Return scripts for a job whose second task fails."""
+    error = {"message": "exit code 3", "exit_code": 3, "tail": "boom\n"}
+    stream = [
+        event_row("TaskStarted", 8, 0, 1, task="a", attempt=1),
+        event_row("TaskSucceeded", 9, 0, 2, task="a", attempt=1),
+        event_row("TaskStarted", 10, 0, 3, task="b", attempt=1),
+        event_row("TaskFailed", 11, 0, 4, task="b", attempt=1, error=error),
+        event_row("JobFailed", 11, 1, 4, task="b", error=error),
+    ]
+    ended = job_row(
+        state="failed", finished_at="2026-01-31T12:00:04.000000Z", error="task b failed: exit code 3",
+        failed_task="b", exit_code=3, tail="boom\n", seq=11,
+    )  # fmt: skip
+    return {
+        "POST /api/commands/pipeline/apply": {
+            "command_id": "c", "status": "accepted", "seq": 6, "pipeline": "p", "name": "train", "version": 2,
+            "changes": ["task b added"],
+            "summary": {"tasks": 2, "skipped": 0, "dependencies": 1, "depth": 2, "width": 1,
+                        "total": {"cpu": 3, "mem": 3 << 30}, "largest": {"cpu": 2, "mem": 2 << 30}, "images": []},
+            "warnings": [{"code": "not_acted_on", "message": "`retry` is not acted on yet",
+                          "path": "tasks[0].retry", "line": 9, "column": 3}],
+        },
+        "POST /api/commands/job/start": {"command_id": "c", "status": "accepted", "seq": 7, "job": JOB,
+                                         "pipeline": "p", "name": "train", "version": 2},
+        f"GET /api/jobs/{JOB}": [job_row(), ended],
+        f"GET /api/jobs/{JOB}/tasks": {
+            "items": [task_row("a"), task_row("b", dependencies=["a"])], "next": None,
+        },
+        "GET /api/events": streamed(stream),
+    }  # fmt: skip
+
+
+def test_run_tells_the_whole_story_of_a_failure(fake: FakeServer, run: Run, tmp_path: Path) -> None:
+    """Summary, warnings with their place, progress, the cause with the last lines of output, and where to look."""
+    file = tmp_path / "train.yaml"
+    file.write_text("name: train\n")
+    fake.scripts |= job_that_fails()
+    result = run("run", str(file), "--param", "EPOCHS=3", "--param", "URL=http://x?a=b")
+
+    assert result.exit_code == 1
+    for line in (
+        "Pipeline train: version 2",
+        "  task b added",
+        "  2 tasks, 2 in the longest chain",
+        "  resources of all: cpu 3, mem 3 GiB",
+        "  of the largest: cpu 2, mem 2 GiB",
+        f"  warning: `retry` is not acted on yet ({file}:9:3, tasks[0].retry)",
+        f"Job {JOB} of train@2 failed in 4.0 s: 1 succeeded, 1 failed.",
+        "  b failed: exit code 3",
+        "    │ boom",
+        f"  trackbook job logs 1f2e3d4c b --url {fake.url}",
+    ):
+        assert line in result.stdout.splitlines()
+    started = next(asked.body for asked in fake.asked if asked.path.endswith("job/start"))
+    assert started["parameters"] == {"EPOCHS": "3", "URL": "http://x?a=b"}
+    assert started["version"] == 2
+
+
+def test_run_with_json_prints_the_job_and_nothing_else(fake: FakeServer, run: Run, tmp_path: Path) -> None:
+    """A script reads stdout as it is."""
+    file = tmp_path / "train.yaml"
+    file.write_text("name: train\n")
+    fake.scripts |= job_that_fails()
+    result = run("run", str(file), "--json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["failed_task"] == "b"
+
+
+def test_a_rejected_file_is_told_with_its_name(fake: FakeServer, run: Run, tmp_path: Path) -> None:
+    """The place of a refusal is one that an editor can jump to."""
+    file = tmp_path / "train.yaml"
+    file.write_text("name: train\n")
+    error = {"code": "cycle", "message": "a → a", "line": 3, "column": 1}
+    fake.scripts["POST /api/commands/pipeline/apply"] = Answer({"status": "rejected", "error": error}, 422)
+    result = run("run", str(file))
+
+    assert isinstance(result.exception, Rejected)
+    assert f"  at {file}:3:1" in result.exception.lines()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(None, "there is no file"), (b"name: \xff\xfe", "is not UTF-8 text")],
+)
+def test_a_file_that_cannot_be_read_is_told(run: Run, tmp_path: Path, content: bytes | None, told: str) -> None:
+    """Nothing is sent, and the message names the file and why."""
+    file = tmp_path / "train.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    result = run("run", str(file))
+
+    assert isinstance(result.exception, Trouble)
+    assert told in str(result.exception)
+    assert str(file) in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "x.yaml", "--param", "EPOCHS"),
+        ("run", "x.yaml", "--durability", "sometimes"),
+        ("run",),
+        ("pipeline", "restore", "train"),
+        ("pipeline", "rename", "train@2", "other"),
+        ("pipeline", "diff", "train@1", "other@2"),
+        ("job", "show", JOB, "--at", "yesterday"),
+        ("audit", "log", "--since", "lately"),
+        ("job", "no-such-command"),
+    ],
+)
+def test_bad_usage_is_exit_code_2(fake: FakeServer, run: Run, arguments: tuple[str, ...]) -> None:
+    """Scripts tell a typing error from a failure."""
+    assert run(*arguments).exit_code == 2
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize(
+    ("at", "path"),
+    [("7", "7"), ("7.0", "7.0"), (f"job/{JOB}/7/2", "7.2")],
+)
+def test_a_job_is_shown_as_it_stood(fake: FakeServer, run: Run, at: str, path: str) -> None:
+    """An event is named by version, by version and index, or by its id."""
+    moment = {
+        "version": 7,
+        "index": 2,
+        "at": "2026-01-31T12:00:00.000000Z",
+        "job": job_row(),
+        "tasks": [task_row("a")],
+    }
+    fake.scripts[f"GET /api/jobs/{JOB}/at/{path}"] = moment
+    result = run("job", "show", JOB, "--at", at)
+
+    assert result.exit_code == 0, result.output
+    assert "event 7.2" in result.stdout
+    assert json.loads(run("job", "show", JOB, "--at", at, "--json").stdout) == moment
+
+
+def test_versions_differ_in_words(fake: FakeServer, run: Run) -> None:
+    """NAME@1 NAME@3 and --from --to ask the same; the last two versions are compared unless said."""
+    changes = [{"type": "TaskRemoved", "task": "a", "text": "task a removed"}]
+    fake.scripts |= {"GET /api/pipelines/train": PIPELINE, "GET /api/pipelines/train/diff": {"changes": changes}}
+    first = run("pipeline", "diff", "train@1", "train@3")
+    run("pipeline", "diff", "train", "--from", "1", "--to", "3")
+    run("pipeline", "diff", "train")
+
+    assert first.stdout.splitlines() == ["train@1 → train@3: ", "  task a removed"]
+    queries = [asked.query for asked in fake.asked if asked.path.endswith("/diff")]
+    assert queries == ["from=1&to=3", "from=1&to=3", "from=2&to=3"]
+
+
+def test_the_obvious_task_is_chosen_for_logs(fake: FakeServer, run: Run) -> None:
+    """The one that failed needs no naming; of several, their names are shown."""
+    tasks = [task_row("a", state="succeeded"), task_row("b", state="failed")]
+    fake.scripts |= {
+        f"GET /api/jobs/{JOB}/tasks": lambda _: {"items": tasks, "next": None},
+        f"GET /api/jobs/{JOB}/tasks/b/logs": Answer(text="boom\n"),
+    }
+    assert run("job", "logs", JOB).stdout == "boom\n"
+
+    tasks[1]["state"] = "cancelled"
+    result = run("job", "logs", JOB)
+    assert isinstance(result.exception, Trouble)
+    assert "one of: a, b" in result.exception.hint
+
+
+def test_a_broken_book_is_exit_code_1_with_the_first_defects(fake: FakeServer, run: Run) -> None:
+    """The defect is named by sequence, aggregate and version."""
+    report = {
+        "ok": False, "aggregates": 3, "commits": 9, "events": 20, "witnessed": 3,
+        "defects": [{"seq": 5, "aggregate": "job/x", "version": 2, "problem": "the hash does not match"}],
+    }  # fmt: skip
+    fake.scripts["GET /api/audit/verify"] = lambda _: report
+    result = run("audit", "verify")
+
+    assert result.exit_code == 1
+    assert "at sequence 5: job/x version 2: the hash does not match" in result.stdout
+    fake.scripts["GET /api/audit/verify"] = report | {"ok": True, "defects": []}
+    assert run("audit", "verify", "--json").exit_code == 0
+
+
+def test_a_divergence_is_exit_code_1_with_what_was_expected(fake: FakeServer, run: Run) -> None:
+    """Sequence, expected and actual are named; an identical replay is exit code 0."""
+    found: dict[str, Any] = {"job": JOB, "commits": 4, "events": 14, "divergence": None}
+    fake.scripts[f"GET /api/jobs/{JOB}/replay"] = lambda _: found
+    same = run("replay", "job", JOB)
+    found["divergence"] = {"seq": 9, "version": 3, "index": 1, "expected": {"type": "TaskFailed"}, "actual": None}
+    other = run("replay", "job", JOB)
+
+    assert (same.exit_code, same.stdout) == (0, "4 commits, 14 events, identical\n")
+    assert other.exit_code == 1
+    assert "sequence: 9 (event 3.1)" in other.stdout
+    assert 'expected: {"type": "TaskFailed"}' in other.stdout
+    assert "actual:   nothing" in other.stdout
+
+
+def test_events_are_followed_to_the_end_of_the_job(fake: FakeServer, run: Run) -> None:
+    """What is there comes first, then what happens, each event once, until the last one."""
+    old = event_row("JobCreated", 7, 0, 0)
+    new = [event_row("TaskStarted", 8, 0, 1, task="a", attempt=1), event_row("JobSucceeded", 9, 0, 2)]
+    fake.scripts |= {
+        f"GET /api/jobs/{JOB}/events": {"items": [old], "next": None},
+        f"GET /api/jobs/{JOB}": job_row(seq=8),
+        "GET /api/events": streamed(new),
+    }
+    result = run("job", "events", JOB, "--follow", "--json")
+
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["type"] for line in result.stdout.splitlines()] == [
+        "JobCreated", "TaskStarted", "JobSucceeded",
+    ]  # fmt: skip
+    assert fake.asked[-1].headers["Last-Event-ID"] == "7.0"
+
+
+def test_without_a_server_and_data_the_message_says_what_to_do(tmp_path: Path) -> None:
+    """Nothing is made on disk by a command that only looks."""
+    result = CliRunner().invoke(main.app, ["job", "list", "--data", str(tmp_path / "none")])
+
+    assert isinstance(result.exception, Trouble)
+    assert "trackbook up" in result.exception.hint
+    assert not (tmp_path / "none").exists()
+
+
+def test_errors_go_to_stderr_with_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Stdout stays clean for scripts."""
+    monkeypatch.setattr("sys.argv", ["trackbook", "job", "list", "--json", "--data", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+
+    told = capsys.readouterr()
+    assert ended.value.code == 1
+    assert told.out == ""
+    assert told.err.startswith("trackbook: no server is running")
+
+
+def test_every_command_explains_itself_with_an_example() -> None:
+    """`--help` of each command shows how it is used."""
+    from typer.main import get_command
+
+    def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        for name, child in getattr(command, "commands", {}).items():
+            yield from commands(child, (*path, name))
+        if not hasattr(command, "commands"):
+            yield path
+
+    found = list(commands(get_command(main.app)))
+    assert len(found) > 20
+    for path in found:
+        result = CliRunner().invoke(main.app, [*path, "--help"])
+        assert result.exit_code == 0
+        assert "Example" in result.stdout, path
+        assert f"trackbook {' '.join(path)}" in result.stdout, path

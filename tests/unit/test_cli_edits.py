@@ -1,0 +1,106 @@
+"""`pipeline edit`: options become changes in the order in which they were typed, or bad usage is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cli_server import serving
+from typer.testing import CliRunner
+
+from trackbook.cli.main import app
+from trackbook.engine.edits import Change
+
+EDIT = "POST /api/commands/pipeline/edit"
+ACCEPTED = {"command_id": "c", "status": "accepted", "seq": 3, "name": "train", "version": 2, "changes": ["x"]}
+
+
+def edited(*arguments: str) -> list[dict[str, Any]]:
+    """Return the changes that `pipeline edit train …` asks for."""
+    with serving({EDIT: ACCEPTED}) as fake:
+        result = CliRunner().invoke(app, ["pipeline", "edit", "train", *arguments, "--url", fake.url, "--json"])
+    assert result.exit_code == 0, result.output
+    body = fake.asked[0].body
+    msgspec.convert(body["changes"], list[Change])
+    return list(body["changes"])
+
+
+def test_changes_keep_the_order_of_the_options() -> None:
+    """Different options may be mixed: a task is added before something depends on it."""
+    changes = edited(
+        "--add-task", "report:python report.py", "--set-var", "EPOCHS=5", "--add-dep", "report:train",
+        "--add-task", "tidy: rm -r /tmp/x", "--remove-dep", "evaluate:train", "--set-var", "LR=0.1",
+        "--remove-task", "old", "--unset-var", "SEED", "--rename-task", "evaluate:judge", "--description", "new",
+    )  # fmt: skip
+
+    assert changes == [
+        {"op": "add_task", "task": {"name": "report", "command": "python report.py"}},
+        {"op": "set_variable", "variable": "EPOCHS", "value": "5"},
+        {"op": "add_dependency", "task": "report", "dependency": "train"},
+        {"op": "add_task", "task": {"name": "tidy", "command": "rm -r /tmp/x"}},
+        {"op": "remove_dependency", "task": "evaluate", "dependency": "train"},
+        {"op": "set_variable", "variable": "LR", "value": "0.1"},
+        {"op": "remove_task", "task": "old"},
+        {"op": "unset_variable", "variable": "SEED"},
+        {"op": "rename_task", "task": "evaluate", "name": "judge"},
+        {"op": "set_setting", "path": "description", "value": "new"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("train.resources.cpu=4", {"task": "train", "set": {"resources.cpu": 4}}),
+        ("train.skip=true", {"task": "train", "set": {"skip": True}}),
+        ("train.command=echo a=b", {"task": "train", "set": {"command": "echo a=b"}}),
+        ('"ALIGN.SORT_7".mounts=["data"]', {"task": "ALIGN.SORT_7", "set": {"mounts": ["data"]}}),
+        (
+            'train.resources["cuda.shares"]=1.5',
+            {"task": "train", "set": {'resources["cuda.shares"]': 1.5}},
+        ),
+    ],
+)
+def test_settings_are_set_by_task_and_path(text: str, change: dict[str, Any]) -> None:
+    """Values are JSON where they are JSON; a task's name that has dots stands in quotes."""
+    assert edited("--set", text) == [{"op": "change_task", **change}]
+
+
+def test_settings_are_unset_by_task_and_path() -> None:
+    """What was set can be taken away again."""
+    changes = edited("--unset", "train.resources.cpu")
+
+    assert changes == [{"op": "change_task", "task": "train", "unset": ["resources.cpu"]}]
+
+
+def test_a_whole_task_is_read_from_a_file(tmp_path: Path) -> None:
+    """A task with more than a command comes from a file."""
+    task = {"name": "report", "command": "x", "resources": {"cpu": 2}}
+    file = tmp_path / "task.json"
+    file.write_text(json.dumps(task))
+
+    assert edited("--add-task", f"@{file}") == [{"op": "add_task", "task": task}]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--set-var", "EPOCHS"),
+        ("--set", "train=4"),
+        ("--set", "train.cpu"),
+        ("--add-dep", "report"),
+        ("--rename-task", "old:"),
+        ("--add-task", "report"),
+        ("--no-such-option",),
+    ],
+)
+def test_bad_usage_is_exit_code_2_and_asks_the_server_nothing(arguments: tuple[str, ...]) -> None:
+    """A typing error changes nothing, and is told apart from a refusal."""
+    with serving({}) as fake:
+        result = CliRunner().invoke(app, ["pipeline", "edit", "train", *arguments, "--url", fake.url])
+
+    assert result.exit_code == 2
+    assert fake.asked == []

@@ -1,0 +1,68 @@
+"""Words and tables for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from trackbook.cli.options import versioned
+from trackbook.cli.output import counted, duration, plural, table
+from trackbook.cli.told import amount_text
+from trackbook.cli.trouble import place
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, ""), (0.04, "0.0 s"), (3.21, "3.2 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"),
+        (245, "4 min 05 s"), (3599.8, "1 h 00 min"), (7380, "2 h 03 min"),
+    ],
+)  # fmt: skip
+def test_durations_are_short_and_never_show_sixty_seconds(seconds: float | None, text: str) -> None:
+    """A span of time is rounded to what matters at its size."""
+    assert duration(seconds) == text
+
+
+def test_tables_align_also_where_letters_are_wide(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names in Korean take two columns a letter; what isn't there shows as a dash, line ends as blanks."""
+    table(("NAME", "STATE", "NOTE"), [("학습", "running", None), ("evaluate", "failed", "a\nb")])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "NAME      STATE    NOTE",
+        "학습      running  -",
+        "evaluate  failed   a b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ref", "found"),
+    [
+        ("train@3", ("train", 3)), ("train", ("train", None)), ("a@b@2", ("a@b", 2)), ("a@b", ("a@b", None)),
+        ("@3", ("@3", None)),
+    ],
+)  # fmt: skip
+def test_a_version_is_named_after_the_last_at_sign(ref: str, found: tuple[str, int | None]) -> None:
+    """Names may hold an at sign themselves."""
+    assert versioned(ref) == found
+
+
+@pytest.mark.parametrize(
+    ("found", "source", "text"),
+    [
+        ({"line": 3, "column": 5, "path": "tasks[0]"}, "a.yaml", "a.yaml:3:5, tasks[0]"),
+        ({"line": 3, "column": 5}, "", "line 3, column 5"),
+        ({"path": "tasks[0]"}, "", "tasks[0]"),
+        ({}, "", ""),
+    ],
+)
+def test_places_are_as_precise_as_is_known(found: dict[str, object], source: str, text: str) -> None:
+    """File, line, column and path, as far as they are there."""
+    assert place(found, source) == text
+
+
+def test_counts_and_amounts_read_well() -> None:
+    """One task, two tasks; memory in units."""
+    assert plural(1, "task") == "1 task"
+    assert plural(2000, "task") == "2,000 tasks"
+    assert counted({"succeeded": 3, "failed": 0, "cancelled": 1}) == "3 succeeded, 1 cancelled"
+    assert amount_text("mem", 3 << 29) == "1.5 GiB"
+    assert amount_text("cuda.shares", 1.5) == "1.5"
