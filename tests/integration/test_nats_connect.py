@@ -145,6 +145,23 @@ async def test_a_lost_connection_fails_requests_at_once(broker: EmbeddedBroker) 
         await nc.close()
 
 
+async def test_a_lost_connection_does_not_hold_up_a_barrier(broker: EmbeddedBroker) -> None:
+    """Who waits for the server to have taken everything, when the connection breaks, waits for the next one."""
+    async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:
+        nc = await connect(Access(proxy.url, broker.engine.user, broker.engine.password))
+        proxy.deaf = True
+        settling = asyncio.create_task(nc.settle())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(settling), 0.1)  # the answer is swallowed
+
+        proxy.cut()
+
+        async with asyncio.timeout(5):  # the client's own flush waits for the lost answer for ten
+            await settling
+        assert nc.is_connected
+        await nc.close()
+
+
 async def test_streams_are_made_once(nc: Connection, prefix: str) -> None:
     """The first start makes the streams; later ones find them as they are."""
     await ensure(nc, prefix, initialised=False)

@@ -89,8 +89,9 @@ class Access(Struct, frozen=True):
 class Connection(Client):
     """A NATS client that reconnects for ever and whose requests fail the moment the connection is lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: Callable[[], str] | None = None) -> None:
         super().__init__()
+        self._where = where
         self._waiting: dict[str, tuple[asyncio.Future[Msg], list[Msg] | None]] = {}
         self._tokens = itertools.count(1)
         self._replies = ""
@@ -179,13 +180,8 @@ class Connection(Client):
             future.set_result(msg)
 
     async def settle(self) -> None:
-        """Wait until the server has taken all that was sent, subscriptions included.
-
-        The client's own flush writes its PING ahead of what still waits to be sent; by the time a first one is
-        answered that has gone out, so the second is a true barrier.
-        """
-        await self.flush()
-        await self.flush()
+        """Wait until the server has taken all that was sent, subscriptions included, and for it to be back."""
+        await settle(self)
 
     async def up(self) -> None:
         """Wait until the connection stands; raises BrokerUnreachable once it has been closed for good."""
@@ -203,10 +199,6 @@ class Connection(Client):
         """Have `call` called once the connection is closed for good; returns what ends that."""
         self._on_close.append(call)
         return lambda: self._on_close.remove(call)
-
-    def follow(self, moved: list[Callable[[str], None]]) -> None:
-        """Go where a broker of ours tells that it has moved to."""
-        moved.append(lambda url: self.set_server_pool([url]))
 
     def _fail_waiting(self, why: str) -> None:
         for future, _ in self._waiting.values():
@@ -236,6 +228,8 @@ class Connection(Client):
         if self._transport is not None and not self.is_connected:
             # A failed handshake leaves its socket open otherwise.
             self._transport.close()  # type: ignore[no-untyped-call]
+        if self._where and not self.is_connected and not self.is_closed:
+            self.set_server_pool([self._where()])
         text = str(error)
         if not self._opened and "authorization" in text.lower():
             raise BrokerUnfit(f"the broker refuses these credentials: {text}") from error
@@ -248,20 +242,47 @@ def _expire(future: asyncio.Future[Msg]) -> None:
         future.set_exception(Unanswered("no answer in time"))
 
 
-async def connect(access: Access, *, name: str = "trackbook", patience: float = 10.0) -> Connection:
-    """Connect; raises BrokerUnreachable after `patience` seconds, BrokerUnfit for refused credentials."""
+async def connect(
+    access: Access, *, name: str = "trackbook", patience: float = 10.0, where: Callable[[], str] | None = None
+) -> Connection:
+    """Connect; raises BrokerUnreachable after `patience` seconds, BrokerUnfit for refused credentials.
+
+    `where` tells the URL of a broker that may come back on another port; it is asked while the broker is away.
+    """
     if access.creds or access.nkey:
         try:
             import nkeys  # type: ignore[import-not-found,unused-ignore] # noqa: F401
         except ImportError:
             raise BrokerUnfit("credentials by NKey need the nkeys package: pip install nkeys") from None
-    nc = Connection()
+    nc = Connection(where)
     try:
         await nc.open(access, name, patience)
     except BaseException:
         await nc.close()
         raise
     return nc
+
+
+async def settle(nc: Client) -> None:
+    """Wait until the server has taken all that was sent; raises BrokerUnreachable once the connection is closed.
+
+    The client's own flush writes its PING ahead of what still waits to be sent; by the time a first one is
+    answered that has gone out, so the second is a true barrier. It does not notice either that the connection is
+    lost and its PONG with it, so each gets a second; after a reconnect all has been sent anew.
+    """
+    answered = 0
+    while answered < 2:
+        if nc.is_closed:
+            raise BrokerUnreachable("the connection to the broker is closed")
+        if not nc.is_connected:
+            answered = 0
+            await asyncio.sleep(RETRY_WAIT)
+            continue
+        try:
+            await nc.flush(timeout=1)
+            answered += 1
+        except NatsError:
+            answered = 0
 
 
 async def api(nc: Connection, request: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:

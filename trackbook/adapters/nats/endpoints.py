@@ -16,7 +16,7 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from trackbook.adapters.nats.connect import RETRY_WAIT, Access, BrokerUnreachable
+from trackbook.adapters.nats.connect import RETRY_WAIT, Access, BrokerUnreachable, settle
 
 if TYPE_CHECKING:
     from faststream.nats import NatsBroker
@@ -108,7 +108,7 @@ async def open_endpoints(broker: NatsBroker, patience: float) -> None:
         async with asyncio.timeout(patience):
             await broker.start()
             assert broker._connection is not None
-            await broker._connection.flush()  # so that the broker knows of every subscription
+            await settle(broker._connection)  # so that the server knows of every subscription
     except TimeoutError:
         raise BrokerUnreachable(f"no broker answers within {patience:.0f} s") from None
 

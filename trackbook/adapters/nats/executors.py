@@ -102,7 +102,7 @@ class RemoteExecutor:
         await self._nc.publish(self._subject("engine"))  # first: what is asked from here on is asked of us
         for filtered, handle in (("report.*", self._take_report), ("attach", self._take_attach)):
             self._subscriptions.append(await self._listen(filtered, handle))
-        await self._nc.flush()
+        await self._nc.settle()
 
     async def launch(self, spec: SessionSpec) -> None:
         """Return once the worker has the session, however long it is away."""
