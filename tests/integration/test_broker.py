@@ -126,8 +126,9 @@ async def test_a_killed_server_comes_back_where_it_was(own: EmbeddedBroker) -> N
 
 async def test_a_taken_port_is_given_up_and_told(own: EmbeddedBroker) -> None:
     """When another program has taken the port meanwhile, the broker moves and tells; connections follow."""
-    nc = await connect(own.engine)
-    nc.follow(own.moved)
+    told: list[str] = []
+    own.moved.append(told.append)
+    nc = await connect(own.engine, where=lambda: own.url)
     old = own.url
     port = int(old.rsplit(":", 1)[1])
 
@@ -136,6 +137,7 @@ async def test_a_taken_port_is_given_up_and_told(own: EmbeddedBroker) -> None:
     await until(lambda: own.url != old)
     await nc.up()
 
+    assert told == [own.url]
     assert own.url.encode() in (own.data / "nats.json").read_bytes()
     assert (await nc.ask("$JS.API.INFO")).data
     thief.close()
