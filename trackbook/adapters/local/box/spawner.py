@@ -62,7 +62,7 @@ def main(*, private: bool, limit: int) -> None:
     _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM, _signal.SIGCHLD})
     gc.disable()
     gc.freeze()
-    keep_ready(server, Board(min(limit, _PLACES)), private=private)
+    keep_ready(server, Board(min(limit + _SPARES, _PLACES)), private=private)
 
 
 class Board:
@@ -166,8 +166,8 @@ def be_launcher(server: Any, board: Board, private: bool) -> NoReturn:
             for _ in range(1, _SESSIONS):
                 if not board.take_place():
                     break
+                board.say(free=True)  # as good as: nothing need be forked while it makes itself ready
                 spare.renew()
-                board.say(free=True)
                 again = run_session(server, board, spare)
                 board.leave_place()
                 if not again:
