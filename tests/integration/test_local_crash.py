@@ -326,8 +326,7 @@ async def test_killed_spares_are_replaced(data: Path) -> None:
     executor, reports = LocalExecutor(data, limit=2), Reports()
     await executor.start(reports)
     for number in range(5):
-        for pid in tree.below(executor.spawner_pid, tree.processes()):
-            os.kill(pid, signal.SIGKILL)
+        tree.signal_all(tree.below(executor.spawner_pid, tree.processes()), signal.SIGKILL)
         await executor.launch(spec(f"s{number}", "true"))
         assert (await reports.ended(f"s{number}")).outcome == "succeeded"
     await executor.close()
