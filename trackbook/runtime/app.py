@@ -17,7 +17,7 @@ from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Access, Connection, connect, no_keeper, require_server
-from trackbook.adapters.nats.find import engine_access
+from trackbook.adapters.nats.find import current_url, engine_access
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.adapters.sql.ledger import Ledger
@@ -25,7 +25,7 @@ from trackbook.engine import job as jobs
 from trackbook.engine.ports import Executor
 from trackbook.events.commit import Input
 from trackbook.runtime.book import Book
-from trackbook.runtime.data import ServerRecord, held, record_server
+from trackbook.runtime.data import ServerRecord, held, is_initialised, mark_initialised, record_server
 from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
@@ -129,7 +129,9 @@ async def _connect(system: System, stack: AsyncExitStack) -> None:
         system.access = broker.engine
     elif system.access is None:
         system.access = await engine_access(config.data)
-    system.connection = await connect(system.access, name="trackbook")
+    # A broker of our own may have to take another port when it restarts.
+    where = None if Access.from_env() else lambda: current_url(config.data)
+    system.connection = await connect(system.access, name="trackbook", where=where)
     stack.push_async_callback(system.connection.close)
     await require_server(system.connection)
 
@@ -144,9 +146,8 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     """Open the log, catch up with it, and make ready to decide."""
     assert system.connection is not None
     config = system.config
-    mark = config.data / "initialised"
-    await ensure(system.connection, config.prefix, initialised=mark.exists())
-    mark.touch()
+    await ensure(system.connection, config.prefix, initialised=is_initialised(config.data))
+    mark_initialised(config.data)
     ledger = Ledger(config.data / "engine.db")
     stack.callback(ledger.close)
     book = open_book(system, ledger)

@@ -58,6 +58,23 @@ def _who(data: Path, role: str) -> str:
     return f"{data} is in use by {who}{at}. Stop it, or give another directory with --data."
 
 
+def is_initialised(data: Path) -> bool:
+    """Whether this installation made its streams before: then one that is missing was lost."""
+    return (data / "initialised").exists()
+
+
+def mark_initialised(data: Path) -> None:
+    """Note for ever that the streams were made; on disk when it returns, or a power cut would take the note."""
+    if is_initialised(data):
+        return
+    (data / "initialised").touch()
+    folder = os.open(data, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def record_server(data: Path, record: ServerRecord) -> None:
     """Write `server.json` whole or not at all."""
     fresh = data / "server.json.new"

@@ -11,6 +11,11 @@ from trackbook.adapters.nats.connect import Access, BrokerUnreachable
 _LOOK = 0.05
 
 
+def current_url(data: Path) -> str:
+    """Return where the broker of `data` listens now, by what it announced last."""
+    return f"nats://127.0.0.1:{home.known_port(data / 'nats.json')}"
+
+
 async def engine_access(data: Path, patience: float = 30.0) -> Access:
     """Return how our own processes reach the broker of `data`, once it has been started there.
 
@@ -22,7 +27,7 @@ async def engine_access(data: Path, patience: float = 30.0) -> Access:
         passwords = home.read(credentials, home.Credentials)
         port = home.known_port(announced)
         if passwords is not None and port:
-            return Access(url=f"nats://127.0.0.1:{port}", user="engine", password=passwords.engine)
+            return Access(url=current_url(data), user="engine", password=passwords.engine)
         if asyncio.get_running_loop().time() > deadline:
             raise BrokerUnreachable(
                 f"no broker was started on {data}: run one there (`trackbook serve --role broker`), "
