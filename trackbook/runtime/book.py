@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -59,6 +60,8 @@ class Book:
         self.store = store
         self.blobs = blobs
         self.ledger = ledger
+        self._looking = asyncio.Lock()
+        self._looks = 0
 
     async def load(self, kind: str, id: str) -> Aggregate[Any]:  # noqa: A002
         """Return the aggregate folded from the log; version 0 if it has no commit."""
@@ -139,10 +142,22 @@ class Book:
         seq, sha256 = self.ledger.checkpoint()
         if seq:
             await self._compare(seq, sha256)
-        async for batch in self.store.read_all(seq + 1):
+        await self._fold_from(seq + 1)
+
+    async def _fold_from(self, seq: int) -> None:
+        async for batch in self.store.read_all(seq):
             for stored in batch:
                 await self._note_stored(stored)
             self.ledger.flush()
+
+    async def keep_up(self) -> None:
+        """Fold into the ledger what other engines wrote until now; those who ask at once share a look."""
+        looks = self._looks
+        async with self._looking:
+            if self._looks == looks:
+                self._looks += 1
+                if await self.store.head() > self.ledger.seen:
+                    await self._fold_from(self.ledger.seen + 1)
 
     async def _compare(self, seq: int, sha256: str) -> None:
         if await self.store.head() < seq:

@@ -77,6 +77,9 @@ class Gateway:
         return await asyncio.shield(work)  # a client that goes away does not undo what is being committed
 
     async def _decide(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+        await self._book.keep_up()
+        if known := self._book.answered(asked.command_id):  # by another engine
+            return _again(known, asked)
         try:
             reply = await self._handlers[kind, verb](asked)
         except Refused as refused:

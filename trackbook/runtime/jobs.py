@@ -71,20 +71,24 @@ class Jobs:
         return await waiting.done
 
     async def report(self, executor: str, job: str, report: jobs.Report) -> None:
-        """Take an executor's report; one about a job that has ended, or that never was, changes nothing."""
+        """Take an executor's report; one about a job that has ended, or that never was, changes nothing.
+
+        A job that the ledger does not know may be another engine's: the log will tell.
+        """
         head = self._book.ledger.head("job", job)
-        if head is not None and head.open:
+        if head is None or head.open:
             await self.submit(job, Input(f"executor:{executor}", report))
 
     async def state(self, job: str) -> Aggregate[JobState]:
         """Return the job as it stands, from memory or the log."""
-        desk = self._desks.get(job)
-        if desk and desk.aggregate:
+        desk, head = self._desks.get(job), self._book.ledger.head("job", job)
+        if desk and desk.aggregate and (head is None or desk.aggregate.version >= head.version):
             return desk.aggregate
         aggregate = await self._book.load("job", job)
         if aggregate.version and not aggregate.state.ended:
             desk = self._desks.setdefault(job, _Desk(deque()))
-            desk.aggregate = desk.aggregate or aggregate
+            if desk.aggregate is None or desk.aggregate.version < aggregate.version:
+                desk.aggregate = aggregate
             return desk.aggregate
         return aggregate
 
@@ -93,6 +97,7 @@ class Jobs:
 
         Launching again means adopting. With `executor`, only that executor's sessions are handed on.
         """
+        await self._book.keep_up()
         heads = self._book.ledger.open_heads("job")
         for head in heads:
             aggregate = await self.state(head.id)

@@ -144,7 +144,8 @@ class Pipelines:
         return bearer
 
     async def _load(self, kind: str, id: str) -> Aggregate[Any]:  # noqa: A002
-        if (kind, id) not in self._kept:
+        kept, head = self._kept.get((kind, id)), self._book.ledger.head(kind, id)
+        if kept is None or (head is not None and head.version > kept.version):  # another engine wrote it
             self._kept[kind, id] = await self._book.load(kind, id)
             while len(self._kept) > _KEPT:
                 self._kept.pop(next(iter(self._kept)))

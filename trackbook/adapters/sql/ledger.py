@@ -33,6 +33,10 @@ INSERT INTO head VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT(kind, id) DO UPDATE SE
 _PUT_CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)"
 
 
+WRITTEN_AT = 256
+"""Commits noted in memory from which they are written: what a killed process has to read again stays short."""
+
+
 class Head(Struct, frozen=True):
     """The last commit of an aggregate; `open` is false once it had its terminal event."""
 
@@ -61,7 +65,11 @@ class Note(Struct, frozen=True):
 
 
 class Ledger:
-    """Outcomes and heads; what is noted is visible at once and written behind by `flush`."""
+    """Outcomes and heads; what is noted is visible at once and written behind by `flush`.
+
+    `seen` is the sequence up to which every commit was noted. Commits are acknowledged out of order, and others
+    write too, so what is noted beyond it does not count as a checkpoint: what is missing would never be read.
+    """
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -69,6 +77,8 @@ class Ledger:
         self._pending: list[Note] = []
         self._outcomes: dict[str, Outcome] = {}
         self._heads: dict[tuple[str, str], Head] = {}
+        self.seen, self._digest = self.checkpoint()
+        self._beyond: dict[int, str] = {}
 
     @property
     def dirty(self) -> bool:
@@ -83,17 +93,27 @@ class Ledger:
             self._heads[note.head.kind, note.head.id] = note.head
         for outcome in note.outcomes:
             self._outcomes.setdefault(outcome.command_id, outcome)
+        self._see(note.head.seq, note.head.sha256)
+        if len(self._pending) >= WRITTEN_AT:
+            self.flush()
+
+    def _see(self, seq: int, sha256: str) -> None:
+        if seq > self.seen:
+            self._beyond[seq] = sha256
+        while self.seen + 1 in self._beyond:
+            self.seen += 1
+            self._digest = self._beyond.pop(self.seen)
 
     def flush(self) -> None:
         """Write what is pending in one transaction; a crash before loses nothing, since the log has it."""
         if not self._pending:
             return
-        last = max((note.head for note in self._pending), key=lambda head: head.seq)
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(_PUT_HEAD, (msgspec.structs.astuple(note.head) for note in self._pending))
             self._db.executemany(_PUT_OUTCOME, self._outcome_rows(self._pending))
-            self._db.execute(_PUT_CHECKPOINT, (last.seq, last.sha256))
+            if self.seen:
+                self._db.execute(_PUT_CHECKPOINT, (self.seen, self._digest))
         self._pending.clear()
         self._outcomes.clear()
         self._heads.clear()
@@ -141,7 +161,7 @@ class Ledger:
         return [row[0] for row in rows]
 
     def checkpoint(self) -> tuple[int, str]:
-        """Return the sequence of the last commit noted and written, and its SHA-256; (0, '') for none."""
+        """Return the sequence up to which every commit is written, and its SHA-256; (0, '') for none."""
         row = self._db.execute("SELECT seq, sha256 FROM checkpoint").fetchone()
         return (row[0], row[1]) if row else (0, "")
 
