@@ -74,7 +74,5 @@ def test_there_is_a_history_and_it_has_seen_every_event() -> None:
     seen = {event["type"] for line in lines for event in json.loads(json.loads(line)["data"])["events"]}
     unions = (AnyJobEvent, AnyPipelineEvent, AnyNameEvent)
     known = {event.__name__ for union in unions for event in union.__args__}
-        event.__name__ for union in (AnyJobEvent, AnyPipelineEvent, AnyNameEvent) for event in union.__args__
-    }
 
     assert known - seen == {"TaskStatusReported"}  # the local executor has no states of its own
