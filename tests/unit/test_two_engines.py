@@ -36,6 +36,21 @@ async def test_a_report_about_another_engines_job_is_not_lost(tmp_path: Path) ->
     await two.close()
 
 
+async def test_a_report_that_is_news_to_stale_memory_is_not_lost(tmp_path: Path) -> None:
+    """An engine that missed the launch of a task does not take the report of its end for one that is stale."""
+    one, two = await _two(tmp_path)
+    await one.must("pipeline.apply", yaml=CHAIN)
+    job = (await one.must("job.start", pipeline="chain"))["job"]
+    await two.jobs.recover()
+
+    await one.jobs.report("local", job, ReportTaskEnded("first", 1, "succeeded", datetime.now(UTC)))
+    await two.jobs.report("local", job, ReportTaskEnded("second", 1, "succeeded", datetime.now(UTC)))
+
+    assert (await two.ended(job)).state.status == "succeeded"
+    await one.close()
+    await two.close()
+
+
 async def test_a_refusal_by_one_engine_is_the_outcome_at_the_other(tmp_path: Path) -> None:
     """A command that one engine has refused is not accepted by another, though it could be by now."""
     one, two = await _two(tmp_path)

@@ -75,6 +75,12 @@ class Book:
             _advance(aggregate, stored.seq, digest(stored.data))
         return aggregate
 
+    async def is_current(self, aggregate: Aggregate[Any]) -> bool:
+        """Return whether the log has nothing of the aggregate beyond what is folded."""
+        async for _ in self.store.read(aggregate.kind, aggregate.id, aggregate.seq + 1):
+            return False
+        return True
+
     async def commits(self, kind: str, id: str) -> AsyncIterator[tuple[Stored, AnyCommit]]:  # noqa: A002
         """Yield the aggregate's commits, each with its stored form."""
         known = self.ledger.head(kind, id)

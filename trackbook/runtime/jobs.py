@@ -162,6 +162,8 @@ class Jobs:
             seq = await self._book.write(draft)
             failpoint("engine.commit.acked")
             self._hand_on(aggregate, draft.events)
+        elif taken and not await self._book.is_current(aggregate):
+            raise AppendConflict("what seems to change nothing may change what another engine made of the job")
         for waiting, changed in taken:
             desk.inbox.popleft()
             if not waiting.done.done():
