@@ -33,8 +33,8 @@ Expected = Annotated[
 
 
 @contextmanager
-def _client(url: str | None, data: Any) -> Iterator[Client]:
-    with server(options.where(url, data)) as client:
+def _client(url: str | None, data: Any, *, creates: bool = False) -> Iterator[Client]:
+    with server(options.where(url, data), creates=creates) as client:
         yield client
 
 
@@ -58,7 +58,7 @@ def apply(
     """Make a pipeline be what a YAML file says: a new one, or the changes as one version."""
     text, source = options.read_source(file)
     asked: dict[str, Any] = {"yaml": text, "name": name, "pipeline": pipeline, "expected_version": expect}
-    with _client(url, data) as client:
+    with _client(url, data, creates=True) as client:
         reply = client.command("pipeline", "apply", asked | ({"dry_run": True} if dry_run else {}), source)
     _told(reply, source, json=json, dry_run=dry_run)
 
@@ -76,7 +76,7 @@ def create(
 ) -> None:
     """Create an empty pipeline."""
     variables = options.pairs(set_var, "--set-var")
-    with _client(url, data) as client:
+    with _client(url, data, creates=True) as client:
         asked = {"name": name, "description": description, "variables": variables}
         reply = client.command("pipeline", "create", asked)
     _told(reply, json=json)
@@ -266,7 +266,7 @@ def diff(
     if json:
         return emit(found)
     lines = [change["text"] for change in found["changes"]]
-    print(f"{name}@{start} → {name}@{end}: " + ("no difference" if not lines else ""))
+    print(f"{name}@{start} → {name}@{end}:{'' if lines else ' no difference'}")
     for line in lines:
         print(f"  {line}")
     return None

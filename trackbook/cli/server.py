@@ -9,15 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from trackbook.cli.client import Client
 from trackbook.cli.trouble import Trouble
-from trackbook.runtime.data import default_data, server_record
+from trackbook.runtime.data import DataDirectoryHeld, default_data, server_record
 
 HOST, PORT = "127.0.0.1", 9500
 _START_WITHIN = 60.0
@@ -71,21 +71,34 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def server(where: Where) -> Iterator[Client]:
-    """Yield a client of the running server, or of one in this process for the time of the command."""
-    if where.find_ready():
-        with Client(where.find) as client:
-            yield client
-        return
+def server(where: Where, *, creates: bool = False) -> Iterator[Client]:
+    """Yield a client of the running server, or of one in this process for the time of the command.
+
+    Raises Trouble where there is neither a server nor data, unless the command `creates` something.
+    """
+    with ExitStack() as stack:
+        find: Callable[[], str | None] = where.find
+        if not where.find_ready():
+            url = _own(where, stack, creates=creates)
+            find = where.find if url is None else lambda: url
+        yield stack.enter_context(Client(find))
+
+
+def _own(where: Where, stack: ExitStack, *, creates: bool) -> str | None:
+    """Return the address of a server in this process; None if another command was quicker: its server will do."""
     directory = where.directory
-    if not (directory / "broker").exists():
+    if not (creates or (directory / "broker").exists()):
         raise Trouble(
             f"no server is running, and there is nothing in {directory} yet",
             "Run a pipeline (`trackbook run FILE.yaml`) or start a server (`trackbook up`).",
         )
-    say(f"trackbook: no server is running; reading {directory} directly")
-    with embedded(directory, reading=True) as url, Client(lambda: url) as client:
-        yield client
+    say(f"trackbook: no server is running; using {directory} directly")
+    try:
+        return stack.enter_context(embedded(directory, reading=True))
+    except DataDirectoryHeld:
+        if where.find_ready() is None:
+            raise
+        return None
 
 
 def running_server(where: Where) -> Client:

@@ -18,13 +18,15 @@ from trackbook.engine.diff import describe, diff
 from trackbook.http.app import create_app
 from trackbook.http.server import HttpServer
 from trackbook.projections.find import ReadModel
-from trackbook.projections.projector import Projector
+from trackbook.projections.projector import NotProjectedError, Projector
 from trackbook.runtime import tools
 from trackbook.runtime.app import System, open_book
 from trackbook.runtime.book import Book
 from trackbook.runtime.history import History
 
 _LOOK = 0.1  # seconds between looks at a log that somebody follows
+_LEVEL_WITHIN = 5.0
+"""Seconds for the read model to be level with the log before it is shown: the last process may not have been."""
 
 
 async def serve(system: System, stack: AsyncExitStack) -> str:
@@ -36,6 +38,8 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     stack.push_async_callback(projector.close)
     running = asyncio.create_task(projector.run(), name="projector")
     stack.push_async_callback(_cancelled, running)
+    with contextlib.suppress(NotProjectedError):  # a long way to catch up goes on behind the answers
+        await projector.wait_for(await book.store.head(), _LEVEL_WITHIN)
     application = create_app(
         ReadModel(projector, book.store, book.blobs),
         system.gateway or _remote_gateway(system),
