@@ -1,0 +1,26 @@
+"""Kills at moments that know nothing of the jobs: with jobs running all the time, uniform over their lives."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kill.workload import Workload
+from kill.world import VICTIMS, World
+
+LONGEST_GAP = 0.7
+"""Seconds between two kills, at most: less than a job's life, so that most jobs see several."""
+
+
+async def kill_at_random(world: World, workload: Workload, kills: int) -> None:
+    """Kill so often, each time after a random pause; one in eight takes a second victim with it."""
+    random = world.random
+    done = 0
+    while done < kills:
+        await asyncio.sleep(random.uniform(0, LONGEST_GAP))
+        workload.check()
+        victims = [random.choice(VICTIMS[world.topology])]
+        if random.random() < 1 / 8:
+            victims.append(random.choice(VICTIMS[world.topology]))
+        if not workload.running:
+            continue
+        done += sum(world.kill(victim) is not None for victim in dict.fromkeys(victims))
