@@ -194,7 +194,7 @@ def test_versions_differ_in_words(fake: FakeServer, run: Run) -> None:
     run("pipeline", "diff", "train", "--from", "1", "--to", "3")
     run("pipeline", "diff", "train")
 
-    assert first.stdout.splitlines() == ["train@1 → train@3: ", "  task a removed"]
+    assert first.stdout.splitlines() == ["train@1 → train@3:", "  task a removed"]
     queries = [asked.query for asked in fake.asked if asked.path.endswith("/diff")]
     assert queries == ["from=1&to=3", "from=1&to=3", "from=2&to=3"]
 
