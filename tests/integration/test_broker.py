@@ -100,6 +100,13 @@ async def test_it_listens_on_loopback_only(own: EmbeddedBroker) -> None:
     assert f"00000000:{port:04X}" not in listening
 
 
+async def test_no_client_is_given_its_port(own: EmbeddedBroker) -> None:
+    """A client that looks for a dead broker can't be given the broker's port as its own and connect to itself."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
+    assert 1023 < int(own.url.rsplit(":", 1)[1]) < lowest
+
+
 @pytest.mark.parametrize(("durability", "synced"), [("always", True), ("fast", False)])
 async def test_durability_is_what_was_asked_for(
     tmp_path: Path, durability: module.Durability, synced: bool

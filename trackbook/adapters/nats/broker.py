@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -173,8 +174,8 @@ class EmbeddedBroker:
             os.kill(owner.server, signal.SIGKILL)
 
     async def _launch(self, port: int) -> None:
-        """Start the server on `port` if that is free, else on any."""
-        port = port if _free(port) else -1
+        """Start the server on `port` if that is free, else on another."""
+        port = port if _free(port) else _quiet_port()
         ports = self.home / "ports"
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir(mode=0o700)
@@ -252,6 +253,20 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             log.warning("broker.killed", hint=f"it didn't end within {STOP_PATIENCE:.0f} s")
             process.kill()
             await process.wait()
+
+
+def _quiet_port() -> int:
+    """Return a free port below those that the system gives to outgoing connections, -1 (any) if there is none.
+
+    Else a client that comes back to the port while the server is away may be given that very port for its own
+    end: it is connected to itself then, and the server can't have its port back.
+    """
+    try:
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        lowest = 32768
+    tries = (lowest - 1 - secrets.randbelow(max(lowest // 2, 1)) for _ in range(50))
+    return next((port for port in tries if port > 1023 and _free(port)), -1)
 
 
 def _free(port: int) -> bool:
