@@ -132,18 +132,19 @@ async def test_a_worker_waits_for_an_engine(world: RemoteWorld) -> None:
 
 async def test_a_report_waits_for_an_engine(world: RemoteWorld) -> None:
     """An end that comes while no engine runs is reported to the next one, at once when it starts."""
-    pair = await world.open()
-    await pair.launch(spec("a", "sleep 1000"))
+    first, worker = await world.engine(), world.worker()
+    await worker.start()
+    await first.launch(spec("a", "sleep 1000"))
     await world.reports.started("a")
-    assert isinstance(pair, Pair)
+    await first.close()
     assert world.scripted
-    await pair.engine.close()
     world.scripted.finish("tb-j1-a-1")
     await world.broker.restart()
-    engine = await world.engine()
+    second = await world.engine()
     async with asyncio.timeout(3):
         assert (await world.reports.ended("a")).outcome == "succeeded"
-    await engine.close()
+    await worker.close()
+    await second.close()
 
 
 async def test_reports_are_taken_together(world: RemoteWorld) -> None:

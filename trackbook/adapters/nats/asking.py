@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
@@ -46,6 +45,7 @@ class Asking:
         self._nc = connection
         self._waits: set[asyncio.Timeout] = set()
         self._news = 0
+        self._away = False
         connection.on_reconnect(self.again)
 
     async def until_ok(self, subject: str, data: bytes, patience: float = ANSWER_PATIENCE) -> None:
@@ -53,13 +53,15 @@ class Asking:
         wait = FIRST_WAIT
         while (problem := await self._ask(subject, data, patience)) is not None:
             news = self._news
-            level = logging.DEBUG if wait < LONGEST_WAIT else logging.WARNING
-            log.log(level, "asked.again", subject=subject, why=problem)
+            self._note(subject, problem, lasting=wait >= LONGEST_WAIT)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait) as pause:
                     with self._cut_short(pause):
                         await asyncio.Event().wait()
             wait = min(2 * wait, LONGEST_WAIT) if news == self._news else FIRST_WAIT
+        if self._away:
+            self._away = False
+            log.info("other_end.back", subject=subject)
 
     def again(self) -> None:
         """Repeat now what waits: the other end has started, and what was asked of its predecessor is lost."""
@@ -80,6 +82,14 @@ class Asking:
             return "the other end has started anew"
         answer = _ANSWERS.decode(message.data)
         return None if answer.status == "ok" else answer.message
+
+    def _note(self, subject: str, problem: str, *, lasting: bool) -> None:
+        """Log a warning once, however many requests wait."""
+        if lasting and not self._away:
+            self._away = True
+            log.warning("other_end.away", subject=subject, why=problem, hint="asking again until it answers")
+        else:
+            log.debug("asked.again", subject=subject, why=problem)
 
     @contextmanager
     def _cut_short(self, wait: asyncio.Timeout) -> Iterator[None]:
