@@ -137,3 +137,41 @@ async def test_nothing_is_asked_of_the_disk_or_the_log_while_nothing_happens(tmp
         await asyncio.sleep(0)
 
         assert [timer for timer in loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
+
+
+async def test_stopping_in_the_middle_of_a_write_leaves_a_sound_file(tmp_path: Path) -> None:
+    """Stopped at any step of a write, it ends at once, and together the runs project everything once."""
+    random = Random(12)
+    history = History()
+    await history.start("j", "p1", graph(random, 40))
+    while history.open_jobs():
+        await history.advance(random, history.jobs["j"], trouble=0.0)
+        projector = Projector(tmp_path / "r.db", history.store, history.blobs)
+        await projector.start()
+        running = asyncio.create_task(projector.run())
+        await asyncio.sleep(random.random() * 0.006)
+        running.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(running, return_exceptions=True)
+            await projector.close()
+    async with projected(history, tmp_path / "r.db") as read:
+        await caught_up(read, history)
+        rows = await all_rows(read.projector.database)
+
+    assert rows == await written(history, tmp_path / "other.db")
+
+
+async def test_a_read_that_is_given_up_harms_no_other(tmp_path: Path) -> None:
+    """Readers that go away in the middle of a query leave connections that serve the next ones."""
+    history = await world(12, jobs=5, size=12)
+    async with projected(history, tmp_path / "r.db") as read:
+        await caught_up(read, history)
+        random = Random(1)
+        for _ in range(40):
+            reading = [asyncio.create_task(read.tasks("job00", 100)) for _ in range(6)]
+            await asyncio.sleep(random.random() * 0.006)
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+        async with asyncio.timeout(10):
+            assert (await read.tasks("job00", 100)).items

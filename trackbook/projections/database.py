@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,8 +47,8 @@ class Database:
         self.path = path
         self._writer: AsyncEngine | None = None
         self._readers: AsyncEngine | None = None
-        self._reading = 0
-        self._no_reader = asyncio.Event()
+        self._working = 0
+        self._rests = asyncio.Event()
         self._may_read = asyncio.Event()
 
     async def open(self) -> tuple[int, str]:
@@ -61,11 +61,11 @@ class Database:
         return found
 
     async def close(self) -> None:
-        """Close all connections, once those that read are done."""
+        """Close all connections, once what is under way on them is done."""
         self._may_read.clear()
-        while self._reading:
-            self._no_reader.clear()
-            await self._no_reader.wait()
+        while self._working:
+            self._rests.clear()
+            await self._rests.wait()
         for engine in (self._readers, self._writer):
             if engine is not None:
                 await engine.dispose()
@@ -73,6 +73,9 @@ class Database:
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction; raises DiskFullError, DamagedError or SQLAlchemy's errors."""
+        return await undisturbed(self._counted(self._write(work)))
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
         assert self._writer is not None
         try:
             async with self._writer.begin() as connection:
@@ -82,13 +85,20 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which only reads; waits while the file is being exchanged. Raises DamagedError."""
-        async with self._shared():
-            assert self._readers is not None
-            try:
-                async with self._readers.connect() as connection:
-                    return await connection.run_sync(work)
-            except DatabaseError as error:
-                raise self._in_words(error) from error
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._may_read.wait()
+        except TimeoutError:
+            raise UnavailableError("the read model's file can't be opened now; /health/ready says why") from None
+        return await undisturbed(self._counted(self._read(work)))
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        assert self._readers is not None
+        try:
+            async with self._readers.connect() as connection:
+                return await connection.run_sync(work)
+        except DatabaseError as error:
+            raise self._in_words(error) from error
 
     async def replace_by(self, path: Path) -> tuple[int, str]:
         """Put another finished file in this one's place; readers wait for as long as that takes."""
@@ -112,19 +122,18 @@ class Database:
         self._remove_side_files()
         self.path.unlink(missing_ok=True)
 
-    @asynccontextmanager
-    async def _shared(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._may_read.wait()
-        except TimeoutError:
-            raise UnavailableError("the read model's file can't be opened now; /health/ready says why") from None
-        self._reading += 1
-        try:
-            yield
-        finally:
-            self._reading -= 1
-            self._no_reader.set()
+    def _counted(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """Count work from now on, before its first step, so that closing waits for it."""
+        self._working += 1
+
+        async def counted() -> T:
+            try:
+                return await work
+            finally:
+                self._working -= 1
+                self._rests.set()
+
+        return counted()
 
     def _remove_side_files(self) -> None:
         for suffix in _SIDE_FILES:
@@ -138,6 +147,21 @@ class Database:
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_space(self.path)):
             return DiskFullError(f"the disk that holds {self.path} is full")
         return error
+
+
+async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Await work that is finished even when its caller is cancelled, who then waits for that.
+
+    A connection whose statement is cancelled in the middle can't be used, and with aiosqlite not even closed.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        with suppress(asyncio.CancelledError):  # one who insists isn't held up; the work goes on
+            await asyncio.wait({task})
+        raise
 
 
 def _no_space(path: Path) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
 from trackbook.projections.commits import CommitsModel
-from trackbook.projections.database import Database, set_checkpoint
+from trackbook.projections.database import Database, set_checkpoint, undisturbed
 from trackbook.projections.decode import BodyStore, Fact, Message, decode
 from trackbook.projections.jobs import JobsModel
 from trackbook.projections.pipelines import PipelinesModel
@@ -49,8 +49,11 @@ class Writer:
     async def write(self, messages: Sequence[Message]) -> list[Fact]:
         """Project the messages beyond the checkpoint and return them; raises as Database.write does."""
         facts = [await decode(message, self._bodies) for message in messages if message.seq > self.checkpoint]
-        if not facts:
-            return []
+        if facts:
+            await undisturbed(self._write(facts))
+        return facts
+
+    async def _write(self, facts: list[Fact]) -> None:
         last = digest(facts[-1].data)
         failpoint("projection.before")
         try:
@@ -60,7 +63,6 @@ class Writer:
             raise
         failpoint("projection.written")
         self.checkpoint, self.digest = facts[-1].seq, last
-        return facts
 
     def _project(self, connection: Connection, facts: list[Fact], last: str) -> None:
         if self._stale:
