@@ -142,4 +142,4 @@ def test_the_last_lines_are_found_however_the_log_is_cut(data: bytes, lines: int
 
     pieces = data.split(b"\n")
     whole = [piece + b"\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])
-    assert data[start:] == b"".join(whole[len(whole) - lines :] if lines else [])
+    assert data[start:] == b"".join(whole[max(0, len(whole) - lines) :])
