@@ -90,9 +90,11 @@ async def remote(folder: Path) -> AsyncIterator[RemoteWorld]:
     async with EmbeddedBroker(folder) as broker:
         connection = await connect(broker.engine, name="engine")
         world = RemoteWorld(broker, connection)
-        yield world
-        await world.close()
-        await connection.close()
+        try:
+            yield world
+        finally:
+            await world.close()
+            await connection.close()
 
 
 @pytest.fixture

@@ -64,10 +64,12 @@ async def system(tmp_path: Path) -> AsyncIterator[System]:
         ingress = Ingress(broker.engine, "trackbook", desk.handle, REQUESTS)
         await ingress.start()
         client = await connect(broker.client, name="test client")
-        yield System(broker, desk, ingress, client)
-        desk.gate.set()
-        await client.close()
-        await ingress.close()
+        try:
+            yield System(broker, desk, ingress, client)
+        finally:
+            desk.gate.set()
+            await client.close()
+            await ingress.close()
 
 
 async def eventually(true: Callable[[], bool | Awaitable[bool]], patience: float = 10.0) -> None:

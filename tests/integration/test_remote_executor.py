@@ -33,7 +33,12 @@ class Processes:
         self.worker = Kept("worker", file, self._points(failpoints, "worker."))
 
     def _command(self, number: int) -> str:
-        return f"echo tb-j1-{number}-1 >> {self._folder / 'ledger'}; sleep 0.0{number % 10}"
+        held = f"until [ -e {self._folder / 'gate'} ]; do sleep 0.05; done" if number % 10 == 0 else "true"
+        return f"echo tb-j1-{number}-1 >> {self._folder / 'ledger'}; sleep 0.0{number % 10}; {held}"
+
+    def open_gate(self) -> None:
+        """Let every tenth session end, which waits for this."""
+        (self._folder / "gate").touch()
 
     @staticmethod
     def _points(failpoints: dict[str, str], prefix: str) -> dict[str, str]:
@@ -61,9 +66,11 @@ async def processes(
     """Run the processes."""
     async with EmbeddedBroker(folder / "broker") as broker:
         running = Processes(broker, folder, count, failpoints or {})
-        yield running
-        await running.engine.close()
-        await running.worker.close()
+        try:
+            yield running
+        finally:
+            await running.engine.close()
+            await running.worker.close()
 
 
 @pytest.mark.parametrize(
@@ -81,6 +88,7 @@ async def processes(
 async def test_a_kill_between_the_two_ends(tmp_path: Path, point: str) -> None:
     """Whichever end is killed at whichever step, every command runs once and every end reaches the engine."""
     async with processes(tmp_path, 12, {point: "kill@5"}) as running:
+        running.open_gate()
         await running.all_ended()
         running.check()
         assert running.engine.lives + running.worker.lives == 3
@@ -90,15 +98,17 @@ async def test_a_kill_between_the_two_ends(tmp_path: Path, point: str) -> None:
 async def test_kills_at_any_moment(tmp_path: Path, seed: int) -> None:
     """With engine, worker and broker killed again and again, every command runs once and every end is taken."""
     chance = random.Random(seed)
+    victims = [*("engine", "worker", "broker") * 2, chance.choice(("engine", "worker", "broker"))]
+    chance.shuffle(victims)
     async with processes(tmp_path, 60) as running:
         ended = asyncio.create_task(running.all_ended())
-        while not ended.done():
+        for victim in victims:
             await asyncio.wait([ended], timeout=chance.uniform(0.3, 1.5))
-            victim = chance.choice(("engine", "worker", "broker"))
             if victim == "broker":
                 running.broker._process.kill()  # type: ignore[union-attr]
             else:
                 getattr(running, victim).kill()
+        assert not ended.done()
+        running.open_gate()
         await ended
         running.check()
-        assert running.engine.lives + running.worker.lives + running.broker.restarts > 3
