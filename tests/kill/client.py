@@ -46,8 +46,11 @@ class Client:
             return (await asyncio.gather(self.again(command_id), self.again(command_id)))[0]
         return await self.again(command_id)
 
-    async def again(self, command_id: str) -> Reply:
-        """Send a known command until there is an outcome, each time over HTTP or NATS as chance will have it."""
+    async def again(self, command_id: str, **changed: Any) -> Reply:
+        """Send a known command until there is an outcome, each time over HTTP or NATS as chance will have it.
+
+        What is `changed` in its payload makes it another command under the same id.
+        """
         kind, verb, fields = self.commands[command_id]
         deadline = asyncio.get_running_loop().time() + PATIENCE
         seen = ""
@@ -55,12 +58,13 @@ class Client:
             way = self._over_http if self._random.random() < 0.5 else self._over_nats
             self.sent += 1
             try:
-                reply = await way(kind, verb, {"command_id": command_id, **fields})
+                reply = await way(kind, verb, {"command_id": command_id, **fields, **changed})
             except Exception as problem:
                 seen = repr(problem)
             else:
                 if reply.get("error", {}).get("code") != "unavailable":
-                    self.outcomes[command_id].append(reply)
+                    if not changed:
+                        self.outcomes[command_id].append(reply)
                     return reply
                 seen = str(reply)
             await asyncio.sleep(self._random.uniform(0.02, 0.1))

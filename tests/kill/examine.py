@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -29,7 +30,8 @@ async def all_is_well(
     """
     messages = await stream.dump(world.data)
     stream.save(messages, world.folder / "stream.jsonl")
-    wrong = check(messages, world.ledger.read_text().splitlines(), earlier=earlier)
+    blobs = await stream.blobs(world.data)
+    wrong = check(messages, world.ledger.read_text().splitlines(), blobs, earlier=earlier)
     assert not wrong, f"{world}: " + "\n".join(wrong)
     counts = {"stream and ledger": 1, "I3 by an earlier dump": int(bool(earlier))}
     counts["job ends"] = _jobs_ended_as_meant(world, messages, jobs, lost)
@@ -47,7 +49,7 @@ def _jobs_ended_as_meant(world: World, messages: list[Message], jobs: Sequence[J
     ends: dict[str, dict[str, Any]] = {}
     sessions: dict[tuple[str, str], str] = {}
     beside = 0
-    for name, event in stream.events(messages, "job"):
+    for name, event in stream.job_events(messages):
         if event["type"] == "TaskLaunchRequested":
             sessions[name, event["task"]] = event["session"]
         elif event["type"] == "TaskFailed" and LOST in event["error"]["message"]:
@@ -123,7 +125,7 @@ async def _replays_agree(world: World, jobs: Sequence[Job]) -> int:
 async def _sessions_are_gone(world: World) -> int:
     """No process of any task is left, and every session that was claimed has its record."""
     folders = [folder for folder in (world.data / "sessions").glob("tb-*") if (folder / "claim").exists()]
-    unrecorded = [folder.name for folder in folders if not (folder / "exit").exists()]
+    unrecorded = [folder.name for folder in folders if not _recorded(folder)]
     assert not unrecorded, f"sessions without a record: {unrecorded} ({world})"
 
     async def gone() -> bool:
@@ -131,6 +133,14 @@ async def _sessions_are_gone(world: World) -> int:
 
     await world.until(gone, "tasks were left running", 5)
     return len(folders)
+
+
+def _recorded(session: Path) -> bool:
+    """Whether the session's end is on disk: by itself, or in the claim by which it was withdrawn."""
+    if (session / "exit").exists():
+        return True
+    said = json.loads((session / "claim").read_bytes().partition(b"\n")[0])
+    return said.get("record") is not None
 
 
 async def nothing_is_left(world: World) -> None:

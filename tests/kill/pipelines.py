@@ -26,6 +26,9 @@ sleep "$SECONDS_LONG"
 say end
 exit "$STATUS"
 """
+LARGE = 0.15
+"""The share of pipelines whose commits and definitions are too large for one message."""
+
 FAILURE = 3
 """The exit code of the task that fails in a failing pipeline."""
 
@@ -49,7 +52,10 @@ def pipeline(name: str, kind: Kind, ledger: Path, random: Random) -> dict[str, A
     tasks = [
         _task(task, dependencies[task], skipped, random, FAILURE if task == failing else 0) for task in names
     ]
-    return {"name": name, "environment": {"envs": {"LEDGER": str(ledger)}}, "tasks": tasks}
+    document = {"name": name, "environment": {"envs": {"LEDGER": str(ledger)}}, "tasks": tasks}
+    if random.random() < LARGE:
+        document["notes"] = [random.randbytes(5_000).hex() for _ in range(34)]
+    return document
 
 
 def _task(name: str, needs: list[str], skipped: set[str], random: Random, status: int) -> dict[str, Any]:

@@ -12,12 +12,17 @@ from kill.world import Topology, World
 _CALL = re.compile(r"\bfailpoint\(\"([a-z_.]+)\"\)")
 _LAUNCHERS_CALL = re.compile(r"self\._point\(\"([a-z_]+)\"\)")
 _FOUR = {
-    "engine": "engine", "append": "engine", "exec": "engine", "projection": "web", "broker": "broker",
+    "engine": "engine", "append": "engine", "blob": "engine", "exec": "engine", "projection": "web",
+    "broker": "broker",
     "executor": "executor", "worker": "executor", "launcher": "executor",
 }  # fmt: skip
 """The process that passes a point, by the first word of its name, where each role has its own."""
 _APART = ("exec", "worker")
 """Points of what lies between an engine and an executor in different processes."""
+
+
+ONCE = ("broker.",)
+"""Points that a process passes once, at its start."""
 
 
 def in_code() -> set[str]:

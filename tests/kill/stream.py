@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from kill.client import connect
 
 PATIENCE = 30.0
 """Seconds for the whole stream to be read, and for the broker to be back."""
-STREAM = "trackbook_events"
+STREAM, BLOBS = "trackbook_events", "trackbook_blobs"
 ENDS = ("JobSucceeded", "JobFailed", "JobCancelled")
 
 
@@ -28,28 +29,28 @@ async def opened(data: Path) -> Client:
     return await connect(data / "broker" / "engine.json")
 
 
-async def dump(data: Path) -> list[Message]:
-    """Return every message of the stream; tries again while the broker is away."""
+async def dump(data: Path, stream: str = STREAM) -> list[Message]:
+    """Return every message of a stream; tries again while the broker is away."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             async with asyncio.timeout(PATIENCE):
-                return await _dump(data)
+                return await _dump(data, stream)
         except (nats.errors.Error, OSError, TimeoutError):
             if time.monotonic() > deadline:
                 raise
         await asyncio.sleep(0.05)
 
 
-async def _dump(data: Path) -> list[Message]:
+async def _dump(data: Path, stream: str) -> list[Message]:
     connection = await opened(data)
     try:
         context = connection.jetstream()
-        info = await context.stream_info(STREAM)
+        info = await context.stream_info(stream)
         found = []
         for seq in range(1, info.state.last_seq + 1):
             try:
-                message = await context.get_msg(STREAM, seq, direct=True)
+                message = await context.get_msg(stream, seq, direct=True)
             except NotFoundError:
                 continue
             assert message.seq is not None
@@ -57,6 +58,15 @@ async def _dump(data: Path) -> list[Message]:
         return found
     finally:
         await connection.close()
+
+
+async def blobs(data: Path) -> dict[str, bytes]:
+    """Return every blob by its name, put together from its chunks."""
+    chunks: dict[str, dict[int, bytes]] = defaultdict(dict)
+    for _, subject, chunk in await dump(data, BLOBS):
+        *_, sha256, number = subject.split(".")
+        chunks[sha256][int(number)] = chunk
+    return {sha256: b"".join(parts[number] for number in sorted(parts)) for sha256, parts in chunks.items()}
 
 
 async def head(data: Path) -> int:
@@ -79,11 +89,11 @@ async def last(connection: Client, kind: str, aggregate: str) -> dict[str, Any] 
     return commit
 
 
-def events(messages: list[Message], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each event of a kind of aggregate, with its aggregate's id."""
+def job_events(messages: list[Message]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each event of a job, with its job's id."""
     for _, _, data in messages:
         commit = json.loads(data)
-        if commit["kind"] == kind:
+        if commit["kind"] == "job":
             for event in commit["events"]:
                 yield commit["id"], event
 

@@ -130,8 +130,12 @@ class World:
         return await stream.head(self.data)
 
     async def stop(self) -> None:
-        """Stop all processes as an operator does, those that need others first."""
+        """Stop all and let go of the client."""
         await self.client.close()
+        await self.halt()
+
+    async def halt(self) -> None:
+        """Stop all processes as an operator does, those that need others first; `start` starts them again."""
         for name in reversed(tuple(self.roles)):
             status = await self.roles.pop(name).stop()
             assert status == 0, f"{name} left with {status} when it was stopped ({self})"

@@ -74,7 +74,9 @@ class Gateway:
         work = asyncio.create_task(self._decide(kind, verb, asked))
         self._under_way[asked.command_id] = work
         work.add_done_callback(lambda _: self._under_way.pop(asked.command_id))
-        return await asyncio.shield(work)  # a client that goes away does not undo what is being committed
+        reply = await asyncio.shield(work)  # a client that goes away does not undo what is being committed
+        failpoint("engine.reply.before")
+        return reply
 
     async def _decide(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
         await self._book.keep_up()
@@ -87,6 +89,7 @@ class Gateway:
         if reply.seq == 0 and not getattr(asked.request, "dry_run", False):
             failpoint("engine.outcome.before")
             outcome = await self._book.answer(asked.command_id, asked.digest, _encoded(reply), asked.actor)
+            failpoint("engine.outcome.acked")
             return _again(outcome, asked)
         return _encoded(reply)
 

@@ -14,6 +14,7 @@ from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull,
 from trackbook.adapters.nats.reads import pause, walk
 from trackbook.adapters.nats.streams import blobs_stream
 from trackbook.engine.ports import BlobMissing
+from trackbook.failpoints import failpoint
 
 CHUNK = 256 << 10  # bytes
 CACHE = 32 << 20  # bytes kept in memory, the least recently used go first
@@ -45,10 +46,13 @@ class NatsBlobs:
         chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
         if not await self._sealed(sha256, len(chunks)):
             numbered = list(enumerate(chunks))
+            failpoint("blob.before")
             await asyncio.gather(
                 *(self._store(sha256, number, chunk, len(chunks)) for number, chunk in numbered[:-1])
             )
+            failpoint("blob.sealing")
             await self._store(sha256, *numbered[-1], len(chunks))
+            failpoint("blob.acked")
         self._remember(sha256, data)
         return sha256
 

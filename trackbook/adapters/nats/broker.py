@@ -20,6 +20,7 @@ import structlog
 from trackbook.adapters.nats.child import find_server, lock, spawn
 from trackbook.adapters.nats.connect import Access
 from trackbook.adapters.nats.home import Owner, config, credentials, known_port, port_in, read, since, write
+from trackbook.failpoints import failpoint
 
 Durability = Literal["always", "fast"]
 
@@ -184,9 +185,11 @@ class EmbeddedBroker:
         text = config(self.home, prefix=self.prefix, port=port, sync=sync, passwords=self._credentials)
         write(conf, text.encode())
         self._process = process = await spawn(self._server, conf, self._held)
+        failpoint("broker.spawned")
         write(self.home / "owner.json", msgspec.json.encode(Owner(process.pid, os.getpid(), since(os.getpid()))))
         self._announce(await self._listening(process, ports))
         self._started_at = time.monotonic()
+        failpoint("broker.announced")
 
     async def _listening(self, process: asyncio.subprocess.Process, ports: Path) -> int:
         deadline = time.monotonic() + START_PATIENCE
