@@ -141,6 +141,14 @@ async def test_mounts(bench: Bench) -> None:
     assert output == "1\n2\n"
 
 
+async def test_a_mount_may_have_folders_above_it(bench: Bench) -> None:
+    """An alias such as sets/big is found below the working directory, several of them side by side."""
+    place = "/home/work/sets" if bench.executor.private_root else "sets"
+    command = f"echo 1 > {place}/big/f; echo 2 > {place}/small/f; cat ~/sets/*/f"
+    _, output = await bench.run(spec("a", command, mounts=["big:sets/big", "little:sets/small"]))
+    assert output == "1\n2\n"
+
+
 async def test_an_impossible_mount_fails_the_task(bench: Bench) -> None:
     """A mount whose name leads out of the data directory fails its task, in words, and the command never runs."""
     end, _ = await failed(bench, spec("a", "echo run", mounts=["../../etc"]))

@@ -72,7 +72,7 @@ class Planner:
 
     def _mount(self, text: str) -> tuple[str, str]:
         name, _, alias = text.partition(":")
-        return str(folders.vfolder(self._data, name)), folders.part(alias or name)
+        return str(folders.vfolder(self._data, name)), "/".join(map(folders.part, (alias or name).split("/")))
 
     def _command(self, spec: SessionSpec, folder: Path) -> list[str]:
         if "\0" in spec.command:

@@ -223,6 +223,7 @@ class Launcher:
         else:
             for source, alias in plan["mounts"]:
                 if not os.path.lexists(f"{work}/{alias}"):
+                    make_folder(f"{work}/{alias}".rpartition("/")[0])
                     os.symlink(source, f"{work}/{alias}")
         os.chdir(work)
 

@@ -142,7 +142,7 @@ def furnish(
 
 
 def _lay_over(path: str, names: list[str]) -> None:
-    """Make room for directories in one that is not ours: a tmpfs over it that shows its entries again."""
+    """Make room for directories in one that is not ours: a tmpfs over it that shows its other entries again."""
     if not os.path.isdir(path):
         parent, _, name = path.rpartition("/")
         _lay_over(parent, [name])
@@ -151,8 +151,8 @@ def _lay_over(path: str, names: list[str]) -> None:
     below = os.open(path, os.O_PATH | os.O_DIRECTORY)
     entries = set(os.listdir(path))
     mount("trackbook", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
-    for entry in entries.difference(names):
+    for entry in entries.difference(name.partition("/")[0] for name in names):
         show(f"/proc/self/fd/{below}/{entry}", f"{path}/{entry}")
     for name in names:
-        os.mkdir(f"{path}/{name}")
+        os.makedirs(f"{path}/{name}", exist_ok=True)
     os.close(below)
