@@ -187,6 +187,43 @@ async def test_more_ready_tasks_than_a_commit_launches_follow_in_the_next(tmp_pa
     await office.close()
 
 
+async def test_a_refusal_is_answered_once_what_it_rests_on_is_stored(tmp_path: Path) -> None:
+    """A cancel that waits behind the job's last report, refused since the job has ended, is decided again when
+    that report's commit is lost to another writer."""
+    office = await opened(tmp_path, _Contested(0), script=lambda _: Play(hold=True, silent=True))
+    one = "name: one\ntasks:\n- {name: only, command: x}\n"
+    job = await _started(office, one)
+    await _launched(office, 1)
+    assert isinstance(office.store, _Contested)
+    office.store.times = 1
+
+    office.executor.finish(f"tb-{job}-0-1", Play())
+    report = jobs.ReportTaskEnded("only", 1, "succeeded", datetime.now(UTC))
+    ended, cancelled = await asyncio.gather(
+        office.jobs.report("local", job, report), office.ask("job.cancel", job=job), return_exceptions=True
+    )
+
+    assert ended is None
+    assert isinstance(cancelled, dict)
+    assert cancelled["error"]["code"] == "job_ended"
+    assert (await office.ended(job)).state.status == "succeeded"
+    await office.close()
+
+
+async def test_what_follows_from_a_start_carries_its_correlation(tmp_path: Path) -> None:
+    """Every event of a job leads back to the command that began it, across restarts of the engine."""
+    office = await opened(tmp_path)
+    job = await _started(office, correlation_id="order-66")
+    await office.ended(job)
+
+    commits = [json.loads(stored.data) for stored in office.store.commits if stored.id == job]
+    correlations = {given["correlation"] for commit in commits for given in commit["inputs"]}
+
+    assert correlations == {"order-66"}
+    assert len(commits) > 1
+    await office.close()
+
+
 class _Contested(MemoryEventStore):
     """Refuses the n-th append about a job as a conflict, although nobody else wrote."""
 

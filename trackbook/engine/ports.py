@@ -33,7 +33,7 @@ class AppendConflict(Exception):
     """Another commit stands where ours should: fold again and decide anew."""
 
 
-class BlobMissing(Exception):
+class BlobMissing(LookupError):
     """No blob with that SHA-256 is stored whole."""
 
 

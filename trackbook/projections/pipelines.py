@@ -62,21 +62,25 @@ class PipelinesModel:
                 row = PipelineRow(fact.seq, fact.id, fact.at)
                 new.append(row)
             touched[fact.id] = row
-            history.append(_take(row, fact))
+            if version := _take(row, fact):
+                history.append(version)
         _write(connection, touched, new, history)
 
     def forget(self) -> None:
         """Do nothing: edits are rare, so nothing is held between batches."""
 
 
-def _take(row: PipelineRow, fact: Fact) -> dict[str, Any]:
-    """Fold a commit into the pipeline's row and return the row of the version that it made."""
+def _take(row: PipelineRow, fact: Fact) -> dict[str, Any] | None:
+    """Fold a commit into the pipeline's row and return the row of the version that it made, if it made one."""
     restored = None
     for event in fact.events:
         _evolve(row, event)
         if isinstance(event, facts.PipelineRestored):
             restored = event.version
-    row.version, row.updated_at, row.actor, row.seq = fact.version, fact.at, fact.actor, fact.seq
+    row.updated_at, row.actor, row.seq = fact.at, fact.actor, fact.seq
+    if row.state == "deleted":
+        return None  # a delete changes no content
+    row.version = fact.version
     return {
         "pipeline": row.no,
         "version": fact.version,

@@ -37,6 +37,8 @@ class Aggregate(Struct, Generic[S]):
     first_seq: int = 0
     seq: int = 0
     sha256: str = ""
+    correlation: str = ""
+    """Of the command that the aggregate began with: what follows from no other command belongs to it."""
     replies: dict[str, Outcome] = field(default_factory=dict)
 
     def answered(self, command_id: str) -> Outcome | None:
@@ -71,6 +73,7 @@ class Book:
         async for stored in self.store.read(kind, id, known.first_seq if known else 1):
             commit = await self.decode(stored)
             aggregate.state = how.take(aggregate.state, commit)
+            aggregate.correlation = aggregate.correlation or commit.inputs[0].correlation
             aggregate.replies |= {outcome.command_id: outcome for outcome in outcomes(commit, stored.seq)}
             _advance(aggregate, stored.seq, digest(stored.data))
         return aggregate

@@ -164,26 +164,32 @@ class Jobs:
             self._hand_on(aggregate, draft.events)
         elif taken and not await self._book.is_current(aggregate):
             raise AppendConflict("what seems to change nothing may change what another engine made of the job")
-        for waiting, changed in taken:
+        for waiting, outcome in taken:
             desk.inbox.popleft()
-            if not waiting.done.done():
-                waiting.done.set_result(Answered(seq, aggregate.version, changed))
+            if waiting.done.done():
+                continue
+            if isinstance(outcome, Refused):
+                waiting.done.set_exception(outcome)
+            else:
+                waiting.done.set_result(Answered(seq, aggregate.version, changed=outcome))
 
     def _decide(
         self, aggregate: Aggregate[JobState], inbox: deque[_Waiting]
-    ) -> tuple[Draft, list[tuple[_Waiting, bool]]]:
+    ) -> tuple[Draft, list[tuple[_Waiting, bool | Refused]]]:
+        """Decide on what waits; each input's outcome (changed or not, or refused) counts once that is stored."""
         draft = Draft(aggregate, [], [], [])
-        taken: list[tuple[_Waiting, bool]] = []
+        taken: list[tuple[_Waiting, bool | Refused]] = []
         for waiting in tuple(inbox):
             try:
                 aggregate.state, events, causes = step(
                     _DECIDER, aggregate.state, waiting.given.command, len(draft.inputs), len(draft.events)
                 )
             except Refused as refused:
-                inbox.remove(waiting)
-                waiting.done.set_exception(refused)
+                taken.append((waiting, refused))
                 continue
             if events:
+                waiting.given.correlation = waiting.given.correlation or aggregate.correlation
+                aggregate.correlation = aggregate.correlation or waiting.given.correlation
                 draft.inputs.append(waiting.given)
                 draft.events += events
                 draft.causes += causes
