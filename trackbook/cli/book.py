@@ -167,3 +167,15 @@ def rebuild(url: options.Url = None, data: options.Data = None, json: options.Js
         return emit(found)
     print(f"The read model is rebuilt from {plural(found['checkpoint'], 'commit')}.")
     return None
+
+
+def asyncapi(
+    prefix: Annotated[str, typer.Option("--prefix", help="The installation's prefix of subjects.")] = "trackbook",
+) -> None:
+    """Print the AsyncAPI document of the NATS interface: commands, replies, live commits."""
+    import json
+
+    from trackbook.adapters.nats.asyncapi import document
+    from trackbook.runtime.requests import REQUESTS, Reply
+
+    print(json.dumps(document(prefix, REQUESTS, Reply), indent=2))

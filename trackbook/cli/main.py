@@ -46,6 +46,7 @@ app.add_typer(book.audit, name="audit")
 app.add_typer(book.replay, name="replay")
 app.add_typer(book.projection, name="projection")
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+app.command("asyncapi", epilog="Example:\n\n  trackbook asyncapi > asyncapi.json")(book.asyncapi)
 
 
 def main() -> None:

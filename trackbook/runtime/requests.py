@@ -138,3 +138,5 @@ class Reply(Struct, kw_only=True, omit_defaults=True):
     summary: dict[str, Any] | None = None
     warnings: list[Warning_] | None = None
     error: Problem | None = None
+    omitted: list[str] | None = None
+    """Fields left out since the reply would have been larger than the broker carries."""

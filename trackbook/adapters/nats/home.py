@@ -49,7 +49,7 @@ ports_file_dir: {_quoted(home / "ports")}
 log_file: {_quoted(home / "nats.log")}
 logfile_size_limit: 4MB
 logfile_max_num: 3
-max_payload: 1MB
+max_payload: 8MB
 jetstream {{
   store_dir: {_quoted(home / "store")}
   max_memory_store: 64MB
