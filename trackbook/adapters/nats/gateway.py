@@ -12,6 +12,8 @@ from trackbook.adapters.nats.connect import Connection, Unanswered
 
 PATIENCE = 60.0
 """Seconds that an engine may be away or busy before the client is told to ask again."""
+ANSWER = 5.0
+"""Seconds for one engine to answer. One that died with the request never will, so another is asked then."""
 _WAIT = 0.1
 
 
@@ -28,10 +30,10 @@ class RemoteGateway:
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while True:
             try:
-                answer = await self._nc.ask(subject, data, timeout=PATIENCE)
+                answer = await self._nc.ask(subject, data, timeout=ANSWER)
             except Unanswered as problem:
                 if asyncio.get_running_loop().time() > deadline:
-                    return _unanswered(str(problem))
+                    return _unanswered(data, str(problem))
                 await asyncio.sleep(_WAIT)
             else:
                 reply: dict[str, Any] = msgspec.json.decode(answer.data)
@@ -47,10 +49,17 @@ def _with_actor(payload: bytes, actor: str) -> bytes:
         return payload
 
 
-def _unanswered(problem: str) -> dict[str, Any]:
+def _unanswered(data: bytes, problem: str) -> dict[str, Any]:
     error = {
         "code": "unavailable",
         "message": f"no engine answered: {problem}",
         "hint": "Send it again with the same command_id.",
     }
-    return {"command_id": "", "status": "rejected", "seq": 0, "error": error}
+    return {"command_id": _id_in(data), "status": "rejected", "seq": 0, "error": error}
+
+
+def _id_in(data: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(data)["command_id"])
+    except (msgspec.DecodeError, TypeError, KeyError):
+        return ""
