@@ -21,6 +21,7 @@ def warned(content: Content) -> list[tuple[str, str]]:
     [
         ({"retry": {"max_attempts": 2, "delay": 30}}, "retry_ignored", ".retry"),
         ({"continue_on_failure": True}, "continue_on_failure_ignored", ".continue_on_failure"),
+        ({"executor": "cluster"}, "executor_ignored", ".executor"),
         ({"type": "serving"}, "serving_ignored", ""),
         ({"type": "Deployment"}, "serving_ignored", ""),
         ({"service": {"name": "s"}}, "serving_ignored", ""),

@@ -9,6 +9,7 @@ import typer
 
 from trackbook import __version__
 from trackbook.cli import book, doctor, pipeline, records, run, up
+from trackbook.cli.server import say
 from trackbook.cli.trouble import Trouble
 from trackbook.runtime.data import DataDirectoryHeld
 
@@ -54,10 +55,10 @@ def main() -> None:
     try:
         app(prog_name="trackbook")
     except Trouble as trouble:
-        print("\n".join(trouble.lines()), file=sys.stderr)
+        say("\n".join(trouble.lines()))
         sys.exit(1)
     except DataDirectoryHeld as held:
-        print(f"trackbook: {held}", file=sys.stderr)
+        say(f"trackbook: {held}")
         sys.exit(1)
     except Exception as problem:
         if not _told(problem):
@@ -70,5 +71,5 @@ def _told(problem: Exception) -> bool:
     known = {"BrokerFailed", "BrokerHeld", "BrokerUnfit", "BrokerUnreachable", "ServerNotFound", "LogDamaged"}
     if not known & {kind.__name__ for kind in type(problem).__mro__}:
         return False
-    print(f"trackbook: {problem}", file=sys.stderr)
+    say(f"trackbook: {problem}")
     return True

@@ -66,7 +66,8 @@ class Where:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal something beside the output."""
+    """Tell the person at the terminal something beside the output, after what was printed before."""
+    sys.stdout.flush()
     print(text, file=sys.stderr, flush=True)
 
 

@@ -263,6 +263,9 @@ def _task(task: dict[str, Any], index: int, first_of: dict[str, int], found: Fin
         found.warn(
             "serving_ignored", "serving a model isn't acted on yet, and keeps the pipeline from running", at
         )
+    if task.get("executor"):
+        message = "`executor` of a task isn't acted on yet: all tasks of a job run on the job's"
+        found.warn("executor_ignored", message, (*at, "executor"))
     if task.get("retry"):
         found.warn("retry_ignored", "`retry` isn't acted on yet: a task that fails ends the job", (*at, "retry"))
     if amounts.truth(task.get("continue_on_failure")):

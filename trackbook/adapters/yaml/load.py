@@ -105,7 +105,7 @@ class Loaded(Struct):
     positions: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def load(text: str | bytes, source: str = "pipeline.yaml") -> Loaded:
+def load(text: str | bytes, source: str = "the text") -> Loaded:
     """Return the content of a pipeline's YAML (or JSON); raises Refused, with line and column.
 
     `check` of the content is left to the caller, who gives its refusals to `locate`. `source` is what messages
