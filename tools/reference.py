@@ -1,4 +1,4 @@
-"""Writes docs/reference/{commands,events}.md from the code's own structs; a test keeps them level.
+"""Writes docs/reference/{commands,events,cli}.md from the code's own structs; a test keeps them level.
 
 python tools/reference.py            write
 python tools/reference.py --check    exit 1 where a file is behind the code
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from cli_reference import cli
 from msgspec import Struct
 
 from trackbook.engine import edits, job, name, outcome, pipeline
@@ -58,7 +59,7 @@ there, inputs, events and causes stand in a blob: JSON in chunks on `trackbook.b
 
 def main() -> int:
     """Write the files, or compare them."""
-    pages = {"commands.md": commands(), "events.md": events()}
+    pages = {"commands.md": commands(), "events.md": events(), "cli.md": cli()}
     behind = [name for name, text in pages.items() if _read(FOLDER / name) != text]
     if "--check" in sys.argv:
         if behind:

@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_reference_of_commands_and_events_is_level_with_the_code() -> None:
-    """Whoever changes a command or an event also runs tools/reference.py."""
+def test_the_reference_is_level_with_the_code() -> None:
+    """Whoever changes a command, an event or the command line also runs tools/reference.py."""
     checked = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "reference.py"), "--check"],
         check=False,
