@@ -53,7 +53,8 @@ def worlds() -> Worlds:
                 raise
             finally:
                 KILLS.extend(world.kills)
-        shutil.rmtree(folder)
+        if "TRACKBOOK_KEEP" not in os.environ:
+            shutil.rmtree(folder)
 
     return new
 

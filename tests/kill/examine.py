@@ -28,6 +28,7 @@ async def all_is_well(
 
     `lost` sessions may be lost beside those whose launchers the world has killed, to failpoints.
     """
+    assert not world.complaints(), f"{world.complaints()} ({world})"
     messages = await stream.dump(world.data)
     stream.save(messages, world.folder / "stream.jsonl")
     blobs = await stream.blobs(world.data)

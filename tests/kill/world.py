@@ -174,6 +174,12 @@ class World:
         self.random.shuffle(found)
         return next((pid for pid in found if processes.kill(pid, expected)), 0)
 
+    def complaints(self) -> list[str]:
+        """Return what no process may do whatever is killed: end by itself, or write a stack trace."""
+        left = [f"{name} left by itself with {kept.left}" for name, kept in self.roles.items() if kept.left]
+        traces = [log.name for log in self.folder.glob("*.log") if "Traceback" in log.read_text(errors="replace")]
+        return left + [f"a stack trace in {name}" for name in traces]
+
     def lost_to_us(self) -> set[str]:
         """Return the sessions whose launchers we have killed, by what their claims say."""
         killed = {kill.pid for kill in self.kills if kill.victim == "launcher"}

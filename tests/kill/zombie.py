@@ -12,6 +12,8 @@ SECOND = "second-engine"
 OVERTAKEN_BY, BESIDE = 8, 25
 """Commits of the successor before the first comes back (it is slow: half of all requests go to the first still),
 and commits of both beside one another then, at least."""
+RESENT = 20
+"""Commands that were answered by one of the two and are asked again of whichever it will be."""
 
 
 async def overtaken(world: World, workload: Workload) -> None:
@@ -26,6 +28,8 @@ async def overtaken(world: World, workload: Workload) -> None:
     finally:
         engine.send(signal.SIGCONT)
     await _commits(world, workload, BESIDE)
+    for command in tuple(world.client.outcomes)[-RESENT:]:
+        await world.client.again(command)
 
 
 async def _commits(world: World, workload: Workload, commits: int) -> None:
