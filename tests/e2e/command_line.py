@@ -96,9 +96,11 @@ def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
 def wait_for_line(process: subprocess.Popen[str], text: str, stream: Any = None) -> str:
     """Read the process's output until a line holds the text; returns that line."""
     seen = []
-    for line in stream or process.stdout:
+    for line in stream or process.stdout or ():
         seen.append(line)
         if text in line:
             return str(line)
     process.wait(PATIENCE)
-    raise AssertionError(f"{text!r} never came, exit code {process.returncode}:\n{''.join(seen)}{process.communicate()}")
+    raise AssertionError(
+        f"{text!r} never came, exit code {process.returncode}:\n{''.join(seen)}{process.communicate()}"
+    )

@@ -63,6 +63,18 @@ def test_a_server_that_never_answered_is_told_at_once() -> None:
     assert "trackbook up" in told.value.hint
 
 
+def test_a_stream_whose_server_does_not_come_back_is_told_after_the_patience() -> None:
+    """A follower neither waits for ever nor goes round in circles."""
+    with serving({"GET /a": {}, "GET /api/events": Answer(text=frame("5.0", "A", {}))}) as fake:
+        client = Client(lambda: fake.url, patience=0.1)
+        client.get("/a")
+        events = client.events("4.0")
+        next(events)
+
+    with closing(client), closing(events), pytest.raises(Unreachable):
+        next(events)
+
+
 def test_a_server_that_came_back_elsewhere_is_found() -> None:
     """After a restart the address is looked up anew."""
     with serving({"GET /a": {"n": 1}}) as old, serving({"GET /a": {"n": 2}}) as new:

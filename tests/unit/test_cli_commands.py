@@ -81,7 +81,7 @@ def job_that_fails() -> dict[str, Any]:
 
 
 def test_run_tells_the_whole_story_of_a_failure(fake: FakeServer, run: Run, tmp_path: Path) -> None:
-    """Summary, warnings with their place, progress, the cause with the last lines of output, and where to look."""
+    """Summary, warnings with their place, the cause with the last lines of output, and where to look."""
     file = tmp_path / "train.yaml"
     file.write_text("name: train\n")
     fake.scripts |= job_that_fails()

@@ -14,7 +14,8 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -132,7 +133,7 @@ class Client:
 
     # Streams ------------------------------------------------------------------------------------------------
 
-    def events(self, last: str = "", **query: Any) -> Iterator[tuple[str, str, Json]]:
+    def events(self, last: str = "", **query: Any) -> Generator[tuple[str, str, Json], None, None]:
         """Yield (id, event, data) of `/api/events` after the id `last` for ever, resumed where it broke.
 
         An event `reset` says that the server does not know the id: read the state anew.
@@ -179,28 +180,33 @@ class Client:
     # One exchange -------------------------------------------------------------------------------------------
 
     def _exchange(self, method: str, target: str, body: bytes | None) -> tuple[int, bytes]:
-        connection = self._connection or _connect(self.url)
-        self._connection = None
+        kept, self._connection = self._connection, None
+        answer = None
+        if kept is not None:
+            with suppress(*_BROKEN):  # a server closes idle connections: that says nothing about its health
+                answer = self._ask(kept, method, target, body)
+        status, data = answer or self._ask(_connect(self.url), method, target, body)
+        if status >= 400 and not _is_reply(data):
+            _refuse(status, data)
+        return status, data
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None
+    ) -> tuple[int, bytes]:
+        """Ask on a connection and keep it for the next question, or close it where it broke."""
+        headers = {"Accept": "*/*", "Trackbook-Actor": actor()}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         try:
-            answer = self._ask(connection, method, target, body)
+            connection.request(method, self._base_path() + target, body, headers)
+            answer = connection.getresponse()
             data = answer.read()
         except BaseException:
             connection.close()
             raise
         self._answered = True
         self._connection = connection
-        if answer.status >= 400 and not _is_reply(data):
-            _refuse(answer.status, data)
         return answer.status, data
-
-    def _ask(
-        self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None
-    ) -> http.client.HTTPResponse:
-        headers = {"Accept": "*/*", "Trackbook-Actor": actor()}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        connection.request(method, self._base_path() + target, body, headers)
-        return connection.getresponse()
 
     def _base_path(self) -> str:
         return urlsplit(self.url).path.rstrip("/")
@@ -209,14 +215,9 @@ class Client:
         """Try until it works, while the server is away for a moment only; raises Unreachable."""
         began, told, wait = time.monotonic(), False, _FIRST_WAIT
         while True:
-            reused = self._connection is not None
             try:
                 return attempt()
             except _BROKEN as lost:
-                if reused and not isinstance(
-                    lost, _Unavailable
-                ):  # a server closes idle connections; that says nothing about its health
-                    continue
                 away = time.monotonic() - began
                 if not self._answered or away > self.patience:
                     raise self._unreachable(lost) from None

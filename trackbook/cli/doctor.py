@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import re
@@ -152,6 +151,8 @@ def _durability(place: Where) -> Iterator[Finding]:
 
 
 def _private_root(_: Where) -> Iterator[Finding]:
+    import asyncio
+
     from trackbook.adapters.local.spawner import Spawner
 
     async def offered() -> Any:

@@ -17,6 +17,9 @@ class PlainView:
         self.progress = progress
 
     def __enter__(self) -> PlainView:
+        for task in self.progress.running.values():
+            if task.started is not None:
+                self.show(Change(task.started, task.state, task))
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

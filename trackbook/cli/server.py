@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +116,9 @@ def embedded(data: Path, durability: str = "always", *, reading: bool = False) -
     So the command's own thread may block, and Ctrl-C reaches it and not the system. With `reading`, the system
     answers questions and commands and takes up no jobs.
     """
-    host = _Host(data, durability, reading)
+    from trackbook.cli.host import Host
+
+    host = Host(data, durability, reading=reading)
     url = host.start()
     try:
         for warning in () if reading else host.warnings:
@@ -127,56 +126,6 @@ def embedded(data: Path, durability: str = "always", *, reading: bool = False) -
         yield url
     finally:
         host.stop()
-
-
-class _Host:
-    def __init__(self, data: Path, durability: str, reading: bool) -> None:
-        self._data, self._durability, self._reading = data, durability, reading
-        self._url: Future[str] = Future()
-        self._stop = asyncio.Event()
-        self.warnings: list[str] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="trackbook")
-
-    def start(self) -> str:
-        self._thread.start()
-        try:
-            import trackbook.http.web  # noqa: F401 - the other thread waits for the broker meanwhile
-
-            return self._url.result()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended already
-                self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as problem:  # it is raised again where the system was asked for
-            if self._url.done():
-                say(f"trackbook: the embedded system broke: {problem!r}; see {self._data}/trackbook.log")
-            else:
-                self._url.set_exception(problem)
-
-    async def _serve(self) -> None:
-        from trackbook.http.system import running
-        from trackbook.runtime import logs
-        from trackbook.runtime.app import Config
-
-        self._loop = asyncio.get_running_loop()
-        logs.configure(self._data / logs.LOG_FILE)
-        config = Config(
-            data=self._data, http=f"{HOST}:0", durability=self._durability, takes_up_jobs=not self._reading
-        )
-        async with running(config) as system:
-            self.warnings = list(system.local.warnings) if system.local else []
-            self._url.set_result(system.url)
-            await self._stop.wait()
 
 
 def detached(where: Where, durability: str = "always") -> Client:

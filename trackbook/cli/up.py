@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from typing import Annotated, Any
 
@@ -110,6 +109,8 @@ def _check(http: str, durability: str, log_level: str) -> None:
 
 def _hold(log_level: str, told: Any, **config: Any) -> None:
     """Run the system until SIGINT or SIGTERM; a second one ends the process at once."""
+    import asyncio
+
     from trackbook.http.system import running
     from trackbook.runtime import logs
     from trackbook.runtime.app import Config

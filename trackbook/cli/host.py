@@ -1,0 +1,65 @@
+"""The whole system inside a command: on a thread with a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+
+from trackbook.cli.server import say
+
+
+class Host:
+    """The system on its thread. Raises what the system raised where it did not start."""
+
+    def __init__(self, data: Path, durability: str, *, reading: bool) -> None:
+        self._data, self._durability, self._reading = data, durability, reading
+        self._url: Future[str] = Future()
+        self._stop = asyncio.Event()
+        self.warnings: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="trackbook")
+
+    def start(self) -> str:
+        """Start it and return its address once it serves."""
+        self._thread.start()
+        try:
+            import trackbook.http.web  # noqa: F401 - the other thread waits for the broker meanwhile
+
+            return self._url.result()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop it and wait until it has."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as problem:  # it is raised again where the system was asked for
+            if self._url.done():
+                say(f"trackbook: the embedded system broke: {problem!r}; see {self._data}/trackbook.log")
+            else:
+                self._url.set_exception(problem)
+
+    async def _serve(self) -> None:
+        from trackbook.http.system import running
+        from trackbook.runtime import logs
+        from trackbook.runtime.app import Config
+
+        self._loop = asyncio.get_running_loop()
+        logs.configure(self._data / logs.LOG_FILE)
+        config = Config(
+            data=self._data, http="127.0.0.1:0", durability=self._durability, takes_up_jobs=not self._reading
+        )
+        async with running(config) as system:
+            self.warnings = list(system.local.warnings) if system.local else []
+            self._url.set_result(system.url)
+            await self._stop.wait()
