@@ -216,8 +216,8 @@ async def test_a_commit_too_large_is_refused(nc: Connection, prefix: str) -> Non
     await ensure(nc, prefix, initialised=False)
     store = NatsEventStore(nc, prefix)
 
-    with pytest.raises(AppendRefused, match="too large: the broker takes 1048576"):
-        await store.append(Append("job", "a", 0, bytes(1 << 20), "m"))
+    with pytest.raises(AppendRefused, match="too large: the broker takes 8388608"):
+        await store.append(Append("job", "a", 0, bytes(8 << 20), "m"))
 
     assert await store.append(commit("a", 1, 0)) == [1]
 
