@@ -20,6 +20,7 @@ from trackbook.adapters.local.box import spawner as program
 
 _PASSED = ("TRACKBOOK_FAILPOINTS", "TRACKBOOK_FAILPOINTS_HIT", "TRACKBOOK_UNSAFE")
 _READY_WITHIN = 20.0
+_FIRST_TRIES = 3
 _LEAVES_WITHIN = 1.0
 _LONGEST_PAUSE = 5.0
 
@@ -59,6 +60,12 @@ class Spawner:
 
     async def start(self) -> None:
         """Start it, with a private root if the kernel allows one. Raises RuntimeError if it does not come up."""
+        for _ in range(_FIRST_TRIES - 1):
+            with contextlib.suppress(RuntimeError):  # it was killed, say, before it could answer
+                return await self._start()
+        return await self._start()
+
+    async def _start(self) -> None:
         offer = await self._open(private=self.private)
         if not self.private:
             offer.problem = "switched off"
@@ -111,7 +118,7 @@ class Spawner:
         while True:
             await asyncio.sleep(pause)
             with contextlib.suppress(RuntimeError, OSError):
-                return await self.start()
+                return await self._start()
             pause = min(_LONGEST_PAUSE, pause * 2 + 0.1)
 
     def send(self, folder: Path, report: int, plan: dict[str, Any]) -> None:

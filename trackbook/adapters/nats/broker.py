@@ -25,6 +25,7 @@ from trackbook.failpoints import failpoint
 Durability = Literal["always", "fast"]
 
 SPACE_NEEDED = 64 << 20  # bytes free below which we don't start: a store that fills up breaks in the middle
+FIRST_TRIES = 3  # before a server that is killed while it starts is given up; later there is no end to it
 START_PATIENCE = 30.0  # seconds; a store of a million messages takes about one after a kill
 STOP_PATIENCE = 15.0  # seconds until a server that was told to end is killed
 LEFTOVER_PATIENCE = 5.0  # seconds for a server whose owner died to end by itself
@@ -99,7 +100,7 @@ class EmbeddedBroker:
         self._held = await self._take_store()
         self._credentials = credentials(self.home / "credentials.json")
         try:
-            await self._launch(known_port(self.data / "nats.json"))
+            await self._launch_first(known_port(self.data / "nats.json"))
         except BaseException:
             await self.stop()
             raise
@@ -173,6 +174,16 @@ class EmbeddedBroker:
         log.warning("broker.leftover", pid=owner.server, hint="its owner died; it is ended")
         with contextlib.suppress(ProcessLookupError):
             os.kill(owner.server, signal.SIGKILL)
+
+    async def _launch_first(self, port: int) -> None:
+        """Start the server, again if it is killed meanwhile; what it says itself is final."""
+        for _ in range(FIRST_TRIES - 1):
+            try:
+                return await self._launch(port)
+            except BrokerFailed:
+                if self._process is None or self._process.returncode != -signal.SIGKILL:
+                    raise
+        return await self._launch(port)
 
     async def _launch(self, port: int) -> None:
         """Start the server on `port` if that is free, else on another."""

@@ -44,6 +44,10 @@ class Unanswered(Exception):
     """A request got no answer: lost connection, no responder or too late. What it asked may have happened."""
 
 
+class Nobody(Unanswered):
+    """The server says that nobody answers there."""
+
+
 Keeper = Callable[[bool], Awaitable[str | None]]
 """Asked when a write got no answer although the connection stands, or (True) was refused for want of room.
 
@@ -166,7 +170,7 @@ class Connection(Client):
             timer.cancel()
             del self._waiting[token]
         if answer.headers and answer.headers.get("Status") == "503":
-            raise Unanswered("nobody answers there")
+            raise Nobody("nobody answers there")
         return answer
 
     async def _reply(self, msg: Msg) -> None:
@@ -291,6 +295,22 @@ async def api(nc: Connection, request: str, body: Mapping[str, Any] | None = Non
     return cast("dict[str, Any]", msgspec.json.decode(answer.data))
 
 
+async def insist(
+    nc: Connection, request: str, body: Mapping[str, Any] | None = None, patience: float = 10.0
+) -> dict[str, Any]:
+    """Ask JetStream's own API, again while the broker is away; raises Nobody, Unanswered after `patience` s."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return await api(nc, request, body)
+        except Nobody:
+            raise
+        except Unanswered:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(RETRY_WAIT)
+
+
 async def require_server(nc: Connection) -> None:
     """Raise BrokerUnfit unless the broker is new enough and has JetStream."""
     found = nc.connected_server_version
@@ -298,7 +318,7 @@ async def require_server(nc: Connection) -> None:
     if (found.major, found.minor) < NEEDED:
         raise BrokerUnfit(f"the broker is nats-server {_version(nc)}; {need} or newer is needed")
     try:
-        answer = await api(nc, "INFO")
+        answer = await insist(nc, "INFO")
     except Unanswered as error:
         raise BrokerUnfit(
             f"nats-server {_version(nc)} has no JetStream for this account ({error}); enable JetStream in it"

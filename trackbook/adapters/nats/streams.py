@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from trackbook.adapters.nats.connect import BrokerUnfit, Connection, api
+from trackbook.adapters.nats.connect import BrokerUnfit, Connection, insist
 
 STREAM_NOT_FOUND = 10059
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -69,11 +69,11 @@ async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool
         raise ValueError(f"not a prefix for subjects: {prefix!r}")
     for wanted in _wanted(prefix):
         name = wanted["name"]
-        info = await api(nc, f"STREAM.INFO.{name}", {"deleted_details": True})
+        info = await insist(nc, f"STREAM.INFO.{name}", {"deleted_details": True})
         if info.get("error", {}).get("err_code") == STREAM_NOT_FOUND:
             if initialised:
                 raise StreamMissing(_missing(name))
-            info = await api(nc, f"STREAM.CREATE.{name}", wanted)
+            info = await insist(nc, f"STREAM.CREATE.{name}", wanted)  # the same again is no error
         if fault := info.get("error"):
             raise BrokerUnfit(f"stream {name}: {fault['description']} ({fault.get('err_code')})")
         _check_config(wanted, info["config"])
