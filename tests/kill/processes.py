@@ -49,22 +49,19 @@ def of(data: Path) -> list[Process]:
     return found
 
 
-def server(data: Path) -> list[int]:
-    """Return the broker of the data directory."""
+def server(data: Path, _executor: int) -> list[int]:
+    """Return the broker of the data directory, from its first moment on."""
     return [process.pid for process in of(data) if process.is_server]
 
 
-def spawner(data: Path) -> list[int]:
-    """Return the spawner: the one whose parent is none of its kind."""
-    boxes = {process.pid: process for process in of(data) if process.is_sandbox}
-    children = {process.parent for process in boxes.values()}
-    return [pid for pid, process in boxes.items() if pid in children and process.parent not in boxes]
+def spawner(data: Path, executor: int) -> list[int]:
+    """Return the spawner of an executor's process, from its first moment on."""
+    return [process.pid for process in of(data) if process.is_sandbox and process.parent == executor]
 
 
-def launchers(data: Path) -> list[int]:
-    """Return the launchers, those without a session yet included."""
-    boxes = {process.pid for process in of(data) if process.is_sandbox}
-    return sorted(boxes - set(spawner(data)))
+def launchers(data: Path, executor: int) -> list[int]:
+    """Return the launchers, those without a session yet and those that outlived their spawner included."""
+    return [process.pid for process in of(data) if process.is_sandbox and process.parent != executor]
 
 
 def kill(pid: int, expected: str) -> bool:

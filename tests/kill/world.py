@@ -170,7 +170,7 @@ class World:
             "spawner": (processes.spawner, "box/spawner.py"),
             "launcher": (processes.launchers, "box/spawner.py"),
         }[victim]
-        found = look(self.data)
+        found = look(self.data, self.executor.pid)
         self.random.shuffle(found)
         return next((pid for pid in found if processes.kill(pid, expected)), 0)
 
