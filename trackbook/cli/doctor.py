@@ -137,7 +137,14 @@ def _server(place: Where) -> Iterator[Finding]:
 
 def _durability(place: Where) -> Iterator[Finding]:
     conf = place.directory / "broker" / "nats.conf"
-    if not conf.exists():
+    if os.environ.get("TRACKBOOK_NATS_URL"):
+        yield Finding(
+            "durability",
+            "a foreign broker does not tell its clients when it syncs to disk",
+            "warn",
+            "Ask its operator for `sync_interval: always`, or for three replicas.",
+        )
+    elif not conf.exists():
         yield Finding("durability", "always, unless `--durability fast` is given")
     elif "sync_interval: always" in conf.read_text():
         yield Finding("durability", "always: what is acknowledged is on disk")
