@@ -19,6 +19,8 @@ from kill.world import Kill, Topology, World
 KILLS: list[Kill] = []
 POINTS: Counter[tuple[str, str]] = Counter()
 CHECKS: Counter[str] = Counter()
+MOMENTS: Counter[int] = Counter()
+SEED = int(os.environ.get("TRACKBOOK_SEED", time.time_ns() // 1_000_000 % 1_000_000_000))
 
 UNCLOSED = (
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
@@ -32,7 +34,7 @@ Worlds = Callable[..., AbstractAsyncContextManager[World]]
 @pytest.fixture
 def seed() -> int:
     """What all chance in a test comes from: TRACKBOOK_SEED, or the time."""
-    return int(os.environ.get("TRACKBOOK_SEED", time.time_ns() // 1_000_000 % 1_000_000_000))
+    return SEED
 
 
 @pytest.fixture
@@ -66,6 +68,12 @@ def checks() -> Counter[str]:
 
 
 @pytest.fixture
+def moments() -> Counter[int]:
+    """The tally of kills by the tenth of a job's life that they met."""
+    return MOMENTS
+
+
+@pytest.fixture
 def points_hit() -> Counter[tuple[str, str]]:
     """The tally of failpoints at which something was killed, by name and topology."""
     return POINTS
@@ -76,7 +84,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not KILLS and not POINTS:
         return
     say = terminalreporter.write_line
-    terminalreporter.section("crash test")
+    terminalreporter.section(f"crash test, seed {SEED}")
     by = Counter((kill.topology, kill.victim) for kill in KILLS)
     say(f"process kills: {len(KILLS)}")
     for topology in sorted({topology for topology, _ in by}):
@@ -84,6 +92,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"{victim} {count}" for (where, victim), count in sorted(by.items()) if where == topology
         )
         say(f"  topology {topology}: {said}")
+    if MOMENTS:
+        say(f"  in each tenth of a job's life: {', '.join(str(MOMENTS[tenth]) for tenth in range(10))}")
     say(f"failpoints: {len({name for name, _ in POINTS})}, killed at {POINTS.total()} times")
     say(f"checks: {CHECKS.total()}")
     say("  " + ", ".join(f"{name} {count}" for name, count in sorted(CHECKS.items())))

@@ -24,7 +24,7 @@ ROUNDS = range(-(-KILLS // (PER_WORLD * len(TOPOLOGIES))))
 @pytest.mark.parametrize("number", ROUNDS)
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 async def test_any_process_may_be_killed_at_any_moment(
-    topology: Topology, number: int, seed: int, worlds: Worlds, checks: Counter[str]
+    topology: Topology, number: int, seed: int, worlds: Worlds, checks: Counter[str], moments: Counter[int]
 ) -> None:
     """Whatever is killed whenever, each job ends as it should, and independent witnesses find nothing amiss."""
     async with worlds(topology, seed + number) as world:
@@ -37,6 +37,7 @@ async def test_any_process_may_be_killed_at_any_moment(
             await workload.finish()
             await world.ready()
             checks.update(await all_is_well(world, workload.jobs, earlier=earlier))
+            moments.update(workload.moments())
         finally:
             await workload.abandon()
         await world.stop()

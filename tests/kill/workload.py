@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -23,6 +24,7 @@ class Job:
 
     id: str
     kind: Kind
+    began: float
     seconds: float = 0.0
     end: dict[str, Any] = field(default_factory=dict)
 
@@ -83,6 +85,16 @@ class Workload:
         """How many jobs run now."""
         return sum(not job.end for job in self.jobs)
 
+    def moments(self) -> Counter[int]:
+        """Return how many kills met a job in each tenth of its life."""
+        met = (
+            (kill.at - job.began) / job.seconds
+            for kill in self.world.kills
+            for job in self.jobs
+            if job.began <= kill.at < job.began + job.seconds
+        )
+        return Counter(int(10 * place) for place in met)
+
     async def _run_on(self) -> None:
         while not self._enough.is_set():
             await self.run_one(self._random.choice(KINDS))
@@ -93,9 +105,8 @@ class Workload:
         name = await self._pipeline(kind)
         reply = await client.give("job", "start", pipeline=name)
         assert reply["status"] == "accepted", f"{reply} ({self.world})"
-        job = Job(reply["job"], kind)
+        job = Job(reply["job"], kind, time.monotonic() - self.world.began)
         self.jobs.append(job)
-        began = time.monotonic()
         if kind == "cancelled":
             await asyncio.sleep(random.uniform(0, 0.7))
             reply = await client.give("job", "cancel", job=job.id)
@@ -103,7 +114,7 @@ class Workload:
                 f"{reply} ({self.world})"
             )
         await self.ended(job)
-        job.seconds = time.monotonic() - began
+        job.seconds = time.monotonic() - self.world.began - job.began
         if kind == "cancelled":
             reply = await client.give("job", "cancel", job=job.id)
             assert reply["error"]["code"] == "job_ended", f"{reply} ({self.world})"
