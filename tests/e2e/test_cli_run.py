@@ -249,6 +249,32 @@ def test_up_leaves_tasks_running_and_takes_them_up_again(cli: CommandLine) -> No
     assert cli("job", "logs", first) == "once\n"
 
 
+def test_a_job_that_stands_still_is_told_and_can_be_cancelled(cli: CommandLine) -> None:
+    """Without a server its session runs on and nobody takes note: following is refused, ending it is not."""
+    file = cli.pipeline("standing", a="sleep 600")
+    with cli.up():
+        job = cli.json("run", file, "--detach")["job"]
+        with cli.begin("job", "watch", job) as watcher:
+            wait_for_line(watcher, " a running")
+            watcher.terminate()
+
+    for command in (("watch", job), ("logs", job, "--follow"), ("events", job, "--follow")):
+        assert "no server runs it" in cli.both("job", *command, code=1)[1]
+    assert cli.json("job", "show", job)["state"] == "running"
+    assert "is cancelled" in cli("job", "cancel", job)
+    assert not left_over(cli)
+
+
+def test_commands_without_a_server_take_turns(cli: CommandLine) -> None:
+    """Several that look at one data directory at once all get their answer, and a run beside them runs."""
+    file = cli.pipeline("short", a="true")
+    cli("run", file)
+    commands = [cli.begin("job", "list", "--json") for _ in range(3)] + [cli.begin("run", file)]
+    ended = [(finish(process), process.returncode) for process in commands]
+
+    assert [code for _, code in ended] == [0] * 4, ended
+
+
 def test_a_fallback_without_private_roots_is_told(cli: CommandLine) -> None:
     """Where it would matter, the person is told on stderr; here the kernel gives namespaces, so nothing is."""
     _, err = cli.both("run", cli.pipeline("short", a="true"))

@@ -16,6 +16,7 @@ from trackbook.cli.trouble import Rejected
 
 INTERRUPTED = 130
 _LAST_TASKS = 3
+_WORTH_TELLING = 0.1
 _ACTIVE = ("pending", "running", "cancelling")
 
 
@@ -197,7 +198,7 @@ def tail(text: str | None) -> None:
 def _slowest(progress: Progress) -> None:
     timed = [(task.run_time(task.finished), task) for task in progress.tasks.values() if task.finished]
     slow = sorted(((spent, task.name) for spent, task in timed if spent is not None), reverse=True)[:3]
-    if len(progress.tasks) > 1 and slow:
+    if len(progress.tasks) > 1 and slow and slow[0][0] >= _WORTH_TELLING:
         print("  longest: " + ", ".join(f"{name} {duration(spent)}" for spent, name in slow))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
 from trackbook.cli.server import say
+from trackbook.runtime.data import ServerRecord, record_server
 
 
 class Host:
@@ -60,6 +62,10 @@ class Host:
             data=self._data, http="127.0.0.1:0", durability=self._durability, takes_up_jobs=not self._reading
         )
         async with running(config) as system:
+            if (
+                self._reading
+            ):  # nobody else is to start a job here, which would stand still with this command's end
+                record_server(self._data, ServerRecord(os.getpid()))
             self.warnings = list(system.local.warnings) if system.local else []
             self._url.set_result(system.url)
             await self._stop.wait()

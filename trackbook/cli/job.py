@@ -9,7 +9,8 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.completing import job_ids, pipeline_names
-from trackbook.cli.server import embedded, running_server, say, server
+from trackbook.cli.server import attended, embedded, running_server, say, server
+from trackbook.cli.trouble import Trouble
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: runs of pipelines.")
 
@@ -190,8 +191,16 @@ def watch(
 ) -> None:
     """Watch a job to its end; Ctrl-C stops the watching, not the job."""
     place = options.where(url, data)
+    runs = attended(place)
     with server(place) as client:
+        refuse_standing(client, job, runs=runs)
         _watch(client, job, place.again(), json=json)
+
+
+def refuse_standing(client: Client, job: str, *, runs: bool) -> None:
+    """Refuse to follow a job that has not ended while no server runs it: nothing would ever come."""
+    if not runs and not client.get(f"/api/jobs/{escaped(job)}")["finished_at"]:
+        raise Trouble(f"job {job} has not ended, and no server runs it", "`trackbook up` goes on with it.")
 
 
 def _watch(client: Client, job: str, again: str, *, json: bool, after: int | None = None) -> None:

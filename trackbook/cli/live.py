@@ -79,7 +79,7 @@ class LiveView:
     def _collapsed(self) -> RenderableType:
         progress = self.progress
         counts = {state: progress.counts[state] for state in _ORDER}
-        running = list(progress.running.values())
+        running = sorted(progress.running.copy().values(), key=lambda task: task.state != "running")
         failed = progress.failed[-_FAILED_SHOWN:]
         parts: list[RenderableType] = [Text(counted(counts))]
         if running or failed:

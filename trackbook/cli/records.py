@@ -8,8 +8,8 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
-from trackbook.cli.job import Job, app, short
-from trackbook.cli.server import server
+from trackbook.cli.job import Job, app, refuse_standing, short
+from trackbook.cli.server import attended, server
 from trackbook.cli.trouble import Trouble
 
 __all__ = ["app"]
@@ -33,7 +33,11 @@ def logs(
 
     from trackbook.cli.output import emit
 
-    with server(options.where(url, data)) as client:
+    place = options.where(url, data)
+    runs = attended(place)
+    with server(place) as client:
+        if follow:
+            refuse_standing(client, job, runs=runs)
         name = task or _obvious_task(client, job)
         path = f"/api/jobs/{escaped(job)}/tasks/{escaped(name)}/logs"
         if json:
@@ -68,7 +72,11 @@ def events(
     """Print a job's events, oldest first: all that ever happened to it."""
     from trackbook.cli.output import emit
 
-    with server(options.where(url, data)) as client:
+    place = options.where(url, data)
+    runs = attended(place)
+    with server(place) as client:
+        if follow:
+            refuse_standing(client, job, runs=runs)
         path = f"/api/jobs/{escaped(job)}/events"
         seen = client.pages(path, order="oldest", type=type_)
         if json and not follow:

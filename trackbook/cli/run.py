@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,8 +11,7 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client
-from trackbook.cli.server import Where, detached, embedded, say
-from trackbook.runtime.data import DataDirectoryHeld
+from trackbook.cli.server import Where, detached, own_server, say
 
 EPILOG = """
 Examples:
@@ -82,28 +81,15 @@ def run(
 @contextmanager
 def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[Client, bool]]:
     """Yield a client, and whether its server lives in this process."""
-    if place.find_ready():
-        with Client(place.find) as client:
-            yield client, False
-        return
-    if detach:
-        with detached(place, durability) as client:
-            yield client, False
-        return
-    host = embedded(place.directory, durability)
-    try:
-        url = host.__enter__()
-    except DataDirectoryHeld:  # another command was quicker: its server is ours too
-        if place.find_ready() is None:
-            raise
-        with Client(place.find) as client:
-            yield client, False
-        return
-    try:
-        with Client(lambda: url) as client:
-            yield client, True
-    finally:
-        host.__exit__(None, None, None)
+    with ExitStack() as stack:
+        if place.find_ready():
+            yield stack.enter_context(Client(place.find)), False
+        elif detach:
+            yield stack.enter_context(detached(place, durability)), False
+        elif (url := own_server(place, stack, durability)) is not None:
+            yield stack.enter_context(Client(lambda: url)), True
+        else:
+            yield stack.enter_context(Client(place.find)), False
 
 
 def _summarize(applied: dict[str, Any], source: str) -> None:

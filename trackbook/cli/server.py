@@ -19,6 +19,7 @@ from trackbook.runtime.data import DataDirectoryHeld, default_data, server_recor
 HOST, PORT = "127.0.0.1", 9500
 _START_WITHIN = 60.0
 _LOOK_EVERY = 0.02
+_TURNS, _TURN_EVERY = 50, 0.1
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,31 @@ def _own(where: Where, stack: ExitStack, *, creates: bool) -> str | None:
             "Run a pipeline (`trackbook run FILE.yaml`) or start a server (`trackbook up`).",
         )
     say(f"trackbook: no server is running; using {directory} directly")
-    try:
-        return stack.enter_context(embedded(directory, reading=True))
-    except DataDirectoryHeld:
-        if where.find_ready() is None:
-            raise
-        return None
+    return own_server(where, stack, reading=True)
+
+
+def own_server(
+    where: Where, stack: ExitStack, durability: str = "always", *, reading: bool = False
+) -> str | None:
+    """Start a server in this process, stopped with `stack`, and return its address.
+
+    Waits for its turn while another command only looks; None if somebody else serves by then.
+    """
+    for attempt in range(_TURNS):
+        try:
+            return stack.enter_context(embedded(where.directory, durability, reading=reading))
+        except DataDirectoryHeld:
+            if where.find_ready():
+                break
+            if attempt == _TURNS - 1:
+                raise
+            time.sleep(_TURN_EVERY)
+    return None
+
+
+def attended(where: Where) -> bool:
+    """Whether a server runs the jobs: one in this process for the time of a command only looks at them."""
+    return where.find_ready() is not None
 
 
 def running_server(where: Where) -> Client:
