@@ -1,4 +1,4 @@
-"""A whole engine over a log in memory: the real book, gateway, pipelines, jobs and ledger, a scripted executor."""
+"""An engine over a log in memory: the real book, gateway, pipelines, jobs and ledger, a scripted executor."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from typing import Any
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine.job import JobState
 from trackbook.runtime.book import Aggregate, Book
-from trackbook.runtime.gateway import Gateway
+from trackbook.runtime.handlers import new_gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.pipelines import Pipelines
 from trackbook.runtime.sessions import Sessions
-from trackbook.runtime.starting import JobCommands
 from trackbook.testing.executor import Play, ScriptedExecutor
 from trackbook.testing.store import MemoryBlobs, MemoryEventStore
 
@@ -41,21 +39,7 @@ class Office:
         self.history = History(self.book)
         self.sessions = Sessions({"local": executor}, blobs)
         self.jobs = Jobs(self.book, self.sessions)
-        pipelines = Pipelines(self.book, self.history)
-        commands = JobCommands(self.book, blobs, self.jobs, pipelines, self.history, ["local"])
-        self.gateway = Gateway(
-            self.book,
-            {
-                ("pipeline", "create"): pipelines.create,
-                ("pipeline", "apply"): pipelines.apply,
-                ("pipeline", "edit"): pipelines.edit,
-                ("pipeline", "rename"): pipelines.rename,
-                ("pipeline", "restore"): pipelines.restore,
-                ("pipeline", "delete"): pipelines.delete,
-                ("job", "start"): commands.start,
-                ("job", "cancel"): commands.cancel,
-            },
-        )
+        self.gateway = new_gateway(self.book, self.jobs, self.history, ["local"])
 
     async def open(self) -> Office:
         """Catch up with the log, take reports, and take up what has not ended."""

@@ -27,12 +27,11 @@ from trackbook.events.commit import Input
 from trackbook.runtime.book import Book
 from trackbook.runtime.data import ServerRecord, held, is_initialised, mark_initialised, record_server
 from trackbook.runtime.gateway import Gateway
+from trackbook.runtime.handlers import new_gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.pipelines import Pipelines
 from trackbook.runtime.requests import REQUESTS
 from trackbook.runtime.sessions import Sessions
-from trackbook.runtime.starting import JobCommands
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
 """Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
@@ -158,21 +157,7 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     stack.push_async_callback(sessions.close)
     system.jobs = Jobs(book, sessions)
     stack.push_async_callback(system.jobs.close)
-    pipelines = Pipelines(book, system.history)
-    commands = JobCommands(book, book.blobs, system.jobs, pipelines, system.history, executors.keys())
-    system.gateway = Gateway(
-        book,
-        {
-            ("pipeline", "create"): pipelines.create,
-            ("pipeline", "apply"): pipelines.apply,
-            ("pipeline", "edit"): pipelines.edit,
-            ("pipeline", "rename"): pipelines.rename,
-            ("pipeline", "restore"): pipelines.restore,
-            ("pipeline", "delete"): pipelines.delete,
-            ("job", "start"): commands.start,
-            ("job", "cancel"): commands.cancel,
-        },
-    )
+    system.gateway = new_gateway(book, system.jobs, system.history, executors.keys())
     await _start_executors(system, executors, stack)
 
 

@@ -1,0 +1,31 @@
+"""Which handler answers which command."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from trackbook.runtime.book import Book
+from trackbook.runtime.gateway import Gateway
+from trackbook.runtime.history import History
+from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.pipelines import Pipelines
+from trackbook.runtime.starting import JobCommands
+
+
+def new_gateway(book: Book, jobs: Jobs, history: History, executors: Collection[str]) -> Gateway:
+    """Return the gateway of an engine; `executors` are the names that a job may ask for."""
+    pipelines = Pipelines(book, history)
+    commands = JobCommands(book, book.blobs, jobs, pipelines, history, executors)
+    return Gateway(
+        book,
+        {
+            ("pipeline", "create"): pipelines.create,
+            ("pipeline", "apply"): pipelines.apply,
+            ("pipeline", "edit"): pipelines.edit,
+            ("pipeline", "rename"): pipelines.rename,
+            ("pipeline", "restore"): pipelines.restore,
+            ("pipeline", "delete"): pipelines.delete,
+            ("job", "start"): commands.start,
+            ("job", "cancel"): commands.cancel,
+        },
+    )
