@@ -10,17 +10,23 @@ from kill.world import VICTIMS, World
 LONGEST_GAP = 0.7
 """Seconds between two kills, at most: less than a job's life, so that most jobs see several."""
 
+SECOND, ALL = 1 / 8, 1 / 32
+"""The chance of a kill to take a second victim with it at once, and all that there are, as when a machine dies."""
+
 
 async def kill_at_random(world: World, workload: Workload, kills: int) -> None:
-    """Kill so often, each time after a random pause; one in eight takes a second victim with it."""
+    """Kill so often, each time after a random pause; some take a second victim with them, or everyone."""
     random = world.random
     done = 0
     while done < kills:
         await asyncio.sleep(random.uniform(0, LONGEST_GAP))
         workload.check()
         victims = [random.choice(VICTIMS[world.topology])]
-        if random.random() < 1 / 8:
+        chance = random.random()
+        if chance < SECOND:
             victims.append(random.choice(VICTIMS[world.topology]))
+        elif chance < SECOND + ALL:
+            victims = [*world.roles, "nats-server", "spawner"]
         if not workload.running:
             continue
         done += sum(world.kill(victim) is not None for victim in dict.fromkeys(victims))
