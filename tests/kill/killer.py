@@ -11,7 +11,7 @@ LONGEST_GAP = 0.7
 """Seconds between two kills, at most: less than a job's life, so that most jobs see several."""
 
 SECOND, ALL = 1 / 8, 1 / 32
-"""The chance of a kill to take a second victim with it at once, and all that there are, as when a machine dies."""
+"""The chance of a kill to take a second victim with it at once, and everyone, as when a machine dies."""
 
 
 async def kill_at_random(world: World, workload: Workload, kills: int) -> None:

@@ -1,8 +1,8 @@
 """kill -9 of anything at any moment: every job reaches its end, nothing ran twice and nothing was lost.
 
 TRACKBOOK_KILLS is the number of kills at random moments. A failure names its seed: TRACKBOOK_SEED with that
-number and `-k TOPOLOGY-0` does the same again, as far as the system lets it. TRACKBOOK_KEEP keeps the data of what
-passed.
+number and `-k TOPOLOGY-0` does the same again, as far as the system lets it. TRACKBOOK_KEEP keeps the data of
+what passed.
 """
 
 from __future__ import annotations
