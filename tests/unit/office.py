@@ -39,7 +39,7 @@ class Office:
         self.history = History(self.book)
         self.sessions = Sessions({"local": executor}, blobs)
         self.jobs = Jobs(self.book, self.sessions)
-        self.gateway = new_gateway(self.book, self.jobs, self.history, ["local"])
+        self.gateway = new_gateway(self.book, self.jobs, self.history, {"local": executor})
 
     async def open(self) -> Office:
         """Catch up with the log, take reports, and take up what has not ended."""

@@ -87,7 +87,7 @@ _TRAPS = {
     "deep blocks": _NESTED,
     "deep list of anchors": _of("&a [", 400_000),
     "laughs": f"b0: &b0 [lol]\n{_LAUGHS}",
-    "laughs of text": f"name: p\na: &a {'x' * 200_000}\nb: &b [{', '.join(['*a'] * 50)}]\nc: [{', '.join(['*b'] * 50)}]\n",
+    "laughs of text": f"name: p\na: &a {'x' * 200_000}\nb: &b [{'*a, ' * 50}]\nc: [{'*b, ' * 50}]\n",
     "merge keys": f"m0: &m0 {{a: 1}}\n{_MERGES}",
     "itself": "a: &a [*a]\n",
     "many values": "a: [" + _of("x,") + "]",

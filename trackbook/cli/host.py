@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
 from trackbook.cli.server import say
-from trackbook.runtime.data import ServerRecord, record_server
 
 
 class Host:
@@ -20,7 +18,6 @@ class Host:
         self._data, self._durability, self._reading = data, durability, reading
         self._url: Future[str] = Future()
         self._stop = asyncio.Event()
-        self.warnings: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="trackbook")
 
@@ -62,10 +59,5 @@ class Host:
             data=self._data, http="127.0.0.1:0", durability=self._durability, takes_up_jobs=not self._reading
         )
         async with running(config) as system:
-            if (
-                self._reading
-            ):  # nobody else is to start a job here, which would stand still with this command's end
-                record_server(self._data, ServerRecord(os.getpid()))
-            self.warnings = list(system.local.warnings) if system.local else []
             self._url.set_result(system.url)
             await self._stop.wait()

@@ -120,10 +120,17 @@ def _tell_detached(client: Client, started: dict[str, Any], again: str, *, json:
     print(f"Cancel it: trackbook job cancel {short}{again}")
 
 
+EXECUTOR_LIMITED = "executor_limited"
+"""Code of a warning that says what the executor can't give to its sessions."""
+
+
 def _watch(client: Client, started: dict[str, Any], again: str, *, json: bool, served: bool) -> int:
     from trackbook.cli.follow import Silent, conclude, exit_code, follow, read_progress, view_of
     from trackbook.cli.output import emit
 
+    for warning in started.get("warnings") or []:
+        if warning["code"] == EXECUTOR_LIMITED:  # the others were told when the pipeline was applied
+            say(f"trackbook: {warning['message']}")
     progress = read_progress(client, started["job"], started["seq"], from_start=True)
     if not json:
         print(f"\nJob {started['job']}", flush=True)

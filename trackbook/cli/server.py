@@ -141,8 +141,6 @@ def embedded(data: Path, durability: str = "always", *, reading: bool = False) -
     host = Host(data, durability, reading=reading)
     url = host.start()
     try:
-        for warning in () if reading else host.warnings:
-            say(f"trackbook: {warning}")
         yield url
     finally:
         host.stop()

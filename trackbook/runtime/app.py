@@ -112,7 +112,8 @@ async def running(config: Config, web: Web | None = None) -> AsyncIterator[Syste
             await _worker(system, stack)
         if "web" in config.roles and web is not None:
             system.url = await web(system, stack)
-            record_server(config.data, ServerRecord(os.getpid(), system.url))
+            if config.takes_up_jobs:  # else nobody but this process is to use it
+                record_server(config.data, ServerRecord(os.getpid(), system.url))
         if "engine" in config.roles and config.takes_up_jobs:
             await _take_up(system, stack)
         yield system
@@ -157,7 +158,7 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     stack.push_async_callback(sessions.close)
     system.jobs = Jobs(book, sessions)
     stack.push_async_callback(system.jobs.close)
-    system.gateway = new_gateway(book, system.jobs, system.history, executors.keys())
+    system.gateway = new_gateway(book, system.jobs, system.history, executors)
     await _start_executors(system, executors, stack)
 
 

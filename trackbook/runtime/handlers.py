@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
+from trackbook.engine.ports import Executor
 from trackbook.runtime.book import Book
 from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.history import History
@@ -12,8 +13,8 @@ from trackbook.runtime.pipelines import Pipelines
 from trackbook.runtime.starting import JobCommands
 
 
-def new_gateway(book: Book, jobs: Jobs, history: History, executors: Collection[str]) -> Gateway:
-    """Return the gateway of an engine; `executors` are the names that a job may ask for."""
+def new_gateway(book: Book, jobs: Jobs, history: History, executors: Mapping[str, Executor]) -> Gateway:
+    """Return the gateway of an engine; `executors` are those that a job may ask for, by name."""
     pipelines = Pipelines(book, history)
     commands = JobCommands(book, book.blobs, jobs, pipelines, history, executors)
     return Gateway(

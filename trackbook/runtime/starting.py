@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, convert, to_builtins
 
 from trackbook.engine import definition, job
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.ports import Blobs
+from trackbook.engine.ports import Blobs, Executor
 from trackbook.events.commit import Input
 from trackbook.events.job import TaskShape
 from trackbook.runtime.book import Book
@@ -45,7 +45,7 @@ class JobCommands:
         jobs: Jobs,
         pipelines: Pipelines,
         history: History,
-        executors: Collection[str],
+        executors: Mapping[str, Executor],
     ) -> None:
         self._book = book
         self._blobs = blobs
@@ -87,9 +87,14 @@ class JobCommands:
             name=prepared.name,
             version=version,
             summary=prepared.summary,
-            warnings=[Warning_(code=w.code, message=w.message, path=w.path or None) for w in prepared.warnings],
+            warnings=[*_warnings(prepared.warnings), *self._limits(executor)],
         )
         return await self._submit(asked, reply, command)
+
+    def _limits(self, executor: str) -> list[Warning_]:
+        """Return in words what the executor can't give to its sessions, as far as it is known here."""
+        limits: list[str] = getattr(self._executors[executor], "warnings", [])
+        return [Warning_(code="executor_limited", message=limit) for limit in limits]
 
     async def _submit(self, asked: Asked, reply: Reply, command: job.AnyJobCommand) -> Reply:
         assert reply.job is not None
@@ -145,3 +150,7 @@ class JobCommands:
         raise Refused(
             "job_not_found", f"there is no job {ref!r}", "job", hint="`trackbook job list` shows what there is."
         )
+
+
+def _warnings(warned: list[Warned]) -> list[Warning_]:
+    return [Warning_(code=w.code, message=w.message, path=w.path or None) for w in warned]
