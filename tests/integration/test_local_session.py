@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from trackbook.adapters.local import floor, folders
+from trackbook.adapters.local import disk, floor, folders
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.local.leftovers import find
 from trackbook.adapters.local.logs import read_from
@@ -329,3 +329,19 @@ def test_the_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setattr("sys.argv", ["floor", "5", "-P", "2"])
     floor.main()
     assert "ms each" in capsys.readouterr().out
+
+
+async def test_a_launcher_ends_where_its_data_directory_was_deleted(bench: Bench, tmp_path: Path) -> None:
+    """A result that nobody will ever ask for is not kept waiting for a place to be written to."""
+    gate = tmp_path / "gate"
+    session = spec("orphan", f"while [ ! -e {gate} ] && [ -e {tmp_path}/sessions ]; do sleep 0.05; done")
+    await bench.executor.launch(session)
+    await bench.reports.started("orphan")
+    launcher = disk.read_claim(tmp_path / "sessions" / session.session).pid
+    await bench.executor.close()
+
+    shutil.rmtree(tmp_path / "sessions")
+
+    async with asyncio.timeout(10):
+        while Path(f"/proc/{launcher}").exists():  # noqa: ASYNC110 - a process that isn't ours tells nobody
+            await asyncio.sleep(0.05)

@@ -309,7 +309,7 @@ class Launcher:
             os.rename("exit.new", "exit", src_dir_fd=self.folder, dst_dir_fd=self.folder)
         except OSError as error:
             say(self.report, f"D{error}")
-            return False
+            return os.fstat(self.folder).st_nlink == 0  # where the folder was deleted, nobody asks any more
         return True
 
 
