@@ -133,6 +133,16 @@ def _keys(field: Field) -> Iterator[str]:
             yield from _keys(inner)
 
 
+def test_the_guide_names_every_variable_that_is_read() -> None:
+    """Each TRACKBOOK_… variable that the code looks up stands in the guide."""
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "trackbook").rglob("*.py"))
+    read = set(re.findall(r"env(?:iron)?(?:\.get\(|\[)\"(TRACKBOOK_[A-Z_]+)\"", source))
+
+    assert {"TRACKBOOK_DATA", "TRACKBOOK_NATS_URL"} <= read
+    assert sorted(name for name in read if name not in guide) == []
+
+
 def test_the_reference_of_http_has_every_endpoint() -> None:
     """Each path of the OpenAPI document stands on the page."""
     nothing: Any = None

@@ -179,7 +179,7 @@ class Shell:
             f"source '{self._step}' < /dev/null; status=$?; printf '\\n{self._end}\\n'; (exit $status)\n"
         )
         self._bash.stdin.flush()
-        told = []
+        told: list[str] = []
         while (line := self._bash.stdout.readline()) != f"{self._end}\n":
             if not line:
                 raise AssertionError(f"the shell ended, or time was up, in: {command}\n{''.join(told)}")
