@@ -156,6 +156,7 @@ def test_a_file_that_cannot_be_read_is_told(run: Run, tmp_path: Path, content: b
         ("pipeline", "diff", "train@1", "other@2"),
         ("job", "show", JOB, "--at", "yesterday"),
         ("audit", "log", "--since", "lately"),
+        ("job", "list", "--state", "finished"),
         ("job", "no-such-command"),
     ],
 )

@@ -12,6 +12,8 @@ from trackbook.cli.completing import job_ids, pipeline_names
 from trackbook.cli.server import attended, embedded, running_server, say, server
 from trackbook.cli.trouble import Trouble
 
+_STATES = ("pending", "running", "succeeded", "failed", "cancelling", "cancelled")
+
 app = typer.Typer(no_args_is_help=True, help="Jobs: runs of pipelines.")
 
 Job = Annotated[
@@ -76,6 +78,8 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List jobs, newest first."""
+    if state is not None and state not in _STATES:
+        raise typer.BadParameter(f"{state!r} is not one of {', '.join(_STATES)}", param_hint="--state")
     from trackbook.cli.output import duration, emit, local_time, table
 
     with server(options.where(url, data)) as client:

@@ -184,7 +184,8 @@ def _by_key(connection: Connection, table: Any, key: str, what: str) -> Any:
     query = select(table).where(table.c.id >= key, table.c.id < key + "\U0010ffff").order_by(table.c.id)
     found = connection.execute(query.limit(_SHOWN_CANDIDATES + 1)).all() if key else []
     if not found:
-        raise ReadError(f"{what}_not_found", f"there is no {what} {key!r}")
+        hint = f"`trackbook {what} list` shows what there is."
+        raise ReadError(f"{what}_not_found", f"there is no {what} {key!r}", hint)
     if len(found) > 1 and found[0].id != key:
         ids = ", ".join(row.id for row in found[:_SHOWN_CANDIDATES])
         more = " and more" if len(found) > _SHOWN_CANDIDATES else ""
