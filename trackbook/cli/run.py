@@ -120,8 +120,8 @@ def _tell_detached(client: Client, started: dict[str, Any], again: str, *, json:
     print(f"Cancel it: trackbook job cancel {short}{again}")
 
 
-EXECUTOR_LIMITED = "executor_limited"
-"""Code of a warning that says what the executor can't give to its sessions."""
+_OF_EXECUTOR = ("executor_limited", "image_ignored", "cluster_ignored")
+"""Codes of warnings that say what the executor does not give to its sessions."""
 
 
 def _watch(client: Client, started: dict[str, Any], again: str, *, json: bool, served: bool) -> int:
@@ -129,7 +129,7 @@ def _watch(client: Client, started: dict[str, Any], again: str, *, json: bool, s
     from trackbook.cli.output import emit
 
     for warning in started.get("warnings") or []:
-        if warning["code"] == EXECUTOR_LIMITED:  # the others were told when the pipeline was applied
+        if warning["code"] in _OF_EXECUTOR:  # the others were told when the pipeline was applied
             say(f"trackbook: {warning['message']}")
     progress = read_progress(client, started["job"], started["seq"], from_start=True)
     if not json:

@@ -32,11 +32,11 @@ from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.requests import REQUESTS
 from trackbook.runtime.sessions import Sessions
+from trackbook.runtime.starting import LOCAL
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
 """Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
 
-LOCAL = "local"
 _CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
 
 log = structlog.get_logger(__name__)

@@ -20,6 +20,8 @@ from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipelines import Pipelines, derived_id
 from trackbook.runtime.requests import CancelJob, Reply, StartJob, Warning_
 
+LOCAL = "local"
+"""The executor of this machine's own processes, and the default."""
 _PREFIX = 4
 _KEPT = 64
 
@@ -33,6 +35,7 @@ class _Prepared(Struct, frozen=True):
     executor: str | None
     summary: dict[str, Any]
     warnings: list[Warned]
+    ignored_locally: list[Warned]
 
 
 class JobCommands:
@@ -64,7 +67,7 @@ class JobCommands:
             raise Refused("pipeline_deleted", f"the pipeline {pipeline.state.name} was deleted", "pipeline")
         version = request.version if request.version is not None else pipeline.state.version
         prepared = await self._prepare(pipeline.id, version)
-        executor = request.executor or prepared.executor or "local"
+        executor = request.executor or prepared.executor or LOCAL
         if executor not in self._executors:
             known = ", ".join(sorted(self._executors))
             raise Refused(
@@ -87,7 +90,7 @@ class JobCommands:
             name=prepared.name,
             version=version,
             summary=prepared.summary,
-            warnings=[*_warnings(prepared.warnings), *self._limits(executor)],
+            warnings=[*_warnings(prepared.warnings), *self._ignored(prepared, executor), *self._limits(executor)],
         )
         return await self._submit(asked, reply, command)
 
@@ -95,6 +98,10 @@ class JobCommands:
         """Return in words what the executor can't give to its sessions, as far as it is known here."""
         limits: list[str] = getattr(self._executors[executor], "warnings", [])
         return [Warning_(code="executor_limited", message=limit) for limit in limits]
+
+    @staticmethod
+    def _ignored(prepared: _Prepared, executor: str) -> list[Warning_]:
+        return _warnings(prepared.ignored_locally) if executor == LOCAL else []
 
     async def _submit(self, asked: Asked, reply: Reply, command: job.AnyJobCommand) -> Reply:
         assert reply.job is not None
@@ -127,6 +134,7 @@ class JobCommands:
                 content.get("executor"),
                 to_builtins(definition.summary(content)),
                 warnings,
+                definition.ignored_locally(content),
             )
             while len(self._prepared) > _KEPT:
                 self._prepared.popitem(last=False)
