@@ -1,4 +1,8 @@
-"""Kills at moments that know nothing of the jobs: with jobs running all the time, uniform over their lives."""
+"""Kills at moments that know nothing of the jobs: with jobs running all the time, uniform over their lives.
+
+The pauses between them have no memory. A kill makes what is left of a job's life longer, so that more of them seem
+to come early in it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ import asyncio
 from kill.workload import Workload
 from kill.world import VICTIMS, World
 
-LONGEST_GAP = 0.7
-"""Seconds between two kills, at most: less than a job's life, so that most jobs see several."""
+GAP, LONGEST_GAP = 0.33, 2.0
+"""Seconds between two kills, on average and at most: less than a job's life, so that most jobs see several."""
 
 SECOND, ALL = 1 / 8, 1 / 32
 """The chance of a kill to take a second victim with it at once, and everyone, as when a machine dies."""
@@ -19,7 +23,7 @@ async def kill_at_random(world: World, workload: Workload, kills: int) -> None:
     random = world.random
     done = 0
     while done < kills:
-        await asyncio.sleep(random.uniform(0, LONGEST_GAP))
+        await asyncio.sleep(min(random.expovariate(1 / GAP), LONGEST_GAP))
         workload.check()
         victims = [random.choice(VICTIMS[world.topology])]
         chance = random.random()
