@@ -1,7 +1,7 @@
 """Kills at moments that know nothing of the jobs: with jobs running all the time, uniform over their lives.
 
-The pauses between them have no memory. A kill makes what is left of a job's life longer, so that more of them seem
-to come early in it.
+The pauses between them have no memory. A kill makes what is left of a job's life longer, so that more of them
+seem to come early in it.
 """
 
 from __future__ import annotations
