@@ -57,7 +57,7 @@ class Gateway:
     """Answers every command with the same reply."""
 
     def __init__(self) -> None:
-        self.reply: dict[str, Any] = {"command_id": "c", "status": "accepted", "seq": 1}
+        self.reply: dict[str, Any] = {"command_id": "c", "status": "accepted", "seq": 0}
         self.asked: list[tuple[str, str, bytes, str]] = []
 
     async def handle(self, kind: str, verb: str, payload: bytes, actor: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -14,8 +15,10 @@ from msgspec import Struct
 from trackbook.http.errors import documented, status_of
 from trackbook.http.parameters import Served
 from trackbook.projections.paging import ReadError
+from trackbook.projections.projector import NotProjectedError
 
 BODY_LIMIT = 16 * 1024 * 1024
+_SETTLED_WITHIN = 2.0
 _ACTOR = re.compile(r"[\w.@:+/=-]{1,64}")
 
 
@@ -51,12 +54,17 @@ async def give_command(
         str, HeaderParameter(name="Trackbook-Actor", description="Who gives the command, such as user:ann.")
     ] = "http",
 ) -> Response[dict[str, Any]]:
-    """Give a command; the answer is its reply, also where it is rejected."""
+    """Give a command; the answer is its reply, also where it is rejected.
+
+    Reads that follow show what it did: the answer waits for the read model, for two seconds at most.
+    """
     if not _ACTOR.fullmatch(actor):
         raise ReadError(
             "invalid_parameter", "Trackbook-Actor is up to 64 letters, digits and any of . @ : + / = _ -"
         )
     reply = await services.gateway.handle(kind, verb, await request.body(), actor)
+    with contextlib.suppress(NotProjectedError):  # it is committed all the same, and `after` still works
+        await services.read.settled(int(reply.get("seq") or 0), _SETTLED_WITHIN)
     error = reply.get("error")
     return Response(reply, status_code=status_of(str(error.get("code", ""))) if error else 200)
 
