@@ -54,7 +54,7 @@ async def _ours(which: tuple[str, ...], options: argparse.Namespace) -> list[dic
     rows[0]["at"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     with tempfile.TemporaryDirectory(prefix="trackbook-bench-") as folder:
         async with trackbook(Path(folder) / "data", "--durability", options.durability) as server:
-            rows.append(_row("memory", "trackbook", rss_mb=server.memory(), when="warm, before"))
+            rows.append(_row("memory", "trackbook", when="warm, before", **server.memory()))
             floor = await floors.publish(server)
             rows.append(_row("floor", "acknowledged publish", durability=options.durability, **floor))
             if "W1" in which:
@@ -69,7 +69,7 @@ async def _ours(which: tuple[str, ...], options: argparse.Namespace) -> list[dic
                 rows.append(_row("W3", "trackbook", **await workloads.w3(server)))
             if "W5" in which:
                 rows.append(_row("W5", "trackbook", **await workloads.w5(server)))
-            rows.append(_row("memory", "trackbook", rss_mb=server.memory(), when="after W1 to W3, W5"))
+            rows.append(_row("memory", "trackbook", when="after W1 to W3, W5", **server.memory()))
             if "graphs" in which and options.graphs.is_dir():
                 rows += await _graphs(server, options.graphs)
     if "W4" in which:

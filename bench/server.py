@@ -66,9 +66,9 @@ class Trackbook:
         """Return the events of a job that was followed."""
         return [event for commit in self._commits[job] for event in commit["events"]]
 
-    def memory(self) -> float:
-        """Return the resident memory of the server and all its children, in MB."""
-        return resident(self.process.pid)
+    def memory(self) -> dict[str, float]:
+        """Return the memory of the server and all its children in MB: resident, and with shared pages once."""
+        return {"rss_mb": resident(self.process.pid), "pss_mb": resident(self.process.pid, shared_once=True)}
 
     def stored(self) -> dict[str, int]:
         """Return the bytes on disk: the broker's store, the read model, the engine's ledger, session files."""
@@ -128,6 +128,15 @@ async def _commands_answered(data: Path) -> bool:
     return True
 
 
+_PAGE = os.sysconf("SC_PAGESIZE") // 1024
+
+
+def _share(process: Path) -> int:
+    """Return a process's proportional set size in kB."""
+    lines = (process / "smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
 def size(path: Path) -> int:
     """Return the bytes of all files below a path (what they hold, not the blocks they take)."""
     if path.is_file():
@@ -135,8 +144,8 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def resident(pid: int) -> float:
-    """Return the resident memory of a process and its descendants, in MB."""
+def resident(pid: int, *, shared_once: bool = False) -> float:
+    """Return the resident memory of a process and its descendants in MB, shared pages once if so said."""
     children: dict[int, list[int]] = {}
     kilobytes: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
@@ -144,8 +153,8 @@ def resident(pid: int) -> float:
             try:
                 stat = (folder / "stat").read_text().rsplit(")", 1)[1].split()
                 children.setdefault(int(stat[1]), []).append(int(folder.name))
-                kilobytes[int(folder.name)] = int(stat[21]) * (os.sysconf("SC_PAGESIZE") // 1024)
-            except (OSError, IndexError):
+                kilobytes[int(folder.name)] = _share(folder) if shared_once else int(stat[21]) * _PAGE
+            except (OSError, IndexError, StopIteration):
                 continue
     total, todo = 0, [pid]
     while todo:

@@ -56,8 +56,8 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
 
 
 def _reader(system: System) -> Book:
-    """Return a book that only reads; its ledger knows nothing, so aggregates are read from the beginning."""
-    return open_book(system, Ledger(Path(":memory:")))
+    """Return a book that only reads; its ledger is the engine's, as far as that is written: the witness."""
+    return open_book(system, Ledger(system.config.data / "engine.db"))
 
 
 def _remote_gateway(system: System) -> Any:

@@ -95,6 +95,8 @@ async def running(config: Config, web: Web | None = None) -> AsyncIterator[Syste
     Raises DataDirectoryHeld, BrokerFailed, BrokerUnfit, LogDamaged and others that say what was found.
     """
     system = System(config)
+    if unsafe := os.environ.get("TRACKBOOK_UNSAFE"):
+        log.warning("unsafe", switched_off=unsafe, hint="for tests only: the log or the sessions may be spoilt")
     async with AsyncExitStack() as stack:
         stack.enter_context(held(config.data, config.roles))
         if "executor" in config.roles:
