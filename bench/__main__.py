@@ -1,4 +1,4 @@
-"""`python -m bench [W1 W2 W3 W4 W5 graphs] [--peers DIR]`: run the workloads, print a table and its raw rows."""
+"""`python -m bench [WORKLOAD…] [--peers DIR]`: run the workloads, print a table and its raw rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import floors, workloads
+from bench import floors, folding, workloads
 from bench.server import trackbook
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 PEERS = ("restate", "dbos", "temporal")
-ALL = ("W1", "W2", "W3", "W4", "W5", "graphs")
+ALL = ("W1", "W2", "W3", "W4", "W5", "graphs", "apply", "fold")
 
 
 def main() -> None:
@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--durability", default="always")
     parser.add_argument("--write", type=Path, help="write the rows there as JSON lines as well")
     options = parser.parse_args()
-    which = tuple(name.upper() if name != "graphs" else name for name in options.which) or ALL
+    which = tuple(options.which) or ALL
+    if unknown := set(which) - set(ALL):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
     rows = asyncio.run(_ours(which, options))
     if options.peers:
         rows += _peers(which, options)
@@ -70,10 +72,14 @@ async def _ours(which: tuple[str, ...], options: argparse.Namespace) -> list[dic
             if "W5" in which:
                 rows.append(_row("W5", "trackbook", **await workloads.w5(server)))
             rows.append(_row("memory", "trackbook", when="after W1 to W3, W5", **server.memory()))
+            if "apply" in which:
+                rows.append(_row("apply", "trackbook", **await workloads.apply(server)))
             if "graphs" in which and options.graphs.is_dir():
                 rows += await _graphs(server, options.graphs)
     if "W4" in which:
         rows.append(_row("W4", "trackbook", **workloads.w4()))
+    if "fold" in which:
+        rows.append(_row("fold", "trackbook", **folding.fold()))
     return rows
 
 

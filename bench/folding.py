@@ -1,0 +1,79 @@
+"""How quickly a long history folds: the core and the commits' decoding, no broker."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from trackbook.engine import job
+from trackbook.engine.decider import step
+from trackbook.engine.kinds import KINDS
+from trackbook.events.commit import SCHEMA, Commit, Input
+from trackbook.events.job import TaskShape
+
+TOGETHER = 8
+"""Reports that share a commit, as in a busy fan-out."""
+
+
+class History:
+    """The commits of a job, decided one after another as an engine would."""
+
+    def __init__(self) -> None:
+        self.commits: list[bytes] = []
+        self._kind = KINDS["job"]
+        self.state: job.JobState = self._kind.decider.initial("long")
+        self._now = datetime.now(UTC)
+
+    def take(self, commands: list[Any]) -> list[Any]:
+        """Decide on the commands in one commit and return its events."""
+        events: list[Any] = []
+        causes: list[int] = []
+        inputs: list[Input[Any]] = []
+        for command in commands:
+            self.state, more, why = step(self._kind.decider, self.state, command, len(inputs), len(events))
+            events += more
+            causes += why
+            inputs.append(Input("executor:local", command))
+        version = len(self.commits) + 1
+        commit = Commit(SCHEMA, "job", "long", version, self._now, "0" * 64, inputs, events, causes)
+        self.commits.append(msgspec.json.encode(commit))
+        return events
+
+    def ended(self, task: str) -> job.ReportTaskEnded:
+        """Return a report that a task has succeeded."""
+        return job.ReportTaskEnded(task, 1, "succeeded", self._now, self._now, 0)
+
+
+def fan(width: int) -> list[bytes]:
+    """Return the commits of a job of one task and `width` that depend on it."""
+    history = History()
+    tasks = [TaskShape("root"), *(TaskShape(f"t{n}", ["root"]) for n in range(width))]
+    history.take([job.StartJob("p", "p", 1, "0" * 64, tasks)])
+    waiting = _launched(history.take([history.ended("root")]))
+    while not history.state.ended:
+        reports, waiting = waiting[:TOGETHER], waiting[TOGETHER:]
+        events = history.take([history.ended(task) for task in reports]) if reports else []
+        events += history.take([job.LaunchReady()]) if history.state.ready and len(waiting) < TOGETHER else []
+        waiting += _launched(events)
+    return history.commits
+
+
+def _launched(events: list[Any]) -> list[str]:
+    return [event.task for event in events if type(event).__name__ == "TaskLaunchRequested"]
+
+
+def fold(width: int = 50_000) -> dict[str, Any]:
+    """Fold the history of a wide job from its bytes: events a second."""
+    commits, kind = fan(width), KINDS["job"]
+    began = time.perf_counter()
+    state, events = kind.decider.initial("long"), 0
+    for data in commits:
+        commit = kind.commits.decode(data)
+        state = kind.take(state, commit)
+        events += len(commit.events)
+    took = time.perf_counter() - began
+    assert state.ended
+    return {"tasks": width, "commits": len(commits), "events": events, "events_s": round(events / took)}
