@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -255,3 +256,15 @@ async def test_the_start_is_quick(tmp_path: Path) -> None:
     started = time.monotonic()
     async with EmbeddedBroker(tmp_path):
         assert time.monotonic() - started < 1.0
+
+
+def test_the_server_is_found_without_sysconfig(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first use of sysconfig in two threads at once fails; finding the server, in one of them, does without."""
+
+    def unusable(*_: object) -> None:
+        raise AttributeError("userbase")
+
+    monkeypatch.setattr(sysconfig, "get_config_vars", unusable)
+    monkeypatch.setattr(sysconfig, "get_paths", unusable)
+
+    assert find_server().name == "nats-server"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from trackbook.adapters.local import folders
 from trackbook.adapters.sql.ledger import Ledger
@@ -24,6 +25,7 @@ from trackbook.runtime.app import System, open_book
 from trackbook.runtime.book import Book
 from trackbook.runtime.history import History
 
+log = structlog.get_logger(__name__)
 _LOOK = 0.1  # seconds between looks at a log that somebody follows
 _LEVEL_WITHIN = 5.0
 """Seconds for the read model to be level with the log before it is shown: the last process may not have been."""
@@ -38,8 +40,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     stack.push_async_callback(projector.close)
     running = asyncio.create_task(projector.run(), name="projector")
     stack.push_async_callback(_cancelled, running)
-    with contextlib.suppress(NotProjectedError):  # a long way to catch up goes on behind the answers
-        await projector.wait_for(await book.store.head(), _LEVEL_WITHIN)
+    await _level(projector, book)
     application = create_app(
         ReadModel(projector, book.store, book.blobs),
         system.gateway or _remote_gateway(system),
@@ -53,6 +54,16 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     url = await server.start()
     stack.push_async_callback(server.stop)
     return url
+
+
+async def _level(projector: Projector, book: Book) -> None:
+    """Wait until the read model is level with the log, as far as that can be had quickly."""
+    try:
+        await projector.wait_for(await book.store.head(), _LEVEL_WITHIN)
+    except NotProjectedError:  # a long way to catch up goes on behind the answers
+        return
+    except Exception as error:  # no engine has made the stream yet, say, or the broker is away: health tells
+        log.info("web.not_level", why=str(error))
 
 
 def _reader(system: System) -> Book:

@@ -159,7 +159,14 @@ class Projector:
         self.head = await self._log.head()
         if self.head < self.checkpoint:
             raise DamagedError(f"the log ends at sequence {self.head}, before the checkpoint {self.checkpoint}")
+        if self.head == self.checkpoint:
+            self._well_again()  # with nothing to write there is nothing in the way either
         return max(self.checkpoint, 1)
+
+    def _well_again(self) -> None:
+        if self.problem:
+            _log.info("the read model goes on: it stands at sequence %d", self.checkpoint)
+            self.problem = ""
 
     async def _pump(self, first: int) -> None:
         async with closing(self._log.tail(first)) as batches:
@@ -185,9 +192,7 @@ class Projector:
                 self._tell(facts)
 
     def _tell(self, facts: list[Fact]) -> None:
-        if self.problem:
-            _log.info("the read model goes on: it stands at sequence %d", self.checkpoint)
-            self.problem = ""
+        self._well_again()
         self.batches += 1
         self.commits += len(facts)
         self.events += sum(fact.count for fact in facts)

@@ -6,8 +6,8 @@ import asyncio
 import fcntl
 import os
 import shutil
+import site
 import sys
-import sysconfig
 from pathlib import Path
 
 # The child asks the kernel to be told to end when the thread that made it ends, then becomes the server. A
@@ -32,12 +32,9 @@ def find_server() -> Path:
     if named:
         places = [named]
     else:
-        scripts = (
-            sysconfig.get_path("scripts"),
-            str(Path(sys.executable).parent),
-            sysconfig.get_path("scripts", "posix_user"),
-        )
-        places = [str(Path(folder) / "nats-server") for folder in scripts] + ["nats-server"]
+        # Not by sysconfig: its first use in two threads at once fails (CPython 3.11, AttributeError: userbase).
+        folders = (Path(sys.executable).parent, Path(sys.prefix) / "bin", Path(site.getuserbase()) / "bin")
+        places = [str(folder / "nats-server") for folder in folders] + ["nats-server"]
     for place in places:
         if found := shutil.which(place):
             return Path(found)

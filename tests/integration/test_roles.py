@@ -1,0 +1,41 @@
+"""The roles in processes of their own start in any order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from trackbook.http.system import running
+from trackbook.runtime.app import Config
+
+
+async def test_the_web_role_may_start_before_any_engine_has_made_the_streams(tmp_path: Path) -> None:
+    """Its health says what is missing, and it goes on by itself once an engine has come."""
+    common = {"data": tmp_path, "durability": "fast", "http": "127.0.0.1:0"}
+    async with (
+        running(Config(roles=frozenset({"broker"}), **common)),  # type: ignore[arg-type]
+        running(Config(roles=frozenset({"web"}), **common)) as web,  # type: ignore[arg-type]
+    ):
+        before = await _health(web.url)
+        async with running(Config(roles=frozenset({"engine", "executor"}), **common)):  # type: ignore[arg-type]
+            async with asyncio.timeout(20):
+                while (await _health(web.url))["status"] != "ready":  # noqa: ASYNC110 - health is asked, not told
+                    await asyncio.sleep(0.05)
+
+    assert before["status"] == "not ready"
+    assert before["problems"]
+
+
+async def _health(url: str) -> dict[str, object]:
+    def ask() -> dict[str, object]:
+        try:
+            with urllib.request.urlopen(f"{url}/health/ready") as answer:
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            with error:
+                return dict(json.load(error))
+
+    return await asyncio.to_thread(ask)
