@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from office import CHAIN, Office, opened
+from structlog.testing import capture_logs
 
 from trackbook.engine import job as jobs
 from trackbook.engine.ports import Append, AppendConflict
@@ -289,3 +291,28 @@ async def test_an_unknown_executor_is_refused_with_those_there_are(tmp_path: Pat
     assert refused["error"]["code"] == "unknown_executor"
     assert "local" in refused["error"]["hint"]
     await office.close()
+
+
+async def test_an_unknown_event_stops_its_own_job_only(tmp_path: Path) -> None:
+    """An engine that meets an event of a later version leaves that job alone, says so, and runs the others."""
+    office = await opened(tmp_path, script=lambda _: Play(hold=True))
+    strange, sound = await _started(office), await _started(office)
+    await _launched(office, 2)
+    await office.close()
+    last = [stored for stored in office.store.commits if stored.id == strange][-1]
+    commit = json.loads(last.data) | {"events": [{"type": "JobTeleported"}], "causes": [0]}
+    commit |= {"version": commit["version"] + 1, "prev": hashlib.sha256(last.data).hexdigest()}
+    await office.store.append(Append("job", strange, last.seq, json.dumps(commit).encode(), "m"))
+
+    later = Office(tmp_path, office.store, office.blobs, office.executor)
+    with capture_logs() as logs:
+        await later.open()
+    for task in (0, 1):
+        await _launched(later, 3 + task)
+        office.executor.finish(f"tb-{sound}-{task}-1")
+    ended = await later.ended(sound)
+
+    assert ended.state.status == "succeeded"
+    assert [log["job"] for log in logs if log["event"] == "job.stands_still"] == [strange]
+    assert any("JobTeleported" in log["error"] for log in logs if log["event"] == "commit.unreadable")
+    await later.close()

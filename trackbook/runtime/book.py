@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
+import structlog
 from msgspec import Struct, field
 
 from trackbook.adapters.sql.ledger import Head, Ledger, Note, Outcome
@@ -17,6 +18,7 @@ from trackbook.engine.outcome import AnswerCommand
 from trackbook.engine.ports import Append, AppendConflict, Blobs, EventStore, Stored
 from trackbook.events.commit import SCHEMA, BlobRef, Body, Commit, Input, digest
 
+log = structlog.get_logger(__name__)
 BODY_LIMIT = 256 * 1024
 """Bytes of a commit from which its inputs and events go to a blob; the broker's default limit is 1 MiB."""
 
@@ -91,12 +93,17 @@ class Book:
             yield stored, await self.decode(stored)
 
     async def decode(self, stored: Stored) -> AnyCommit:
-        """Return the commit, its body fetched where it stands in a blob."""
-        how = KINDS[stored.kind]
-        commit: AnyCommit = how.commits.decode(stored.data)
-        if commit.blob:
-            body = how.bodies.decode(await self.blobs.get(commit.blob.sha256))
-            commit.inputs, commit.events, commit.causes = body.inputs, body.events, body.causes
+        """Return the commit, its body fetched where it stands in a blob; raises Unreadable."""
+        try:
+            how = KINDS[stored.kind]
+            commit: AnyCommit = how.commits.decode(stored.data)
+            if commit.blob:
+                body = how.bodies.decode(await self.blobs.get(commit.blob.sha256))
+                commit.inputs, commit.events, commit.causes = body.inputs, body.events, body.causes
+        except (msgspec.MsgspecError, LookupError) as error:
+            raise Unreadable(
+                f"sequence {stored.seq} ({stored.kind} {stored.id}) can't be read: {error}"
+            ) from error
         return commit
 
     async def write(self, *drafts: Draft, at: datetime | None = None) -> int:
@@ -177,7 +184,13 @@ class Book:
             return
 
     async def _note_stored(self, stored: Stored) -> None:
-        commit = await self.decode(stored)
+        try:
+            commit = await self.decode(stored)
+        except (
+            Unreadable
+        ) as error:  # a later version wrote it, say: that aggregate stands still, the others go on
+            log.error("commit.unreadable", error=str(error))
+            commit = _outline(stored)
         known = self.ledger.head(stored.kind, stored.id)
         version = known.version if known else 0
         if commit.version > version + 1:
@@ -185,7 +198,7 @@ class Book:
                 f"{stored.kind} {stored.id} lacks version {version + 1}: "
                 f"sequence {stored.seq} holds version {commit.version}"
             )
-        ended = KINDS[stored.kind].ends(commit.events)
+        ended = stored.kind in KINDS and KINDS[stored.kind].ends(commit.events)
         first = known.first_seq if known else stored.seq
         head = Head(
             stored.kind, stored.id, commit.version, first, stored.seq, digest(stored.data),
@@ -196,6 +209,23 @@ class Book:
 
 class LogDamaged(Exception):
     """The log lacks or changed what was on it; nothing is decided on it until an operator has looked."""
+
+
+class Unreadable(Exception):
+    """This code does not know what stands in a commit: its aggregate can't be folded, and nobody decides on it."""
+
+
+_RAW = msgspec.json.Decoder(Commit[msgspec.Raw, msgspec.Raw])
+
+
+def _outline(stored: Stored) -> AnyCommit:
+    """Return what of an unreadable commit can be read: where it stands, and what it answered to commands."""
+    try:
+        commit: AnyCommit = _RAW.decode(stored.data)
+    except msgspec.MsgspecError as error:
+        raise LogDamaged(f"the message at sequence {stored.seq} is no commit: {error}") from error
+    commit.events = []
+    return commit
 
 
 def outcomes(commit: AnyCommit, seq: int) -> list[Outcome]:

@@ -19,7 +19,7 @@ from trackbook.engine.ports import AppendConflict
 from trackbook.events import job as facts
 from trackbook.events.commit import Input
 from trackbook.failpoints import failpoint
-from trackbook.runtime.book import Aggregate, Book, Draft
+from trackbook.runtime.book import Aggregate, Book, Draft, Unreadable
 from trackbook.runtime.sessions import Sessions
 
 EVENTS_PER_COMMIT = 512
@@ -100,7 +100,11 @@ class Jobs:
         await self._book.keep_up()
         heads = self._book.ledger.open_heads("job")
         for head in heads:
-            aggregate = await self.state(head.id)
+            try:
+                aggregate = await self.state(head.id)
+            except Unreadable as error:
+                log.error("job.stands_still", job=head.id, error=str(error), hint="Upgrade, or restore the log.")
+                continue
             created = aggregate.state.created
             if created is None or (executor and created.executor != executor):
                 continue

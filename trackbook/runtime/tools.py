@@ -11,9 +11,9 @@ from trackbook.adapters.sql.ledger import Head
 from trackbook.engine.decider import Decider, fold, step
 from trackbook.engine.errors import Refused
 from trackbook.engine.kinds import KINDS
-from trackbook.engine.ports import BlobMissing, Stored
+from trackbook.engine.ports import Stored
 from trackbook.events.commit import digest
-from trackbook.runtime.book import AnyCommit, Book
+from trackbook.runtime.book import AnyCommit, Book, Unreadable
 
 
 class Defect(Struct):
@@ -93,11 +93,8 @@ async def _link(book: Book, stored: Stored, chain: _Chain, found: Verified, witn
 
     try:
         commit = await book.decode(stored)
-    except (msgspec.MsgspecError, KeyError) as error:
-        defect(f"the commit can't be read: {error}")
-        return
-    except BlobMissing as error:
-        defect(f"the commit's body is missing or damaged: {error}")
+    except Unreadable as error:
+        defect(str(error))
         return
     if (commit.kind, commit.id) != (stored.kind, stored.id):
         defect(f"the commit says it belongs to {commit.kind}/{commit.id}")
