@@ -186,10 +186,8 @@ class Book:
     async def _note_stored(self, stored: Stored) -> None:
         try:
             commit = await self.decode(stored)
-        except (
-            Unreadable
-        ) as error:  # a later version wrote it, say: that aggregate stands still, the others go on
-            log.error("commit.unreadable", error=str(error))
+        except Unreadable as error:  # by a later version, say: that aggregate stands still, the others go on
+            log.warning("commit.unreadable", error=str(error))
             commit = _outline(stored)
         known = self.ledger.head(stored.kind, stored.id)
         version = known.version if known else 0
@@ -212,7 +210,7 @@ class LogDamaged(Exception):
 
 
 class Unreadable(Exception):
-    """This code does not know what stands in a commit: its aggregate can't be folded, and nobody decides on it."""
+    """This code does not know what stands in a commit: its aggregate can't be folded or decided on."""
 
 
 _RAW = msgspec.json.Decoder(Commit[msgspec.Raw, msgspec.Raw])

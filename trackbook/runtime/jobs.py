@@ -103,7 +103,9 @@ class Jobs:
             try:
                 aggregate = await self.state(head.id)
             except Unreadable as error:
-                log.error("job.stands_still", job=head.id, error=str(error), hint="Upgrade, or restore the log.")
+                log.warning(
+                    "job.stands_still", job=head.id, error=str(error), hint="Upgrade, or restore the log."
+                )
                 continue
             created = aggregate.state.created
             if created is None or (executor and created.executor != executor):
