@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from trackbook.testing.store import MemoryBlobs, MemoryEventStore
 HISTORIES = sorted(Path(__file__).parent.glob("*.jsonl"))
 
 
-async def _book(history: Path, folder: Path) -> Book:
+@asynccontextmanager
+async def _book(history: Path, folder: Path) -> AsyncIterator[Book]:
     store = MemoryEventStore()
     last: dict[tuple[str, str], int] = {}
     for line in history.read_text().splitlines():
@@ -28,7 +31,8 @@ async def _book(history: Path, folder: Path) -> Book:
         key = commit["kind"], commit["id"]
         append = Append(*key, last.get(key, 0), commit["data"].encode(), "")
         [last[key]] = await store.append(append)
-    return Book(store, MemoryBlobs(), Ledger(folder / "engine.db"))
+    with closing(Ledger(folder / "engine.db")) as ledger:
+        yield Book(store, MemoryBlobs(), ledger)
 
 
 async def _states(book: Book) -> dict[str, str]:
@@ -48,7 +52,8 @@ async def _states(book: Book) -> dict[str, str]:
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda path: path.stem)
 async def test_a_stored_history_folds_to_the_states_it_had(history: Path, tmp_path: Path) -> None:
     """Each aggregate's state has the hash that was noted when the history was recorded."""
-    states = await _states(await _book(history, tmp_path))
+    async with _book(history, tmp_path) as book:
+        states = await _states(book)
 
     assert states == json.loads(history.with_suffix(".states").read_text())
 
@@ -56,12 +61,12 @@ async def test_a_stored_history_folds_to_the_states_it_had(history: Path, tmp_pa
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda path: path.stem)
 async def test_a_stored_history_is_decided_the_same_again(history: Path, tmp_path: Path) -> None:
     """Replaying each aggregate finds no divergence, and the chain of hashes holds."""
-    book = await _book(history, tmp_path)
-    verified = await tools.verify(book, [])
-    keys = {(stored.kind, stored.id) async for batch in book.store.read_all(1) for stored in batch}
+    async with _book(history, tmp_path) as book:
+        verified = await tools.verify(book, [])
+        keys = {(stored.kind, stored.id) async for batch in book.store.read_all(1) for stored in batch}
 
-    for kind, key in keys:
-        assert (await tools.replay(book, kind, key)).divergence is None
+        for kind, key in keys:
+            assert (await tools.replay(book, kind, key)).divergence is None
     assert verified.ok
 
 

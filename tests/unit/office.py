@@ -43,7 +43,11 @@ class Office:
 
     async def open(self) -> Office:
         """Catch up with the log, take reports, and take up what has not ended."""
-        await self.book.catch_up()
+        try:
+            await self.book.catch_up()
+        except BaseException:
+            self.ledger.close()
+            raise
         await self.executor.start(lambda job, report: self.jobs.report("local", job, report))
         await self.jobs.recover()
         return self

@@ -34,7 +34,7 @@ _LEVEL_WITHIN = 5.0
 async def serve(system: System, stack: AsyncExitStack) -> str:
     """Start the projector and HTTP, stopped with `stack`; returns the address."""
     config = system.config
-    book = system.book or _reader(system)
+    book = system.book or _reader(system, stack)
     projector = Projector(config.data / "readmodel.db", book.store, book.blobs)
     await projector.start()
     stack.push_async_callback(projector.close)
@@ -66,9 +66,11 @@ async def _level(projector: Projector, book: Book) -> None:
         log.info("web.not_level", why=str(error))
 
 
-def _reader(system: System) -> Book:
+def _reader(system: System, stack: AsyncExitStack) -> Book:
     """Return a book that only reads; its ledger is the engine's, as far as that is written: the witness."""
-    return open_book(system, Ledger(system.config.data / "engine.db"))
+    ledger = Ledger(system.config.data / "engine.db")
+    stack.callback(ledger.close)
+    return open_book(system, ledger)
 
 
 def _remote_gateway(system: System) -> Any:
