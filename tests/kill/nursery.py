@@ -138,6 +138,13 @@ class Kept:
         """Start it no more."""
         self._wanted = False
 
+    async def end(self) -> None:
+        """Kill it and wait until it is gone, one whose start is under way as well; `forget` comes before."""
+        while not self._keeping.done():
+            if self.life:
+                self.life.send(signal.SIGKILL)
+            await asyncio.wait((self._keeping, self._next), timeout=1, return_when=asyncio.FIRST_COMPLETED)
+
     async def again(self, environment: Mapping[str, str]) -> Life:
         """Kill it, and return its next life, which has this environment as well."""
         async with asyncio.timeout(60):

@@ -141,13 +141,17 @@ class World:
             assert status == 0, f"{name} left with {status} when it was stopped ({self})"
 
     async def abandon(self) -> None:
-        """Kill everything and wait until it is gone."""
+        """Kill everything and wait until it is gone.
+
+        The tasks' commands too, which outlive a killed launcher: they would write to the ledger again after the
+        folder was removed. And first the processes that are about to start, which no look would show yet.
+        """
         await self.client.close()
         for kept in self.roles.values():
             kept.forget()
-            if kept.life:
-                kept.life.send(signal.SIGKILL)
-        while left := processes.of(self.data):
+        for kept in self.roles.values():
+            await kept.end()
+        while left := processes.of(self.folder):
             for process in left:
                 processes.kill(process.pid, "")
             await asyncio.sleep(0.02)
