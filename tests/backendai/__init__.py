@@ -1,0 +1,1 @@
+"""The Backend.AI adapter against real managers, which stack/ boots."""
