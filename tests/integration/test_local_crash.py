@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from local_process import ExecutorProcess
 
-from trackbook.adapters.local import disk, folders
+from trackbook.adapters.local import disk
+from trackbook.adapters.sessions import folders
 from trackbook.adapters.local.box import tree
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.local.leftovers import find

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from local_process import ExecutorProcess
 
-from trackbook.adapters.local import disk, folders
+from trackbook.adapters.local import disk
+from trackbook.adapters.sessions import folders
 from trackbook.adapters.local.box import tree
 from trackbook.adapters.local.leftovers import find
 from trackbook.engine.job import ReportTaskEnded

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trackbook.adapters.local.backend import LocalBackend
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine.job import JobState
 from trackbook.runtime.book import Aggregate, Book
+from trackbook.runtime.executors import Backends
 from trackbook.runtime.handlers import new_gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
@@ -37,9 +39,10 @@ class Office:
         self.ledger = Ledger(folder / "engine.db")
         self.book = Book(store, blobs, self.ledger)
         self.history = History(self.book)
-        self.sessions = Sessions({"local": executor}, blobs)
+        backends = Backends({"local": LocalBackend("local", folder, lambda: executor)})
+        self.sessions = Sessions({"local": executor}, blobs, backends)
         self.jobs = Jobs(self.book, self.sessions)
-        self.gateway = new_gateway(self.book, self.jobs, self.history, {"local": executor})
+        self.gateway = new_gateway(self.book, self.jobs, self.history, backends, {"local": executor})
 
     async def open(self) -> Office:
         """Catch up with the log, take reports, and take up what has not ended."""

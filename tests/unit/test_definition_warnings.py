@@ -21,10 +21,6 @@ def warned(content: Content) -> list[tuple[str, str]]:
     [
         ({"retry": {"max_attempts": 2, "delay": 30}}, "retry_ignored", ".retry"),
         ({"continue_on_failure": True}, "continue_on_failure_ignored", ".continue_on_failure"),
-        ({"executor": "cluster"}, "executor_ignored", ".executor"),
-        ({"type": "serving"}, "serving_ignored", ""),
-        ({"type": "Deployment"}, "serving_ignored", ""),
-        ({"service": {"name": "s"}}, "serving_ignored", ""),
         ({"dependancies": []}, "unknown_key", ".dependancies"),
         ({"resources": {"mem": "1g", "memory": "2g"}}, "given_twice", ".resources.memory"),
         ({"environment": {"scaling_group": "x"}}, "unknown_key", ".environment.scaling_group"),
@@ -75,7 +71,7 @@ def test_an_empty_pipeline_is_warned_about_and_cant_run() -> None:
 
 
 def test_what_keeps_a_pipeline_from_running() -> None:
-    """A serving task and every reference to a secret block a job, a skipped serving task doesn't."""
+    """Every reference to a secret blocks a job; whether a serving task does is the executor's to say."""
     content = pipeline(
         task("a", type="serving"),
         task("b", service={"name": "x"}, skip=True),
@@ -84,7 +80,6 @@ def test_what_keeps_a_pipeline_from_running() -> None:
     )
 
     assert [(one.code, one.path) for one in definition.blockers(content)] == [
-        ("serving_unsupported", "tasks[0]"),
         ("secrets_unsupported", "environment.envs.A"),
         ("secrets_unsupported", "tasks[2].command"),
         ("secrets_unsupported", "tasks[2].command"),

@@ -116,8 +116,8 @@ def same(state: job.JobState, shown: JobMoment) -> None:
     assert [(task.name, task.state, task.attempt, task.session or "") for task in shown.tasks] == [
         (name, task.status, task.attempt, task.session) for name, task in state.tasks.items()
     ]
-    assert [task.executor_status or "" for task in shown.tasks] == [
-        task.executor_status for task in state.tasks.values()
+    assert [(task.executor_status or "", task.executor_message or "") for task in shown.tasks] == [
+        (task.executor_status, task.executor_message) for task in state.tasks.values()
     ]
     counts = shown.job.tasks
     states = [task.status for task in state.tasks.values()]

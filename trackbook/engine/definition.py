@@ -6,7 +6,7 @@ Content and its hash (`content`), what it must be (`rules`), a task as it runs (
 from __future__ import annotations
 
 from trackbook.engine.content import Content, canonical, content_hash, from_mapping, to_document
-from trackbook.engine.effective import Task, ignored_locally, shapes, tasks
+from trackbook.engine.effective import Task, shapes, tasks
 from trackbook.engine.rules import blockers, check
 from trackbook.engine.summary import Summary, summary
 
@@ -19,7 +19,6 @@ __all__ = [
     "check",
     "content_hash",
     "from_mapping",
-    "ignored_locally",
     "shapes",
     "summary",
     "tasks",

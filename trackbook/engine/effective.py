@@ -8,7 +8,6 @@ from typing import Any
 from msgspec import Struct
 
 from trackbook.engine import amounts
-from trackbook.engine.errors import Warned
 from trackbook.engine.rules import is_serving
 from trackbook.events.job import TaskShape
 
@@ -51,24 +50,15 @@ def tasks(content: Mapping[str, Any]) -> dict[str, Task]:
     return {task["name"]: _task(task, index, content) for index, task in enumerate(listed)}
 
 
-def ignored_locally(content: Mapping[str, Any]) -> list[Warned]:
-    """Return what sessions on this machine do not have of what a checked content asks for."""
-    found = []
-    listed = [task for task in tasks(content).values() if not task.skip]
-    if images := list(dict.fromkeys(task.image for task in listed if task.image)):
-        message = f"images mean nothing to processes of this machine: {', '.join(images)}"
-        found.append(Warned("image_ignored", message))
-    for task in listed:
-        if task.cluster_size > 1:
-            message = f"task {task.name!r} runs as one process here, not on {task.cluster_size} nodes"
-            found.append(Warned("cluster_ignored", message, f"tasks[{task.index}].cluster_size"))
-    return found
-
-
 def shapes(content: Mapping[str, Any]) -> list[TaskShape]:
-    """Return the tasks' places in the graph, in the order of the tasks."""
+    """Return the tasks' places in the graph, in the order of the tasks, with the executors that they name."""
     return [
-        TaskShape(name, list(task.get("dependencies") or ()), bool(amounts.truth(task.get("skip"))))
+        TaskShape(
+            name,
+            list(task.get("dependencies") or ()),
+            bool(amounts.truth(task.get("skip"))),
+            task.get("executor") or "",
+        )
         for name, task in content.get("tasks", {}).items()
     ]
 

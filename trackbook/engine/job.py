@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from trackbook.engine.errors import Refused
 from trackbook.events import job as facts
-from trackbook.events.job import AnyJobEvent, TaskError, TaskShape
+from trackbook.events.job import AnyJobEvent, Fault, TaskError, TaskShape
 
 LAUNCHES_PER_COMMIT = 256
 """A commit that holds so many events launches nothing more, so that it stays small; the rest stay ready."""
@@ -60,15 +60,19 @@ class ReportTaskStarted(JobCommand, frozen=True):
 
 
 class ReportTaskStatus(JobCommand, frozen=True):
-    """The executor's own status of the session."""
+    """The executor's own status of the session, and why it stands there where that is known."""
 
     task: str
     attempt: int
     status: str
+    message: str = ""
 
 
 class ReportTaskEnded(JobCommand, frozen=True):
-    """The session is gone. `started_at` is None when its command never ran; `tail` ends its output."""
+    """The session is gone. `started_at` is None when its command never ran; `tail` ends its output.
+
+    `fault` says whose failure it is (see TaskError); `result` is what a service offers, such as its `url`.
+    """
 
     task: str
     attempt: int
@@ -79,6 +83,8 @@ class ReportTaskEnded(JobCommand, frozen=True):
     signal: int | None = None
     message: str = ""
     tail: str = ""
+    fault: Fault = ""
+    result: dict[str, str] = field(default_factory=dict)
 
 
 Report = ReportTaskStarted | ReportTaskStatus | ReportTaskEnded
@@ -87,7 +93,7 @@ AnyJobCommand = StartJob | CancelJob | LaunchReady | ReportTaskStarted | ReportT
 # State ------------------------------------------------------------------------------------------------------
 
 
-class TaskState(Struct):
+class TaskState(Struct, omit_defaults=True):
     """A task instance; `waiting` counts its dependencies that are not done yet."""
 
     shape: TaskShape
@@ -98,9 +104,10 @@ class TaskState(Struct):
     session: str = ""
     stop_requested: bool = False
     executor_status: str = ""
+    executor_message: str = ""
 
 
-class JobState(Struct):
+class JobState(Struct, omit_defaults=True):
     """A job as its events left it. Counters keep every step as cheap as the task's out-degree.
 
     `undone` counts the tasks that have not ended; `ready` holds those to launch, first come first.
@@ -135,6 +142,7 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
         case facts.TaskLaunchRequested():
             task = state.tasks[event.task]
             task.status, task.attempt, task.session = "launching", event.attempt, event.session
+            task.executor_status = task.executor_message = ""
             state.ready.pop(event.task, None)
         case facts.TaskStarted():
             state.tasks[event.task].status = "running"
@@ -148,6 +156,7 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
             _end_task(state, event.task, "cancelled")
         case facts.TaskStatusReported():
             state.tasks[event.task].executor_status = event.status
+            state.tasks[event.task].executor_message = event.message
         case facts.TaskStopRequested():
             state.tasks[event.task].stop_requested = True
         case facts.JobCreated():
@@ -247,9 +256,9 @@ def _told(state: JobState, report: Report) -> list[AnyJobEvent]:
         return []
     match report:
         case ReportTaskStatus():
-            if report.status == task.executor_status:
+            if (report.status, report.message) == (task.executor_status, task.executor_message):
                 return []
-            return [facts.TaskStatusReported(report.task, report.attempt, report.status)]
+            return [facts.TaskStatusReported(report.task, report.attempt, report.status, report.message)]
         case ReportTaskStarted():
             return _started(task, report.at)
         case ReportTaskEnded():
@@ -264,10 +273,12 @@ def _started(task: TaskState, at: datetime | None) -> list[AnyJobEvent]:
 
 def _ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
     if report.outcome == "succeeded":
-        return facts.TaskSucceeded(report.task, report.attempt, report.ended_at)
+        return facts.TaskSucceeded(report.task, report.attempt, report.ended_at, report.result)
     if task.stop_requested:
         return facts.TaskCancelled(report.task, report.attempt, report.ended_at, report.exit_code, report.signal)
-    error = TaskError(report.message or report.outcome, report.exit_code, report.signal, report.tail)
+    error = TaskError(
+        report.message or report.outcome, report.exit_code, report.signal, report.tail, report.fault
+    )
     return facts.TaskFailed(report.task, report.attempt, report.ended_at, error)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct, field
 
+from trackbook.engine.definition import Task
+from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.job import Report
 
 
@@ -89,7 +92,9 @@ class SessionSpec(Struct, frozen=True):
     """All that an executor needs to run one attempt of one task.
 
     `session` is unique to the attempt and deterministic (`[A-Za-z0-9-]{1,64}`); `variables` are merged already
-    (pipeline, then task, then the job's parameters); `settings` is the task as the pipeline has it.
+    (pipeline, then task, then the job's parameters). Of `resources` sizes are in bytes, as is `shmem`;
+    `mounts` are `FOLDER[/SUBPATH][:ALIAS]`, found at `/home/work/ALIAS`. `service` is what a serving task serves.
+    `settings` is the task as the pipeline has it.
     """
 
     session: str
@@ -103,6 +108,14 @@ class SessionSpec(Struct, frozen=True):
     variables: dict[str, str] = field(default_factory=dict)
     inputs: list[SessionInput] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
+    image: str = ""
+    resources: dict[str, int | float] = field(default_factory=dict)
+    shmem: int | None = None
+    cluster_mode: str = "single-node"
+    cluster_size: int = 1
+    project: str = ""
+    scaling_group: str = ""
+    service: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -127,4 +140,142 @@ class Executor(Protocol):
 
     async def close(self, *, cancel: bool = False) -> None:
         """Let go: sessions run on and are adopted by the next start, or end when `cancel` is set."""
+        ...
+
+
+class Finding(Struct, frozen=True, omit_defaults=True):
+    """One line of a check: what was looked at, what was found, and what to do about it."""
+
+    what: str
+    found: str
+    verdict: Literal["ok", "warn", "fail"] = "ok"
+    hint: str = ""
+    task: str = ""
+
+
+class FileEntry(Struct, frozen=True):
+    """A file or folder in a pipeline's folder; `path` is relative to that, `size` in bytes (0 for a folder)."""
+
+    name: str
+    path: str
+    type: Literal["file", "folder"]
+    size: int = 0
+    modified_at: datetime | None = None
+
+
+class FolderState(Struct, frozen=True):
+    """A pipeline's folder: `none` was made yet, `present`, or `missing`: somebody removed it. `name` and `id` are
+    the executor's own."""
+
+    state: Literal["none", "present", "missing"]
+    name: str = ""
+    id: str = ""
+
+
+class FolderMissing(LookupError):
+    """The pipeline has no folder on this executor, or it was removed there."""
+
+
+class NoSuchFile(LookupError):
+    """There is no such file or folder in the pipeline's folder."""
+
+
+class UnsafePath(ValueError):
+    """The path leads out of the pipeline's folder, or can't be one."""
+
+
+class ExecutorUnavailable(Exception):
+    """What the executor stands on (a cluster, an engine) can't be reached or doesn't answer; says why."""
+
+
+class Folders(Protocol):
+    """The pipelines' folders of one executor, each by the pipeline's id.
+
+    A folder has `vfroot/` and, for each task of a job, `jobs/<job>/<index>-<name>/outputs/`. Paths are relative
+    to it, with `/` between their parts, '' the folder itself. Any call may raise ExecutorUnavailable.
+    """
+
+    async def state(self, pipeline: str) -> FolderState:
+        """Look whether the folder is there."""
+        ...
+
+    async def create(self, pipeline: str) -> FolderState:
+        """Make the folder where there is none, anew where it is missing."""
+        ...
+
+    async def purge(self, pipeline: str) -> bool:
+        """Delete the folder with all that is in it, for good; False where there was none."""
+        ...
+
+    async def stat(self, pipeline: str, path: str) -> FileEntry:
+        """Return one entry; raises FolderMissing, NoSuchFile, UnsafePath."""
+        ...
+
+    async def entries(self, pipeline: str, path: str = "") -> list[FileEntry]:
+        """Return what is in a folder, by name; raises FolderMissing, NoSuchFile, UnsafePath."""
+        ...
+
+    def read(self, pipeline: str, path: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield a file's bytes from `start` up to `end`, exclusive.
+
+        Raises FolderMissing, NoSuchFile, UnsafePath.
+        """
+        ...
+
+    async def write(self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+        """Write a file of `size` bytes, which is there whole or not at all, and the folders above it.
+
+        Makes the pipeline's folder where there is none. Raises FolderMissing, UnsafePath, ValueError for chunks
+        that are not `size` bytes.
+        """
+        ...
+
+    async def delete(self, pipeline: str, path: str) -> None:
+        """Delete a file, or a folder with all that is in it; raises FolderMissing, NoSuchFile, UnsafePath."""
+        ...
+
+
+Live = Callable[[], Awaitable[set[str]]]
+"""Returns the sessions, by the log's names, that a live attempt of the folded log owns on this executor."""
+
+
+class Backend(Protocol):
+    """One configured executor under its name; what needs no sessions of its own can be asked in any process."""
+
+    name: str
+
+    @property
+    def folders(self) -> Folders:
+        """The pipelines' folders on this executor."""
+        ...
+
+    def executor(self) -> Executor:
+        """Return the one that runs sessions, to be started in the process that has the role `executor`."""
+        ...
+
+    def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
+        """Return what this executor can't do of what the tasks ask for, and what it leaves aside; asks nobody."""
+        ...
+
+    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
+        """Look before a run at what the sessions need: images, slots, quotas, folders, permissions."""
+        ...
+
+    async def examine(self) -> list[Finding]:
+        """Look whether the executor could work: reachability, versions, keys, what it offers."""
+        ...
+
+    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
+        """Find sessions of this installation that no live attempt owns, and end them where `end` is set.
+
+        Lists what is there before it asks `live`, so that a session launched meanwhile is never taken for one.
+        """
+        ...
+
+    async def release(self, job: str) -> None:
+        """Let go of what was kept for a job that has ended; may be asked again."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
         ...

@@ -44,11 +44,6 @@ def blockers(content: Mapping[str, Any]) -> list[Refused]:
     """Return what keeps this content, itself in order, from being run."""
     tasks = content.get("tasks", {})
     found = [] if tasks else [Refused("no_tasks", "the pipeline has no tasks to run", "tasks")]
-    for index, task in enumerate(tasks.values()):
-        if is_serving(task) and not amounts.truth(task.get("skip")):
-            message = f"task {task['name']!r} serves a model, which no executor here does yet"
-            hint = "Set `skip: true` on it to run the rest."
-            found.append(Refused("serving_unsupported", message, f"tasks[{index}]", hint=hint))
     for path, name in secrets(content):
         message = f"the secret {name!r} can't be resolved: there is no store of secrets yet"
         found.append(Refused("secrets_unsupported", message, join(path)))
@@ -259,13 +254,6 @@ def _task(task: dict[str, Any], index: int, first_of: dict[str, int], found: Fin
     if isinstance(mode, str) and mode not in ("", *_MODES):
         message = f"cluster_mode is {_shown(mode)}, where single-node or multi-node is wanted"
         found.no("unknown_cluster_mode", message, (*at, "cluster_mode"), did_you_mean(mode, _MODES))
-    if is_serving(task):
-        found.warn(
-            "serving_ignored", "serving a model isn't acted on yet, and keeps the pipeline from running", at
-        )
-    if task.get("executor"):
-        message = "`executor` of a task isn't acted on yet: all tasks of a job run on the job's"
-        found.warn("executor_ignored", message, (*at, "executor"))
     if task.get("retry"):
         found.warn("retry_ignored", "`retry` isn't acted on yet: a task that fails ends the job", (*at, "retry"))
     if amounts.truth(task.get("continue_on_failure")):

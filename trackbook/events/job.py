@@ -6,6 +6,7 @@ A storage format: fields are only added, with defaults. Times are UTC; `task` is
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -15,11 +16,20 @@ class JobEvent(Struct, frozen=True, tag_field="type", omit_defaults=True):
 
 
 class TaskShape(Struct, frozen=True, omit_defaults=True):
-    """A task's place in the graph: its dependencies by name, in the order of its inputs."""
+    """A task's place in the graph: its dependencies by name, in the order of its inputs.
+
+    `executor` is '' where the task's sessions run on the job's.
+    """
 
     name: str
     dependencies: list[str] = field(default_factory=list)
     skip: bool = False
+    executor: str = ""
+
+
+Fault = Literal["", "permanent", "infrastructure", "operator", "unknown"]
+"""Whose failure it is: '' the command's own; `permanent`, the same request would be refused again;
+`infrastructure`, it may work another time; `operator`, somebody has to act first; `unknown`, nobody can tell."""
 
 
 class TaskError(Struct, frozen=True, omit_defaults=True):
@@ -29,6 +39,7 @@ class TaskError(Struct, frozen=True, omit_defaults=True):
     exit_code: int | None = None
     signal: int | None = None
     tail: str = ""
+    fault: Fault = ""
 
 
 class JobCreated(JobEvent, frozen=True):
@@ -72,11 +83,12 @@ class TaskStarted(JobEvent, frozen=True):
 
 
 class TaskStatusReported(JobEvent, frozen=True):
-    """The executor's own status of the session, as it names it."""
+    """The executor's own status of the session, as it names it; `message` says why it stands there."""
 
     task: str
     attempt: int
     status: str
+    message: str = ""
 
 
 class TaskStopRequested(JobEvent, frozen=True):
@@ -87,11 +99,12 @@ class TaskStopRequested(JobEvent, frozen=True):
 
 
 class TaskSucceeded(JobEvent, frozen=True):
-    """The session's command ended with exit code 0."""
+    """The session's command ended with exit code 0, or its service is there, with what it offers as `result`."""
 
     task: str
     attempt: int
     at: datetime
+    result: dict[str, str] = field(default_factory=dict)
 
 
 class TaskFailed(JobEvent, frozen=True):

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from trackbook.adapters.local import folders
+from trackbook.adapters.sessions import folders
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.yaml.dump import dump
 from trackbook.engine.diff import describe, diff

@@ -26,7 +26,9 @@ class TaskRow(Struct, gc=False):
     state: str = "pending"
     attempt: int = 0
     session: str = ""
+    executor: str = ""
     executor_status: str = ""
+    executor_message: str = ""
     launched_at: int | None = None
     started_at: int | None = None
     finished_at: int | None = None
@@ -34,6 +36,8 @@ class TaskRow(Struct, gc=False):
     signal: int | None = None
     error: str = ""
     tail: str = ""
+    fault: str = ""
+    result: str = ""
 
 
 class JobRow(Struct):
@@ -104,11 +108,13 @@ class JobFold(Struct):
                 self._task(event.task).started_at = to_micros(event.at)
                 self._move(self._task(event.task), "running")
             case facts.TaskSucceeded():
-                self._end(self._task(event.task), "succeeded", event.at, 0, None)
+                task = self._task(event.task)
+                task.result = msgspec.json.encode(event.result).decode() if event.result else ""
+                self._end(task, "succeeded", event.at, 0, None)
                 self._release(event.task)
             case facts.TaskFailed():
                 task = self._task(event.task)
-                task.error, task.tail = event.error.message, event.error.tail
+                task.error, task.tail, task.fault = event.error.message, event.error.tail, event.error.fault
                 self._end(task, "failed", event.at, event.error.exit_code, event.error.signal)
             case facts.TaskCancelled():
                 self._end(self._task(event.task), "cancelled", event.at, event.exit_code, event.signal)
@@ -116,7 +122,8 @@ class JobFold(Struct):
                 self._move(self._task(event.task), "skipped")
                 self._release(event.task)
             case facts.TaskStatusReported():
-                self._move(self._task(event.task), None).executor_status = event.status
+                task = self._move(self._task(event.task), None)
+                task.executor_status, task.executor_message = event.status, event.message
             case facts.JobStarted():
                 self.job.state, self.job.started_at = "running", to_micros(event.at)
             case facts.JobCancelRequested():
@@ -149,9 +156,10 @@ class JobFold(Struct):
             self.job.cancelled += change
 
     def _launch(self, task: TaskRow, event: facts.TaskLaunchRequested, at: int) -> None:
-        task.attempt, task.session, task.executor_status, task.launched_at = event.attempt, event.session, "", at
+        task.attempt, task.session, task.launched_at = event.attempt, event.session, at
+        task.executor_status = task.executor_message = ""
         task.started_at = task.finished_at = task.exit_code = task.signal = None
-        task.error = task.tail = ""
+        task.error = task.tail = task.fault = task.result = ""
         self._move(task, "launching")
 
     def _end(self, task: TaskRow, state: str, at: datetime, exit_code: int | None, signal: int | None) -> None:
@@ -191,7 +199,7 @@ def created(fact: Fact) -> JobFold:
             f"a job begins with JobCreated, not with {fact.types[0] if fact.types else 'nothing'}"
         )
     numbers = {shape.name: index for index, shape in enumerate(event.tasks)}
-    rows = [_row(index, shape, numbers) for index, shape in enumerate(event.tasks)]
+    rows = [_row(index, shape, numbers, event.executor) for index, shape in enumerate(event.tasks)]
     job = JobRow(
         no=fact.seq,
         id=fact.id,
@@ -212,10 +220,10 @@ def created(fact: Fact) -> JobFold:
     return fold
 
 
-def _row(index: int, shape: facts.TaskShape, numbers: dict[str, int]) -> TaskRow:
+def _row(index: int, shape: facts.TaskShape, numbers: dict[str, int], executor: str) -> TaskRow:
     dependencies = [numbers[name] for name in shape.dependencies]
     state = "pending" if dependencies else "ready"
-    return TaskRow(index, shape.name, dependencies, len(dependencies), state)
+    return TaskRow(index, shape.name, dependencies, len(dependencies), state, executor=shape.executor or executor)
 
 
 def restored(job: dict[str, Any], tasks: list[dict[str, Any]]) -> JobFold:

@@ -27,7 +27,7 @@ _FIXED_JOB: tuple[str, ...] = (
     "parameters",
 )
 _FIXED_JOB += ("actor", "created_at", "total")
-_FIXED_TASK = ("idx", "name", "dependencies", "waiting")
+_FIXED_TASK = ("idx", "name", "dependencies", "waiting", "executor")
 _JOB_CHANGES = tuple(name for name in JobRow.__struct_fields__ if name not in _FIXED_JOB)
 _TASK_CHANGES = tuple(name for name in TaskRow.__struct_fields__ if name not in _FIXED_TASK)
 _UPDATE_JOB = (

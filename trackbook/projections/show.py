@@ -90,7 +90,9 @@ def show_task(row: TaskRow | Any, dependencies: list[str]) -> TaskView:
         state=row.state,
         attempt=row.attempt,
         session=row.session or None,
+        executor=row.executor,
         executor_status=row.executor_status or None,
+        executor_message=row.executor_message or None,
         launched_at=optional_text(row.launched_at),
         started_at=optional_text(row.started_at),
         finished_at=optional_text(row.finished_at),
@@ -99,6 +101,8 @@ def show_task(row: TaskRow | Any, dependencies: list[str]) -> TaskView:
         signal=row.signal,
         error=row.error or None,
         tail=row.tail or None,
+        fault=row.fault or None,
+        result=msgspec.json.decode(row.result) if row.result else None,
         dependencies=dependencies,
     )
 

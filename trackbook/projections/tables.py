@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Index, Integer, MetaData, Table, Text, UniqueConstraint, func
 
-MODEL = 1
+MODEL = 2
 """Goes up with any change of the tables or of what they hold; a file with another number is rebuilt."""
 
 metadata = MetaData()
@@ -151,7 +151,9 @@ tasks = Table(
     _text("state"),
     _number("attempt"),
     _text("session"),
+    _text("executor"),
     _text("executor_status"),
+    _text("executor_message"),
     _maybe("launched_at"),
     _maybe("started_at"),
     _maybe("finished_at"),
@@ -159,6 +161,8 @@ tasks = Table(
     _maybe("signal"),
     _text("error"),
     _text("tail"),
+    _text("fault"),
+    _text("result"),  # JSON: what a service offers, '' for none
     sqlite_with_rowid=False,
 )
 

@@ -91,14 +91,20 @@ class JobView(Struct):
 
 
 class TaskView(Struct):
-    """A task instance. `run_time` is in seconds; `executor_status` is the executor's own word."""
+    """A task instance. `run_time` is in seconds; `executor_status` is the executor's own word.
+
+    `executor_message` says why it stands there, `fault` whose failure it is (see TaskError), `result` is what a
+    service offers, such as its `url`.
+    """
 
     name: str
     index: int
     state: str
     attempt: int
     session: str | None
+    executor: str
     executor_status: str | None
+    executor_message: str | None
     launched_at: Time | None
     started_at: Time | None
     finished_at: Time | None
@@ -107,6 +113,8 @@ class TaskView(Struct):
     signal: int | None
     error: str | None
     tail: str | None
+    fault: str | None
+    result: dict[str, str] | None
     dependencies: list[str]
 
 

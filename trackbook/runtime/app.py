@@ -19,25 +19,27 @@ from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Access, Connection, connect, no_keeper, require_server
 from trackbook.adapters.nats.find import current_url, engine_access
 from trackbook.adapters.nats.store import NatsEventStore
-from trackbook.adapters.nats.streams import ensure
+from trackbook.adapters.nats.streams import StreamMissing, ensure, installation
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine import job as jobs
-from trackbook.engine.ports import Executor
+from trackbook.engine.ports import Backend, Executor
 from trackbook.events.commit import Input
 from trackbook.runtime.book import Book
 from trackbook.runtime.data import ServerRecord, held, is_initialised, mark_initialised, record_server
+from trackbook.runtime.executors import Backends, configured
 from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.handlers import new_gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.requests import REQUESTS
 from trackbook.runtime.sessions import Sessions
-from trackbook.runtime.starting import LOCAL
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
 """Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
 
 _CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
+
+_LOOK = 0.2  # seconds between looks for a log that another process has to make
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +72,7 @@ class System(Struct):
     history: History | None = None
     jobs: Jobs | None = None
     gateway: Gateway | None = None
-    local: LocalExecutor | None = None
+    backends: Backends | None = None
     url: str = ""
 
     async def cancel_jobs(self) -> None:
@@ -99,14 +101,6 @@ async def running(config: Config, web: Web | None = None) -> AsyncIterator[Syste
         log.warning("unsafe", switched_off=unsafe, hint="for tests only: the log or the sessions may be spoilt")
     async with AsyncExitStack() as stack:
         stack.enter_context(held(config.data, config.roles))
-        if "executor" in config.roles:
-            system.local = LocalExecutor(
-                config.data,
-                limit=config.limit,
-                grace=config.grace,
-                pass_environment=config.pass_environment,
-                durable=config.durability == "always",
-            )
         await _connect(system, stack)
         if "engine" in config.roles:
             await _engine(system, stack)
@@ -155,13 +149,46 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     book = open_book(system, ledger)
     system.book, system.history = book, History(book)
     await book.catch_up()
-    executors = _executors(system)
-    sessions = Sessions(executors, book.blobs)
+    system.backends = await _backends(system, stack)
+    executors = _executors(system, system.backends)
+    sessions = Sessions(executors, book.blobs, system.backends)
     stack.push_async_callback(sessions.close)
     system.jobs = Jobs(book, sessions)
     stack.push_async_callback(system.jobs.close)
-    system.gateway = new_gateway(book, system.jobs, system.history, executors)
+    system.gateway = new_gateway(book, system.jobs, system.history, system.backends, executors)
     await _start_executors(system, executors, stack)
+
+
+async def _backends(system: System, stack: AsyncExitStack) -> Backends:
+    """Return the configured executors; raises ExecutorsMisconfigured."""
+    assert system.connection is not None
+    config = system.config
+
+    def local() -> LocalExecutor:
+        return LocalExecutor(
+            config.data,
+            limit=config.limit,
+            grace=config.grace,
+            pass_environment=config.pass_environment,
+            durable=config.durability == "always",
+        )
+
+    backends = configured(config.data, local, await _installation(system.connection, config.prefix))
+    stack.push_async_callback(backends.close)
+    return backends
+
+
+async def _installation(connection: Connection, prefix: str) -> str:
+    """Return the installation's id, which is there once an engine has made the log."""
+    waiting = False
+    while True:
+        try:
+            return await installation(connection, prefix)
+        except StreamMissing:
+            if not waiting:
+                log.info("log.awaited", hint="no engine has started on this broker yet")
+            waiting = True
+            await asyncio.sleep(_LOOK)
 
 
 def open_book(system: System, ledger: Ledger) -> Book:
@@ -172,17 +199,22 @@ def open_book(system: System, ledger: Ledger) -> Book:
     return Book(store, NatsBlobs(system.connection, system.config.prefix, keeper=keeper), ledger)
 
 
-def _executors(system: System) -> Mapping[str, Executor]:
-    if system.local is not None:
-        return {LOCAL: system.local}
+def _executors(system: System, backends: Backends) -> Mapping[str, Executor]:
+    """Return who runs sessions, by name: in this process, or elsewhere."""
+    if "executor" in system.config.roles:
+        return {name: backend.executor() for name, backend in backends.items()}
+    return {name: _remote(system, name) for name in backends}
+
+
+def _remote(system: System, name: str) -> Executor:
     from trackbook.adapters.nats.executors import RemoteExecutor
 
     async def attached() -> None:
         assert system.jobs is not None
-        await system.jobs.recover(LOCAL)
+        await system.jobs.recover(name)
 
     assert system.connection is not None
-    return {LOCAL: RemoteExecutor(system.connection, system.config.prefix, LOCAL, attached)}
+    return RemoteExecutor(system.connection, system.config.prefix, name, attached)
 
 
 async def _start_executors(system: System, executors: Mapping[str, Executor], stack: AsyncExitStack) -> None:
@@ -204,6 +236,7 @@ async def _take_up(system: System, stack: AsyncExitStack) -> None:
     assert system.access is not None
     if taken := await system.jobs.recover():
         log.info("jobs.taken_up", jobs=taken)
+    await _sweep_all(system, stack)
     from trackbook.adapters.nats.ingress import Ingress
 
     ingress = Ingress(system.access, system.config.prefix, system.gateway.handle, REQUESTS)
@@ -213,12 +246,37 @@ async def _take_up(system: System, stack: AsyncExitStack) -> None:
         stack.push_async_callback(system.cancel_jobs)
 
 
+async def _sweep_all(system: System, stack: AsyncExitStack) -> None:
+    """Sweep in the background: a cluster that can't be reached must not keep the system from starting."""
+    assert system.backends is not None
+    tasks = [asyncio.create_task(_sweep(system, backend)) for backend in system.backends.values()]
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+async def _sweep(system: System, backend: Backend) -> None:
+    """End what an executor has of this installation and no job owns."""
+    jobs_ = system.jobs
+    assert jobs_ is not None
+    try:
+        for found in await backend.sweep(lambda: jobs_.live(backend.name), end=True):
+            log.warning("session.swept", executor=backend.name, what=found.what, found=found.found)
+    except Exception as problem:
+        log.warning("executor.not_swept", executor=backend.name, error=str(problem))
+
+
 async def _worker(system: System, stack: AsyncExitStack) -> None:
     """Run sessions for an engine in another process."""
     from trackbook.adapters.nats.executors import ExecutorWorker
 
-    assert system.local is not None
     assert system.access is not None
-    worker = ExecutorWorker(system.local, system.access, system.config.prefix, LOCAL)
-    await worker.start()
-    stack.push_async_callback(worker.close)
+    system.backends = await _backends(system, stack)
+    for name, backend in system.backends.items():
+        worker = ExecutorWorker(backend.executor(), system.access, system.config.prefix, name)
+        await worker.start()
+        stack.push_async_callback(worker.close)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from trackbook.engine.ports import Executor
 from trackbook.runtime.book import Book
+from trackbook.runtime.executors import Backends
 from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
@@ -13,10 +14,12 @@ from trackbook.runtime.pipelines import Pipelines
 from trackbook.runtime.starting import JobCommands
 
 
-def new_gateway(book: Book, jobs: Jobs, history: History, executors: Mapping[str, Executor]) -> Gateway:
-    """Return the gateway of an engine; `executors` are those that a job may ask for, by name."""
+def new_gateway(
+    book: Book, jobs: Jobs, history: History, backends: Backends, executors: Mapping[str, Executor]
+) -> Gateway:
+    """Return the gateway of an engine; `backends` are the executors that a job may ask for, by name."""
     pipelines = Pipelines(book, history)
-    commands = JobCommands(book, book.blobs, jobs, pipelines, history, executors)
+    commands = JobCommands(book, book.blobs, jobs, pipelines, history, backends, executors)
     return Gateway(
         book,
         {

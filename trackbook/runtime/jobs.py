@@ -20,7 +20,7 @@ from trackbook.events import job as facts
 from trackbook.events.commit import Input
 from trackbook.failpoints import failpoint
 from trackbook.runtime.book import Aggregate, Book, Draft, Unreadable
-from trackbook.runtime.sessions import Sessions
+from trackbook.runtime.sessions import Sessions, executor_of
 
 EVENTS_PER_COMMIT = 512
 """What waits longer goes into the next commit, so that no commit grows without bound."""
@@ -107,15 +107,27 @@ class Jobs:
                     "job.stands_still", job=head.id, error=str(error), hint="Upgrade, or restore the log."
                 )
                 continue
-            created = aggregate.state.created
-            if created is None or (executor and created.executor != executor):
+            if aggregate.state.created is None:
                 continue
             for task in aggregate.state.outstanding():
+                if executor and executor_of(aggregate.state, task.shape.name) != executor:
+                    continue
                 self._sessions.launch(aggregate.state, task.shape.name)
                 if task.stop_requested:
                     self._sessions.stop(aggregate.state, task.shape.name)
             self._launch_rest(aggregate)
         return len(heads)
+
+    async def live(self, executor: str) -> set[str]:
+        """Return the sessions that live attempts own on an executor, by the log; raises Unreadable."""
+        await self._book.keep_up()
+        found = set()
+        for head in self._book.ledger.open_heads("job"):
+            state = (await self.state(head.id)).state
+            found |= {
+                task.session for task in state.outstanding() if executor_of(state, task.shape.name) == executor
+            }
+        return found
 
     async def all_ended(self) -> None:
         """Return once no job is open; every open job must be in memory, as after `recover`."""
@@ -213,7 +225,7 @@ class Jobs:
                 self._sessions.stop(aggregate.state, event.task)
         self._launch_rest(aggregate)
         if aggregate.state.ended:
-            self._sessions.forget(aggregate.id)
+            self._sessions.forget(aggregate.state)
 
     def _launch_rest(self, aggregate: Aggregate[JobState]) -> None:
         """A commit launches some hundred tasks at most; what is ready still follows in the next."""

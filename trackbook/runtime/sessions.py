@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
 import structlog
@@ -12,7 +13,7 @@ import structlog
 from trackbook.engine import definition
 from trackbook.engine.definition import Task
 from trackbook.engine.job import JobState, session_name
-from trackbook.engine.ports import Blobs, Executor, SessionInput, SessionSpec
+from trackbook.engine.ports import Backend, Blobs, Executor, SessionInput, SessionSpec
 
 _KEPT_DEFINITIONS = 64
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
@@ -23,8 +24,12 @@ log = structlog.get_logger(__name__)
 class Sessions:
     """Hands launches and stops to executors, for each session in order, again until the executor took them."""
 
-    def __init__(self, executors: Mapping[str, Executor], blobs: Blobs) -> None:
+    def __init__(
+        self, executors: Mapping[str, Executor], blobs: Blobs, backends: Mapping[str, Backend] | None = None
+    ) -> None:
         self._executors = executors
+        self._backends = backends or {}
+        self._releasing: set[asyncio.Task[None]] = set()
         self._blobs = blobs
         self._definitions: OrderedDict[str, dict[str, Task]] = OrderedDict()
         self._handing_on: dict[str, asyncio.Task[None]] = {}
@@ -38,16 +43,34 @@ class Sessions:
         """Have the task's session ended."""
         self._hand_on(state, task, lambda executor, spec: executor.stop(spec), "stop")
 
-    def forget(self, job: str) -> None:
-        """Let go of a job that has ended."""
-        for session in self._of_job.pop(job, ()):
+    def forget(self, state: JobState) -> None:
+        """Let go of a job that has ended, here and on its executors."""
+        for session in self._of_job.pop(state.id, ()):
             self._handing_on.pop(session, None)
+        for name in {executor_of(state, task) for task, each in state.tasks.items() if each.session}:
+            if name in self._backends:
+                task = asyncio.create_task(self._release(self._backends[name], state.id))
+                self._releasing.add(task)
+                task.add_done_callback(self._releasing.discard)
+
+    @staticmethod
+    async def _release(backend: Backend, job: str) -> None:
+        """Have an executor let go of a job, until it did; what a crash leaves, the sweep at the start finds."""
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                return await backend.release(job)
+            except Exception as problem:
+                log.warning("job.not_released", job=job, executor=backend.name, error=repr(problem))
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
 
     async def close(self) -> None:
         """Stop handing on; the next start does it again from the log."""
-        for task in self._handing_on.values():
+        tasks = (*self._handing_on.values(), *self._releasing)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._handing_on.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _hand_on(
         self,
@@ -77,7 +100,7 @@ class Sessions:
         while True:
             try:
                 spec = await self.spec(state, task)
-                await how(self._executor(state), spec)
+                await how(self._executor(state, task), spec)
             except Exception as problem:
                 log.warning("session.not_taken", what=what, job=state.id, task=task, error=repr(problem))
                 await asyncio.sleep(wait)
@@ -85,9 +108,8 @@ class Sessions:
             else:
                 return
 
-    def _executor(self, state: JobState) -> Executor:
-        assert state.created is not None
-        name = state.created.executor
+    def _executor(self, state: JobState, task: str) -> Executor:
+        name = executor_of(state, task)
         if name not in self._executors:
             raise LookupError(f"there is no executor {name!r} here, only {', '.join(sorted(self._executors))}")
         return self._executors[name]
@@ -110,7 +132,7 @@ class Sessions:
             variables={**effective.variables, **created.parameters},
             inputs=[self._input(state, dependency) for dependency in instance.shape.dependencies],
             mounts=list(effective.mounts),
-            settings=effective.settings,
+            **demands(effective),
         )
 
     @staticmethod
@@ -126,3 +148,25 @@ class Sessions:
                 self._definitions.popitem(last=False)
         self._definitions.move_to_end(sha256)
         return self._definitions[sha256]
+
+
+def executor_of(state: JobState, task: str) -> str:
+    """Return the name of the executor that runs the task's sessions: its own, or the job's."""
+    assert state.created is not None
+    return state.tasks[task].shape.executor or state.created.executor
+
+
+def demands(task: Task) -> dict[str, Any]:
+    """Return what a session of the task asks its executor for, as fields of SessionSpec."""
+    environment = task.settings["environment"]
+    return {
+        "image": task.image,
+        "resources": task.resources,
+        "shmem": task.shmem,
+        "cluster_mode": task.cluster_mode,
+        "cluster_size": task.cluster_size,
+        "project": str(environment.get("project") or ""),
+        "scaling_group": str(environment.get("scaling-group") or environment.get("scaling_group") or ""),
+        "service": dict(task.settings.get("service") or {}) if task.serving else None,
+        "settings": task.settings,
+    }

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, convert, to_builtins
+from msgspec.structs import replace
 
 from trackbook.engine import definition, job
+from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import Blobs, Executor
 from trackbook.events.commit import Input
 from trackbook.events.job import TaskShape
 from trackbook.runtime.book import Book
+from trackbook.runtime.executors import Backends
 from trackbook.runtime.gateway import Asked
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipelines import Pipelines, derived_id
 from trackbook.runtime.requests import CancelJob, Reply, StartJob, Warning_
 
-LOCAL = "local"
-"""The executor of this machine's own processes, and the default."""
 _PREFIX = 4
 _KEPT = 64
 
@@ -32,10 +33,10 @@ class _Prepared(Struct, frozen=True):
     sha256: str
     name: str
     shapes: list[TaskShape]
-    executor: str | None
+    tasks: list[Task]
+    executor: str
     summary: dict[str, Any]
     warnings: list[Warned]
-    ignored_locally: list[Warned]
 
 
 class JobCommands:
@@ -48,6 +49,7 @@ class JobCommands:
         jobs: Jobs,
         pipelines: Pipelines,
         history: History,
+        backends: Backends,
         executors: Mapping[str, Executor],
     ) -> None:
         self._book = book
@@ -55,6 +57,7 @@ class JobCommands:
         self._jobs = jobs
         self._pipelines = pipelines
         self._history = history
+        self._backends = backends
         self._executors = executors
         self._prepared: OrderedDict[tuple[str, int], _Prepared] = OrderedDict()
 
@@ -67,18 +70,13 @@ class JobCommands:
             raise Refused("pipeline_deleted", f"the pipeline {pipeline.state.name} was deleted", "pipeline")
         version = request.version if request.version is not None else pipeline.state.version
         prepared = await self._prepare(pipeline.id, version)
-        executor = request.executor or prepared.executor or LOCAL
-        if executor not in self._executors:
-            known = ", ".join(sorted(self._executors))
-            raise Refused(
-                "unknown_executor", f"there is no executor {executor!r}", "executor", hint=f"Known: {known}."
-            )
+        executor, shapes, judged = self._assign(prepared, request.executor)
         command = job.StartJob(
             pipeline.id,
             prepared.name,
             version,
             prepared.sha256,
-            prepared.shapes,
+            shapes,
             executor,
             request.parameters,
         )
@@ -90,18 +88,31 @@ class JobCommands:
             name=prepared.name,
             version=version,
             summary=prepared.summary,
-            warnings=[*_warnings(prepared.warnings), *self._ignored(prepared, executor), *self._limits(executor)],
+            warnings=[*_warnings(prepared.warnings), *_warnings(judged), *self._limits(executor, shapes)],
         )
         return await self._submit(asked, reply, command)
 
-    def _limits(self, executor: str) -> list[Warning_]:
-        """Return in words what the executor can't give to its sessions, as far as it is known here."""
-        limits: list[str] = getattr(self._executors[executor], "warnings", [])
-        return [Warning_(code="executor_limited", message=limit) for limit in limits]
+    def _assign(self, prepared: _Prepared, asked: str | None) -> tuple[str, list[TaskShape], list[Warned]]:
+        """Return the job's executor, its tasks with those that they have of their own, and what is left aside.
 
-    @staticmethod
-    def _ignored(prepared: _Prepared, executor: str) -> list[Warning_]:
-        return _warnings(prepared.ignored_locally) if executor == LOCAL else []
+        Raises Refused for what an executor can't do.
+        """
+        executor, refused, warned = self._backends.judge(prepared.tasks, asked, prepared.executor)
+        if refused:
+            refused[0].others = refused[1:]
+            raise refused[0]
+        own = {} if asked else {task.name: task.executor for task in prepared.tasks}
+        shapes = [
+            replace(shape, executor=name if (name := own.get(shape.name, "")) != executor else "")
+            for shape in prepared.shapes
+        ]
+        return executor, shapes, warned
+
+    def _limits(self, executor: str, shapes: Sequence[TaskShape]) -> list[Warning_]:
+        """Return in words what the executors can't give to their sessions, as far as it is known here."""
+        names = dict.fromkeys(shape.executor or executor for shape in shapes if not shape.skip)
+        limits = [limit for name in names for limit in getattr(self._executors.get(name), "warnings", [])]
+        return [Warning_(code="executor_limited", message=limit) for limit in limits]
 
     async def _submit(self, asked: Asked, reply: Reply, command: job.AnyJobCommand) -> Reply:
         assert reply.job is not None
@@ -131,10 +142,10 @@ class JobCommands:
                 sha256,
                 str(content["name"]),
                 definition.shapes(content),
-                content.get("executor"),
+                list(definition.tasks(content).values()),
+                str(content.get("executor") or ""),
                 to_builtins(definition.summary(content)),
                 warnings,
-                definition.ignored_locally(content),
             )
             while len(self._prepared) > _KEPT:
                 self._prepared.popitem(last=False)

@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from trackbook.adapters.local import disk, folders, leftovers
+from trackbook.adapters.local import disk, leftovers
 from trackbook.adapters.local.plan import Planner
-from trackbook.adapters.local.reporter import Reporter
 from trackbook.adapters.local.spawner import Spawner, SpawnerGone
+from trackbook.adapters.sessions import folders
+from trackbook.adapters.sessions.reporter import Reporter
 from trackbook.engine.job import ReportTaskStarted
 from trackbook.engine.ports import ReportSink, SessionSpec
 from trackbook.failpoints import failpoint

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trackbook.adapters.local import disk, folders
+from trackbook.adapters.local import disk
 from trackbook.adapters.local.box.roots import PIPELINE, WORK
+from trackbook.adapters.sessions import folders, variables
 from trackbook.engine.ports import SessionSpec
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -84,30 +85,17 @@ class Planner:
 
     def _environment(self, spec: SessionSpec, folder: Path, binds: list[tuple[str, str, bool]]) -> dict[str, str]:
         work = WORK if self.private_root and self.own_work else str(folder / "work")
-        environment = self._basics(work) | self._passed | spec.variables | self._names(spec)
+        environment = self._basics(work) | self._passed | spec.variables | variables.of(spec)
         for source, name, _ in binds:
             place = f"{PIPELINE}/{name}" if self.private_root else source or str(self._empty())
             environment[f"PIPELINE_{name.upper()}"] = place
-        _check(environment)
+        variables.check(environment)
         return environment
 
     def _basics(self, work: str) -> dict[str, str]:
         user = user_name()
         basics = {"PATH": PATH, "HOME": work, "LANG": "C.UTF-8", "SHELL": self.shell}
         return basics | {"USER": user, "LOGNAME": user, "TMPDIR": "/tmp"}  # noqa: S108 - said, not used, here
-
-    def _names(self, spec: SessionSpec) -> dict[str, str]:
-        task_id = f"{spec.job}-{spec.index}"
-        return {
-            "BACKENDAI_PIPELINE_JOB_ID": spec.job,
-            "BACKENDAI_PIPELINE_TASK_ID": task_id,
-            "TRACKBOOK_JOB_ID": spec.job,
-            "TRACKBOOK_TASK_ID": task_id,
-            "TRACKBOOK_TASK": spec.task,
-            "TRACKBOOK_ATTEMPT": str(spec.attempt),
-            "TRACKBOOK_PIPELINE": spec.pipeline_name,
-            "TRACKBOOK_SESSION": spec.session,
-        }
 
     def _empty(self) -> Path:
         """Return the folder that stands for a skipped dependency's outputs where no root of its own is had."""
@@ -123,12 +111,3 @@ def user_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
-
-
-def _check(environment: Mapping[str, str]) -> None:
-    for name, value in environment.items():
-        if not name or "=" in name or "\0" in name:
-            raise ValueError(f"{name!r} can't be the name of a variable")
-        if "\0" in value:
-            raise ValueError(f"the variable {name} has a NUL character")
-        os.fsencode(name + value)  # half a character can't be passed on

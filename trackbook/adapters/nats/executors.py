@@ -48,7 +48,7 @@ SPEC_LIMIT = 960 * 1024
 """Bytes of a session's JSON; the broker carries 1 MiB a message."""
 
 log = structlog.get_logger("trackbook.executors")
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_/-]{1,64}")
 
 
 class ExecutorNameTaken(Exception):
@@ -71,7 +71,7 @@ OnAttach = Callable[[], Awaitable[object]]
 def subject(prefix: str, name: str, what: str) -> str:
     """Return a subject between engine and worker; raises ValueError for a name that subjects can't hold."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"an executor's name is 1 to 64 letters, digits, - or _, not {name!r}")
+        raise ValueError(f"an executor's name is 1 to 64 letters, digits, -, _ or /, not {name!r}")
     return f"{prefix}.exec.{name}.{what}"
 
 

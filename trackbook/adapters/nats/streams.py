@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import secrets
 from typing import Any
 
 from trackbook.adapters.nats.connect import BrokerUnfit, Connection, insist
 
 STREAM_NOT_FOUND = 10059
+_NAME_IN_USE = 10058
+_INSTALLATION = "trackbook_installation"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
@@ -73,11 +77,34 @@ async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool
         if info.get("error", {}).get("err_code") == STREAM_NOT_FOUND:
             if initialised:
                 raise StreamMissing(_missing(name))
-            info = await insist(nc, f"STREAM.CREATE.{name}", wanted)  # the same again is no error
+            info = await _create(nc, wanted)
         if fault := info.get("error"):
             raise BrokerUnfit(f"stream {name}: {fault['description']} ({fault.get('err_code')})")
         _check_config(wanted, info["config"])
         check_whole(name, info["state"])
+
+
+async def _create(nc: Connection, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Create a stream, which thereby gets the installation's id; another engine may be quicker."""
+    name = wanted["name"]
+    with_id = wanted | {"metadata": {_INSTALLATION: secrets.token_hex(4)}}
+    info = await insist(nc, f"STREAM.CREATE.{name}", with_id)
+    if info.get("error", {}).get("err_code") == _NAME_IN_USE:
+        info = await insist(nc, f"STREAM.INFO.{name}", {"deleted_details": True})
+    return info
+
+
+async def installation(nc: Connection, prefix: str = "trackbook") -> str:
+    """Return the installation's id, eight hex digits that live as long as its log; raises StreamMissing.
+
+    It is part of what executors name outside, so that two installations on one cluster never meet.
+    """
+    name = events_stream(prefix)
+    info = await insist(nc, f"STREAM.INFO.{name}")
+    if "error" in info:
+        raise StreamMissing(f"the stream {name} isn't there: no engine has started on this broker yet")
+    given = (info["config"].get("metadata") or {}).get(_INSTALLATION)
+    return str(given or hashlib.sha256(str(info["created"]).encode()).hexdigest()[:8])
 
 
 def _missing(name: str) -> str:

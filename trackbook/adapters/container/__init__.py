@@ -1,0 +1,1 @@
+"""Sessions in containers, through the Docker Engine API of Docker or Podman."""

@@ -1,0 +1,63 @@
+"""The local executor as a backend: what this machine's processes can and can't do for a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trackbook.adapters.sessions.data_folders import DataFolders
+from trackbook.engine.definition import Task
+from trackbook.engine.errors import Refused, Warned
+from trackbook.engine.ports import Executor, Finding, Live, SessionSpec
+
+
+class LocalBackend:
+    """Implements `trackbook.engine.ports.Backend`."""
+
+    def __init__(self, name: str, data: Path, make: Callable[[], Executor]) -> None:
+        self.name = name
+        self.folders = DataFolders(data)
+        self._make = make
+
+    def executor(self) -> Executor:
+        """Return an executor of this machine's processes."""
+        return self._make()
+
+    def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
+        """Refuse serving tasks; images and clusters mean nothing to processes."""
+        found: list[Refused | Warned] = []
+        if images := list(dict.fromkeys(task.image for task in tasks if task.image)):
+            message = f"images mean nothing to processes of this machine: {', '.join(images)}"
+            found.append(Warned("image_ignored", message))
+        for task in tasks:
+            if task.serving:
+                found.append(refused_service(task, self.name))
+            elif task.cluster_size > 1:
+                message = f"task {task.name!r} runs as one process here, not on {task.cluster_size} nodes"
+                found.append(Warned("cluster_ignored", message, f"tasks[{task.index}].cluster_size"))
+        return found
+
+    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:  # noqa: ARG002 - nothing is scarce here
+        """Find nothing: resources are advisory here."""
+        return []
+
+    async def examine(self) -> list[Finding]:
+        """Find nothing beside what is looked at for the machine itself."""
+        return []
+
+    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:  # noqa: ARG002 - no session is left behind
+        """Find nothing: a session whose launcher is gone is taken down when its job is taken up."""
+        return []
+
+    async def release(self, job: str) -> None:
+        """Keep nothing for a job."""
+
+    async def close(self) -> None:
+        """Hold nothing open."""
+
+
+def refused_service(task: Task, executor: str) -> Refused:
+    """Return the refusal of a serving task by an executor that serves nothing."""
+    message = f"task {task.name!r} serves a model, which the executor {executor!r} does not do"
+    hint = "Name a Backend.AI cluster by `executor: backendai/NAME`, or set `skip: true` on it to run the rest."
+    return Refused("serving_unsupported", message, f"tasks[{task.index}]", hint=hint)

@@ -1,0 +1,1 @@
+"""What executors have in common: folders, what a task sees, reporting."""
