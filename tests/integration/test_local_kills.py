@@ -13,9 +13,9 @@ import pytest
 from local_process import ExecutorProcess
 
 from trackbook.adapters.local import disk
-from trackbook.adapters.sessions import folders
 from trackbook.adapters.local.box import tree
 from trackbook.adapters.local.leftovers import find
+from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 
