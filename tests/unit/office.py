@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from trackbook.runtime.sessions import Sessions
 from trackbook.testing.executor import Play, ScriptedExecutor
 from trackbook.testing.store import MemoryBlobs, MemoryEventStore
 
+Played = Mapping[str, ScriptedExecutor]
 CHAIN = """\
 name: chain
 environment: {envs: {COLOUR: red}}
@@ -33,16 +35,23 @@ class Office:
     """An engine; `restarted` gives another one on the same log and ledger file."""
 
     def __init__(
-        self, folder: Path, store: MemoryEventStore, blobs: MemoryBlobs, executor: ScriptedExecutor
+        self,
+        folder: Path,
+        store: MemoryEventStore,
+        blobs: MemoryBlobs,
+        executors: Played,
+        default: str = "local",
     ) -> None:
-        self.folder, self.store, self.blobs, self.executor = folder, store, blobs, executor
+        self.folder, self.store, self.blobs = folder, store, blobs
+        self.executors, self.executor = executors, executors["local"]
         self.ledger = Ledger(folder / "engine.db")
         self.book = Book(store, blobs, self.ledger)
         self.history = History(self.book)
-        backends = Backends({"local": LocalBackend("local", folder, lambda: executor)})
-        self.sessions = Sessions({"local": executor}, blobs, backends)
+        made = {name: LocalBackend(name, folder, partial(executors.__getitem__, name)) for name in executors}
+        self.backends = Backends(made, default)
+        self.sessions = Sessions(executors, blobs, self.backends)
         self.jobs = Jobs(self.book, self.sessions)
-        self.gateway = new_gateway(self.book, self.jobs, self.history, backends, {"local": executor})
+        self.gateway = new_gateway(self.book, self.jobs, self.history, self.backends, executors)
 
     async def open(self) -> Office:
         """Catch up with the log, take reports, and take up what has not ended."""
@@ -51,13 +60,15 @@ class Office:
         except BaseException:
             self.ledger.close()
             raise
-        await self.executor.start(lambda job, report: self.jobs.report("local", job, report))
+        for name, executor in self.executors.items():
+            await executor.start(partial(self.jobs.report, name))
         await self.jobs.recover()
         return self
 
     async def close(self) -> None:
         """Stop as a clean stop would."""
-        await self.executor.close()
+        for executor in self.executors.values():
+            await executor.close()
         await self.jobs.close()
         await self.sessions.close()
         self.ledger.close()
@@ -94,7 +105,12 @@ async def opened(
     store: MemoryEventStore | None = None,
     blobs: MemoryBlobs | None = None,
     script: Callable[[Any], Play] = lambda _: Play(),
+    *,
+    executors: Sequence[str] = ("local",),
+    played: Played | None = None,
+    default: str = "local",
 ) -> Office:
-    """Open an office, on a log of its own unless one is given."""
-    office = Office(folder, store or MemoryEventStore(), blobs or MemoryBlobs(), ScriptedExecutor(script))
+    """Open an office, on a log and with executors of its own unless they are given."""
+    cast = played or {name: ScriptedExecutor(script) for name in executors}
+    office = Office(folder, store or MemoryEventStore(), blobs or MemoryBlobs(), cast, default)
     return await office.open()

@@ -135,7 +135,7 @@ async def test_a_new_engine_takes_up_what_the_old_one_left(tmp_path: Path) -> No
     await _launched(office, 1)
     await office.close()
 
-    later = Office(tmp_path, office.store, office.blobs, office.executor)
+    later = Office(tmp_path, office.store, office.blobs, office.executors)
     await later.open()
     office.executor.finish(f"tb-{job}-0-1")
     ended = await later.ended(job)
@@ -304,7 +304,7 @@ async def test_an_unknown_event_stops_its_own_job_only(tmp_path: Path) -> None:
     commit |= {"version": commit["version"] + 1, "prev": hashlib.sha256(last.data).hexdigest()}
     await office.store.append(Append("job", strange, last.seq, json.dumps(commit).encode(), "m"))
 
-    later = Office(tmp_path, office.store, office.blobs, office.executor)
+    later = Office(tmp_path, office.store, office.blobs, office.executors)
     with capture_logs() as logs:
         await later.open()
     for task in (0, 1):

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import tomllib
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import structlog
 
 from trackbook.adapters.local.backend import LocalBackend
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
+from trackbook.engine.names import printable
 from trackbook.engine.ports import Backend
+from trackbook.runtime.configuration import (
+    CONTAINER,
+    FILE,
+    LOCAL,
+    Configuration,
+    ExecutorsMisconfigured,
+    configuration,
+    unknown_name,
+)
 
-LOCAL = "local"
-CONTAINER = "container"
-CLUSTERS = "backendai"
-FILE = "executors.toml"
-_PREFIX = "TRACKBOOK_BACKENDAI_"
-
-
-class ExecutorsMisconfigured(ValueError):
-    """The configuration of executors can't be used; says what was found, where, and what to do."""
+log = structlog.get_logger(__name__)
+_APART_TOLD = 20
+"""Inputs that stay empty are told one by one up to so many."""
 
 
 class Backends(Mapping[str, Backend]):
@@ -53,28 +56,32 @@ class Backends(Mapping[str, Backend]):
         running = [task for task in tasks if not task.skip]
         refused: list[Refused] = []
         warned: list[Warned] = []
+        if job not in self._backends:
+            refused.append(self._unknown(job, "executor"))
         by_executor: dict[str, list[Task]] = {}
         for task in running:
             by_executor.setdefault(asked or task.executor or job, []).append(task)
         for name, its in by_executor.items():
-            if name not in self._backends:
-                refused.append(
-                    self._unknown(name, "executor" if name == job else f"tasks[{its[0].index}].executor")
-                )
-                continue
-            for found in self._backends[name].judge(its):
-                (refused if isinstance(found, Refused) else warned).append(found)  # type: ignore[arg-type]
-        warned += _apart({task.name: name for name, its in by_executor.items() for task in its}, running)
+            if name in self._backends:
+                for found in self._backends[name].judge(its):
+                    (refused if isinstance(found, Refused) else warned).append(found)  # type: ignore[arg-type]
+            elif name != job:
+                refused.append(self._unknown(name, f"tasks[{its[0].index}].executor"))
+        if len({_store(name) for name in by_executor}) > 1:
+            executors = {task.name: name for name, its in by_executor.items() for task in its}
+            warned += _told(list(_apart(executors, running)))
         return job, refused, warned
 
     def _unknown(self, name: str, path: str) -> Refused:
-        hint = f"Known: {', '.join(sorted(self._backends))}. Clusters are named in {FILE} of the data directory."
-        return Refused("unknown_executor", f"there is no executor {name!r}", path, hint=hint)
+        hint = f"{unknown_name(name, self._backends)} Clusters are named in {FILE} of the data directory."
+        return Refused("unknown_executor", f"there is no executor {printable(name)[:64]!r}", path, hint=hint)
 
     async def close(self) -> None:
-        """Close every backend's connections."""
-        for backend in self._backends.values():
-            await backend.close()
+        """Close every backend's connections, whatever becomes of one."""
+        closed = await asyncio.gather(*(each.close() for each in self.values()), return_exceptions=True)
+        for name, problem in zip(self, closed, strict=True):
+            if problem is not None:
+                log.warning("executor.not_closed", executor=name, error=repr(problem))
 
 
 def _apart(executors: Mapping[str, str], tasks: Sequence[Task]) -> Iterator[Warned]:
@@ -90,56 +97,33 @@ def _apart(executors: Mapping[str, str], tasks: Sequence[Task]) -> Iterator[Warn
                 yield Warned("input_elsewhere", message, f"tasks[{task.index}].dependencies[{number - 1}]")
 
 
+def _told(apart: list[Warned]) -> list[Warned]:
+    """Return the first of them, and how many there are beside."""
+    if len(apart) <= _APART_TOLD:
+        return apart
+    more = f"the same goes for {len(apart) - _APART_TOLD:,} more inputs of tasks on other executors"
+    return [*apart[:_APART_TOLD], Warned("input_elsewhere", more)]
+
+
 def _store(executor: str) -> str:
     return LOCAL if executor == CONTAINER else executor
 
 
-def configured(data: Path, local: Callable[[], LocalExecutor], installation: str) -> Backends:  # noqa: ARG001
+def configured(
+    data: Path,
+    local: Callable[[], LocalExecutor],
+    installation: str,  # noqa: ARG001
+    found: Configuration | None = None,
+) -> Backends:
     """Return the executors that the file and the environment name; raises ExecutorsMisconfigured.
 
     `installation` is the id under which sessions are named outside (see adapters/nats/streams.py).
     """
-    path = Path(os.environ.get("TRACKBOOK_EXECUTORS") or data / FILE)
-    given = _read(path)
+    found = found or configuration(data)
     backends: dict[str, Backend] = {LOCAL: LocalBackend(LOCAL, data, local)}
-    default = os.environ.get("TRACKBOOK_EXECUTOR") or str(given.get("default") or LOCAL)
-    if default not in backends:
+    if found.default not in backends:
         raise ExecutorsMisconfigured(
-            f"the default executor is {default!r}, which there is not: {', '.join(sorted(backends))}"
+            f"the default executor ({found.default_source}) is {printable(found.default)[:64]!r}, which there is"
+            f" not. {unknown_name(found.default, backends)}"
         )
-    return Backends(backends, default)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return what the file says, nothing where there is none; it holds keys, so nobody else may read it."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        if "TRACKBOOK_EXECUTORS" in os.environ:
-            raise ExecutorsMisconfigured(f"TRACKBOOK_EXECUTORS names {path}, which is not there") from None
-        return {}
-    if stat.S_IMODE(mode) & 0o077:
-        raise ExecutorsMisconfigured(
-            f"{path} may hold keys and can be read by others (mode {stat.S_IMODE(mode):04o}): chmod 600 {path}"
-        )
-    try:
-        return tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ExecutorsMisconfigured(f"{path} is not TOML: {error}") from None
-
-
-def _clusters(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the settings of each cluster; the environment's are those of `main`, over the file's."""
-    listed = given.get(CLUSTERS) or {}
-    if not isinstance(listed, dict) or not all(isinstance(each, dict) for each in listed.values()):
-        raise ExecutorsMisconfigured(f"clusters are tables of the form [{CLUSTERS}.NAME]")
-    found = {name: dict(settings) for name, settings in listed.items()}
-    ours = {
-        name.removeprefix(_PREFIX).lower(): value
-        for name, value in environment.items()
-        if name.startswith(_PREFIX) and value
-    }
-    usual = {key: environment.get(f"BACKEND_{key.upper()}") for key in ("endpoint", "access_key", "secret_key")}
-    if ours or (all(usual.values()) and "main" not in found):
-        found["main"] = {key: value for key, value in usual.items() if value} | found.get("main", {}) | ours
-    return found
+    return Backends(backends, found.default)
