@@ -1,4 +1,4 @@
-"""Contents of pipelines and states of jobs at any version, folded from the log for whoever reads."""
+"""Contents of pipelines at any version, folded from the log for whoever reads."""
 
 from __future__ import annotations
 
@@ -31,25 +31,3 @@ class History:
                 self._contents.popitem(last=False)
         self._contents.move_to_end(key)
         return self._contents[key]
-
-    async def job(self, job: str, version: int, index: int | None = None) -> dict[str, Any]:
-        """Return the job and its tasks as they stood after a commit, or after one event of it."""
-        state = await tools.at(self._book, "job", job, version, index)
-        created = state.created
-        return {
-            "id": state.id,
-            "pipeline": created.pipeline if created else None,
-            "version": created.version if created else None,
-            "state": state.status,
-            "error": state.cause[1].message if state.cause else None,
-            "tasks": [
-                {
-                    "name": name,
-                    "state": task.status,
-                    "attempt": task.attempt,
-                    "session": task.session or None,
-                    "stop_requested": task.stop_requested,
-                }
-                for name, task in state.tasks.items()
-            ],
-        }
