@@ -1,0 +1,1 @@
+"""Sessions and folders on Backend.AI clusters, by their managers' HTTP API."""

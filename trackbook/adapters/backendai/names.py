@@ -1,0 +1,48 @@
+"""What sessions and folders of an installation are called on a cluster.
+
+A name says who made the thing, so that nothing of another installation is ever touched.
+"""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 64
+_PREFIX = "tb-"
+_SESSION = re.compile(r"tb-[A-Za-z0-9]+-[0-9]+-[0-9]+")
+_INSTALLATION = re.compile(r"[0-9a-f]{8}")
+_PIPELINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+
+
+def prefix(installation: str) -> str:
+    """Return what every name of the installation (its id) begins with. Raises ValueError."""
+    if not _INSTALLATION.fullmatch(installation):
+        raise ValueError(f"{installation!r} can't be the id of an installation: it has 8 hexadecimal digits")
+    return f"{_PREFIX}{installation}-"
+
+
+def session(installation: str, session: str) -> str:
+    """Return the cluster's name of the session `tb-<job>-<index>-<attempt>` of the log. Raises ValueError."""
+    if not _SESSION.fullmatch(session):
+        raise ValueError(f"{session!r} can't be the name of a session")
+    return _fitting(prefix(installation) + session.removeprefix(_PREFIX))
+
+
+def session_of(installation: str, name: str) -> str | None:
+    """Return the log's name of a session of the cluster; None where it is not this installation's."""
+    ours = prefix(installation)
+    logged = _PREFIX + name.removeprefix(ours)
+    return logged if name.startswith(ours) and _SESSION.fullmatch(logged) else None
+
+
+def vfolder(installation: str, pipeline: str) -> str:
+    """Return the name of the pipeline's folder on the cluster; `pipeline` is its id. Raises ValueError."""
+    if not _PIPELINE.fullmatch(pipeline):
+        raise ValueError(f"{pipeline!r} can't be the id of a pipeline")
+    return _fitting(prefix(installation) + pipeline)
+
+
+def _fitting(name: str) -> str:
+    if len(name) > LONGEST:
+        raise ValueError(f"{name!r} is longer than the {LONGEST} characters that a cluster takes")
+    return name
