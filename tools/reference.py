@@ -24,7 +24,7 @@ from trackbook.events import commit as commits
 from trackbook.events import job as job_facts
 from trackbook.events import outcome as outcome_facts
 from trackbook.events import pipeline as pipeline_facts
-from trackbook.runtime.requests import REQUESTS, Problem, Reply, Request
+from trackbook.runtime.requests import REQUESTS, Found, Problem, Reply, Request
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -88,6 +88,9 @@ def commands() -> str:
         "\n## The reply\n\n",
         _said(Reply),
         _fields(Reply),
+        "\n### `findings`\n\n",
+        _said(Found),
+        _fields(Found),
         "\n### `error`\n\n",
         _said(Problem),
         _fields(Problem),

@@ -48,8 +48,8 @@ class CommandOperation(Operation):
 async def give_command(
     services: Served,
     request: Request[Any, Any, Any],
-    kind: Annotated[str, PathParameter(description="pipeline or job")],
-    verb: Annotated[str, PathParameter(description="apply, edit, start, cancel …")],
+    kind: Annotated[str, PathParameter(description="pipeline, job or executor")],
+    verb: Annotated[str, PathParameter(description="apply, edit, start, cancel, check …")],
     actor: Annotated[
         str, HeaderParameter(name="Trackbook-Actor", description="Who gives the command, such as user:ann.")
     ] = "http",

@@ -57,7 +57,7 @@ class Backends(Mapping[str, Backend]):
         refused: list[Refused] = []
         warned: list[Warned] = []
         if job not in self._backends:
-            refused.append(self._unknown(job, "executor"))
+            refused.append(self.unknown(job, "executor"))
         by_executor: dict[str, list[Task]] = {}
         for task in running:
             by_executor.setdefault(asked or task.executor or job, []).append(task)
@@ -66,13 +66,14 @@ class Backends(Mapping[str, Backend]):
                 for found in self._backends[name].judge(its):
                     (refused if isinstance(found, Refused) else warned).append(found)  # type: ignore[arg-type]
             elif name != job:
-                refused.append(self._unknown(name, f"tasks[{its[0].index}].executor"))
+                refused.append(self.unknown(name, f"tasks[{its[0].index}].executor"))
         if len({_store(name) for name in by_executor}) > 1:
             executors = {task.name: name for name, its in by_executor.items() for task in its}
             warned += _told(list(_apart(executors, running)))
         return job, refused, warned
 
-    def _unknown(self, name: str, path: str) -> Refused:
+    def unknown(self, name: str, path: str) -> Refused:
+        """Return the refusal of an executor that there is not."""
         hint = f"{unknown_name(name, self._backends)} Clusters are named in {FILE} of the data directory."
         return Refused("unknown_executor", f"there is no executor {printable(name)[:64]!r}", path, hint=hint)
 

@@ -38,6 +38,9 @@ class Invalid(Exception):
         self.refused = refused
 
 
+_KEPT_FOR = 15.0
+"""Seconds for which the answer to what is only looked at is kept for those who asked already."""
+
 Handler = Callable[[Asked], Awaitable[Reply]]
 
 
@@ -48,6 +51,7 @@ class Gateway:
         self._book = book
         self._handlers = handlers
         self._under_way: dict[str, asyncio.Task[dict[str, Any]]] = {}
+        self._looks: dict[tuple[str, str], asyncio.Task[dict[str, Any]]] = {}
 
     async def handle(self, kind: str, verb: str, payload: bytes, actor: str) -> dict[str, Any]:
         """Return the reply to a command's JSON payload; `actor` is who carried it in, `user:ann` or `nats`."""
@@ -55,6 +59,8 @@ class Gateway:
         try:
             asked = _read(kind, verb, payload, actor)
             command_id = asked.command_id
+            if not asked.request.stored:
+                return await self._look(kind, verb, asked)
             return await self._once(kind, verb, asked)
         except Invalid as invalid:
             return _encoded(rejection(command_id or _id_in(payload), invalid.refused))
@@ -77,6 +83,27 @@ class Gateway:
         reply = await asyncio.shield(work)  # a client that goes away does not undo what is being committed
         failpoint("engine.reply.before")
         return reply
+
+    async def _look(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+        """Answer what is only looked at; who asks again, since the answer took long, gets the same one."""
+        key = (asked.command_id, asked.digest)
+        if key not in self._looks:
+            self._looks[key] = asyncio.create_task(self._seen(kind, verb, asked))
+            self._looks[key].add_done_callback(lambda done: self._forget(key, done))
+        return await asyncio.shield(self._looks[key])
+
+    def _forget(self, key: tuple[str, str], done: asyncio.Task[dict[str, Any]]) -> None:
+        if done.cancelled() or done.exception():
+            self._looks.pop(key)
+        else:
+            done.get_loop().call_later(_KEPT_FOR, self._looks.pop, key)
+
+    async def _seen(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+        await self._book.keep_up()
+        try:
+            return _encoded(await self._handlers[kind, verb](asked))
+        except Refused as refused:
+            return _encoded(rejection(asked.command_id, refused))
 
     async def _decide(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
         await self._book.keep_up()

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from trackbook.engine.ports import Executor
 from trackbook.runtime.book import Book
+from trackbook.runtime.checking import Checks
 from trackbook.runtime.executors import Backends
 from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipelines import Pipelines
+from trackbook.runtime.preparing import Preparing
 from trackbook.runtime.starting import JobCommands
 
 
@@ -19,7 +21,9 @@ def new_gateway(
 ) -> Gateway:
     """Return the gateway of an engine; `backends` are the executors that a job may ask for, by name."""
     pipelines = Pipelines(book, history)
-    commands = JobCommands(book, book.blobs, jobs, pipelines, history, backends, executors)
+    preparing = Preparing(book.blobs, history, backends, executors)
+    commands = JobCommands(book, jobs, pipelines, preparing)
+    checks = Checks(jobs, pipelines, preparing, backends)
     return Gateway(
         book,
         {
@@ -31,5 +35,7 @@ def new_gateway(
             ("pipeline", "delete"): pipelines.delete,
             ("job", "start"): commands.start,
             ("job", "cancel"): commands.cancel,
+            ("job", "check"): checks.check,
+            ("executor", "sweep"): checks.sweep,
         },
     )

@@ -66,6 +66,11 @@ class Pipelines:
 
     async def apply(self, asked: Asked) -> Reply:
         """`pipeline.apply`."""
+        reply, _ = await self.preview(asked)
+        return reply
+
+    async def preview(self, asked: Asked) -> tuple[Reply, Loaded]:
+        """Apply, or say what would become of it where that is a dry run; returns what was read, too."""
         request = asked.request
         assert isinstance(request, ApplyPipeline)
         loaded = _loaded(request)
@@ -76,7 +81,7 @@ class Pipelines:
             return await self._commit(target, command, asked, loaded)
 
         try:
-            return await self._deciding(decide)
+            return await self._deciding(decide), loaded
         except Refused as refused:
             raise locate(refused, loaded.positions) from None
 

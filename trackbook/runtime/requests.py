@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -14,6 +14,9 @@ CommandId = Annotated[str, Meta(min_length=1, max_length=128, description="chose
 
 class Request(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every command may carry; the engine mints the ids that are missing."""
+
+    stored: ClassVar[bool] = True
+    """Whether the outcome is on the log; where it isn't, the same request again looks anew."""
 
     command_id: CommandId | None = None
     correlation_id: Annotated[str, Meta(max_length=128)] | None = None
@@ -90,6 +93,37 @@ class CancelJob(Request, kw_only=True):
     reason: str = "on request"
 
 
+class CheckJob(Request, kw_only=True):
+    """`job.check`: say what would become of a job, and start none.
+
+    Of a version of a `pipeline` (the latest unless said), or of a `yaml` or `definition` as it would be applied.
+    It is checked as a start would be, and its executors are asked what would fail there: see `ok` and `findings`.
+    Nothing is put on the log.
+    """
+
+    stored: ClassVar[bool] = False
+
+    pipeline: Name | None = None
+    version: int | None = None
+    yaml: str | None = None
+    definition: dict[str, Any] | None = None
+    name: str | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    executor: str | None = None
+
+
+class SweepExecutors(Request, kw_only=True):
+    """`executor.sweep`: find sessions that this installation left on its executors and no job owns.
+
+    With `end` they are ended, else told only, in `findings`. Nothing is put on the log.
+    """
+
+    stored: ClassVar[bool] = False
+
+    executor: str | None = None
+    end: bool = False
+
+
 REQUESTS: dict[tuple[str, str], type[Request]] = {
     ("pipeline", "create"): CreatePipeline,
     ("pipeline", "apply"): ApplyPipeline,
@@ -99,6 +133,8 @@ REQUESTS: dict[tuple[str, str], type[Request]] = {
     ("pipeline", "delete"): DeletePipeline,
     ("job", "start"): StartJob,
     ("job", "cancel"): CancelJob,
+    ("job", "check"): CheckJob,
+    ("executor", "sweep"): SweepExecutors,
 }
 
 
@@ -124,6 +160,17 @@ class Warning_(Struct, kw_only=True, omit_defaults=True):  # noqa: N801
     column: int | None = None
 
 
+class Found(Struct, kw_only=True, omit_defaults=True):
+    """One line of a check: what was looked at, what was found, and what to do; `task` where it is about one."""
+
+    what: str
+    found: str
+    verdict: Literal["ok", "warn", "fail"]
+    hint: str = ""
+    task: str = ""
+    executor: str = ""
+
+
 class Reply(Struct, kw_only=True, omit_defaults=True):
     """The outcome of a command; `seq` is where it stands on the log (0 where nothing was written)."""
 
@@ -137,6 +184,9 @@ class Reply(Struct, kw_only=True, omit_defaults=True):
     changes: list[str] | None = None
     summary: dict[str, Any] | None = None
     warnings: list[Warning_] | None = None
+    ok: bool | None = None
+    """Of a check: whether nothing was found that would fail."""
+    findings: list[Found] | None = None
     error: Problem | None = None
     omitted: list[str] | None = None
     """Fields left out since the reply would have been larger than the broker carries."""

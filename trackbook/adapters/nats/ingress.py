@@ -89,7 +89,7 @@ def _summary(payload: type[Struct]) -> str:
 def _fitting(reply: dict[str, Any]) -> bytes:
     """Return the reply in JSON; what makes it too long is left out and named in `omitted`."""
     data = msgspec.json.encode(reply)
-    for name in ("summary", "changes", "others", "warnings"):
+    for name in ("summary", "changes", "others", "warnings", "findings"):
         if len(data) <= REPLY_LIMIT:
             break
         reply = _without(reply, name)

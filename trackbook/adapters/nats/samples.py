@@ -40,6 +40,11 @@ COMMANDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("latest", {"command_id": "c-7", "pipeline": "two-steps"}),
         ("version", {"command_id": "c-8", "pipeline": "two-steps", "version": 1, "parameters": {"EPOCHS": "3"}}),
     ],
+    "job.check": [
+        ("version", {"pipeline": "two-steps", "version": 1, "executor": "backendai/main"}),
+        ("text", {"yaml": YAML}),
+    ],
+    "executor.sweep": [("look", {}), ("end", {"executor": "backendai/main", "end": True})],
     "job.cancel": [("cancel", {"command_id": "c-9", "job": _JOB, "reason": "no longer needed"})],
 }
 
@@ -69,6 +74,27 @@ REPLIES: list[tuple[str, dict[str, Any]]] = [
                 "column": 20,
                 "hint": "Did you mean make?",
             },
+        },
+    ),
+    (
+        "checked",
+        {
+            "command_id": "c-10",
+            "status": "accepted",
+            "pipeline": _PIPELINE,
+            "name": "two-steps",
+            "version": 1,
+            "ok": False,
+            "findings": [
+                {
+                    "what": "slots",
+                    "found": "the cluster has no cuda.shares, which task make asks for",
+                    "verdict": "fail",
+                    "hint": "It has cpu, mem, cuda.device.",
+                    "task": "make",
+                    "executor": "backendai/main",
+                }
+            ],
         },
     ),
 ]

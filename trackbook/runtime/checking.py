@@ -1,0 +1,214 @@
+"""Looking before a run, and after one: what would fail on the executors, and what was left behind there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar, overload
+
+from msgspec.structs import replace
+
+from trackbook.adapters.yaml.load import Loaded, locate
+from trackbook.engine.definition import Task
+from trackbook.engine.errors import Refused
+from trackbook.engine.job import session_name
+from trackbook.engine.ports import Backend, Finding, SessionInput, SessionSpec
+from trackbook.runtime.executors import Backends
+from trackbook.runtime.gateway import Asked, Invalid
+from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.pipelines import Pipelines, derived_id
+from trackbook.runtime.preparing import Prepared, Preparing, prepared, warnings_of
+from trackbook.runtime.requests import ApplyPipeline, CheckJob, Found, Reply, SweepExecutors
+from trackbook.runtime.sessions import demands
+
+T = TypeVar("T")
+_WITHIN = 20.0
+"""Seconds for each executor to say what it finds."""
+
+_SWEPT_WITHIN = 90.0
+"""Seconds for each executor to end what is left over."""
+
+_TOLD = 200
+"""Findings of an executor that are told one by one."""
+
+
+class Checks:
+    """Handlers of `job.check` and `executor.sweep`, which put nothing on the log."""
+
+    def __init__(self, jobs: Jobs, pipelines: Pipelines, preparing: Preparing, backends: Backends) -> None:
+        self._jobs = jobs
+        self._pipelines = pipelines
+        self._preparing = preparing
+        self._backends = backends
+
+    async def check(self, asked: Asked) -> Reply:
+        """`job.check`: validated, judged and made ready as a start would be, then looked at by the executors."""
+        request = asked.request
+        assert isinstance(request, CheckJob)
+        loaded: Loaded | None = None
+        if request.yaml is None and request.definition is None:
+            reply, ready = await self._of_version(asked, request)
+        else:
+            reply, loaded = await self._of_text(asked, request)
+            ready = _located(lambda: prepared(loaded.content), loaded)
+        assigned = _located(lambda: self._preparing.assign(ready, request.executor), loaded)
+        judged = [locate(w, loaded.positions) for w in assigned.warned] if loaded else assigned.warned
+        reply.warnings = [*(reply.warnings or []), *warnings_of(judged), *assigned.limits]
+        job, pipeline = derived_id(asked.command_id), reply.pipeline or ""
+        found = await asyncio.gather(
+            *(
+                self._looked(name, Specs(ready, indexes, job, pipeline, request.parameters))
+                for name, indexes in assigned.by_executor().items()
+            )
+        )
+        reply.findings = [finding for findings in found for finding in findings]
+        reply.ok = all(finding.verdict != "fail" for finding in reply.findings)
+        return reply
+
+    async def _of_version(self, asked: Asked, request: CheckJob) -> tuple[Reply, Prepared]:
+        if request.pipeline is None:
+            raise Invalid(Refused("invalid_payload", "give `pipeline`, `yaml` or `definition`", "pipeline"))
+        pipeline = await self._pipelines.find(request.pipeline)
+        if pipeline.state.deleted:
+            raise Refused("pipeline_deleted", f"the pipeline {pipeline.state.name} was deleted", "pipeline")
+        version = request.version if request.version is not None else pipeline.state.version
+        ready = await self._preparing.version(pipeline.id, version)
+        reply = Reply(
+            command_id=asked.command_id,
+            status="accepted",
+            pipeline=pipeline.id,
+            name=ready.name,
+            version=version,
+            summary=ready.summary,
+            warnings=warnings_of(ready.warnings),
+        )
+        return reply, ready
+
+    async def _of_text(self, asked: Asked, request: CheckJob) -> tuple[Reply, Loaded]:
+        if request.version is not None:
+            raise Invalid(Refused("invalid_payload", "a `version` has its own text", "version"))
+        apply = ApplyPipeline(
+            yaml=request.yaml,
+            definition=request.definition,
+            name=request.name,
+            pipeline=request.pipeline,
+            dry_run=True,
+        )
+        return await self._pipelines.preview(replace(asked, request=apply))
+
+    async def _looked(self, name: str, specs: Specs) -> list[Found]:
+        return await _within(_WITHIN, name, lambda backend: backend.check(specs), self._backends)
+
+    async def sweep(self, asked: Asked) -> Reply:
+        """`executor.sweep`: what no live attempt of the log owns, told, or ended as well."""
+        request = asked.request
+        assert isinstance(request, SweepExecutors)
+        if request.executor is not None and request.executor not in self._backends:
+            raise self._backends.unknown(request.executor, "executor")
+        names = [request.executor] if request.executor is not None else list(self._backends)
+        found = await asyncio.gather(
+            *(
+                _within(
+                    _SWEPT_WITHIN,
+                    name,
+                    lambda backend: backend.sweep(lambda: self._jobs.live(backend.name), end=request.end),
+                    self._backends,
+                )
+                for name in names
+            )
+        )
+        findings = [finding for its in found for finding in its]
+        ok = all(finding.verdict != "fail" for finding in findings)
+        return Reply(command_id=asked.command_id, status="accepted", findings=findings, ok=ok)
+
+
+async def _within(
+    seconds: float,
+    name: str,
+    look: Callable[[Backend], Awaitable[list[Finding]]],
+    backends: Mapping[str, Backend],
+) -> list[Found]:
+    """Return what an executor finds; that it can't be asked, or takes too long, is a finding too."""
+    try:
+        async with asyncio.timeout(seconds):
+            found = await look(backends[name])
+    except TimeoutError:
+        found = [Finding("executor", f"it did not answer within {seconds:.0f} s", "fail")]
+    except Exception as problem:
+        found = [Finding("executor", f"it could not be asked: {problem or type(problem).__name__}", "fail")]
+    return _fewer([_found(name, each) for each in found])
+
+
+def _found(executor: str, finding: Finding) -> Found:
+    return Found(
+        what=finding.what,
+        found=finding.found,
+        verdict=finding.verdict,
+        hint=finding.hint,
+        task=finding.task,
+        executor=executor,
+    )
+
+
+def _fewer(found: list[Found]) -> list[Found]:
+    """Return what fails before what does not where there is too much to be told."""
+    if len(found) <= _TOLD:
+        return found
+    found = sorted(found, key=lambda each: ("fail", "warn", "ok").index(each.verdict))
+    more = f"there is more to tell: {len(found) - _TOLD:,} findings"
+    return [
+        *found[:_TOLD],
+        Found(what="executor", found=more, verdict=found[_TOLD].verdict, executor=found[0].executor),
+    ]
+
+
+def _located(made: Callable[[], T], loaded: Loaded | None) -> T:
+    """Make something of a text; what is refused has the place in it."""
+    try:
+        return made()
+    except Refused as refused:
+        raise (locate(refused, loaded.positions) if loaded else refused) from None
+
+
+class Specs(Sequence[SessionSpec]):
+    """The sessions that a job would have on one executor, each made when it is looked at: local runs never do."""
+
+    def __init__(
+        self, ready: Prepared, indexes: Sequence[int], job: str, pipeline: str, parameters: Mapping[str, str]
+    ) -> None:
+        self._ready = ready
+        self._indexes = indexes
+        self._job, self._pipeline = job, pipeline
+        self._parameters = parameters
+        self._numbers: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+    @overload
+    def __getitem__(self, at: int) -> SessionSpec: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[SessionSpec]: ...
+    def __getitem__(self, at: int | slice) -> SessionSpec | list[SessionSpec]:
+        if isinstance(at, slice):
+            return [self._spec(self._ready.tasks[index]) for index in self._indexes[at]]
+        return self._spec(self._ready.tasks[self._indexes[at]])
+
+    def _spec(self, task: Task) -> SessionSpec:
+        self._numbers = self._numbers or {each.name: each.index for each in self._ready.tasks}
+        tasks = self._ready.tasks
+        inputs = [(name, self._numbers[name]) for name in task.dependencies]
+        return SessionSpec(
+            session=session_name(self._job, task.index, 1),
+            job=self._job,
+            pipeline=self._pipeline,
+            pipeline_name=self._ready.name,
+            task=task.name,
+            index=task.index,
+            attempt=1,
+            command=task.command,
+            variables={**task.variables, **self._parameters},
+            inputs=[SessionInput(name, number, tasks[number].skip) for name, number in inputs],
+            mounts=list(task.mounts),
+            **demands(task),
+        )
