@@ -17,22 +17,34 @@ from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.transfer import Transfer
 
 _AT_ONCE = 8
-_PURGED = 30.0
-"""Seconds that the cluster may take to delete a folder for good."""
+_PATIENCE = 30.0
+"""Seconds that the cluster may take to delete a folder, which it does in the background."""
+_PAUSE = 0.1
 _UPLOADS = ".upload"
 """Where the storage proxy keeps half uploads, in the folder itself."""
+_GONE = "delete-complete"
 
 
 class Folder(Struct, frozen=True):
-    """A virtual folder. `trashed` ones keep their name until they are deleted for good or restored."""
+    """A virtual folder; `project` is the id of the project that it belongs to, '' for one of a user."""
 
     id: str
     name: str
-    host: str
-    permission: str
-    trashed: bool
+    status: str
+    host: str = ""
+    permission: str = ""
     project: str = ""
-    """Its project's id, '' for a folder of a user."""
+    owned: bool = True
+
+    @property
+    def trashed(self) -> bool:
+        """Whether it lies in the trash, which 26.8 has: it can be restored, and its name is taken."""
+        return self.status == "delete-pending"
+
+    @property
+    def going(self) -> bool:
+        """Whether it is being deleted for good."""
+        return self.status.startswith("delet") and not self.trashed
 
 
 class Item(Struct, frozen=True):
@@ -54,56 +66,54 @@ class Storage:
 
     # Folders ------------------------------------------------------------------------------------------------
 
-    async def folder(self, name: str) -> Folder | None:
-        """Return the folder of that name, a trashed one too; None where there is none."""
-        try:
-            return _folder(await self.client.get(f"/folders/{part(name)}"))
-        except ClusterError as error:
-            if error.missing or error.slug == "vfolder-filter-status-failed":  # being deleted for good (26.8)
-                return None
-            raise
-
     async def folders(self) -> list[Folder]:
-        """Return all folders that the key may see."""
+        """Return all folders that the key may see; needs no storage proxy, as asking for one does."""
         return [_folder(item) for item in await self.client.get("/folders")]
+
+    async def folder(self, name: str) -> Folder | None:
+        """Return the folder of that name, a trashed one too, one of our own rather than one shared with us."""
+        named = [folder for folder in await self.folders() if folder.name == name and not folder.going]
+        return max(named, key=lambda folder: (folder.owned, not folder.trashed), default=None)
 
     async def ensure(self, name: str, host: str = "") -> Folder:
         """Return the folder of that name, made where there is none and restored where it is in the trash."""
-        try:
-            made = await self.client.request("POST", "/folders", body={"name": name, "host": host or None})
-            return _folder(made)
-        except ClusterError as error:  # 23.09 has a slug for a name that is taken, 26.8 has words
-            found = await self.folder(name) if error.status in (400, 409) or error.status >= 500 else None
-            if found is None:
-                raise
-        if found.trashed:
-            await self.client.request("POST", "/folders/restore-from-trash-bin", body={"vfolder_id": found.id})
-            found = await self.folder(name) or found
-        return found
+        async for _ in _patiently():
+            try:
+                made = await self.client.request("POST", "/folders", body={"name": name, "host": host or None})
+                return _folder(made)
+            except ClusterError as error:  # 23.09 has a slug for a name that is taken, 26.8 words alone
+                found = await self.folder(name) if error.status in (400, 409) or error.status >= 500 else None
+                if found is None and not _is_taken(error):
+                    raise
+                problem = error
+            if found and found.trashed:
+                body = {"vfolder_id": found.id}
+                await self.client.request("POST", "/folders/restore-from-trash-bin", body=body)
+            elif found:
+                return found
+        raise problem
 
     async def remove(self, folder: Folder) -> None:
         """Delete the folder with all that is in it, for good, so that its name is free again."""
-        if not folder.trashed:
+        asked = set()
+        async for _ in _patiently():
+            left = next((left for left in await self.folders() if left.id == folder.id), None)
+            if left is None or left.status == _GONE:
+                return
+            if left.status in asked or left.going:
+                continue
+            asked.add(left.status)
             try:
-                await self.client.request("DELETE", f"/folders/{part(folder.name)}")
+                if left.trashed:
+                    body = {"vfolder_id": left.id}
+                    await self.client.request("POST", "/folders/delete-from-trash-bin", body=body)
+                else:
+                    await self.client.request("DELETE", f"/folders/{part(left.name)}")
             except ClusterError as error:
                 if not error.missing:
                     raise
-        until = asyncio.get_running_loop().time() + _PURGED
-        while (left := await self.folder(folder.name)) and left.id == folder.id:
-            if left.trashed:
-                await self._purge(left)
-            if asyncio.get_running_loop().time() > until:
-                message = f"it did not delete the folder {folder.name} in {_PURGED:.0f} seconds"
-                raise ClusterError(self.client.cluster.name, "infrastructure", "not-purged", message)
-            await asyncio.sleep(0.1)
-
-    async def _purge(self, folder: Folder) -> None:
-        try:
-            await self.client.request("POST", "/folders/delete-from-trash-bin", body={"vfolder_id": folder.id})
-        except ClusterError as error:  # asked twice, the second is refused while the first works
-            if error.status not in (400, 404, 409):
-                raise
+        message = f"it did not delete the folder {folder.name} in {_PATIENCE:.0f} seconds"
+        raise ClusterError(self.client.cluster.name, "infrastructure", "not-deleted", message)
 
     # Files --------------------------------------------------------------------------------------------------
 
@@ -151,8 +161,11 @@ class Storage:
         try:
             await self.client.request("DELETE", f"/folders/{part(folder)}/delete-files", body=body)
         except ClusterError as error:
-            if not _no_such_path(error):
+            if not _has_errno(error):
                 raise
+            if len(paths) > 1:  # 23.09 deletes nothing then
+                for path in paths:
+                    await self.delete(folder, [path])
 
     def read(self, folder: str, path: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield a file's bytes from `start` up to `end`, exclusive; ClusterError `missing` without it."""
@@ -198,11 +211,26 @@ def _refuses_lists(error: ClusterError) -> bool:
     return error.slug == "invalid-api-params" and isinstance(error.data, dict) and "path" in error.data
 
 
+def _is_taken(error: ClusterError) -> bool:
+    return error.slug == "vfolder-already-exists" or "already exists" in error.message
+
+
+def _has_errno(error: ClusterError) -> bool:
+    """Whether the storage says ENOENT or ENOTDIR, as it does on 23.09."""
+    return isinstance(error.data, dict) and error.data.get("errno") in (2, 20)
+
+
 def _no_such_path(error: ClusterError) -> bool:
-    """23.09 says errno 2; 26.8 says no more than that the request was bad, for which paths are checked before."""
-    if isinstance(error.data, dict) and error.data.get("errno") in (2, 20):
-        return True
-    return error.status == 400 and error.slug == "vfolder-operation-failed"
+    """26.8 says no more than that the request was bad, for which paths are checked before."""
+    return _has_errno(error) or (error.slug == "vfolder-operation-failed" and "bad request" in error.message)
+
+
+async def _patiently() -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE
+    while loop.time() < until:
+        yield
+        await asyncio.sleep(_PAUSE)
 
 
 def _folder(item: dict[str, Any]) -> Folder:
@@ -210,10 +238,11 @@ def _folder(item: dict[str, Any]) -> Folder:
     return Folder(
         str(item["id"]).replace("-", ""),
         item["name"],
+        str(item.get("status") or "ready").lower(),
         item.get("host") or "",
         item.get("permission") or "",
-        str(item.get("status", "")).lower().startswith("delete"),
         str(project) if project and project != "None" else "",
+        bool(item.get("is_owner", True)),
     )
 
 
