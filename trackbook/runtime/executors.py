@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -15,6 +16,7 @@ from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.names import printable
 from trackbook.engine.ports import Backend
 from trackbook.runtime.configuration import (
+    CLUSTERS,
     CONTAINER,
     FILE,
     LOCAL,
@@ -113,7 +115,7 @@ def _store(executor: str) -> str:
 def configured(
     data: Path,
     local: Callable[[], LocalExecutor],
-    installation: str,  # noqa: ARG001
+    installation: str,
     found: Configuration | None = None,
 ) -> Backends:
     """Return the executors that the file and the environment name; raises ExecutorsMisconfigured.
@@ -122,9 +124,23 @@ def configured(
     """
     found = found or configuration(data)
     backends: dict[str, Backend] = {LOCAL: LocalBackend(LOCAL, data, local)}
+    for cluster, settings in found.clusters.items():
+        name = f"{CLUSTERS}/{cluster}"
+        backends[name] = _cluster(cluster, settings, found.sources[name], data, installation)
     if found.default not in backends:
         raise ExecutorsMisconfigured(
             f"the default executor ({found.default_source}) is {printable(found.default)[:64]!r}, which there is"
             f" not. {unknown_name(found.default, backends)}"
         )
     return Backends(backends, found.default)
+
+
+def _cluster(name: str, settings: Mapping[str, Any], source: str, data: Path, installation: str) -> Backend:
+    from trackbook.adapters.backendai.backend import BackendAIBackend
+    from trackbook.adapters.backendai.config import Cluster
+
+    try:
+        cluster = Cluster.from_mapping(name, settings)
+    except ValueError as error:
+        raise ExecutorsMisconfigured(f"{error} ({source})") from None
+    return BackendAIBackend(f"{CLUSTERS}/{name}", cluster, data, installation)

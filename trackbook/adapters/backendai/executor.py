@@ -1,0 +1,117 @@
+"""The executor on a Backend.AI cluster: each session is one of the cluster's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from pathlib import Path
+
+import structlog
+
+from trackbook.adapters.backendai.attempt import Attempt, Parts
+from trackbook.adapters.backendai.config import Cluster
+from trackbook.adapters.backendai.ending import Undertaker
+from trackbook.adapters.backendai.link import Link
+from trackbook.adapters.backendai.notes import Notes
+from trackbook.adapters.backendai.shelf import Shelf
+from trackbook.adapters.backendai.watch import Watch
+from trackbook.adapters.sessions.reporter import Reporter
+from trackbook.engine.ports import ReportSink, SessionSpec
+from trackbook.failpoints import failpoint
+
+_log = structlog.get_logger(__name__)
+
+
+class BackendAIExecutor:
+    """Implements `trackbook.engine.ports.Executor`.
+
+    `limit` sessions are with the cluster at once (default: all, how many run is the cluster's to say), the others
+    wait here in the order of their launch.
+    """
+
+    def __init__(self, cluster: Cluster, data: Path, installation: str, *, limit: int | None = None) -> None:
+        self._cluster = cluster
+        self._link = Link(cluster, installation)
+        self._notes = Notes(data.resolve())
+        self._reports = Reporter()
+        self._shelf = Shelf(self._link)
+        self._watch = Watch(self._link, self._shelf)
+        self._undertaker = Undertaker(self._link)
+        self._parts = Parts(self._link, self._shelf, self._watch, self._notes, self._reports, self._undertaker)
+        self._attempts: dict[str, Attempt] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._waiting: deque[str] = deque()
+        self._limit = limit
+
+    async def start(self, report: ReportSink) -> None:
+        """Begin to watch the cluster, whether it can be reached yet or not."""
+        self._reports.sink = report
+        self._watch.start()
+
+    async def launch(self, spec: SessionSpec) -> None:
+        """Run the session; adopt it, or report its end again, if it was launched before."""
+        attempt = self._attempts.get(spec.session)
+        if attempt:
+            attempt.tell_again()
+        elif not self._report_end(spec):
+            self._take(spec, fresh=self._notes.begin(spec))
+
+    async def stop(self, spec: SessionSpec) -> None:
+        """End the session; one that has not begun will never run."""
+        failpoint("executor.stop.before")
+        attempt = self._attempts.get(spec.session)
+        if attempt is None:
+            if self._report_end(spec):
+                return
+            attempt = self._take(spec, fresh=self._notes.begin(spec))
+        attempt.ask()
+        if spec.session in self._waiting:
+            self._waiting.remove(spec.session)
+            self._run(attempt)
+
+    async def close(self, *, cancel: bool = False) -> None:
+        """Let go of the sessions, or end them all and wait until they are gone and reported (or the sink is)."""
+        if cancel:
+            for attempt in list(self._attempts.values()):
+                await self.stop(attempt.spec)
+            if self._running:
+                await asyncio.wait(list(self._running.values()))
+            await self._undertaker.settle(self._cluster.stop_timeout)
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._watch.close()
+        await self._undertaker.close()
+        await self._reports.close(wait=5.0 if cancel else 0)
+        await self._link.close()
+
+    def _report_end(self, spec: SessionSpec) -> bool:
+        """Report the session's end if it is known; whether it is."""
+        if self._reports.has_end(spec):
+            return True
+        end = self._notes.end(spec)
+        if end is not None:
+            self._reports.send_end(spec, end)
+        return end is not None
+
+    def _take(self, spec: SessionSpec, *, fresh: bool) -> Attempt:
+        attempt = self._attempts[spec.session] = Attempt(spec, self._parts, fresh=fresh)
+        if self._limit and len(self._running) >= self._limit:
+            self._waiting.append(spec.session)
+        else:
+            self._run(attempt)
+        return attempt
+
+    def _run(self, attempt: Attempt) -> None:
+        session = attempt.spec.session
+        task = self._running[session] = asyncio.create_task(attempt.run())
+        task.add_done_callback(lambda task: self._done(session, task))
+
+    def _done(self, session: str, task: asyncio.Task[None]) -> None:
+        del self._running[session]
+        self._attempts.pop(session, None)
+        if not task.cancelled() and task.exception():
+            _log.error("a session is watched no more", session=session, exc_info=task.exception())
+        while self._waiting and (not self._limit or len(self._running) < self._limit):
+            self._run(self._attempts[self._waiting.popleft()])

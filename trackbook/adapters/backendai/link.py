@@ -1,0 +1,73 @@
+"""One cluster as the parts of an executor share it: its client, its version, and reads of many sessions in one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from trackbook.adapters.backendai import api
+from trackbook.adapters.backendai.api import Session, Version
+from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai.config import Cluster
+
+_Ask = Callable[[Client, Iterable[str]], Awaitable[list[Session]]]
+
+
+class Link:
+    """A cluster's client with what is known of the cluster; `close` it at last."""
+
+    def __init__(self, cluster: Cluster, installation: str) -> None:
+        self.cluster = cluster
+        self.installation = installation
+        self.client = Client(cluster)
+        self._version: Version | None = None
+        self.by_id = Reader(self.client, api.sessions_with_ids, "id")
+        self.by_name = Reader(self.client, api.sessions_named, "name")
+
+    async def version(self) -> Version:
+        """Return the manager's version, asked for once. Raises ClusterError."""
+        if self._version is None:
+            self._version = await api.version(self.client)
+        return self._version
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.close()
+
+
+class Reader:
+    """Reads sessions; what is asked for while a request is under way goes together into the next one."""
+
+    def __init__(self, client: Client, ask: _Ask, key: str) -> None:
+        self._client = client
+        self._ask = ask
+        self._key = key
+        self._wanted: dict[str, asyncio.Future[list[Session]]] = {}
+        self._reading: asyncio.Task[None] | None = None
+
+    async def read(self, key: str) -> list[Session]:
+        """Return the sessions of an id or a name, ended ones too, newest first. Raises ClusterError."""
+        if key not in self._wanted:
+            self._wanted[key] = asyncio.get_running_loop().create_future()
+        found = self._wanted[key]
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_all())
+        return await asyncio.shield(found)
+
+    async def _read_all(self) -> None:
+        while self._wanted:
+            asked, self._wanted = self._wanted, {}
+            try:
+                found = await self._ask(self._client, asked)
+            except BaseException as error:
+                for future in asked.values():
+                    if isinstance(error, Exception):
+                        future.set_exception(error)
+                        future.exception()  # each asker may have gone
+                    else:
+                        future.cancel()
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for key, future in asked.items():
+                future.set_result([each for each in found if getattr(each, self._key) == key])

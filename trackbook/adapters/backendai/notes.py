@@ -1,0 +1,60 @@
+"""What the executor itself keeps of a session, in its data directory, so that it need not ask the cluster again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from trackbook.adapters.sessions import folders
+from trackbook.engine.job import ReportTaskEnded
+from trackbook.engine.ports import SessionSpec
+
+_END = "ended.json"
+
+
+class Notes:
+    """A folder for each session: whether it is there says that the session may have been asked for."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+
+    def begin(self, spec: SessionSpec) -> bool:
+        """Whether the session is new here; it isn't afterwards. A full disk is no reason not to run it."""
+        folder = folders.session_folder(self._data, spec.session)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            return False
+        except OSError:
+            return False
+        return True
+
+    def log(self, spec: SessionSpec) -> Path:
+        """Return the file with the session's output."""
+        return folders.log_file(self._data, spec.session)
+
+    def end(self, spec: SessionSpec) -> ReportTaskEnded | None:
+        """Return the session's end, as it was noted."""
+        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
+            return msgspec.json.decode(self._end(spec).read_bytes(), type=ReportTaskEnded)
+        return None
+
+    def note_end(self, spec: SessionSpec, report: ReportTaskEnded) -> ReportTaskEnded:
+        """Note the end and return it; the first that is noted is the one that counts."""
+        before = self.end(spec)
+        if before is not None:
+            return before
+        path = self._end(spec)
+        new = path.with_name(f"{path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):  # a full disk: what is on the cluster says the same again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(msgspec.json.encode(report))
+            new.rename(path)
+        return report
+
+    def _end(self, spec: SessionSpec) -> Path:
+        return folders.session_folder(self._data, spec.session) / _END

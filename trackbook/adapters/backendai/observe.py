@@ -1,0 +1,209 @@
+"""What a session's end is, from what was seen of it; pure, and whatever the order in which things were seen."""
+
+from __future__ import annotations
+
+import signal
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from trackbook.adapters.backendai.api import Session
+from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.record import Claim, Record
+from trackbook.engine.job import Outcome
+from trackbook.events.job import Fault
+
+_ENDED_BY_SOMEBODY = ("user-requested", "force-terminated", "self-terminated", "admin-requested")
+_NEVER_RAN = "failed-to-start"
+_UNDECIDED = ("", "UNDEFINED")
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """What was seen of one attempt's session, and what we did to it.
+
+    `session` is the manager's latest word, its last one once there was one; `gone` says that it knows no such
+    session. `no_record` says that there was no exit record when the session had ended. `fenced`: we hold the claim,
+    so that the command will never run. `asked`: the engine wants it ended; `because`: we do, and why. `given_up` says
+    why we no longer wait for the manager's word that it has ended.
+    """
+
+    session: Session | None = None
+    gone: bool = False
+    record: Record | None = None
+    claim: Claim | None = None
+    no_record: bool = False
+    fenced: bool = False
+    asked: bool = False
+    because: str = ""
+    silent: bool = False
+    given_up: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the manager says that there is nothing any more which could run."""
+        return self.gone or (self.session is not None and self.session.final)
+
+    @property
+    def running(self) -> bool:
+        """Whether the session's command can be running, as far as the manager says."""
+        return self.session is not None and not self.session.final and "RUNNING" in self.session.status
+
+
+class Verdict(Struct, frozen=True):
+    """How an attempt ended, for good. `ended_at` is None where nobody knows when."""
+
+    outcome: Outcome
+    message: str = ""
+    fault: Fault = ""
+    ended_at: datetime | None = None
+    started_at: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+def with_session(known: Known, seen: Session) -> Known:
+    """Add what the manager says of the session; after a last word only its result may still come."""
+    before = known.session
+    if before is not None and before.final and not (seen.final and before.result in _UNDECIDED):
+        return known
+    return replace(known, session=seen)
+
+
+def verdict(known: Known) -> Verdict | None:
+    """Return how the attempt ended, None while that can't be known yet.
+
+    The exit record counts before all that the manager says. Without one the manager has to have said its last word,
+    and the record must have been looked for since.
+    """
+    if known.record is not None:
+        return _by_record(known, known.record)
+    if known.fenced and (known.ended or known.session is None or known.given_up):
+        return _never_ran(known)
+    if known.ended and known.no_record:
+        return _by_manager(known)
+    if known.given_up:
+        return _without_end(known)
+    return None
+
+
+def refused(error: ClusterError, *, after: float = 0) -> Verdict:
+    """Return the end of an attempt whose session could not be made; `after` is for how many seconds it was tried."""
+    tried = f", tried for {_duration(after)}" if after else ""
+    return Verdict("failed", f"the session could not be made{tried}: {error}", error.kind)
+
+
+def status_and_why(session: Session) -> tuple[str, str]:
+    """Return the status as Backend.AI names it, and what keeps the session there where the manager tells."""
+    if session.status in ("RUNNING", "TERMINATING"):
+        return session.status, ""
+    scheduler = session.status_data.get("scheduler")
+    words = [_WORDS.get(session.status_info, session.status_info)]
+    if isinstance(scheduler, dict):
+        failed = [each for each in scheduler.get("failed_predicates") or [] if isinstance(each, dict)]
+        words += [
+            f"{each.get('name')}: {each['msg']}" if each.get("msg") else str(each.get("name")) for each in failed
+        ]
+        if not failed and scheduler.get("msg"):
+            words.append(str(scheduler["msg"]))
+    return session.status, " · ".join(" ".join(word.split()) for word in words if word)[:500]
+
+
+_WORDS = {"no-available-instances": "no agent has enough left", "predicate-checks-failed": "", "scheduled": ""}
+
+
+def _by_record(known: Known, record: Record) -> Verdict:
+    def ended(outcome: Outcome, message: str = "", fault: Fault = "") -> Verdict:
+        return Verdict(
+            outcome, message, fault, record.ended_at, record.started_at, record.exit_code, record.signal
+        )
+
+    if record.exit_code == 0:
+        return ended("succeeded")
+    if record.stopped or (record.signal is not None and (known.asked or known.because)):
+        if known.asked:
+            return ended("cancelled", "the session was stopped on request")
+        if known.because:
+            return ended("lost" if known.silent else "failed", known.because, "infrastructure")
+        return ended("failed", "the session was ended on the cluster, not by this job", "infrastructure")
+    if record.signal is not None:
+        return ended("failed", f"the command was ended by {signal_name(record.signal)}")
+    return ended("failed", f"the command ended with exit code {record.exit_code}")
+
+
+def _never_ran(known: Known) -> Verdict:
+    at = known.session.terminated_at if known.session else None
+    if known.because and not known.asked:
+        return Verdict("failed", known.because, "infrastructure", at)
+    left = f"; {known.given_up}" if known.given_up else ""
+    return Verdict("cancelled", f"the session was stopped before its command began{left}", "", at)
+
+
+def _by_manager(known: Known) -> Verdict:
+    """Return the end of a session that left no record."""
+    session = known.session
+    began = known.claim.started_at if known.claim else None
+    at = session.terminated_at if session else None
+
+    def ended(outcome: Outcome, message: str, fault: Fault = "infrastructure") -> Verdict:
+        return Verdict(outcome, message, fault, at, began)
+
+    if known.asked:
+        return ended("cancelled", "the session was stopped on request", "")
+    if known.because:
+        return ended("lost" if known.silent else "failed", known.because)
+    if session is None or not session.final:
+        return ended("lost", "the cluster knows the session no more, and it left no exit record", "unknown")
+    if known.claim and known.claim.session and known.claim.session != session.id:
+        other = f"the attempt was run by another session, {known.claim.session}"
+        return ended("lost", f"{other}, which left no exit record", "unknown")
+    info = session.status_info
+    if info in _ENDED_BY_SOMEBODY:
+        return ended("failed", f"the session was ended on the cluster, not by this job ({info})")
+    if info == _NEVER_RAN or (session.status == "CANCELLED" and known.claim is None):
+        return ended("failed", f"the session could not start: {problem(session) or info or 'cancelled'}")
+    how = ", ".join(word for word in (info, session.result) if word)
+    if known.claim is None:
+        return ended("failed", f"the command did not run: the session ended without it ({how or session.status})")
+    return ended(
+        "lost",
+        f"the session ended without leaving its exit code ({how or session.status}): it was killed, for memory say, "
+        "or its node died; it is not run again",
+    )
+
+
+def _without_end(known: Known) -> Verdict:
+    """Return the end of a session of which we no longer wait to hear."""
+    began = known.claim.started_at if known.claim else None
+    if known.asked:
+        return Verdict("cancelled", f"the session was stopped on request; {known.given_up}", "", None, began)
+    words = f"{known.because}; {known.given_up}" if known.because else known.given_up
+    return Verdict("lost", words, "infrastructure", None, began)
+
+
+def problem(session: Session) -> str:
+    """Return why a session failed, in the manager's words, '' where it tells nothing."""
+    found = [*_problems(session.status_data.get("error"))]
+    for container in session.containers:
+        found += _problems(container.status_data.get("error"))
+    return "; ".join(dict.fromkeys(found))[:1000]
+
+
+def _problems(error: Any) -> list[str]:
+    if not isinstance(error, dict):
+        return []
+    inner = [each for each in error.get("collection") or [] if isinstance(each, dict)]
+    return [" ".join(str(each.get("repr") or each.get("name") or "").split()) for each in inner or [error]]
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"

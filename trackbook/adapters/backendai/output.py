@@ -1,0 +1,122 @@
+"""Our copy of a session's output: followed while it runs, completed at its end, bounded as the local ones are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from trackbook.adapters.backendai.record import Record
+
+LIMIT = 16 * 2**20
+TAIL = 4096
+"""Bytes of output that a report carries."""
+_PIECE = 2**20
+_CUT = b"\n[trackbook: %d bytes of output are left out here]\n"
+
+Read = Callable[[int, int], Awaitable[bytes | None]]
+"""Reads so many bytes of the output from an offset on."""
+
+
+class Output:
+    """The file has the first half of `limit`, and then the latest quarter, with a line between them on what is left
+    out. What is there already when it is made was copied by an earlier executor, and is copied anew.
+    """
+
+    def __init__(self, path: Path, read: Read, limit: int = LIMIT) -> None:
+        self._path = path
+        self._read = read
+        self._limit = limit
+        self.offset = 0
+        self._size = 0
+        self._tail_from = 0
+        self._left_out = 0
+        self._fresh = True
+
+    async def catch_up(self, until: int | None = None) -> None:
+        """Copy what came since, all of it or up to an offset. Raises ClusterError."""
+        while until is None or self.offset < until:
+            data = await self._read(self.offset, _PIECE if until is None else min(_PIECE, until - self.offset))
+            if not data:
+                return
+            self._write(data)
+            self.offset += len(data)
+            if until is None and len(data) < _PIECE:
+                return
+
+    async def complete(self, record: Record) -> None:
+        """Copy the rest, with what the exit record has of it. Raises ClusterError."""
+        begins = record.size - len(record.tail)
+        if self.offset > record.size:  # it began anew in between
+            self._skip(0)
+            self.offset = 0
+        if self.offset < begins:
+            if begins - self.offset > self._limit:
+                self._skip(begins - self._limit // 4 - self.offset)
+                self.offset = begins - self._limit // 4
+            await self.catch_up(begins)
+        self.finish(record)
+
+    def finish(self, record: Record) -> None:
+        """Add what the exit record has, whatever is missing before it."""
+        begins = record.size - len(record.tail)
+        if self.offset < begins:
+            self._skip(begins - self.offset)
+            self.offset = begins
+        self._write(record.tail[self.offset - begins :])
+        self.offset = record.size
+
+    def add(self, text: str) -> None:
+        """Add what another source has of the output, where there is nothing."""
+        if not self._size:
+            self._write(text.encode())
+
+    def tail(self) -> str:
+        """Return the end of the output, from the start of a line where there is one."""
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL))
+            data = file.read(TAIL)
+            if size > TAIL:
+                data = data.partition(b"\n")[2] or data
+            return data.decode(errors="replace").encode()[-TAIL:].decode(errors="ignore")
+        return ""
+
+    def _skip(self, count: int) -> None:
+        """Leave bytes out that can't be had any more."""
+        self._cut(count)
+
+    def _write(self, data: bytes) -> None:
+        piece = self._limit // 4
+        with contextlib.suppress(OSError):  # a full disk must not end a session
+            for start in range(0, len(data), piece):
+                part = data[start : start + piece]
+                if self._size + len(part) > self._limit:
+                    self._cut(0)
+                with self._open() as file:
+                    file.seek(self._size)
+                    file.write(part)
+                self._size += len(part)
+
+    def _cut(self, missing: int) -> None:
+        """Drop the middle of what there is, or say that `missing` bytes never came."""
+        with self._open() as file:
+            head = min(self._size, self._limit // 2)
+            start = self._tail_from or head
+            keep = 0 if missing else min(self._limit // 4, self._size - start)
+            file.seek(self._size - keep)
+            tail = file.read(keep)
+            self._left_out += self._size - keep - start + missing
+            line = _CUT % self._left_out
+            file.truncate(head)
+            file.seek(head)
+            file.write(line + tail)
+        self._tail_from = head + len(line)
+        self._size = self._tail_from + len(tail)
+
+    def _open(self):  # type: ignore[no-untyped-def]
+        if self._fresh:
+            self._fresh = False
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return self._path.open("w+b")
+        return self._path.open("r+b")

@@ -1,0 +1,88 @@
+"""The pipelines' folders as sessions need them: made before they run, and the records that their wrappers leave."""
+
+from __future__ import annotations
+
+import asyncio
+
+from trackbook.adapters.backendai import names, record
+from trackbook.adapters.backendai.client import part
+from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.link import Link
+from trackbook.adapters.backendai.storage import Item, Storage
+from trackbook.engine.ports import SessionSpec
+
+
+class Shelf:
+    """Makes folders once, and reads records. Each call may raise ClusterError."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._storage = Storage(link.client)
+        self._made: dict[str, set[str]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def prepare(self, pipeline: str, paths: list[str]) -> None:
+        """Have the folders there, the pipeline's own as well; asks only for what was not made here before."""
+        name = self._name(pipeline)
+        if pipeline not in self._made:
+            async with self._locks.setdefault(pipeline, asyncio.Lock()):
+                if pipeline not in self._made:
+                    await self._storage.ensure(name, self._link.cluster.vfolder_host)
+                    self._made[pipeline] = set()
+        missing = [path for path in paths if path not in self._made[pipeline]]
+        if not missing:
+            return
+        try:
+            await self._storage.mkdir(name, missing)
+        except ClusterError:
+            self._made.pop(pipeline, None)  # the folder may have been removed
+            raise
+        self._made.setdefault(pipeline, set()).update(missing)
+
+    def forget(self, pipeline: str) -> None:
+        """Look anew whether the pipeline's folder is there."""
+        self._made.pop(pipeline, None)
+
+    async def claim(self, spec: SessionSpec) -> bool:
+        """Take the attempt, so that no wrapper will ever run its command; False where somebody has it."""
+        await self.prepare(spec.pipeline, [record.folder(spec.job)])
+        body = {"path": record.path(spec, "claim"), "parents": False, "exist_ok": False}
+        try:
+            await self._link.client.request(
+                "POST", f"/folders/{part(self._name(spec.pipeline))}/mkdir", body=body
+            )
+        except ClusterError:  # the managers' words differ; after a lost answer it may be ours, which does no harm
+            if f"{record.name(spec)}.claim" in await self.records(spec.pipeline, spec.job):
+                return False
+            raise
+        return True
+
+    async def records(self, pipeline: str, job: str) -> dict[str, Item]:
+        """Return what there is of a job's sessions, by name; nothing where there is no such folder."""
+        try:
+            found = await self._storage.items(self._name(pipeline), record.folder(job))
+        except ClusterError as error:
+            if error.missing:
+                return {}
+            raise
+        return {item.name: item for item in found or []}
+
+    async def read(self, spec: SessionSpec, suffix: str, start: int = 0, size: int | None = None) -> bytes | None:
+        """Return a record's bytes from `start` on, None where there is no such file."""
+        path = record.path(spec, suffix)
+        end = None if size is None else start + size
+        try:
+            return b"".join(
+                [chunk async for chunk in self._storage.read(self._name(spec.pipeline), path, start, end)]
+            )
+        except ClusterError as error:
+            if error.missing:
+                return None
+            raise
+
+    async def write(self, spec: SessionSpec, suffix: str, data: bytes) -> None:
+        """Leave a record of ours."""
+        await self._storage.write_small(self._name(spec.pipeline), record.path(spec, suffix), data)
+
+    def _name(self, pipeline: str) -> str:
+        return names.vfolder(self._link.installation, pipeline)

@@ -1,0 +1,142 @@
+"""Watching all sessions of a cluster at once: one event stream for hints, one read of all at intervals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+
+from trackbook.adapters.backendai.api import Session
+from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.link import Link
+from trackbook.adapters.backendai.shelf import Shelf
+from trackbook.adapters.backendai.sse import Hint, hints
+from trackbook.adapters.backendai.storage import Item
+
+_log = structlog.get_logger(__name__)
+_RECORDS_EVERY = 3
+"""Polls of the sessions for each look at the records of their jobs."""
+_COMMAND_ENDED = frozenset({"session_success", "session_failure"})
+
+
+class Watched(Protocol):
+    """A session that is watched; `id` is the cluster's."""
+
+    id: str
+    pipeline: str
+    job: str
+    running: bool
+
+    def saw(self, session: Session | None) -> None:
+        """Take what the manager says; None where it knows no such session."""
+        ...
+
+    def saw_records(self, found: dict[str, Item]) -> None:
+        """Take what lies in the folder of the job's records."""
+        ...
+
+    def command_ended(self) -> None:
+        """Hear that the command may have ended."""
+        ...
+
+
+class Watch:
+    """Reads sessions when told to, at intervals, and all of them whenever the event stream is opened."""
+
+    def __init__(self, link: Link, shelf: Shelf) -> None:
+        self._link = link
+        self._shelf = shelf
+        self._watched: dict[str, Watched] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reading: set[asyncio.Task[None]] = set()
+        self._all = asyncio.Event()
+        self.away_since: float | None = None
+        """Since when the manager doesn't answer, by the loop's clock."""
+        self.trouble: ClusterError | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
+
+    async def close(self) -> None:
+        """Watch no more."""
+        tasks = [*self._tasks, *self._reading]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def add(self, watched: Watched) -> None:
+        """Watch a session, and read it at once."""
+        self._watched[watched.id] = watched
+        self.look(watched.id)
+
+    def remove(self, id: str) -> None:  # noqa: A002
+        """Watch the session no more."""
+        self._watched.pop(id, None)
+
+    def look(self, id: str) -> None:  # noqa: A002
+        """Read a session soon."""
+        task = asyncio.create_task(self._look([id]))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _listen(self) -> None:
+        async for hint in hints(self._link.client):
+            self._hinted(hint)
+
+    def _hinted(self, hint: Hint) -> None:
+        if not hint.session:
+            self._all.set()
+        elif watched := self._watched.get(hint.session):
+            if hint.event in _COMMAND_ENDED:
+                watched.command_ended()
+            else:
+                self.look(hint.session)
+
+    async def _poll(self) -> None:
+        """Read all at intervals, and now where the stream has a gap; with the records at longer ones."""
+        turn = 0
+        while True:
+            with_records = self._all.is_set() or turn % _RECORDS_EVERY == 0
+            self._all.clear()
+            turn += 1
+            await self._look(list(self._watched))
+            if with_records:
+                await self._look_at_records()
+            try:
+                async with asyncio.timeout(self._link.cluster.poll_interval):
+                    await self._all.wait()
+            except TimeoutError:
+                pass
+
+    async def _look(self, ids: Iterable[str]) -> None:
+        """Read sessions and hand on what is seen. The manager's silence is noted."""
+        ids = list(ids)
+        if not ids:
+            return
+        try:
+            found = await asyncio.gather(*(self._link.by_id.read(id) for id in ids))  # noqa: A001
+        except ClusterError as error:
+            if self.trouble is None:
+                _log.warning("a cluster doesn't tell of its sessions", cluster=error.cluster, why=str(error))
+            self.trouble = error
+            self.away_since = self.away_since or asyncio.get_running_loop().time()
+            return
+        self.trouble = self.away_since = None
+        for id, sessions in zip(ids, found, strict=True):  # noqa: A001
+            if watched := self._watched.get(id):
+                watched.saw(sessions[0] if sessions else None)
+
+    async def _look_at_records(self) -> None:
+        jobs = {(each.pipeline, each.job) for each in self._watched.values() if each.running}
+        for pipeline, job in jobs:
+            try:
+                found = await self._shelf.records(pipeline, job)
+            except ClusterError as error:
+                _log.debug("records can't be listed", job=job, why=str(error))
+                continue
+            for each in list(self._watched.values()):
+                if each.job == job:
+                    each.saw_records(found)

@@ -1,0 +1,182 @@
+"""The shell script that runs a task's command on a cluster, so that its end is known whatever the manager forgets.
+
+It claims the attempt by making a folder, which one alone can, before the command runs: a session made twice for an
+attempt runs its command once. It leaves the output, a sign of life and at last the exit code in the pipeline's
+folder (see `record`). POSIX sh: dash, bash and busybox run it.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+RECORDS = "/pipeline/.trackbook"
+OUTPUTS = "/pipeline/outputs"
+TAKEN = 75
+"""Exit code of a session whose attempt another one has claimed."""
+UNWRITABLE = 76
+"""Exit code where the attempt can't be claimed, since the folder isn't there or can't be written."""
+UNRECORDED = 77
+"""Exit code where the command ended and that could not be written down."""
+LONGEST = 60_000
+"""Bytes that a start-up command may have; a longer task's command is run from a file in the folder of records."""
+BEAT = 10
+"""Seconds between two signs of life."""
+LOG_LIMIT = 64 * 2**20
+"""Bytes of output in the folder after which that begins anew; what was there is counted in the file `.cut`."""
+TAIL = 64 * 1024
+"""Bytes of output that the exit record has in it."""
+
+_SCRIPT = f"""
+_tb_outputs=$2 _tb_name=$3 _tb_attempt=$4 _tb_command=$5
+_tb_at=$1/$_tb_name
+_tb_say() {{ echo "trackbook: $1" >&2; }}
+_tb_now() {{
+  _tb_time=$(date -u +%Y-%m-%dT%H:%M:%S.%N)
+  case ${{_tb_time#*.}} in
+    *[!0-9]* | "") date -u +%Y-%m-%dT%H:%M:%SZ ;;
+    *) echo "${{_tb_time}}Z" ;;
+  esac
+}}
+_tb_size() {{ wc -c <"$_tb_at.log" 2>/dev/null | tr -d " "; }}
+_tb_who() {{
+  echo "trackbook 1"
+  echo "attempt $_tb_attempt"
+  echo "session ${{BACKENDAI_SESSION_ID:-}}"
+  echo "kernel ${{BACKENDAI_KERNEL_ID:-}}"
+  echo "started_at $_tb_began"
+}}
+
+if ! mkdir "$_tb_at.claim" 2>/dev/null; then
+  if [ -d "$_tb_at.claim" ]; then
+    _tb_say "this attempt was claimed before; its command is not run again"
+    exit {TAKEN}
+  fi
+  _tb_say "$1 is not there or can not be written: the command is not run"
+  exit {UNWRITABLE}
+fi
+_tb_began=$(_tb_now)
+{{ _tb_who; echo end; }} >"$_tb_at.claim/by.new" && mv "$_tb_at.claim/by.new" "$_tb_at.claim/by"
+
+(
+  _tb_nap= _tb_cut=0
+  trap "kill \\$_tb_nap; exit 0" TERM
+  while kill -0 $$; do
+    _tb_now >"$_tb_at.alive"
+    _tb_had=$(_tb_size)
+    if [ "${{_tb_had:-0}}" -gt {LOG_LIMIT} ]; then
+      _tb_cut=$((_tb_cut + _tb_had))
+      echo "$_tb_cut" >"$_tb_at.cut"
+      : >"$_tb_at.log"
+    fi
+    sleep {BEAT} &
+    _tb_nap=$!
+    wait $_tb_nap
+  done
+) </dev/null >/dev/null 2>&1 &
+_tb_beat=$!
+
+if [ "$_tb_command" ]; then
+  set -- -c "$_tb_command"
+else
+  set -- "$_tb_at.command"
+fi
+_tb_shell=$(command -v bash || command -v sh)
+_tb_pid= _tb_signalled= _tb_stopped=
+_tb_stop() {{
+  _tb_signalled=1 _tb_stopped=1
+  [ -z "$_tb_pid" ] || kill -TERM $_tb_pid 2>/dev/null
+}}
+trap _tb_stop TERM INT HUP
+
+: >>"$_tb_at.log"
+_tb_pipe=
+for _tb_dir in "${{TMPDIR:-/tmp}}" "$_tb_at.claim"; do
+  _tb_pipe=$_tb_dir/.trackbook-$_tb_name-$$
+  mkfifo "$_tb_pipe" 2>/dev/null && break
+  _tb_pipe=
+done
+if [ "$_tb_pipe" ]; then
+  tee -a "$_tb_at.log" <"$_tb_pipe" &
+  _tb_tee=$!
+  exec 4>"$_tb_pipe"
+  rm -f "$_tb_pipe"
+else
+  exec 4>>"$_tb_at.log"
+fi
+"$_tb_shell" "$@" >&4 2>&1 4>&- </dev/null &
+_tb_pid=$!
+exec 4>&-
+[ -z "$_tb_stopped" ] || kill -TERM $_tb_pid 2>/dev/null
+wait $_tb_pid
+_tb_code=$?
+while [ "$_tb_signalled" ]; do
+  _tb_signalled=
+  wait $_tb_pid
+  _tb_again=$?
+  [ $_tb_again -eq 127 ] || _tb_code=$_tb_again
+done
+_tb_pid=
+if [ "$_tb_pipe" ]; then
+  (
+    _tb_nap=
+    trap "kill \\$_tb_nap; exit 0" TERM
+    sleep 2 &
+    _tb_nap=$!
+    wait $_tb_nap
+    kill $_tb_tee
+  ) </dev/null >/dev/null 2>&1 &
+  _tb_guard=$!
+  wait $_tb_tee
+  kill $_tb_guard 2>/dev/null
+fi
+_tb_ended=$(_tb_now)
+kill $_tb_beat 2>/dev/null
+
+_tb_record() {{
+  _tb_who
+  echo "ended_at $_tb_ended"
+  if [ $_tb_code -gt 128 ] && [ $_tb_code -le 192 ]; then
+    echo "signal $((_tb_code - 128))"
+  else
+    echo "exit_code $_tb_code"
+  fi
+  [ -z "$_tb_stopped" ] || echo "stopped 1"
+  echo "size $(_tb_size)"
+  (cd "$_tb_outputs" && find . -type f | head -n 100 | head -c 8192 | sed "s/^/output /") 2>/dev/null
+  echo
+  echo "log"
+  tail -c $1 "$_tb_at.log"
+  echo
+  echo "end"
+}}
+_tb_tail={TAIL}
+_tb_left=60
+while :; do
+  _tb_record $_tb_tail >"$_tb_at.exit.new" 2>/dev/null
+  if [ "$(tail -c 4 "$_tb_at.exit.new" 2>/dev/null)" = end ] && mv "$_tb_at.exit.new" "$_tb_at.exit"; then
+    exit $_tb_code
+  fi
+  _tb_tail=0
+  _tb_left=$((_tb_left - 1))
+  [ $_tb_left -gt 0 ] || break
+  sleep 1
+done
+_tb_say "the command ended with $_tb_code, which can not be written to the folder of the pipeline"
+exit {UNRECORDED}
+"""
+
+
+def startup(name: str, attempt: int, command: str, *, records: str = RECORDS, outputs: str = OUTPUTS) -> str:
+    """Return the session's start-up command; `name` is that of its records. An empty `command` stands in a file.
+
+    Raises ValueError for a command that no process can be given.
+    """
+    if "\0" in command:
+        raise ValueError("the command has a NUL character")
+    arguments = (records, outputs, name, str(attempt), command)
+    return f"exec sh -c {shlex.quote(_SCRIPT.strip())} trackbook {' '.join(map(shlex.quote, arguments))}"
+
+
+def fits(startup_command: str) -> bool:
+    """Whether a start-up command is short enough to be handed through manager and agent."""
+    return len(startup_command.encode(errors="surrogateescape")) <= LONGEST
