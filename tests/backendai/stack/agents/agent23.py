@@ -1,8 +1,6 @@
-"""Starts the stock 23.09 agent with a process-based stand-in for its missing "dummy" backend.
+"""Starts the published agent of 23.09 with a "dummy" backend, which its wheel names and doesn't ship: ours.
 
-The published agent wheel knows the backend name "dummy" but ships no such package, so the
-directory next to this file (holding our own ``dummy`` package) is put on the agent's
-package path.  Nothing in site-packages is changed.
+Nothing in site-packages is changed: this folder is put on the package path of ai.backend.agent, in memory.
 """
 
 import sys
@@ -12,7 +10,7 @@ import ai.backend.agent
 
 ai.backend.agent.__path__.append(str(Path(__file__).resolve().parent))
 
-from ai.backend.agent.server import main  # noqa: E402
+from ai.backend.agent.server import main  # noqa: E402 - the package path comes first
 
 if __name__ == "__main__":
     sys.exit(main())

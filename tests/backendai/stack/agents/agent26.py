@@ -1,125 +1,184 @@
-"""Runs the stock 26.x agent in its "dummy" mode, with batch commands executed for real.
+"""Starts the published agent of 26.x in its "dummy" mode, its sessions in sandboxes.
 
-The stock dummy agent spins for ever on batch sessions (its execute() never finishes and never
-yields), so a handful of its methods are replaced here, in memory only.
+The published dummy starts nothing, mounts nothing, never ends a batch session and forgets all at a restart; its
+methods that stand for a container engine are replaced here, in memory.
 """
 
 import asyncio
-import os
 import secrets
-import signal
 import sys
 from pathlib import Path
+from uuid import UUID
 
-from ai.backend.agent.agent import AbstractAgent
-from ai.backend.agent.dummy import agent as dummy_agent
-from ai.backend.agent.dummy import kernel as dummy_kernel
-
-SCRATCH = Path(os.environ["SIM_SCRATCH"])
-procs: dict[str, asyncio.subprocess.Process] = {}
-
-
-def log_of(kernel_id) -> Path:
-    return SCRATCH / f"{kernel_id}.log"
-
-
-async def attach_output_queue(self, run_id):
-    self.current_run_id = run_id
-
-
-async def feed_batch(self, opts):
-    kernel = self.sim_kernel
-    env = {"PATH": os.environ["PATH"], "HOME": str(SCRATCH), **{k: str(v) for k, v in kernel.environ.items()}}
-    with open(log_of(kernel.kernel_id), "ab") as out:
-        procs[str(kernel.kernel_id)] = await asyncio.create_subprocess_exec(
-            "bash",
-            "-c",
-            opts.get("exec") or "true",
-            env=env,
-            cwd=SCRATCH,
-            start_new_session=True,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-        )
+import serving
+from ai.backend.agent.agent import ACTIVE_STATUS_SET, AbstractAgent
+from ai.backend.agent.dummy import DummyAgentDiscovery
+from ai.backend.agent.dummy import agent as published
+from ai.backend.agent.dummy.kernel import DummyFakeCodeRunner, DummyKernel
+from ai.backend.agent.kernel_registry.exception import KernelRegistryNotFound
+from ai.backend.agent.kernel_registry.loader.pickle import PickleBasedKernelRegistryLoader
+from ai.backend.agent.kernel_registry.writer.pickle import PickleBasedKernelRegistryWriter
+from ai.backend.agent.resources import known_slot_types
+from ai.backend.agent.types import Container, ContainerStatus
+from ai.backend.common.docker import LabelName
+from ai.backend.common.types import ContainerId, KernelId
+from devices import make_plugins
+from sandbox import Sandbox, chunks, faults_after, faults_before
 
 
-async def get_next_result(self, api_ver=2, flush_timeout=2.0):
-    proc = procs.get(str(self.sim_kernel.kernel_id))
-    answer = {"runId": self.current_run_id, "status": "finished", "exitCode": 0, "options": None, "console": []}
-    if proc is not None:
+def folder_of(scratch_root, kernel_id) -> Path:
+    return Path(scratch_root) / str(kernel_id)
+
+
+class Context(published.DummyKernelCreationContext):
+    async def process_mounts(self, mounts):
+        self.binds = [(str(m.source), str(m.target), m.permission.value) for m in mounts]
+
+    async def start_container(self, kernel_obj, cmdargs, resource_opts, preopen_ports, cluster_info):
+        environ = {name: str(value) for name, value in kernel_obj.environ.items()}
+        await faults_before(environ)
+        told = {
+            "id": "sim" + secrets.token_hex(14),
+            "kernel": str(self.kernel_id),
+            "session": str(self.session_id),
+            "environ": environ,
+            "binds": self.binds,
+            "resources": kernel_obj.resource_spec.write_to_string(),
+            "ports": serving.publish(kernel_obj.service_ports),
+        }
+        sandbox = Sandbox.create(folder_of(self.local_config.container.scratch_root, self.kernel_id), told)
+        faults_after(environ, sandbox)
+        data = await super().start_container(kernel_obj, cmdargs, resource_opts, preopen_ports, cluster_info)
+        return {**data, "container_id": sandbox.id, "host_ports": []}
+
+
+class Runner(DummyFakeCodeRunner):
+    folder: Path  # set by the kernel
+
+    def __getstate__(self):
+        return {}
+
+    async def attach_output_queue(self, run_id):
+        self.current_run_id = run_id
+
+    async def feed_batch(self, opts):
+        await Sandbox(self.folder).run(["bash", "-c", opts.get("exec") or "true"])
+
+    async def get_next_result(self, api_ver=2, flush_timeout=2.0):
+        code = None
         try:
-            answer["exitCode"] = await asyncio.wait_for(proc.wait(), flush_timeout)
-        except TimeoutError:
-            answer |= {"status": "continued", "exitCode": None}
-    return answer
+            sandbox = Sandbox(self.folder)
+        except FileNotFoundError:  # vanished: a container that is no more says nothing
+            await asyncio.sleep(flush_timeout)
+        else:
+            code = await sandbox.wait(flush_timeout)
+        status = "continued" if code is None else "finished"
+        return {"runId": self.current_run_id, "status": status, "exitCode": code, "options": None, "console": []}
 
 
-make_runner = dummy_kernel.DummyKernel.create_code_runner
+class Kernel(DummyKernel):
+    @property
+    def folder(self) -> Path:
+        return folder_of(self.agent_config["container"]["scratch-root"], self.kernel_id)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "runner": None}
+
+    async def create_code_runner(self, event_producer, *, client_features, api_version):
+        runner = await Runner.new(
+            self.kernel_id,
+            self.session_id,
+            event_producer,
+            kernel_host="127.0.0.1",
+            repl_in_port=0,
+            repl_out_port=0,
+            client_features=client_features,
+        )
+        runner.folder = self.folder
+        return runner
+
+    async def get_logs(self):
+        return {"logs": Sandbox(self.folder).log.read_text("utf8", "replace")}
+
+    async def start_model_service(self, model_service):
+        try:
+            await serving.start(Sandbox(self.folder), model_service)
+        except (KeyError, OSError) as error:
+            return {"status": "failed", "error": repr(error)}
+        return {"status": "started"}
 
 
-async def create_code_runner(self, *args, **kwargs):
-    runner = await make_runner(self, *args, **kwargs)
-    runner.sim_kernel = self
-    return runner
+class Agent(published.DummyAgent):
+    execute = AbstractAgent.execute
+    sync_container_lifecycles = AbstractAgent.sync_container_lifecycles
+    get_public_service_ports = AbstractAgent.get_public_service_ports
+
+    def _registry(self):
+        agent = self.local_config.agent
+        name = f"last_registry.{self.local_instance_id}.dat"
+        return Path(agent.var_base_path) / name, Path(agent.ipc_base_path) / name
+
+    async def _load_kernel_registry_from_recovery(self):
+        self._registry_writer = PickleBasedKernelRegistryWriter(self._registry()[0])
+        try:
+            return await PickleBasedKernelRegistryLoader(*self._registry()).load_kernel_registry()
+        except KernelRegistryNotFound:
+            return {}
+
+    async def _write_kernel_registry_to_recovery(self, kernel_registry, metadata):
+        await self._registry_writer.save_kernel_registry(kernel_registry, metadata)
+
+    async def enumerate_containers(self, status_filter=ACTIVE_STATUS_SET):
+        found = []
+        for sandbox in Sandbox.all(Path(self.local_config.container.scratch_root)):
+            status = ContainerStatus.RUNNING if sandbox.running else ContainerStatus.EXITED
+            if status in status_filter:
+                labels = {
+                    LabelName.SESSION_ID: sandbox.told["session"],
+                    LabelName.KERNEL_ID: sandbox.told["kernel"],
+                    LabelName.AGENT_ID: str(self.id),
+                }
+                container = Container(ContainerId(sandbox.id), status, "", labels, [], sandbox)
+                found.append((KernelId(UUID(sandbox.told["kernel"])), container))
+        return found
+
+    async def destroy_kernel(self, kernel_id, container_id):
+        if sandbox := self._sandbox(kernel_id):
+            await sandbox.stop()
+
+    async def clean_kernel(self, kernel_id, container_id, restarting):
+        if sandbox := self._sandbox(kernel_id):
+            sandbox.kill()
+            await self.collect_logs(kernel_id, sandbox.id, chunks(sandbox.log))
+            if not restarting:
+                sandbox.remove()
+
+    def _sandbox(self, kernel_id):
+        try:
+            return Sandbox(folder_of(self.local_config.container.scratch_root, kernel_id))
+        except FileNotFoundError:
+            return None
 
 
-async def get_logs(self):
-    path = log_of(self.kernel_id)
-    return {"logs": path.read_text("utf8", "replace") if path.exists() else ""}
+async def load_resources(self, etcd, local_config):
+    return make_plugins()
 
 
-async def destroy_kernel(self, kernel_id, container_id):
-    proc = procs.pop(str(kernel_id), None)
-    if proc is not None and proc.returncode is None:
-        os.killpg(proc.pid, signal.SIGKILL)
+async def scan_available_resources(self, compute_device_types):
+    slots = {}
+    for plugin in compute_device_types.values():
+        known_slot_types.update(plugin.slot_types)
+        slots.update(await plugin.available_slots())
+    return slots
 
 
-async def clean_kernel(self, kernel_id, container_id, restarting):
-    await destroy_kernel(self, kernel_id, container_id)
-    path = log_of(kernel_id)
+published.DummyKernelCreationContext = Context
+published.DummyKernel = Kernel
+DummyAgentDiscovery.get_agent_cls = lambda _: Agent
+DummyAgentDiscovery.load_resources = load_resources
+DummyAgentDiscovery.scan_available_resources = scan_available_resources
 
-    async def chunks():
-        if path.exists():
-            yield path.read_bytes()
-
-    if container_id:
-        await self.collect_logs(kernel_id, container_id, chunks())
-
-
-start_stock = dummy_agent.DummyKernelCreationContext.start_container
-
-
-async def start_container(self, *args, **kwargs):
-    data = dict(await start_stock(self, *args, **kwargs))
-    data["container_id"] = "sim" + secrets.token_hex(14)  # without one, no logs are collected
-    return data
-
-
-def strip_runner(self):
-    state = dict(super(dummy_kernel.DummyKernel, self).__getstate__())
-    state["runner"] = None
-    return state
-
-
-runner = dummy_kernel.DummyFakeCodeRunner
-runner.attach_output_queue, runner.feed_batch, runner.get_next_result = (
-    attach_output_queue,
-    feed_batch,
-    get_next_result,
-)
-dummy_kernel.DummyKernel.create_code_runner = create_code_runner
-dummy_agent.DummyKernelCreationContext.start_container = start_container
-dummy_kernel.DummyKernel.get_logs = get_logs
-dummy_kernel.DummyKernel.__getstate__ = strip_runner
-if "execute" in vars(dummy_agent.DummyAgent):
-    dummy_agent.DummyAgent.execute = AbstractAgent.execute
-if "get_logs" in vars(dummy_agent.DummyAgent):
-    dummy_agent.DummyAgent.get_logs = AbstractAgent.get_logs
-dummy_agent.DummyAgent.destroy_kernel = destroy_kernel
-dummy_agent.DummyAgent.clean_kernel = clean_kernel
-
-from ai.backend.agent.server import main  # noqa: E402
+from ai.backend.agent.server import main  # noqa: E402 - what it starts is replaced first
 
 if __name__ == "__main__":
     sys.exit(main())

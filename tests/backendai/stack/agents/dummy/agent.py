@@ -1,32 +1,25 @@
-"""ProcessAgent: the stock agent's life cycle around host processes instead of containers.
-
-Session environment variables that ask for faults (only for tests):
-  SIM_START_DELAY=<s>   sleep before the kernel counts as started
-  SIM_START_FAIL=1      refuse to create the kernel
-  SIM_VANISH_AFTER=<s>  let the "container" disappear without any notice
-"""
+"""The life cycle of 23.09's agent around sandboxes in the place of containers."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import shutil
 from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
+import serving
 from ai.backend.agent.agent import ACTIVE_STATUS_SET, AbstractAgent, AbstractKernelCreationContext
 from ai.backend.agent.exception import UnsupportedResource
 from ai.backend.agent.resources import KernelResourceSpec, Mount, known_slot_types
 from ai.backend.agent.types import Container, ContainerStatus
-from ai.backend.common.types import ResourceSlot, current_resource_slots
+from ai.backend.common.types import KernelId, ResourceSlot, current_resource_slots
+from devices import make_plugins
+from sandbox import Sandbox, chunks, faults_after, faults_before
 
-from .devices import make_plugins
-from .kernel import Box, ProcessKernel
+from .kernel import SandboxKernel, folder_of
 
 
-class ProcessContext(AbstractKernelCreationContext):
-    agent: ProcessAgent
-
+class SandboxContext(AbstractKernelCreationContext):
     async def get_extra_envs(self):
         return {}
 
@@ -68,7 +61,7 @@ class ProcessContext(AbstractKernelCreationContext):
         return Mount(type, Path(src), Path(target), perm, opts)
 
     async def spawn(self, resource_spec, environ, service_ports):
-        kernel = await ProcessKernel.new(
+        return await SandboxKernel.new(
             self.kernel_id,
             self.session_id,
             self.agent_id,
@@ -80,25 +73,23 @@ class ProcessContext(AbstractKernelCreationContext):
             environ=dict(environ),
             data={},
         )
-        cid = "sim" + secrets.token_hex(14)
-        root = Path(self.local_config["container"]["scratch-root"]) / str(self.kernel_id)
-        kernel.box = Box(cid, root, resource_spec, {k: str(v) for k, v in environ.items()})
-        kernel.box.binds = self.binds
-        return kernel
 
     async def start_container(self, kernel_obj, cmdargs, resource_opts, preopen_ports):
-        env, box = kernel_obj.environ, kernel_obj.box
-        await asyncio.sleep(float(env.get("SIM_START_DELAY", "0")))
-        if env.get("SIM_START_FAIL"):
-            raise RuntimeError("simulated failure to create the container")
-        box.session_id = self.session_id
-        self.agent.boxes[self.kernel_id] = box
-        if "SIM_VANISH_AFTER" in env:
-            asyncio.get_running_loop().call_later(
-                float(env["SIM_VANISH_AFTER"]), self.agent.vanish, self.kernel_id
-            )
+        environ = {name: str(value) for name, value in kernel_obj.environ.items()}
+        await faults_before(environ)
+        told = {
+            "id": "sim" + secrets.token_hex(14),
+            "kernel": str(self.kernel_id),
+            "session": str(self.session_id),
+            "environ": environ,
+            "binds": self.binds,
+            "resources": kernel_obj.resource_spec.write_to_string(),
+            "ports": serving.publish(kernel_obj.service_ports),
+        }
+        sandbox = Sandbox.create(folder_of(self.local_config, self.kernel_id), told)
+        faults_after(environ, sandbox)
         return {
-            "container_id": box.cid,
+            "container_id": sandbox.id,
             "kernel_host": "127.0.0.1",
             "repl_in_port": 0,
             "repl_out_port": 0,
@@ -110,32 +101,25 @@ class ProcessContext(AbstractKernelCreationContext):
         }
 
 
-class ProcessAgent(AbstractAgent):
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.boxes: dict = {}
-
-    def vanish(self, kernel_id) -> None:
-        if box := self.boxes.pop(kernel_id, None):
-            box.signal(9)
-
+class SandboxAgent(AbstractAgent):
     async def load_resources(self):
         return make_plugins()
 
     async def scan_available_resources(self):
         slots = {}
-        for ctx in self.computers.values():
-            known_slot_types.update(ctx.instance.slot_types)
-            slots.update(await ctx.instance.available_slots())
+        for context in self.computers.values():
+            known_slot_types.update(context.instance.slot_types)
+            slots.update(await context.instance.available_slots())
         return slots
 
     async def enumerate_containers(self, status_filter=ACTIVE_STATUS_SET):
         found = []
-        for kernel_id, box in self.boxes.items():
-            status = ContainerStatus.RUNNING if box.alive else ContainerStatus.EXITED
+        for sandbox in Sandbox.all(Path(self.local_config["container"]["scratch-root"])):
+            status = ContainerStatus.RUNNING if sandbox.running else ContainerStatus.EXITED
             if status in status_filter:
-                labels = {"ai.backend.session-id": str(box.session_id)}
-                found.append((kernel_id, Container(box.cid, status, "", labels, [], box)))
+                labels = {"ai.backend.session-id": sandbox.told["session"]}
+                kernel = KernelId(UUID(sandbox.told["kernel"]))
+                found.append((kernel, Container(sandbox.id, status, "", labels, [], sandbox)))
         return found
 
     async def scan_images(self):
@@ -149,7 +133,7 @@ class ProcessAgent(AbstractAgent):
     async def init_kernel_context(
         self, kernel_id, session_id, kernel_config, *, restarting=False, cluster_ssh_port_mapping=None
     ):
-        ctx = ProcessContext(
+        return SandboxContext(
             kernel_id,
             session_id,
             self.id,
@@ -159,42 +143,32 @@ class ProcessAgent(AbstractAgent):
             self.computers,
             restarting=restarting,
         )
-        ctx.agent = self
-        return ctx
 
     async def destroy_kernel(self, kernel_id, container_id):
-        if box := self.boxes.get(kernel_id):
-            await box.stop()
+        if sandbox := self._sandbox(kernel_id):
+            await sandbox.stop()
 
     async def clean_kernel(self, kernel_id, container_id, restarting):
-        box = self.boxes.pop(kernel_id, None)
-        if box is None:
-            kernel = self.kernel_registry.get(kernel_id)
-            box = getattr(kernel, "box", None)
-        if box is None:
-            return
-        await box.stop(0.1)
+        if sandbox := self._sandbox(kernel_id):
+            sandbox.kill()
+            await self.collect_logs(kernel_id, sandbox.id, chunks(sandbox.log))
+            if not restarting:
+                sandbox.remove()
 
-        async def chunks():
-            with open(box.log_path, "rb") as f:
-                while data := f.read(65536):
-                    yield data
-
-        await self.collect_logs(kernel_id, box.cid, chunks())
-        if not restarting:
-            shutil.rmtree(box.root, ignore_errors=True)
+    def _sandbox(self, kernel_id):
+        try:
+            return Sandbox(folder_of(self.local_config, kernel_id))
+        except FileNotFoundError:
+            return None
 
     async def create_local_network(self, network_name): ...
 
     async def destroy_local_network(self, network_name): ...
 
-    def _cfg(self, kernel_id, name) -> Path:
-        path = Path(self.local_config["container"]["scratch-root"]) / str(kernel_id) / "config" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
     async def restart_kernel__load_config(self, kernel_id, name):
-        return self._cfg(kernel_id, name).read_bytes()
+        return (folder_of(self.local_config, kernel_id) / name).read_bytes()
 
     async def restart_kernel__store_config(self, kernel_id, name, data):
-        self._cfg(kernel_id, name).write_bytes(data)
+        path = folder_of(self.local_config, kernel_id) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)

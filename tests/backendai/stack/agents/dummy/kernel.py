@@ -1,39 +1,36 @@
-"""A kernel that is a scratch directory plus ordinary host processes."""
+"""A kernel that is a sandbox: what the agent asks of it, without the ZeroMQ in between."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
+import json
 import signal
 from pathlib import Path
 
+import serving
 from ai.backend.agent.kernel import AbstractCodeRunner, AbstractKernel
-from ai.backend.common.types import CommitStatus
+from ai.backend.common.events import ModelServiceStatusEvent
+from ai.backend.common.types import CommitStatus, ModelServiceStatus
+from sandbox import Sandbox
 
 
 async def prepare_krunner_env(local_config):
     return {}
 
 
-class Job:
-    """One running command: its process and the output not yet handed to the agent."""
-
-    def __init__(self) -> None:
-        self.proc: asyncio.subprocess.Process | None = None
-        self.out: asyncio.Queue = asyncio.Queue()
-        self.pumps: list[asyncio.Task] = []
+def folder_of(local_config, kernel_id) -> Path:
+    return Path(local_config["container"]["scratch-root"]) / str(kernel_id)
 
 
-class ProcessRunner(AbstractCodeRunner):
-    """Keeps the agent's runner interface; needs none of its ZeroMQ plumbing."""
+class SandboxRunner(AbstractCodeRunner):
+    """Runs one command at a time, and reads what it has written since the last look."""
 
-    box = None  # set by the kernel
+    folder: Path  # set by the kernel
+    read = 0
 
     async def __ainit__(self) -> None:
         self.input_sock.close(0)
         self.output_sock.close(0)
-        self.jobs: dict[str, Job] = {}
 
     async def get_repl_in_addr(self) -> str:
         return ""
@@ -49,139 +46,56 @@ class ProcessRunner(AbstractCodeRunner):
 
     async def attach_output_queue(self, run_id) -> None:
         self.current_run_id = run_id or "default"
-        self.jobs.setdefault(self.current_run_id, Job())
 
     async def feed_batch(self, opts) -> None:
-        await self._spawn(["bash", "-c", opts.get("exec") or "true"])
+        await Sandbox(self.folder).run(["bash", "-c", opts.get("exec") or "true"])
 
     async def feed_code(self, text: str) -> None:
-        await self._spawn(["python3", "-c", text])
+        await Sandbox(self.folder).run(["python3", "-c", text])
 
     async def feed_input(self, text: str) -> None: ...
 
     async def feed_interrupt(self) -> None:
-        self.box.signal(signal.SIGINT)
-
-    async def _spawn(self, argv: list[str]) -> None:
-        job = self.jobs[self.current_run_id]
-        job.proc = await self.box.spawn(argv)
-
-        async def pump(name, stream):
-            with open(self.box.log_path, "ab", buffering=0) as log:
-                while chunk := await stream.read(65536):
-                    log.write(chunk)
-                    await job.out.put([name, chunk.decode("utf8", "replace")])
-
-        job.pumps = [
-            asyncio.create_task(pump("stdout", job.proc.stdout)),
-            asyncio.create_task(pump("stderr", job.proc.stderr)),
-        ]
+        Sandbox(self.folder).signal(signal.SIGINT)
 
     async def get_next_result(self, api_ver=2, flush_timeout=2.0):
-        run_id = self.current_run_id
-        job = self.jobs[run_id]
-        answer = {
-            "runId": run_id,
-            "status": "continued",
-            "exitCode": None,
+        code, console = None, []
+        try:
+            sandbox = Sandbox(self.folder)
+        except FileNotFoundError:  # vanished: a container that is no more says nothing
+            await asyncio.sleep(flush_timeout)
+        else:
+            code = await sandbox.wait(flush_timeout)
+            with sandbox.log.open("rb") as log:
+                log.seek(self.read)
+                if new := log.read():
+                    self.read += len(new)
+                    console.append(["stdout", new.decode("utf8", "replace")])
+        return {
+            "runId": self.current_run_id,
+            "status": "continued" if code is None else "finished",
+            "exitCode": code,
             "options": None,
             "files": [],
-            "console": [],
+            "console": console,
         }
-        with contextlib.suppress(asyncio.TimeoutError):
-            answer["console"].append(await asyncio.wait_for(job.out.get(), flush_timeout))
-        while not job.out.empty():
-            answer["console"].append(job.out.get_nowait())
-        if job.proc is None or (job.proc.returncode is not None and all(p.done() for p in job.pumps)):
-            if job.out.empty():
-                answer["status"] = "finished"
-                answer["exitCode"] = job.proc.returncode if job.proc else 0
-                self.jobs.pop(run_id, None)
-        return answer
 
 
-class Box:
-    """What stands in for the container."""
-
-    def __init__(self, cid: str, root: Path, spec, environ: dict[str, str]) -> None:
-        self.cid, self.root, self.spec, self.environ = cid, root, spec, environ
-        self.work = root / "work"
-        self.work.mkdir(parents=True, exist_ok=True)
-        self.log_path = root / "container.log"
-        self.log_path.touch()
-        self.binds: list[tuple[str, str, str]] = []
-        self.pgids: set[int] = set()
-        self.procs: list[asyncio.subprocess.Process] = []
-        self.alive = True
-
-    async def spawn(self, argv: list[str]) -> asyncio.subprocess.Process:
-        env = {"PATH": os.environ["PATH"], "HOME": "/home/work", "LANG": "C.UTF-8", **self.environ}
-        if os.getuid() == 0:
-            lines = ["set -e", 'mount --bind "$0" /home/work']
-            for _i, (src, dst, perm) in enumerate(self.binds):
-                lines.append(f"mkdir -p '{dst}' && mount --bind '{src}' '{dst}'")
-                if perm == "ro":
-                    lines.append(f"mount -o remount,ro,bind '{dst}'")
-            lines += ["cd /home/work", 'exec "$@"']
-            Path("/home/work").mkdir(parents=True, exist_ok=True)
-            argv = [
-                "unshare",
-                "--mount",
-                "--propagation",
-                "private",
-                "bash",
-                "-c",
-                "\n".join(lines),
-                str(self.work),
-                *argv,
-            ]
-        else:  # no mount namespace: links below the working directory
-            for src, dst, _ in self.binds:
-                link = self.work / Path(dst).name
-                if not link.exists():
-                    link.symlink_to(src)
-        proc = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=self.work,
-            env=env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        self.pgids.add(proc.pid)
-        self.procs.append(proc)
-        return proc
-
-    def signal(self, signum: int) -> None:
-        for proc in self.procs:
-            if proc.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(proc.pid, signum)
-
-    async def stop(self, grace: float = 2.0) -> None:
-        self.signal(signal.SIGTERM)
-        waits = [asyncio.create_task(p.wait()) for p in self.procs if p.returncode is None]
-        if waits:
-            await asyncio.wait(waits, timeout=grace)
-        self.signal(signal.SIGKILL)
-        self.alive = False
-
-
-class ProcessKernel(AbstractKernel):
-    box: Box
+class SandboxKernel(AbstractKernel):
+    watch = None
 
     def __getstate__(self):
-        state = dict(super().__getstate__())
-        state["runner"] = None
-        state.pop("box", None)
-        return state
+        return {name: value for name, value in super().__getstate__().items() if name != "watch"}
+
+    @property
+    def folder(self) -> Path:
+        return folder_of(self.agent_config, self.kernel_id)
 
     async def create_code_runner(self, event_producer, *, client_features, api_version):
-        runner = await ProcessRunner.new(
+        runner = await SandboxRunner.new(
             self.kernel_id, self.session_id, event_producer, client_features=client_features
         )
-        runner.box = self.box
+        runner.folder = self.folder
         return runner
 
     async def close(self) -> None: ...
@@ -193,7 +107,7 @@ class ProcessKernel(AbstractKernel):
         return {"status": "finished", "completions": []}
 
     async def get_logs(self):
-        return {"logs": self.box.log_path.read_text("utf8", "replace")}
+        return {"logs": Sandbox(self.folder).log.read_text("utf8", "replace")}
 
     async def interrupt_kernel(self):
         await self.runner.feed_interrupt()
@@ -203,7 +117,20 @@ class ProcessKernel(AbstractKernel):
         return {"status": "failed", "error": "not simulated"}
 
     async def start_model_service(self, model_service):
-        return {"status": "failed", "error": "not simulated"}
+        try:
+            url = await serving.start(Sandbox(self.folder), model_service)
+        except (KeyError, OSError) as error:
+            return {"status": "failed", "error": repr(error)}
+        self.watch = asyncio.create_task(self._watch(model_service, url))
+        return {"status": "started"}
+
+    async def _watch(self, model_service, url):
+        health = model_service["service"].get("health_check") or {}
+        tries, seconds = health.get("max_retries") or 10, health.get("max_wait_time") or 1
+        well = not url or await serving.healthy(url, tries, seconds)
+        status = ModelServiceStatus.HEALTHY if well else ModelServiceStatus.UNHEALTHY
+        event = ModelServiceStatusEvent(self.kernel_id, self.session_id, model_service["name"], status)
+        await self.runner.event_producer.produce_event(event)
 
     async def shutdown_service(self, service): ...
 
@@ -216,8 +143,9 @@ class ProcessKernel(AbstractKernel):
         return {"status": "done", "data": []}
 
     def _inside(self, path: str) -> Path:
-        target = (self.box.work / path.removeprefix("/home/work/")).resolve()
-        if not target.is_relative_to(self.box.work.resolve()):
+        work = Sandbox(self.folder).work.resolve()
+        target = (work / path.removeprefix("/home/work/")).resolve()
+        if not target.is_relative_to(work):
             raise PermissionError(path)
         return target
 
@@ -233,8 +161,6 @@ class ProcessKernel(AbstractKernel):
         return self._inside(filepath).read_bytes()
 
     async def list_files(self, path: str):
-        import json
-
         entries = [{"filename": p.name, "size": p.stat().st_size} for p in self._inside(path).iterdir()]
         return {"files": json.dumps(entries), "errors": "", "abspath": str(path)}
 

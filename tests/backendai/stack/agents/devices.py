@@ -14,6 +14,7 @@ from ai.backend.agent.resources import (
     AbstractComputePlugin,
     DeviceSlotInfo,
     DiscretePropertyAllocMap,
+    KernelResourceSpec,
 )
 from ai.backend.common.types import DeviceId, DeviceName, SlotName, SlotTypes
 
@@ -24,10 +25,10 @@ class SimDevice(AbstractComputeDevice):
 
 class SimPlugin(AbstractComputePlugin):
     config_watch_enabled = False
-    exclusive_slot_types: set[str] = set()
 
     def __init__(self, slot: str, slot_type: SlotTypes, per_device: list[int]) -> None:
         super().__init__({}, {})
+        self.exclusive_slot_types: set[str] = set()
         self.key = DeviceName(slot.partition(".")[0])
         self.slot = SlotName(slot)
         self.kind = slot_type
@@ -80,7 +81,8 @@ class SimPlugin(AbstractComputePlugin):
         )
 
     async def restore_from_container(self, container, alloc_map) -> None:
-        mine = container.backend_obj.spec.allocations.get(self.key)
+        held = KernelResourceSpec.read_from_string(container.backend_obj.told["resources"])
+        mine = held.allocations.get(self.key)
         if mine:
             alloc_map.apply_allocation(mine)
 
