@@ -118,13 +118,11 @@ class Client:
 
         Raises ClusterError at the opening, and httpx.HTTPError where it breaks afterwards.
         """
-        request = self._signed("GET", path, query, None, silence)
         try:
-            answer = await self.http.send(request, stream=True)
+            answer = await self._ask("GET", path, query, None, silence, stream=True)
         except httpx.HTTPError as lost:
             raise unanswered(self.cluster.name, lost, changes=False) from None
         try:
-            self._see_clock(answer)
             if not answer.is_success:
                 await answer.aread()
                 raise self._refused(answer, changing=False)
@@ -133,13 +131,24 @@ class Client:
             await answer.aclose()
 
     async def _ask(
-        self, method: str, path: str, query: Mapping[str, Any] | None, content: bytes | None, timeout: float
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        content: bytes | None,
+        timeout: float,
+        *,
+        stream: bool = False,
     ) -> httpx.Response:
-        answer = await self.http.send(self._signed(method, path, query, content, timeout))
-        self._see_clock(answer)
-        if answer.status_code == 400 and self._refused(answer, changing=False).is_clock and self._correct():
-            answer = await self.http.send(self._signed(method, path, query, content, timeout))
-        return answer
+        """Ask, and once more by the manager's time where it refuses ours: nothing was done then."""
+        while True:
+            answer = await self.http.send(self._signed(method, path, query, content, timeout), stream=stream)
+            self._see_clock(answer)
+            if answer.status_code != httpx.codes.BAD_REQUEST:
+                return answer
+            await answer.aread()
+            if not self._refused(answer, changing=False).is_clock or not self._correct():
+                return answer
 
     def _signed(
         self, method: str, path: str, query: Mapping[str, Any] | None, content: bytes | None, timeout: float

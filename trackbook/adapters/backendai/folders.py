@@ -1,0 +1,208 @@
+"""The pipelines' folders on a cluster: a virtual folder each, known by its id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from trackbook.adapters.backendai import names
+from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.storage import Folder, Item, Storage
+from trackbook.engine.files import OURS, clean
+from trackbook.engine.ports import (
+    ExecutorUnavailable,
+    FileEntry,
+    FolderMissing,
+    FolderState,
+    NoSuchFile,
+    UnsafePath,
+)
+
+VFROOT = "vfroot"
+
+
+class _Kept(Struct):
+    """What is kept on disk of a pipeline's folder."""
+
+    id: str
+    name: str
+
+
+class ClusterFolders:
+    """Implements `trackbook.engine.ports.Folders` on virtual folders.
+
+    The id of each is kept in `DATA/executors/<cluster>/folders/<pipeline>.json`, so that one that somebody
+    removed or replaced is told as missing, and one that was renamed is found.
+    """
+
+    def __init__(self, storage: Storage, data: Path, installation: str) -> None:
+        self.storage = storage
+        self._cluster = storage.client.cluster
+        self._installation = installation
+        self._kept = data.resolve() / "executors" / self._cluster.name / "folders"
+
+    async def state(self, pipeline: str) -> FolderState:
+        """Look whether the folder is there; one that this disk doesn't know is known by its name."""
+        name = self._name(pipeline)
+        with self._told(pipeline):
+            found = await self.storage.folders()
+        kept = await asyncio.to_thread(self._load, pipeline)
+        if kept:
+            ours = next((folder for folder in found if folder.id == kept.id), None)
+            there = ours is not None and not ours.trashed and not ours.going
+            return FolderState("present" if there else "missing", ours.name if ours else kept.name, kept.id)
+        ours = next((folder for folder in found if folder.name == name and _usable(folder)), None)
+        if ours is None:
+            return FolderState("none", name)
+        await asyncio.to_thread(self._save, pipeline, ours)
+        return FolderState("present", ours.name, ours.id)
+
+    async def create(self, pipeline: str) -> FolderState:
+        """Make the folder with its `vfroot`; one in the trash of the cluster is restored with what is in it."""
+        state = await self.state(pipeline)
+        if state.state == "present":
+            return state
+        with self._told(pipeline):
+            made = await self.storage.ensure(self._name(pipeline), self._cluster.vfolder_host)
+            await self.storage.mkdir(made.name, [VFROOT])
+        await asyncio.to_thread(self._save, pipeline, made)
+        return FolderState("present", made.name, made.id)
+
+    async def purge(self, pipeline: str) -> bool:
+        """Delete the folder with all that is in it, for good, from the trash too."""
+        state = await self.state(pipeline)
+        if state.id:
+            with self._told(pipeline):
+                found = next((each for each in await self.storage.folders() if each.id == state.id), None)
+                if found:
+                    await self.storage.remove(found)
+            await asyncio.to_thread(self._forget, pipeline)
+        return state.state == "present"
+
+    async def stat(self, pipeline: str, path: str) -> FileEntry:
+        """Return one entry, from the folder that it is in."""
+        path = clean(path)
+        name = await self._present(pipeline)
+        if not path:
+            return FileEntry("", "", "folder")
+        return await self._stat(pipeline, name, path)
+
+    async def entries(self, pipeline: str, path: str = "") -> list[FileEntry]:
+        """Return what is in a folder, by name."""
+        path = clean(path)
+        items = await self._items(pipeline, await self._present(pipeline), path)
+        if items is None:
+            raise NoSuchFile(f"there is no folder {path!r} in the folder of pipeline {pipeline}")
+        return sorted((_entry(path, item) for item in items), key=lambda entry: entry.name)
+
+    async def read(
+        self, pipeline: str, path: str, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield a file's bytes from `start` up to `end`."""
+        path = clean(path)
+        name = await self._present(pipeline)
+        with self._told(pipeline, path):
+            async for chunk in self.storage.read(name, path, start, end):
+                yield chunk
+
+    async def write(self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+        """Write a file, which the storage proxy keeps apart until it is whole."""
+        path = clean(path)
+        if not path:
+            raise UnsafePath("the pipeline's folder is a folder: name the file")
+        name = (await self.create(pipeline)).name
+        await self._refuse_folder(pipeline, name, path)
+        with self._told(pipeline, path):
+            await self.storage.write(name, path, chunks, size)
+
+    async def delete(self, pipeline: str, path: str) -> None:
+        """Delete a file, or a folder with all that is in it."""
+        path = clean(path)
+        if not path:
+            raise UnsafePath("the pipeline's folder itself is deleted by purging it")
+        name = await self._present(pipeline)
+        await self._stat(pipeline, name, path)
+        with self._told(pipeline, path):
+            await self.storage.delete(name, [path])
+
+    # Parts ----------------------------------------------------------------------------------------------------
+
+    async def _present(self, pipeline: str) -> str:
+        """Return the name of the pipeline's folder; raises FolderMissing."""
+        state = await self.state(pipeline)
+        if state.state == "present":
+            return state.name
+        where = f"on cluster {self._cluster.name}"
+        if state.state == "none":
+            raise FolderMissing(f"pipeline {pipeline} has no folder {where}: the first run makes it")
+        raise FolderMissing(f"the folder {state.name} of pipeline {pipeline} was removed {where}")
+
+    async def _items(self, pipeline: str, name: str, path: str) -> list[Item] | None:
+        with self._told(pipeline, path):
+            items = await self.storage.items(name, path)
+        return [item for item in items if path or item.name != OURS] if items is not None else None
+
+    async def _stat(self, pipeline: str, name: str, path: str) -> FileEntry:
+        above, _, last = path.rpartition("/")
+        for item in await self._items(pipeline, name, above) or []:
+            if item.name == last:
+                return _entry(above, item)
+        raise NoSuchFile(f"there is no {path!r} in the folder of pipeline {pipeline}")
+
+    async def _refuse_folder(self, pipeline: str, name: str, path: str) -> None:
+        with suppress(NoSuchFile):
+            if (await self._stat(pipeline, name, path)).type == "folder":
+                raise UnsafePath(f"{path!r} is a folder: name the file in it")
+
+    @contextmanager
+    def _told(self, pipeline: str, path: str = "") -> Iterator[None]:
+        """Tell what the cluster says no to in the port's words."""
+        try:
+            yield
+        except ClusterError as error:
+            if error.slug == "file-not-found" or "not a regular file" in error.message:
+                raise NoSuchFile(f"there is no file {path!r} in the folder of pipeline {pipeline}") from None
+            if error.missing and path:
+                raise FolderMissing(f"the folder of pipeline {pipeline} is gone: {error}") from None
+            raise ExecutorUnavailable(str(error)) from error
+
+    def _name(self, pipeline: str) -> str:
+        try:
+            return names.vfolder(self._installation, pipeline)
+        except ValueError as error:
+            raise UnsafePath(str(error)) from None
+
+    # On disk --------------------------------------------------------------------------------------------------
+
+    def _load(self, pipeline: str) -> _Kept | None:
+        try:
+            return msgspec.json.decode(self._file(pipeline).read_bytes(), type=_Kept)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None  # its name finds it again
+
+    def _save(self, pipeline: str, folder: Folder) -> None:
+        file = self._file(pipeline)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(_Kept(folder.id, folder.name)))
+        fresh.replace(file)
+
+    def _forget(self, pipeline: str) -> None:
+        self._file(pipeline).unlink(missing_ok=True)
+
+    def _file(self, pipeline: str) -> Path:
+        return self._kept / f"{pipeline}.json"
+
+
+def _usable(folder: Folder) -> bool:
+    return folder.owned and not folder.trashed and not folder.going
+
+
+def _entry(above: str, item: Item) -> FileEntry:
+    path = f"{above}/{item.name}" if above else item.name
+    return FileEntry(item.name, path, item.type, item.size if item.type == "file" else 0, item.modified_at)
