@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
-from collections.abc import AsyncIterator
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from uuid import uuid4
+from pathlib import Path
+from typing import IO, ParamSpec, TypeVar
 
 from trackbook.adapters.sessions import folders
-from trackbook.engine.ports import FileEntry, FolderMissing, FolderState, NoSuchFile, UnsafePath
+from trackbook.adapters.sessions.beneath import Outside, led, shown
+from trackbook.adapters.sessions.upload import Upload
+from trackbook.engine.files import OURS, clean
+from trackbook.engine.ports import (
+    ExecutorUnavailable,
+    FileEntry,
+    FolderMissing,
+    FolderState,
+    NoSuchFile,
+    UnsafePath,
+)
 
+T = TypeVar("T")
+P = ParamSpec("P")
 _CHUNK = 256 * 1024
+_CANT_BE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 
 
 class DataFolders:
-    """Implements `trackbook.engine.ports.Folders` on `DATA/pipelines/<id>`."""
+    """Implements `trackbook.engine.ports.Folders` on `DATA/pipelines/<id>`.
+
+    Tasks write there as they like, so that nothing here follows a link out of the folder (see `beneath`). All
+    that touches the disk does so in a thread, each with files of its own: a call may be cancelled at any point.
+    """
 
     def __init__(self, data: Path) -> None:
         self._data = data.resolve()
@@ -32,113 +52,214 @@ class DataFolders:
     async def state(self, pipeline: str) -> FolderState:
         """Look whether the folder is there; one that was removed can't be told from one never made."""
         root = self.root(pipeline)
-        return FolderState("present" if root.is_dir() else "none", root.name, root.name)
+        return await asyncio.to_thread(self._state, root)
 
     async def create(self, pipeline: str) -> FolderState:
         """Make the folder with its `vfroot`."""
-        folders.vfroot(self._data, pipeline).mkdir(parents=True, exist_ok=True)
-        return await self.state(pipeline)
+        root = self.root(pipeline)
+
+        def make() -> FolderState:
+            with self._told(pipeline, "", "made"):
+                (root / "vfroot").mkdir(parents=True, exist_ok=True)
+            return self._state(root)
+
+        return await asyncio.to_thread(make)
 
     async def purge(self, pipeline: str) -> bool:
-        """Delete the folder with all that is in it."""
+        """Delete the folder with all that is in it; where a part can't be, says so and may be asked again."""
         root = self.root(pipeline)
-        if not root.is_dir():
-            return False
-        await asyncio.to_thread(shutil.rmtree, root)
-        return True
+
+        def remove() -> bool:
+            with self._told(pipeline, "", "deleted"):
+                if root.is_symlink():
+                    raise ExecutorUnavailable(f"{root} is a link: delete it, and what it leads to, by hand")
+                if not root.is_dir():
+                    return False
+                with suppress(FileNotFoundError):  # it may be going already
+                    shutil.rmtree(root)
+                return True
+
+        return await asyncio.to_thread(remove)
 
     async def stat(self, pipeline: str, path: str) -> FileEntry:
         """Return one entry."""
-        return await asyncio.to_thread(self._entry, self._place(pipeline, path), pipeline)
+        return await asyncio.to_thread(self._stat, pipeline, clean(path))
 
     async def entries(self, pipeline: str, path: str = "") -> list[FileEntry]:
         """Return what is in a folder, by name; what is neither file nor folder, or leads outside, is left out."""
-        return await asyncio.to_thread(self._list, self._place(pipeline, path), pipeline)
+        return await asyncio.to_thread(self._list, pipeline, clean(path))
 
     async def read(
         self, pipeline: str, path: str, start: int = 0, end: int | None = None
     ) -> AsyncIterator[bytes]:
         """Yield a file's bytes from `start` up to `end`."""
-        place = self._place(pipeline, path)
-        try:
-            file = await asyncio.to_thread(place.open, "rb")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise NoSuchFile(f"there is no file {path!r} in the folder of pipeline {pipeline}") from None
-        with file:
-            file.seek(start)
-            left = end - start if end is not None else None
+        path = clean(path)
+        left = end - start if end is not None else None
+        with await _owned(IO.close, self._open, pipeline, path, start) as file:
             while left is None or left > 0:
-                chunk = await asyncio.to_thread(file.read, _CHUNK if left is None else min(_CHUNK, left))
+                with self._told(pipeline, path, "read"):
+                    chunk = await asyncio.to_thread(file.read, _CHUNK if left is None else min(_CHUNK, left))
                 if not chunk:
                     return
                 left = None if left is None else left - len(chunk)
                 yield chunk
 
     async def write(self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
-        """Write a file: under another name first, which then becomes its own."""
-        if not (self.root(pipeline)).is_dir():
-            await self.create(pipeline)
-        place = self._place(pipeline, path)
-        if place == self.root(pipeline) or place.is_dir():
-            raise UnsafePath(f"{path!r} is a folder")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{uuid4().hex}.part")
-        written = 0
+        """Write a file: apart first, which then gets its name, so that it is whole whenever it is seen."""
+        path = clean(path)
+        if not path:
+            raise UnsafePath("the pipeline's folder is a folder: name the file")
+        upload = await _owned(Upload.discard, self._begin, pipeline, path)
         try:
-            with part.open("xb") as file:
-                async for chunk in chunks:
-                    await asyncio.to_thread(file.write, chunk)
-                    written += len(chunk)
-            if written != size:
-                raise ValueError(f"{written} bytes came where {size} were announced")
-            part.replace(place)
+            async for chunk in chunks:
+                with self._told(pipeline, path, "written"):
+                    await asyncio.to_thread(upload.write, chunk, size)
+            await asyncio.to_thread(self._finish, pipeline, path, upload, size)
         finally:
-            part.unlink(missing_ok=True)
+            upload.discard()
 
     async def delete(self, pipeline: str, path: str) -> None:
-        """Delete a file, or a folder with all that is in it."""
-        place = self._place(pipeline, path)
-        if place == self.root(pipeline):
-            raise UnsafePath("the pipeline's folder itself is deleted with the pipeline")
-        if place.is_symlink() or place.is_file():
-            place.unlink()
-        elif place.is_dir():
-            await asyncio.to_thread(shutil.rmtree, place)
-        else:
-            raise NoSuchFile(f"there is no {path!r} in the folder of pipeline {pipeline}")
+        """Delete a file, or a folder with all that is in it; of a link, the link."""
+        path = clean(path)
+        if not path:
+            raise UnsafePath("the pipeline's folder itself is deleted by purging it")
 
-    def _place(self, pipeline: str, path: str) -> Path:
-        """Return where a path leads, links followed; raises UnsafePath, FolderMissing."""
+        def remove() -> None:
+            with (
+                self._told(pipeline, path, "deleted"),
+                led(self._present(pipeline), path, last=False) as place,
+            ):
+                if stat.S_ISDIR(place.status().st_mode):
+                    shutil.rmtree(place.name, dir_fd=place.folder)
+                else:
+                    os.unlink(place.name, dir_fd=place.folder)
+
+        await asyncio.to_thread(remove)
+
+    # In threads -----------------------------------------------------------------------------------------------
+
+    def _state(self, root: Path) -> FolderState:
+        with self._told(root.name, "", "read"):
+            return FolderState("present" if root.is_dir() else "none", root.name, str(root))
+
+    def _present(self, pipeline: str) -> Path:
+        """Return the pipeline's folder; raises FolderMissing."""
         root = self.root(pipeline)
-        parts = PurePosixPath(path).parts
-        if path.startswith("/") or ".." in parts or "\0" in path:
-            raise UnsafePath(f"{path!r} leads out of the pipeline's folder")
-        if not root.is_dir():
-            raise FolderMissing(f"pipeline {pipeline} has no folder here yet: it is made when it runs")
-        place = root.joinpath(*parts)
-        if not place.parent.resolve().is_relative_to(root) or (place.exists() and not self._inside(root, place)):
-            raise UnsafePath(f"{path!r} leads out of the pipeline's folder")
-        return place
+        if root.is_dir():
+            return root
+        where = f"pipeline {pipeline} has no folder in {root.parent}"
+        if root.parent.is_dir():
+            raise FolderMissing(f"{where}: the first run makes it")
+        raise FolderMissing(
+            f"{where}, which isn't there: no pipeline has run here yet. Where the executor's role runs on "
+            "another machine, its folders are there"
+        )
+
+    def _stat(self, pipeline: str, path: str) -> FileEntry:
+        with self._told(pipeline, path, "read"), led(self._present(pipeline), path) as place:
+            entry = _entry(path.rpartition("/")[2], path, place.status())
+        if entry is None:
+            raise NoSuchFile(f"{path!r} of pipeline {pipeline} is neither a file nor a folder")
+        return entry
+
+    def _list(self, pipeline: str, path: str) -> list[FileEntry]:
+        root = self._present(pipeline)
+        found: list[FileEntry] = []
+        with self._told(pipeline, path, "listed"), led(root, path) as place:
+            folder = place.open(os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                with os.scandir(folder) as entries:
+                    found += [entry for each in entries if (entry := self._listed(root, path, each))]
+            finally:
+                os.close(folder)
+        return sorted(found, key=lambda entry: entry.name)
 
     @staticmethod
-    def _inside(root: Path, place: Path) -> bool:
-        return place.resolve().is_relative_to(root)
+    def _listed(root: Path, path: str, each: os.DirEntry[str]) -> FileEntry | None:
+        """Return an entry of a folder; None for what is not to be shown, or is gone again."""
+        name = shown(each.name)
+        inside = f"{path}/{name}" if path else name
+        if inside == OURS:
+            return None
+        try:
+            if not each.is_symlink():
+                return _entry(name, inside, each.stat(follow_symlinks=False))
+            with led(root, inside) as place:
+                return _entry(name, inside, place.status())
+        except (OSError, Outside):
+            return None
 
-    def _list(self, place: Path, pipeline: str) -> list[FileEntry]:
+    def _open(self, pipeline: str, path: str, start: int) -> IO[bytes]:
+        with self._told(pipeline, path, "read"), led(self._present(pipeline), path) as place:
+            if not stat.S_ISREG(place.status().st_mode):
+                raise NoSuchFile(f"{path!r} of pipeline {pipeline} is not a file")
+            # Nothing is waited for, whatever took the file's place meanwhile.
+            file = os.fdopen(place.open(os.O_RDONLY | os.O_NONBLOCK), "rb")
+        file.seek(start)
+        return file
+
+    def _begin(self, pipeline: str, path: str) -> Upload:
+        """Refuse early what can't be written, and make ready for the bytes."""
         root = self.root(pipeline)
-        try:
-            found = sorted(place.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            raise NoSuchFile(f"there is no folder {place.relative_to(root)} of pipeline {pipeline}") from None
-        return [self._entry(each, pipeline) for each in found if each.exists() and self._inside(root, each)]
+        with self._told(pipeline, "", "made"):
+            (root / "vfroot").mkdir(parents=True, exist_ok=True)
+        with self._told(pipeline, path, "written"):
+            with suppress(FileNotFoundError), led(root, path) as place:
+                _refuse_folder(path, place.status())
+            return Upload(root / OURS)
 
-    def _entry(self, place: Path, pipeline: str) -> FileEntry:
-        path = place.relative_to(self.root(pipeline)).as_posix()
+    def _finish(self, pipeline: str, path: str, upload: Upload, size: int) -> None:
+        with self._told(pipeline, path, "written"):
+            upload.complete(size)
+            with led(self._present(pipeline), path, make=True) as place:
+                with suppress(FileNotFoundError):
+                    _refuse_folder(path, place.status())
+                os.replace(upload.path, place.name, dst_dir_fd=place.folder)
+
+    @contextmanager
+    def _told(self, pipeline: str, path: str, done: str) -> Iterator[None]:
+        """Tell what the system says no to in the port's words."""
+        what = f"{path!r} of pipeline {pipeline}" if path else f"the folder of pipeline {pipeline}"
         try:
-            status = os.stat(place)  # noqa: PTH116 - a link counts as what it leads to
-        except (FileNotFoundError, NotADirectoryError):
-            raise NoSuchFile(f"there is no {path!r} in the folder of pipeline {pipeline}") from None
+            yield
+        except Outside:
+            raise UnsafePath(f"{path!r} leads out of the pipeline's folder, by a link") from None
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not path:
+                raise ExecutorUnavailable(f"{what} can't be {done}: {error.strerror or error}") from error
+            if done == "written" and isinstance(error, NotADirectoryError):
+                raise UnsafePath(f"{path!r} leads through a file, as if that were a folder") from None
+            word = "folder" if done == "listed" else "file"
+            raise NoSuchFile(f"there is no {word} {path!r} in the folder of pipeline {pipeline}") from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise UnsafePath(f"{path!r} leads along links that never end, or changed meanwhile") from None
+            if error.errno in _CANT_BE:
+                raise UnsafePath(f"{path!r} can't be a path here: {error.strerror}") from None
+            raise ExecutorUnavailable(f"{what} can't be {done}: {error.strerror or error}") from error
+
+
+async def _owned(release: Callable[[T], object], make: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    """Return what is made in a thread, or have it released there where nobody waits for it any more."""
+    making = asyncio.ensure_future(asyncio.to_thread(make, *args, **named))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(lambda made: made.cancelled() or made.exception() or release(made.result()))
+        raise
+
+
+def _refuse_folder(path: str, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise UnsafePath(f"{path!r} is a folder: name the file in it")
+
+
+def _entry(name: str, path: str, status: os.stat_result) -> FileEntry | None:
+    """Return an entry, None for what is neither file nor folder."""
+    try:
         at = datetime.fromtimestamp(status.st_mtime, UTC)
-        if place.is_dir():
-            return FileEntry(place.name, "" if path == "." else path, "folder", 0, at)
-        return FileEntry(place.name, path, "file", status.st_size, at)
+    except (OverflowError, ValueError, OSError):  # a task may set any time
+        at = None
+    if stat.S_ISDIR(status.st_mode):
+        return FileEntry(name, path, "folder", 0, at)
+    return FileEntry(name, path, "file", status.st_size, at) if stat.S_ISREG(status.st_mode) else None
