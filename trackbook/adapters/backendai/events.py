@@ -28,7 +28,7 @@ CONNECTED = "connected"
 
 
 class Hint(Struct, frozen=True):
-    """Something may have changed. `kind` is the event's name, or `connected`: events were missed, read everything.
+    """Something may have changed. `kind` is the event's name, or `connected`: some were missed, read everything.
 
     `exit_code` is given by 23.09 alone, at times.
     """
