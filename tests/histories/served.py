@@ -13,6 +13,9 @@ import httpx
 from sqlalchemy import Connection
 
 from histories.made import History
+from trackbook.adapters.sessions.data_folders import DataFolders
+from trackbook.engine.errors import Refused
+from trackbook.engine.ports import ExecutorUnavailable, Folders
 from trackbook.http.app import create_app
 from trackbook.http.server import HttpServer
 from trackbook.projections.database import Database
@@ -140,17 +143,59 @@ class Tools:
         return {"job": job, "divergence": None}
 
 
+class Executors:
+    """The local executor's folders, and a cluster that is away."""
+
+    default = "local"
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.away: Any = Away()
+
+    def names(self) -> list[str]:
+        """Return both."""
+        return ["local", "backendai/away"]
+
+    def stores(self) -> list[str]:
+        """Return both."""
+        return self.names()
+
+    def store(self, name: str) -> str:
+        """Return the name."""
+        return name
+
+    def folders(self, name: str) -> Folders:
+        """Return real folders for `local`."""
+        if name == "local":
+            return DataFolders(self.data)
+        if name not in self.names():
+            raise Refused("unknown_executor", f"there is no executor {name!r}")
+        folders: Folders = self.away
+        return folders
+
+
+class Away:
+    """Folders of an executor that can't be reached, whatever is asked of them."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def refuse(*_: Any) -> Any:
+            raise ExecutorUnavailable("the cluster away can't be reached: connection refused")
+
+        return refuse
+
+
 class Site:
     """A server over a history, a client for it, and what stands behind it."""
 
-    def __init__(self, history: History, read: ReadModel) -> None:
+    def __init__(self, history: History, read: ReadModel, data: Path) -> None:
         self.history, self.read = history, read
+        self.executors = Executors(data)
         self.gateway, self.logs, self.status = Gateway(), Logs(), Health()
-        self.app = create_app(read, self.gateway, self.logs, Contents(), self.status, Tools())
+        self.app = create_app(read, self.gateway, self.logs, Contents(), self.status, Tools(), self.executors)
         self.server = HttpServer(self.app, port=0, stopping=read.projector.feed.close)
         self.client = httpx.AsyncClient(timeout=10)
 
-    async def get(self, path: str, **query: Any) -> Any:
+    async def get(self, path: str, /, **query: Any) -> Any:
         """Return the JSON of an answer that must be 200."""
         answer = await self.client.get(path, params=query)
         assert answer.status_code == 200, answer.text
@@ -165,7 +210,7 @@ class Site:
 async def site(history: History, path: Path) -> AsyncIterator[Site]:
     """Serve a history on loopback."""
     async with projected(history, path) as read:
-        served = Site(history, read)
+        served = Site(history, read, path.parent)
         served.client.base_url = await served.server.start()
         await read.settled(await history.store.head())
         try:

@@ -41,10 +41,15 @@ async def served(tmp_path: Path) -> AsyncIterator[Site]:
     """A server over two pipelines, a job that failed and one that runs."""
     async with site(await example(), tmp_path / "readmodel.db") as found:
         found.logs.write("tb-running-job-0-1", b"one\ntwo\n")
+        of_job = (await found.read.job("running-job")).pipeline
+        for file in ("p1/vfroot/note", f"{of_job}/jobs/running-job/0-a/outputs/result"):
+            path = tmp_path / "pipelines" / file
+            path.parent.mkdir(parents=True)
+            path.write_text("written")
         yield found
 
 
-PATHS = {
+PATHS: dict[str, dict[str, str | int]] = {
     "/api/pipelines": {},
     "/api/pipelines/{pipeline}": {},
     "/api/pipelines/{pipeline}/versions": {},
@@ -52,17 +57,24 @@ PATHS = {
     "/api/pipelines/{pipeline}/versions/{version}/yaml": {},
     "/api/pipelines/{pipeline}/diff": {"from": 1, "to": 2},
     "/api/pipelines/{pipeline}/events": {},
+    "/api/pipelines/{pipeline}/folder": {},
+    "/api/pipelines/{pipeline}/folders": {},
+    "/api/pipelines/{pipeline}/files": {},
+    "/api/pipelines/{pipeline}/files/content": {"path": "vfroot/note"},
     "/api/jobs": {},
     "/api/jobs/{job}": {},
     "/api/jobs/{job}/tasks": {},
     "/api/jobs/{job}/tasks/{name}": {},
     "/api/jobs/{job}/tasks/{name}/logs": {},
+    "/api/jobs/{job}/tasks/{name}/files": {},
+    "/api/jobs/{job}/tasks/{name}/files/content": {"path": "result"},
     "/api/jobs/{job}/events": {},
     "/api/jobs/{job}/at/{moment}": {},
     "/api/jobs/{key}/replay": {},
     "/api/audit": {},
     "/api/audit/verify": {},
     "/api/quarantine": {},
+    "/api/executors": {},
     "/health/live": {},
     "/health/ready": {},
     "/metrics": {},
@@ -125,6 +137,7 @@ async def test_every_read_waits_for_what_it_is_told_to_show(
     assert waiting == {path for path in PATHS if path.startswith("/api")} - {
         "/api/audit/verify",
         "/api/jobs/{key}/replay",
+        "/api/executors",
     }
     for path in waiting:
         answer = await served.client.get(fill(path), params={**PATHS[path], "after": 99})

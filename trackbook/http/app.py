@@ -12,11 +12,11 @@ from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 
 from trackbook import __version__
-from trackbook.http import book, commands, health, jobs, pipelines, stream, tools
+from trackbook.http import book, commands, files, folders, health, jobs, pipelines, stream, taskfiles, tools
 from trackbook.http.commands import BODY_LIMIT
 from trackbook.http.errors import HANDLERS
 from trackbook.http.guard import Guard
-from trackbook.http.ports import CommandGateway, History, LogSource, Services, Status, Tools
+from trackbook.http.ports import CommandGateway, Executors, History, LogSource, Services, Status, Tools
 from trackbook.projections.find import ReadModel
 
 _INDEX = """<!doctype html>
@@ -25,6 +25,7 @@ _INDEX = """<!doctype html>
 <ul>
 <li><a href="/api/pipelines">Pipelines</a>
 <li><a href="/api/jobs">Jobs</a>
+<li><a href="/api/executors">Executors</a>
 <li><a href="/api/audit">Audit: who did what, and when</a>
 <li><a href="/api/quarantine">Quarantine: what could not be projected</a>
 <li><a href="/api/events">Events as they happen</a>
@@ -55,6 +56,7 @@ def create_app(
     history: History,
     status: Status,
     book_tools: Tools,
+    executors: Executors,
     *,
     hosts: Iterable[str] = (),
 ) -> Guard:
@@ -62,12 +64,15 @@ def create_app(
 
     The Litestar application itself is `.app` of what is returned.
     """
-    services = Services(read, gateway, logs, history, status, book_tools)
+    services = Services(read, gateway, logs, history, status, book_tools, executors)
     app = _App(
         route_handlers=[
             index,
             pipelines.router,
+            folders.router,
+            files.router,
             jobs.router,
+            taskfiles.router,
             stream.router,
             book.router,
             commands.router,

@@ -12,6 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
 
 from trackbook.engine.errors import Refused
+from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
 from trackbook.projections.database import DamagedError, UnavailableError
 from trackbook.projections.paging import ReadError
 from trackbook.projections.projector import NotProjectedError
@@ -28,6 +29,14 @@ _STATUSES = {
     "invalid_parameter": 400,
     "too_large": 413,
     "range_not_satisfiable": 416,
+    "folder_missing": 404,
+    "no_such_file": 404,
+    "unsafe_path": 400,
+    "is_a_folder": 409,
+    "job_unfinished": 409,
+    "length_required": 411,
+    "incomplete_body": 400,
+    "executor_unavailable": 503,
     "commit_unreadable": 500,
 }
 
@@ -91,6 +100,27 @@ def on_unavailable(_: Request[Any, Any, Any], error: Exception) -> Response[Erro
     return _answer(503, "read_model_unavailable", str(error), "It is made anew from the log; read again later.")
 
 
+def on_folder_missing(request: Request[Any, Any, Any], error: FolderMissing) -> Response[ErrorBody]:
+    """Answer where a pipeline has no folder: nothing to read, or nowhere to write."""
+    hint = "`trackbook files create PIPELINE` makes it anew; another executor is named by `executor=`."
+    return _answer(409 if request.method in ("PUT", "POST") else 404, "folder_missing", str(error), hint)
+
+
+def on_no_such_file(_: Request[Any, Any, Any], error: NoSuchFile) -> Response[ErrorBody]:
+    """Answer for a file that is not there."""
+    return _answer(404, "no_such_file", str(error))
+
+
+def on_unsafe_path(_: Request[Any, Any, Any], error: UnsafePath) -> Response[ErrorBody]:
+    """Answer a path that leads out of the folder, or can't be one."""
+    return _answer(400, "unsafe_path", str(error))
+
+
+def on_executor_unavailable(_: Request[Any, Any, Any], error: ExecutorUnavailable) -> Response[ErrorBody]:
+    """Answer while an executor can't be reached, or its folders can't."""
+    return _answer(503, "executor_unavailable", str(error))
+
+
 def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
     """Answer what the framework found wrong with a request."""
     message = error.detail
@@ -111,6 +141,10 @@ HANDLERS: dict[int | type[Exception], Any] = {
     NotProjectedError: on_not_projected,
     DamagedError: on_unavailable,
     UnavailableError: on_unavailable,
+    FolderMissing: on_folder_missing,
+    NoSuchFile: on_no_such_file,
+    UnsafePath: on_unsafe_path,
+    ExecutorUnavailable: on_executor_unavailable,
     HTTPException: on_http,
     Exception: on_anything,
 }

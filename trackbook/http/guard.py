@@ -1,7 +1,8 @@
 """What stands before every request: who may be addressed, from where, and with what; and headers on every answer.
 
 A page of a stranger in the user's browser can reach a server on loopback. It can't set the Host header (so a
-name that it made point here is refused), can't hide its Origin when it posts, and can't send JSON without asking.
+name that it made point here is refused), can't hide its Origin when it posts, and can't send JSON without asking;
+nor can it put or delete anything without asking, whatever it sends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+_AS_WHAT = "send the body as JSON, with Content-Type: application/json (a file as application/octet-stream)"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HEADERS = (
     (
@@ -63,8 +65,9 @@ class Guard:
             return 403, "foreign_origin", "commands from pages of other sites are refused"
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-        if kind != "application/json" and (kind or not empty):
-            return 415, "not_json", "send the body as JSON, with Content-Type: application/json"
+        file = method == "PUT" and kind == "application/octet-stream"
+        if kind != "application/json" and not file and (kind or not empty):
+            return 415, "not_json", _AS_WHAT
         return None
 
 

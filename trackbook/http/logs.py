@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from litestar.response import Stream
 from trackbook.http.errors import documented
 from trackbook.http.parameters import After, JobKey, Served, TaskName
 from trackbook.http.ports import LogSource, Services
+from trackbook.http.ranges import byte_range
 from trackbook.projections.decode import closing
 from trackbook.projections.paging import ReadError
 from trackbook.projections.views import TaskView
@@ -143,14 +143,7 @@ async def _start_of_tail(logs: LogSource, session: str, size: int, lines: int) -
 
 def _range(text: str, size: int) -> tuple[int, int]:
     """Return the first and last byte of a Range header; raises ReadError."""
-    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", text)
-    first, last = found.groups() if found else ("", "")
-    if first:
-        start, end = int(first), min(int(last) if last else size - 1, size - 1)
-    elif last:
-        start, end = max(0, size - int(last)), size - 1
-    else:
-        start, end = 0, -1
+    start, end = byte_range(text, size) or (0, -1)
     if start > end:
         raise ReadError("range_not_satisfiable", f"the log has {size} bytes, {text!r} asks for none of them")
     return start, end

@@ -25,4 +25,8 @@ JobKey = Annotated[str, PathParameter(description="A job's id, or a unique begin
 TaskName = Annotated[str, PathParameter(description="A task's name.")]
 EventType = Annotated[str, QueryParameter(description="Only events of this type.")]
 Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="Which come first.")]
+ExecutorName = Annotated[
+    str,
+    QueryParameter(name="executor", description="The executor; the pipeline's own, or the default, unless said."),
+]
 PAGE = 100

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trackbook.engine.ports import Folders
 from trackbook.projections.find import ReadModel
 
 
@@ -76,6 +77,31 @@ class Tools(Protocol):
         ...
 
 
+class Executors(Protocol):
+    """The configured executors by name; any of this raises ExecutorUnavailable while they aren't known here."""
+
+    @property
+    def default(self) -> str:
+        """The name of the executor that runs what names none."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """Return the names, in the order in which they are shown."""
+        ...
+
+    def stores(self) -> Sequence[str]:
+        """Return the names without those whose folders are another's too."""
+        ...
+
+    def store(self, name: str) -> str:
+        """Return the name under which `stores` has the executor's folders; its own as a rule."""
+        ...
+
+    def folders(self, name: str) -> Folders:
+        """Return the folders on an executor; raises Refused (`unknown_executor`)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Services:
     """All that a request may need."""
@@ -86,3 +112,4 @@ class Services:
     history: History
     status: Status
     tools: Tools
+    executors: Executors

@@ -17,6 +17,7 @@ from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.yaml.dump import dump
 from trackbook.engine.diff import describe, diff
 from trackbook.http.app import create_app
+from trackbook.http.executors import Configured, read_executors
 from trackbook.http.server import HttpServer
 from trackbook.projections.find import ReadModel
 from trackbook.projections.projector import NotProjectedError, Projector
@@ -41,6 +42,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     running = asyncio.create_task(projector.run(), name="projector")
     stack.push_async_callback(_cancelled, running)
     await _level(projector, book)
+    await read_executors(system, stack)
     application = create_app(
         ReadModel(projector, book.store, book.blobs),
         system.gateway or _remote_gateway(system),
@@ -48,6 +50,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
         Contents(system.history or History(book)),
         Health(system),
         BookTools(book),
+        Configured(system),
     )
     host, _, port = config.http.rpartition(":")
     server = HttpServer(application, host or "127.0.0.1", int(port), stopping=projector.feed.close)

@@ -149,7 +149,7 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     book = open_book(system, ledger)
     system.book, system.history = book, History(book)
     await book.catch_up()
-    system.backends = await _backends(system, stack)
+    system.backends = await open_backends(system, stack)
     executors = _executors(system, system.backends)
     sessions = Sessions(executors, book.blobs, system.backends)
     stack.push_async_callback(sessions.close)
@@ -159,7 +159,7 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     await _start_executors(system, executors, stack)
 
 
-async def _backends(system: System, stack: AsyncExitStack) -> Backends:
+async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
     """Return the configured executors; raises ExecutorsMisconfigured."""
     assert system.connection is not None
     config = system.config
@@ -275,7 +275,7 @@ async def _worker(system: System, stack: AsyncExitStack) -> None:
     from trackbook.adapters.nats.executors import ExecutorWorker
 
     assert system.access is not None
-    system.backends = await _backends(system, stack)
+    system.backends = await open_backends(system, stack)
     for name, backend in system.backends.items():
         worker = ExecutorWorker(backend.executor(), system.access, system.config.prefix, name)
         await worker.start()

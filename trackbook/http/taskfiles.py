@@ -1,0 +1,129 @@
+"""The outputs of a task: the same as the files of its pipeline, with paths below the task's own folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import HttpMethod, Request, Response, Router, delete, get, put, route
+from litestar.response import Stream
+
+from trackbook.adapters.sessions.folders import slug
+from trackbook.engine.ports import FolderMissing, NoSuchFile
+from trackbook.http.errors import ErrorBody, documented
+from trackbook.http.files import (
+    BYTES,
+    CREATED,
+    PART,
+    Area,
+    DeletedFile,
+    FileCursor,
+    FileLimit,
+    FileOperation,
+    FilePath,
+    FileView,
+    IfRange,
+    OneFile,
+    Range,
+    Recursive,
+    listing,
+    part,
+    remove,
+    take,
+)
+from trackbook.http.parameters import After, JobKey, Served, TaskName
+from trackbook.projections.paging import ReadError
+from trackbook.projections.views import Page, TaskView
+
+
+async def _area(services: Served, job: str, name: str, after: int | None) -> tuple[Area, TaskView]:
+    await services.read.settled(after)
+    found, task = await services.read.job(job), await services.read.task(job, name)
+    outputs = f"jobs/{found.id}/{task.index}-{slug(task.name)}/outputs"
+    folders = services.executors.folders(task.executor or found.executor)
+    return Area(folders, found.pipeline, outputs), task
+
+
+@get("/{job:str}/tasks/{name:str}/files", responses=documented(422))
+async def list_outputs(
+    services: Served,
+    job: JobKey,
+    name: TaskName,
+    path: FilePath = "",
+    limit: FileLimit = 1000,
+    cursor: FileCursor = None,
+    after: After = None,
+) -> Page[FileView]:
+    """List what a task wrote to its outputs, by name; of a file, itself."""
+    area, task = await _area(services, job, name, after)
+    try:
+        return await listing(area, path, limit, cursor)
+    except (NoSuchFile, FolderMissing):
+        if path.strip("/"):
+            raise
+        raise ReadError("no_such_file", f"task {name} has no outputs: it is {task.state}") from None
+
+
+@get(
+    "/{job:str}/tasks/{name:str}/files/content",
+    responses=documented(416, 422) | PART,
+    media_type=BYTES,
+)
+async def get_output(
+    services: Served,
+    job: JobKey,
+    name: TaskName,
+    path: OneFile,
+    bytes_range: Range = None,
+    if_range: IfRange = None,
+    after: After = None,
+) -> Stream | Response[ErrorBody]:
+    """Send a file of a task's outputs, or a range of its bytes."""
+    area, _ = await _area(services, job, name, after)
+    return await part(area, path, bytes_range, if_range)
+
+
+@route(
+    "/{job:str}/tasks/{name:str}/files/content",
+    http_method=HttpMethod.HEAD,
+    include_in_schema=False,
+    media_type=BYTES,
+)
+async def head_output(
+    services: Served,
+    job: JobKey,
+    name: TaskName,
+    path: OneFile,
+    bytes_range: Range = None,
+    after: After = None,
+) -> Stream | Response[ErrorBody]:
+    """Tell a file's length without sending it."""
+    area, _ = await _area(services, job, name, after)
+    return await part(area, path, bytes_range, None, body=False)
+
+
+@put(
+    "/{job:str}/tasks/{name:str}/files/content",
+    responses=documented(403, 411, 415, 422) | CREATED,
+    operation_class=FileOperation,
+    request_max_body_size=None,
+)
+async def put_output(
+    services: Served, request: Request[Any, Any, Any], job: JobKey, name: TaskName, path: OneFile
+) -> Response[FileView]:
+    """Write a file to a task's outputs: whole or not at all."""
+    area, _ = await _area(services, job, name, None)
+    return await take(area, path, request)
+
+
+@delete("/{job:str}/tasks/{name:str}/files/content", responses=documented(403, 415, 422), status_code=200)
+async def delete_output(
+    services: Served, job: JobKey, name: TaskName, path: OneFile, recursive: Recursive = False
+) -> DeletedFile:
+    """Delete a file of a task's outputs, or a folder with all that is in it."""
+    area, _ = await _area(services, job, name, None)
+    return await remove(area, path, recursive=recursive)
+
+
+router = Router(
+    "/api/jobs", route_handlers=[list_outputs, get_output, head_output, put_output, delete_output], tags=["files"]
+)
