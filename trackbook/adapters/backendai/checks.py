@@ -1,0 +1,204 @@
+"""What would fail of a job on a cluster, said before it is run; the cluster was read before (see `survey`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from trackbook.adapters.backendai import plan
+from trackbook.adapters.backendai.config import Cluster
+from trackbook.adapters.backendai.facts import Image
+from trackbook.adapters.backendai.mounted import mounts, pipeline_folder
+from trackbook.adapters.backendai.quotas import quotas
+from trackbook.adapters.backendai.sheet import Sheet, amount_text, amounts_text, listed, there_are
+from trackbook.adapters.backendai.survey import Survey, numbers
+from trackbook.engine.names import did_you_mean
+from trackbook.engine.ports import Finding, FolderState, SessionSpec
+
+
+def check(
+    seen: Survey,
+    cluster: Cluster,
+    installation: str,
+    specs: Sequence[SessionSpec],
+    *,
+    aliases: Mapping[str, str],
+    folder: FolderState | None,
+) -> list[Finding]:
+    """Return what would fail, or wait, of these sessions, which are all of one project.
+
+    `aliases` are the full names of images that are named otherwise; `folder` is that of their pipeline.
+    """
+    sheet = Sheet()
+    sheet.add(
+        "cluster",
+        f"{cluster.endpoint}, manager {seen.version.manager}, as {seen.key.email or seen.key.user}",
+        "ok",
+    )
+    for problem in seen.problems:
+        sheet.add("cluster", problem, "warn")
+    project = specs[0].project or cluster.project
+    _place(sheet, seen, cluster, project)
+    asked: dict[str, dict[str, float]] = {}
+    for spec in specs:
+        group = _group(sheet, seen, cluster, spec, project)
+        image = _image(sheet, seen, spec.image or cluster.image, spec, aliases)
+        asked[spec.task] = _resources(sheet, seen, spec, image)
+        _agents(sheet, seen, spec, asked[spec.task], group)
+        _containers(sheet, seen, spec)
+        mounts(sheet, seen, spec)
+        _plan(sheet, seen, cluster, installation, spec)
+    quotas(sheet, seen, specs, asked)
+    pipeline_folder(sheet, seen, cluster, specs[0], folder)
+    return sheet.findings()
+
+
+# Where it would run -----------------------------------------------------------------------------------------
+
+
+def _place(sheet: Sheet, seen: Survey, cluster: Cluster, project: str) -> None:
+    if cluster.domain != seen.key.domain:
+        sheet.add(
+            "domain",
+            f"the key belongs to the domain {seen.key.domain!r}, not to {cluster.domain!r}",
+            "fail",
+            f"Set domain = {seen.key.domain!r} for the cluster {cluster.name!r}.",
+        )
+    if seen.rules is None:
+        return
+    mine = sorted(seen.key.projects)
+    if seen.rules.project is None:
+        sheet.add(
+            "project", f"there is no project {project!r}", "fail", there_are(project, mine, "of the key's user")
+        )
+    elif project not in seen.key.projects and not seen.key.admin:
+        words = f"the key's user is not in the project {project!r}"
+        sheet.add("project", words, "fail", there_are(project, mine, "of the key's user"))
+    elif not seen.rules.project.active:
+        sheet.add("project", f"the project {project!r} is not active", "fail", "Ask the cluster's operator.")
+    if seen.groups == []:
+        sheet.add(
+            "scaling group",
+            f"the key may use no scaling group for the project {project!r}",
+            "fail",
+            "Ask the cluster's operator.",
+        )
+
+
+def _group(sheet: Sheet, seen: Survey, cluster: Cluster, spec: SessionSpec, project: str) -> str:
+    """Return the scaling group that the task names, '' where the manager chooses."""
+    group = spec.scaling_group or cluster.scaling_group
+    if group and seen.groups and group not in seen.groups:
+        words = f"there is no scaling group {group!r} that may be used for the project {project!r}"
+        sheet.add("scaling group", words, "fail", there_are(group, seen.groups), spec.task)
+    return group
+
+
+# Images and resources ---------------------------------------------------------------------------------------
+
+
+def _image(sheet: Sheet, seen: Survey, name: str, spec: SessionSpec, aliases: Mapping[str, str]) -> Image | None:
+    """Return the image as the cluster has it, None where that isn't known."""
+    if not name:
+        hint = "Name one by `environment: {image: …}` of the task, or by `image` of the cluster's configuration."
+        sheet.add("image", "no image is named", "fail", hint, spec.task)
+        return None
+    if seen.images is None:
+        return None
+    full = aliases.get(name, name)
+    found = [image for image in seen.images if image.canonical == full]
+    if not found:
+        known = sorted({image.canonical for image in seen.images})
+        sheet.add(
+            "image", f"the cluster does not know the image {name}", "fail", there_are(name, known), spec.task
+        )
+        return None
+    allowed = seen.rules.domain.registries if seen.rules and seen.rules.domain else []
+    registry = full.partition("/")[0]
+    if allowed and registry not in allowed:
+        words = f"images of the registry {registry} are not allowed in the domain {seen.key.domain!r}"
+        sheet.add("image", words, "fail", f"Allowed: {listed(allowed)}.", spec.task)
+    machines = {agent.architecture for agent in seen.agents or [] if agent.architecture}
+    made_for = {image.architecture for image in found if image.architecture}
+    if machines and made_for and not machines & made_for:
+        words = (
+            f"the image {name} is made for {listed(sorted(made_for))}, the agents are {listed(sorted(machines))}"
+        )
+        sheet.add("image", words, "fail", "", spec.task)
+    else:
+        sheet.add("image", f"the cluster has {name}", "ok")
+    return next((image for image in found if image.architecture in machines), found[0])
+
+
+def _resources(sheet: Sheet, seen: Survey, spec: SessionSpec, image: Image | None) -> dict[str, float]:
+    """Return what one container of the task takes, with the image's least where nothing is asked."""
+    asked = {slot: float(amount) for slot, amount in spec.resources.items()}
+    limits = {slot: numbers({"least": least, "most": most}) for slot, (least, most) in _limits(image)}
+    for slot, amount in asked.items():
+        if seen.slots is not None and slot not in seen.slots:
+            if amount:
+                words = f"the cluster has no {slot}"
+                hint = f"{did_you_mean(slot, seen.slots)} It has {listed(sorted(seen.slots))}.".strip()
+                sheet.add("resources", words, "fail", hint, spec.task)
+            continue
+        if limits and slot not in limits and amount:
+            words = f"the image {image.canonical if image else ''} does not take {slot}"
+            sheet.add("resources", words, "fail", f"It takes {listed(sorted(limits))}.", spec.task)
+        least, most = limits.get(slot, {}).get("least", 0), limits.get(slot, {}).get("most", 0)
+        if amount < least:
+            words = f"{amount_text(slot, amount)} are asked for, and the image needs {amount_text(slot, least)}"
+            sheet.add("resources", words, "fail", "", spec.task)
+        elif most and amount > most:
+            words = f"{amount_text(slot, amount)} are more than the image takes ({amount_text(slot, most)})"
+            sheet.add("resources", words, "fail", "", spec.task)
+    if spec.shmem and asked.get("mem") and spec.shmem >= asked["mem"]:
+        words = f"shmem is {amount_text('mem', spec.shmem)}, and has to be less than all the task has"
+        sheet.add("resources", words, "fail", "It is a part of `mem`.", spec.task)
+    return {slot: each["least"] for slot, each in limits.items() if each.get("least")} | asked
+
+
+def _limits(image: Image | None) -> Iterable[tuple[str, tuple[str, str]]]:
+    return image.limits.items() if image else ()
+
+
+def _agents(sheet: Sheet, seen: Survey, spec: SessionSpec, asked: Mapping[str, float], group: str) -> None:
+    """A session that no machine could ever hold waits for ever."""
+    machines = [agent for agent in seen.agents or [] if not group or agent.group == group]
+    if seen.agents is None:
+        return
+    if not machines:
+        where = f" in the scaling group {group!r}" if group else ""
+        sheet.add("agents", f"no agent lives{where}: sessions would wait for one", "warn", "", spec.task)
+        return
+    together = spec.cluster_size if spec.cluster_mode == "single-node" else 1
+    wanted = {slot: amount * together for slot, amount in asked.items() if amount}
+    if not any(all(agent.slots.get(slot, 0) >= amount for slot, amount in wanted.items()) for agent in machines):
+        largest = {slot: max(agent.slots.get(slot, 0) for agent in machines) for slot in wanted}
+        words = f"no agent has {amounts_text(wanted)} for it, and it would wait for ever"
+        hint = f"The most that any agent has: {amounts_text(largest)}."
+        if together > 1:
+            hint += (
+                " All containers of a single-node cluster are on one agent; `cluster_mode: multi-node` spreads."
+            )
+        sheet.add("agents", words, "fail", hint, spec.task)
+
+
+def _containers(sheet: Sheet, seen: Survey, spec: SessionSpec) -> None:
+    most = seen.policy.containers_per_session if seen.policy else 0
+    if most and spec.cluster_size > most:
+        words = f"cluster_size is {spec.cluster_size}, and a session may have {most} at most"
+        sheet.add(
+            "cluster size", words, "fail", "It is a limit of the key; the operator can raise it.", spec.task
+        )
+
+
+# The session itself -----------------------------------------------------------------------------------------
+
+
+def _plan(sheet: Sheet, seen: Survey, cluster: Cluster, installation: str, spec: SessionSpec) -> None:
+    """Make the session as it would be asked for, for all else that can be wrong with it."""
+    try:
+        plan.new_session(spec, cluster, installation, seen.version, "")
+    except plan.NoImage:  # told already
+        pass
+    except ValueError as error:
+        sheet.add("session", str(error), "fail", "", spec.task)

@@ -1,0 +1,80 @@
+"""Virtual folders, against what sessions mount: the user's own, and the pipeline's."""
+
+from __future__ import annotations
+
+from trackbook.adapters.backendai.config import Cluster
+from trackbook.adapters.backendai.sheet import Sheet, there_are
+from trackbook.adapters.backendai.survey import Limits, Survey
+from trackbook.engine.names import did_you_mean
+from trackbook.engine.ports import FolderState, SessionSpec
+
+
+def mounts(sheet: Sheet, seen: Survey, spec: SessionSpec) -> None:
+    """Look whether the folders that the task names are there, may be used, and don't meet in one place."""
+    by_name = {each.name: each for each in seen.folders or [] if not each.trashed and not each.going}
+    taken: dict[str, str] = {}
+    sources: set[str] = set()
+    for text in spec.mounts:
+        source, _, alias = text.partition(":")
+        name = source.partition("/")[0]
+        target = (alias or source).strip("/")
+        for other, there in taken.items():
+            if target == other or target.startswith(f"{other}/") or other.startswith(f"{target}/"):
+                words = f"{text!r} and {there!r} are mounted at one another's place"
+                sheet.add("mounts", words, "fail", "Give them aliases: FOLDER:ALIAS.", spec.task)
+        if source in sources:
+            sheet.add("mounts", f"{source!r} is mounted twice", "fail", "A cluster mounts it once.", spec.task)
+        taken[target] = text
+        sources.add(source)
+        if seen.folders is None:
+            continue
+        if name not in by_name:
+            trashed = any(each.name == name and each.trashed for each in seen.folders)
+            words = f"the folder {name!r} is {'in the trash' if trashed else 'not there, or not yours to use'}"
+            sheet.add("mounts", words, "fail", did_you_mean(name, by_name), spec.task)
+        elif by_name[name].permission == "ro":
+            sheet.add("mounts", f"the folder {name!r} can't be written to", "warn", "", spec.task)
+        if name in by_name and not _may(seen, by_name[name].host, "mount-in-session"):
+            words = f"folders on {by_name[name].host} may not be mounted"
+            sheet.add("mounts", words, "fail", "Ask the cluster's operator.", spec.task)
+
+
+def pipeline_folder(
+    sheet: Sheet, seen: Survey, cluster: Cluster, spec: SessionSpec, folder: FolderState | None
+) -> None:
+    """The pipeline's own folder: there, or to be made."""
+    if folder is None:
+        return
+    if folder.state == "present":
+        sheet.add("folder", f"the pipeline's folder is {folder.name}", "ok")
+    elif folder.state == "missing":
+        sheet.add(
+            "folder",
+            f"the pipeline's folder {folder.name} was removed on the cluster",
+            "fail",
+            f"`trackbook files create {spec.pipeline_name}` makes it anew, empty.",
+        )
+    elif seen.volumes is not None:
+        host = cluster.vfolder_host or seen.volumes.default
+        own = sum(each.owned and not each.project for each in seen.folders or [])
+        most = seen.rules.folders if seen.rules else 0
+        if host not in seen.volumes.allowed:
+            words = (
+                f"the storage volume {host!r} is not one that the key may use" if host else "no volume is there"
+            )
+            sheet.add("folder", words, "fail", there_are(host, seen.volumes.allowed))
+        elif not (_may(seen, host, "create-vfolder") and _may(seen, host, "mount-in-session")):
+            words = f"the key may not make folders on {host}, or not mount them"
+            sheet.add("folder", words, "fail", "Ask the cluster's operator, or set `vfolder_host`.")
+        elif most and own >= most:
+            words = f"the pipeline's folder can't be made: the user has {own} folders, and {most} are allowed"
+            sheet.add("folder", words, "fail", "Delete one, or ask the cluster's operator.")
+        else:
+            sheet.add("folder", f"the pipeline's folder will be made on {host}", "ok")
+
+
+def _may(seen: Survey, host: str, what: str) -> bool:
+    """Whether the key, its project or its domain allows something on a volume; yes where that isn't known."""
+    parts: list[Limits | None] = [seen.rules.domain, seen.rules.project] if seen.rules else []
+    rights = [each.hosts for each in parts if each] + ([seen.policy.hosts] if seen.policy else [])
+    return not rights or any(what in each.get(host, ()) for each in rights)

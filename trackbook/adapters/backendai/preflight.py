@@ -1,0 +1,48 @@
+"""Looking at a cluster before a run: read once for each project, then judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trackbook.adapters.backendai import checks, survey
+from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.examine import trouble
+from trackbook.adapters.backendai.link import Link
+from trackbook.engine.ports import ExecutorUnavailable, Finding, Folders, FolderState, SessionSpec
+
+
+async def check(link: Link, folders: Folders, specs: Sequence[SessionSpec]) -> list[Finding]:
+    """Return what would fail of these sessions; that the cluster can't be asked is a finding, too."""
+    by_project: dict[str, list[SessionSpec]] = {}
+    for spec in specs:
+        by_project.setdefault(spec.project or link.cluster.project, []).append(spec)
+    found: list[Finding] = []
+    try:
+        for its in by_project.values():
+            found += await _of_project(link, folders, its)
+    except ClusterError as error:
+        return [trouble(link.cluster, error)]
+    return list(dict.fromkeys(found))
+
+
+async def _of_project(link: Link, folders: Folders, specs: Sequence[SessionSpec]) -> list[Finding]:
+    project = specs[0].project or link.cluster.project
+    seen = await survey.survey(link.client, await link.version(), project)
+    known = {image.canonical for image in seen.images or []}
+    named = {spec.image or link.cluster.image for spec in specs} - {""}
+    aliases = await survey.aliases(link.client, sorted(named - known)) if seen.images is not None else {}
+    return checks.check(
+        seen,
+        link.cluster,
+        link.installation,
+        specs,
+        aliases=aliases,
+        folder=await _folder(folders, specs[0].pipeline),
+    )
+
+
+async def _folder(folders: Folders, pipeline: str) -> FolderState | None:
+    try:
+        return await folders.state(pipeline)
+    except ExecutorUnavailable:  # the survey tells why
+        return None
