@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from container.engine import container_engine  # noqa: F401 - a fixture
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Connection, connect

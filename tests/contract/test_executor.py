@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
 
 import pytest
+from container.engine import SH_IMAGE, ContainerEngine
 from msgspec.structs import replace
 
+from trackbook.adapters.container.config import Engine
+from trackbook.adapters.container.executor import ContainerExecutor
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.engine.ports import Executor, SessionSpec
 from trackbook.testing.executor import Play, ScriptedExecutor
@@ -74,18 +78,43 @@ class LocalWorld:
             await executor.close(cancel=True)
 
 
-@pytest.fixture(params=[MemoryWorld, LocalWorld], ids=["memory", "local"])
+class ContainerWorld:
+    def __init__(self, folder: Path, engine: ContainerEngine) -> None:
+        self.reports = Reports()
+        self._folder = folder
+        self._engine = Engine(socket=engine.address, image=SH_IMAGE, network="none", grace=1)
+        self._installation = uuid4().hex[:8]
+        self._executors: list[ContainerExecutor] = []
+
+    async def open(self, limit: int = 8) -> Executor:
+        """Open another executor on the same data directory and engine."""
+        executor = ContainerExecutor(self._folder, self._engine, self._installation, limit=limit)
+        self._executors.append(executor)
+        await executor.start(self.reports)
+        return executor
+
+    async def close(self) -> None:
+        """End all sessions."""
+        for executor in self._executors:
+            await executor.close(cancel=True)
+
+
+@pytest.fixture(params=["memory", "local", pytest.param("container", marks=pytest.mark.container)])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """Give a world of each kind."""
-    make: Callable[[Path], World] = request.param
-    made = make(tmp_path)
+    made: World
+    if request.param == "container":
+        made = ContainerWorld(tmp_path, request.getfixturevalue("container_engine"))
+    else:
+        made = (MemoryWorld if request.param == "memory" else LocalWorld)(tmp_path)
     yield made
     await made.close()
 
 
 def spec(task: str, command: str) -> SessionSpec:
     """Return a session of the test's job."""
-    return SessionSpec(f"tb-j1-{task}-1", "j1", "p1", "pipeline", task, 0, 1, command)
+    index = int.from_bytes(task.encode())
+    return SessionSpec(f"tb-j1-{index}-1", "j1", "p1", "pipeline", task, index, 1, command)
 
 
 async def test_success(world: World) -> None:
@@ -197,6 +226,7 @@ async def test_attempts_are_sessions_of_their_own(world: World) -> None:
     executor = await world.open()
     await executor.launch(spec("a", "exit 3"))
     await world.reports.ended("a")
-    await executor.launch(replace(spec("a", "true"), session="tb-j1-a-2", attempt=2))
+    second = replace(spec("a", "true"), attempt=2)
+    await executor.launch(replace(second, session=f"tb-j1-{second.index}-2"))
     end = await world.reports.ended("a", 2)
     assert (end.attempt, end.outcome) == (2, "succeeded")

@@ -1,0 +1,224 @@
+"""A real container engine for tests: its own, with a store and a socket in a folder, and two images.
+
+TRACKBOOK_CONTAINER names it: `podman` (or `1`), `docker`, `none`. Unset, it is Podman where that can be had, else
+the tests are skipped. TRACKBOOK_CONTAINER_SOCKET gives the socket of an engine that runs already, as root or not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ASKED = os.environ.get("TRACKBOOK_CONTAINER", "podman?")
+SOCKET = os.environ.get("TRACKBOOK_CONTAINER_SOCKET", "")
+SH_IMAGE = "localhost/trackbook-test:sh"
+"""Has a busybox alone."""
+BASH_IMAGE = "localhost/trackbook-test:bash"
+_PACKAGES = {
+    "podman": ("podman", "runc", "busybox-static", "catatonit"),
+    "docker": ("docker.io", "busybox-static", "podman"),
+}
+_PATIENCE = 60.0
+_CONTAINERS_CONF = """\
+[containers]
+default_ulimits = ["nofile=1000:1000", "nproc=1000:1000"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+"""
+"""As a machine takes it that has hybrid cgroups, and gives no right to raise limits."""
+
+
+class Unavailable(Exception):
+    """The engine can't be had here; says why."""
+
+
+class ContainerEngine:
+    """An engine that runs; `address` is for DOCKER_HOST."""
+
+    def __init__(self, address: str, kind: str) -> None:
+        self.address = address
+        self.kind = kind
+
+    def stop(self) -> None:
+        """End the service; containers go on."""
+        pytest.skip("the engine is not ours to stop")
+
+    def start(self) -> None:
+        """Start the service again."""
+
+    def restart_loses_containers(self) -> bool:
+        """Whether this engine's containers end with its service."""
+        return False
+
+
+class OwnEngine(ContainerEngine):
+    """One of our own, below a folder."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        super().__init__(f"unix://{folder}/engine.sock", kind)
+        self.folder = folder
+        self._service: subprocess.Popen[bytes] | None = None
+        (folder / "containers.conf").write_text(_CONTAINERS_CONF)
+        self.environment = {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}
+
+    def podman(self, *arguments: str) -> list[str]:
+        """Return a command on this engine's store."""
+        places = [f"--{name}={self.folder}/{name}" for name in ("root", "runroot", "tmpdir")]
+        return ["podman", *places, "--storage-driver=vfs", *arguments]
+
+    def start(self) -> None:
+        """Start the service; returns when it listens."""
+        log = (self.folder / "service.log").open("ab")
+        self._service = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", *self._command()],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+        until = time.monotonic() + _PATIENCE
+        while subprocess.run(
+            [*self._client(), "version"], check=False, env=self.environment, capture_output=True
+        ).returncode:
+            if self._service.poll() is not None or time.monotonic() > until:
+                raise Unavailable(
+                    f"{self.kind} did not start: {(self.folder / 'service.log').read_text()[-2000:]}"
+                )
+            time.sleep(0.05)
+
+    def _command(self) -> list[str]:
+        if self.kind == "podman":
+            return self.podman("system", "service", "--time=0", self.address)
+        return [
+            *("dockerd", "--host", self.address, "--storage-driver=vfs", "--live-restore"),
+            *("--data-root", f"{self.folder}/root", "--exec-root", f"{self.folder}/run"),
+            *("--pidfile", f"{self.folder}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false"),
+            *("--default-ulimit", "nofile=1000:1000", "--default-ulimit", "nproc=1000:1000"),
+        ]
+
+    def _client(self) -> list[str]:
+        """Return a command that speaks to the service."""
+        return (
+            ["podman", "--remote", "--url", self.address]
+            if self.kind == "podman"
+            else ["docker", "-H", self.address]
+        )
+
+    def stop(self) -> None:
+        """End the service; containers go on."""
+        assert self._service
+        self._service.terminate()
+        self._service.wait(_PATIENCE)
+
+    def load(self, image: str, root: Path) -> None:
+        """Make an image of a folder."""
+        archive = self.folder / "image.tar"
+        with tarfile.open(archive, "w") as tar:
+            tar.add(root, "/")
+        _run([*self._client(), "import", "--change", "ENV PATH=/bin", str(archive), image], self.environment)
+
+    def wipe(self) -> None:
+        """End everything and delete it."""
+        listed = _run([*self._client(), "ps", "--all", "--quiet"], self.environment)
+        if listed.split():
+            _run([*self._client(), "rm", "--force", *listed.split()], self.environment)
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise Unavailable(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _install(kind: str) -> None:
+    """Have the engine's packages, by apt where they are missing."""
+    if os.geteuid() != 0:
+        raise Unavailable("an engine of the tests' own needs root")
+    programs = ("podman", "runc", "busybox", *(("dockerd",) if kind == "docker" else ()))
+    if all(map(shutil.which, programs)):
+        return
+    if shutil.which("apt-get") is None:
+        raise Unavailable(f"{', '.join(programs)} are needed, and there is no apt-get to install them with")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *_PACKAGES[kind]]
+    try:
+        _run(install, environment)
+    except Unavailable:  # lists that are missing or old
+        _run(["apt-get", "update", "-qq"], environment)
+        _run(install, environment)
+
+
+def _busybox(root: Path) -> Path:
+    (root / "bin").mkdir(parents=True)
+    (root / "etc").mkdir()
+    (root / "tmp").mkdir(mode=0o1777)
+    shutil.copy2(shutil.which("busybox") or "", root / "bin/busybox")
+    for name in subprocess.check_output(["busybox", "--list"], text=True).split():
+        if name != "busybox":
+            (root / "bin" / name).symlink_to("busybox")
+    return root
+
+
+def _with_bash(root: Path) -> Path:
+    """Add this machine's bash, and the libraries that it names."""
+    _busybox(root)
+    shutil.copy2("/bin/bash", root / "bin/bash")
+    for library in re.findall(r"/\S+", subprocess.check_output(["ldd", "/bin/bash"], text=True)):
+        place = root / library.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(library, place)
+    return root
+
+
+@contextmanager
+def booted(kind: str) -> Iterator[OwnEngine]:
+    """Boot an engine of its own, with its images; raises Unavailable."""
+    _install(kind)
+    engine = OwnEngine(kind, Path(tempfile.mkdtemp(prefix="trackbook-engine-", dir="/var/tmp")))
+    try:
+        engine.start()
+        with tempfile.TemporaryDirectory() as folder:
+            engine.load(SH_IMAGE, _busybox(Path(folder) / "sh"))
+            engine.load(BASH_IMAGE, _with_bash(Path(folder) / "bash"))
+        yield engine
+    finally:
+        engine.wipe()
+
+
+@pytest.fixture(scope="session")
+def container_engine() -> Iterator[ContainerEngine]:
+    """Give a real engine that has SH_IMAGE and BASH_IMAGE; shared, so leave no container."""
+    if SOCKET:
+        yield ContainerEngine(SOCKET, "given")
+        return
+    kind = ASKED.removesuffix("?").replace("1", "podman")
+    if kind == "none":
+        pytest.skip("TRACKBOOK_CONTAINER=none")
+    assert kind in _PACKAGES, f"TRACKBOOK_CONTAINER: {kind!r} is none of {', '.join(_PACKAGES)}"
+    try:
+        boot = booted(kind)
+        engine = boot.__enter__()
+    except Unavailable as error:
+        if ASKED.endswith("?"):
+            pytest.skip(f"no container engine: {error}")
+        raise
+    try:
+        yield engine
+    finally:
+        boot.__exit__(None, None, None)

@@ -1,0 +1,87 @@
+"""A session's log in a file of bounded size, which can be gone on with after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from trackbook.adapters.container.client import Client, EngineAway, EngineRefused
+from trackbook.adapters.local.box.output import Log
+
+_CUT = re.compile(rb"\n\[trackbook: (\d+) bytes of output are left out here\]\n")
+_AGAIN = 0.5
+"""Seconds until an output that broke off is asked for again."""
+_TRIES = (0.0, 0.2, 1.0, 3.0, 5.0)
+"""Seconds before each try to complete a log: an engine that is started anew is back by then."""
+
+
+class SessionLog(Log):
+    """The log of sessions, opened again where it stands: `received` counts the bytes that it was given before.
+
+    An engine keeps all of a container's output and sends it from its beginning; so many bytes are passed over.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        super().__init__(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), limit)
+        self._size = os.fstat(self._file).st_size
+        self.received = self._size
+        head = self._limit // 2
+        if self._size > head and (cut := _CUT.match(os.pread(self._file, 80, head))):
+            self._tail_from = head + cut.end()
+            self.left_out = int(cut[1])
+            self.received += self.left_out - len(cut[0])
+
+    def write(self, data: bytes) -> None:
+        """Append; what a full disk refuses is left out and counted."""
+        self.received += len(data)
+        super().write(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+class Passing:
+    """Passes over what a log has of a stream that begins anew, and writes the rest."""
+
+    def __init__(self, log: SessionLog) -> None:
+        self._log = log
+        self._skip = log.received
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        if self._skip < len(data):
+            self._log.write(data[self._skip :])
+        self._skip = max(0, self._skip - len(data))
+
+
+async def follow(client: Client, name: str, log: SessionLog) -> None:
+    """Write a container's output as it comes, until cancelled; where the engine breaks off, go on later."""
+    while True:
+        passing = Passing(log)
+        with suppress(EngineAway, EngineRefused):
+            async for piece in client.output(name, follow=True):
+                passing.write(piece)
+        await asyncio.sleep(_AGAIN)
+
+
+async def complete(client: Client, name: str, log: SessionLog) -> str:
+    """Write what the log lacks of an ended container's output; return why that can't be had, or ''.
+
+    Following alone is not enough: Docker leaves out a last line without an end, now and then.
+    """
+    problem = ""
+    for pause in _TRIES:
+        await asyncio.sleep(pause)
+        passing = Passing(log)
+        try:
+            async for piece in client.output(name, follow=False):
+                passing.write(piece)
+        except (EngineAway, EngineRefused) as error:
+            problem = str(error)
+        else:
+            return ""
+    return problem
