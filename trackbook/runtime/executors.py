@@ -126,7 +126,9 @@ def configured(
     backends: dict[str, Backend] = {LOCAL: LocalBackend(LOCAL, data, local)}
     for cluster, settings in found.clusters.items():
         name = f"{CLUSTERS}/{cluster}"
-        backends[name] = _cluster(cluster, settings, found.sources[name], data, installation)
+        backends[name] = _cluster(cluster, settings, found.sources.get(name, ""), data, installation)
+    source = found.sources.get(CONTAINER, CONTAINER)
+    backends[CONTAINER] = _container(found.container, source, data, installation)
     if found.default not in backends:
         raise ExecutorsMisconfigured(
             f"the default executor ({found.default_source}) is {printable(found.default)[:64]!r}, which there is"
@@ -144,3 +146,14 @@ def _cluster(name: str, settings: Mapping[str, Any], source: str, data: Path, in
     except ValueError as error:
         raise ExecutorsMisconfigured(f"{error} ({source})") from None
     return BackendAIBackend(f"{CLUSTERS}/{name}", cluster, data, installation)
+
+
+def _container(settings: Mapping[str, Any], source: str, data: Path, installation: str) -> Backend:
+    from trackbook.adapters.container.backend import ContainerBackend
+    from trackbook.adapters.container.config import Engine
+
+    try:
+        engine = Engine.from_mapping(settings)
+    except ValueError as error:
+        raise ExecutorsMisconfigured(f"[{CONTAINER}]: {error} ({source})") from None
+    return ContainerBackend(CONTAINER, engine, data, installation)
