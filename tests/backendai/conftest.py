@@ -18,6 +18,8 @@ from backendai.stack.boot import booted
 from backendai.stack.settings import VERSIONS, Unavailable
 
 ASKED = os.environ.get("TRACKBOOK_BACKENDAI", "23.09?")
+URLS = {series: os.environ.pop(f"TRACKBOOK_BACKENDAI_URL_{series}", "") for series in ("23", "26")}
+"""Taken out of the environment, where they would be taken for settings of a cluster."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,7 +36,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     if series == "none":
         pytest.skip("TRACKBOOK_BACKENDAI=none")
     assert series in VERSIONS, f"TRACKBOOK_BACKENDAI: {series!r} is none of {', '.join(VERSIONS)}"
-    if url := os.environ.get(f"TRACKBOOK_BACKENDAI_URL_{series.partition('.')[0]}"):
+    if url := URLS[series.partition(".")[0]]:
         yield External(series, url)
         return
     with ExitStack() as rest:

@@ -178,6 +178,42 @@ def test_an_unknown_default_is_told(tmp_path: Path) -> None:
         configured(tmp_path, _none, "0" * 8, found)
 
 
+async def test_clusters_are_executors_by_their_names(tmp_path: Path) -> None:
+    """Each is `backendai/NAME`, and may be the default."""
+    settings = {"endpoint": "https://cluster.example.org", "access_key": "a", "secret_key": "b"}
+    path, sources = tmp_path / "executors.toml", {"backendai/main": "somewhere"}
+    found = Configuration(path, "backendai/main", clusters={"main": settings}, sources=sources)
+
+    backends = configured(tmp_path, _none, "0" * 8, found)
+
+    assert list(backends)[:2] == ["local", "backendai/main"]
+    assert backends.default == backends["backendai/main"].name == "backendai/main"
+    await backends.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "endpoint and access_key and secret_key must be set"),
+        ({"endpont": "x"}, "Did you mean 'endpoint'?"),
+        ({"endpoint": "x", "access_key": "a", "secret_key": "s3cr3t"}, "not an address"),
+        ({"endpoint": "http://x", "access_key": "a", "secret_key": 3}, "secret_key must be text"),
+        ({"endpoint": "http://x", "access_key": "a", "secret_key": "s3cr3t ", "project": "p"}, "has blanks"),
+    ],
+)
+def test_mistakes_in_a_clusters_settings_are_told(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    """The words name the cluster, the setting and where it was said, and never the key."""
+    path = tmp_path / "executors.toml"
+    found = Configuration(path, clusters={"main": settings}, sources={"backendai/main": str(path)})
+
+    with pytest.raises(ExecutorsMisconfigured) as refused:
+        configured(tmp_path, _none, "0" * 8, found)
+
+    assert words in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert "s3cr3t" not in str(refused.value)
+
+
 def _none() -> Any:
     raise AssertionError("no executor is made before it is needed")
 

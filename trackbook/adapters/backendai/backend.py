@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from trackbook.adapters.backendai import preflight, service_plan
 from trackbook.adapters.backendai.config import Cluster
+from trackbook.adapters.backendai.examine import examine
 from trackbook.adapters.backendai.executor import BackendAIExecutor
+from trackbook.adapters.backendai.folders import ClusterFolders
 from trackbook.adapters.backendai.link import Link
+from trackbook.adapters.backendai.services import Services
+from trackbook.adapters.backendai.storage import Storage
+from trackbook.adapters.backendai.sweep import sweep
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import Executor, Finding, Folders, Live, SessionSpec
@@ -21,39 +27,44 @@ class BackendAIBackend:
         self._cluster = cluster
         self._data = data
         self._link = Link(cluster, installation)
+        self._services = Services(self._link)
+        self._folders = ClusterFolders(Storage(self._link.client), data, installation)
 
     @property
     def folders(self) -> Folders:
         """The pipelines' folders on the cluster."""
-        raise NotImplementedError
+        return self._folders
 
     def executor(self) -> Executor:
         """Return the one that runs sessions on the cluster."""
         return BackendAIExecutor(self._cluster, self._data, self._link.installation)
 
     def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
-        """Refuse tasks without an image."""
+        """Refuse tasks without an image, and services that the cluster can't have, as far as its version is known."""
         found: list[Refused | Warned] = []
         for task in tasks:
             if not task.image and not self._cluster.image:
                 message = f"task {task.name!r} names no image, and neither does cluster {self._cluster.name!r}"
                 found.append(Refused("no_image", message, f"tasks[{task.index}].environment.image"))
-        return found
+        serving = [task for task in tasks if task.serving]
+        return found + service_plan.judge(serving, self._link.known_version)
 
-    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:  # noqa: ARG002
-        """Look at what the sessions need."""
-        return []
+    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
+        """Look at what the sessions need; that the cluster can't be asked is a finding, too."""
+        return await preflight.check(self._link, self.folders, specs)
 
     async def examine(self) -> list[Finding]:
         """Look whether the cluster could work."""
-        return []
+        return await examine(self._link)
 
-    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:  # noqa: ARG002
-        """Find what nobody owns."""
-        return []
+    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
+        """Find sessions with the installation's id that no live attempt owns, and services. Raises ClusterError."""
+        sessions = await sweep(self._link, live, end=end)
+        return sessions + await self._services.sweep(live, end=end)
 
     async def release(self, job: str) -> None:
-        """Keep nothing for a job."""
+        """Take down the services that were to live as long as the job."""
+        await self._services.release(job)
 
     async def close(self) -> None:
         """Close connections."""

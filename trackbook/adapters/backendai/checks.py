@@ -162,15 +162,16 @@ def _limits(image: Image | None) -> Iterable[tuple[str, tuple[str, str]]]:
 
 def _agents(sheet: Sheet, seen: Survey, spec: SessionSpec, asked: Mapping[str, float], group: str) -> None:
     """A session that no machine could ever hold waits for ever."""
-    machines = [agent for agent in seen.agents or [] if not group or agent.group == group]
-    if seen.agents is None:
+    if seen.agents is None or (group and group not in (seen.groups or [group])):
         return
+    machines = [agent for agent in seen.agents if not group or agent.group == group]
     if not machines:
         where = f" in the scaling group {group!r}" if group else ""
         sheet.add("agents", f"no agent lives{where}: sessions would wait for one", "warn", "", spec.task)
         return
     together = spec.cluster_size if spec.cluster_mode == "single-node" else 1
-    wanted = {slot: amount * together for slot, amount in asked.items() if amount}
+    known = asked if seen.slots is None else seen.slots  # others are told of already
+    wanted = {slot: amount * together for slot, amount in asked.items() if amount and slot in known}
     if not any(all(agent.slots.get(slot, 0) >= amount for slot, amount in wanted.items()) for agent in machines):
         largest = {slot: max(agent.slots.get(slot, 0) for agent in machines) for slot in wanted}
         words = f"no agent has {amounts_text(wanted)} for it, and it would wait for ever"

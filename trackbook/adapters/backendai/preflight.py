@@ -8,6 +8,7 @@ from trackbook.adapters.backendai import checks, survey
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.examine import trouble
 from trackbook.adapters.backendai.link import Link
+from trackbook.adapters.backendai.sheet import ORDER
 from trackbook.engine.ports import ExecutorUnavailable, Finding, Folders, FolderState, SessionSpec
 
 
@@ -22,7 +23,7 @@ async def check(link: Link, folders: Folders, specs: Sequence[SessionSpec]) -> l
             found += await _of_project(link, folders, its)
     except ClusterError as error:
         return [trouble(link.cluster, error)]
-    return list(dict.fromkeys(found))
+    return sorted(dict.fromkeys(found), key=lambda each: ORDER.index(each.verdict))
 
 
 async def _of_project(link: Link, folders: Folders, specs: Sequence[SessionSpec]) -> list[Finding]:

@@ -11,7 +11,7 @@ from trackbook.engine.ports import Finding
 Verdict = Literal["ok", "warn", "fail"]
 _SHOWN = 12
 _MEMORY = ("mem",)
-_ORDER: tuple[Verdict, ...] = ("fail", "warn", "ok")
+ORDER: tuple[Verdict, ...] = ("fail", "warn", "ok")
 
 
 class Sheet:
@@ -29,7 +29,7 @@ class Sheet:
     def findings(self) -> list[Finding]:
         """Return them, what fails first."""
         made = [_made(*key, tasks) for key, tasks in self._tasks.items()]
-        return sorted(made, key=lambda finding: _ORDER.index(finding.verdict))
+        return sorted(made, key=lambda finding: ORDER.index(finding.verdict))
 
 
 def _made(what: str, found: str, verdict: Verdict, hint: str, tasks: Sequence[str]) -> Finding:

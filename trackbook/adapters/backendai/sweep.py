@@ -1,7 +1,7 @@
 """Sessions that this installation left on a cluster and no live attempt owns: found, and ended.
 
-One is ours by its name, which has the installation's id, and by its owner, which is our key: nobody else's session
-is touched, whatever it is called.
+One is ours by its name, which has the installation's id, and by its owner, which is our key: nobody else's
+session is touched, whatever it is called.
 """
 
 from __future__ import annotations
