@@ -109,6 +109,21 @@ async def test_links_that_stay_inside_are_followed(folders: DataFolders, pipelin
     assert await names(folders, pipeline, "vfroot/step-3") == ["weights"]
 
 
+async def test_links_that_lead_in_circles_are_left_out(folders: DataFolders, pipeline: str, vfroot: Path) -> None:
+    """Whoever lists a folder and all below it comes to an end, however links cross."""
+    for name in ("a", "b"):
+        (vfroot / name).mkdir()
+    for link, target in (("a/x", "../b"), ("b/y", "../a"), ("a/up", ".."), ("a/self", "."), ("b/loop", "loop")):
+        (vfroot / link).symlink_to(target)
+    seen, left = [], ["vfroot"]
+    while left:
+        for entry in await folders.entries(pipeline, left.pop()):
+            seen.append(entry.path)
+            left += [entry.path] if entry.type == "folder" else []
+
+    assert sorted(seen) == ["vfroot/a", "vfroot/a/x", "vfroot/b", "vfroot/b/y"]
+
+
 async def test_a_purge_and_a_delete_leave_what_links_lead_to(
     folders: DataFolders, pipeline: str, vfroot: Path, data: Path
 ) -> None:

@@ -23,11 +23,17 @@ class Outside(Exception):
     """The path leads out of the root."""
 
 
-class Place:
-    """Where a path leads: an open folder and a name in it, which is '.' for the folder itself."""
+Identity = tuple[int, int]
 
-    def __init__(self, folder: int, name: str) -> None:
-        self.folder, self.name = folder, name
+
+class Place:
+    """Where a path leads: an open folder and a name in it, which is '.' for the folder itself.
+
+    `above` are the folders that the way led through.
+    """
+
+    def __init__(self, folder: int, name: str, above: set[Identity]) -> None:
+        self.folder, self.name, self.above = folder, name, above
 
     def status(self) -> os.stat_result:
         """Return the status of what is there; a link counts as itself."""
@@ -46,8 +52,9 @@ def led(root: Path, path: str, *, make: bool = False, last: bool = True) -> Iter
     followed. Raises Outside, and OSError as the system does.
     """
     folders = [os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+    above = {identity(os.fstat(folders[0]))}
     try:
-        yield Place(*_lead(folders, path, make=make, last=last))
+        yield Place(*_lead(folders, above, path, make=make, last=last), above)
     finally:
         for folder in folders:
             os.close(folder)
@@ -58,7 +65,12 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _lead(folders: list[int], path: str, *, make: bool, last: bool) -> tuple[int, str]:
+def identity(status: os.stat_result) -> Identity:
+    """Return what tells a folder from every other."""
+    return status.st_dev, status.st_ino
+
+
+def _lead(folders: list[int], above: set[Identity], path: str, *, make: bool, last: bool) -> tuple[int, str]:
     left = [part for part in reversed(path.split("/")) if part]
     links = 0
     while left:
@@ -79,6 +91,7 @@ def _lead(folders: list[int], path: str, *, make: bool, last: bool) -> tuple[int
             left += [each for each in reversed(target.split("/")) if each not in ("", ".")]
         elif left:
             folders.append(_enter(folders[-1], part, make=make))
+            above.add(identity(os.fstat(folders[-1])))
         else:
             return folders[-1], part
     return folders[-1], "."

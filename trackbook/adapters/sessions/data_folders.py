@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, ParamSpec, TypeVar
 
 from trackbook.adapters.sessions import folders
-from trackbook.adapters.sessions.beneath import Outside, led, shown
+from trackbook.adapters.sessions.beneath import Identity, Outside, identity, led, shown
 from trackbook.adapters.sessions.upload import Upload
 from trackbook.engine.files import OURS, clean
 from trackbook.engine.ports import (
@@ -169,14 +169,18 @@ class DataFolders:
             folder = place.open(os.O_RDONLY | os.O_DIRECTORY)
             try:
                 with os.scandir(folder) as entries:
-                    found += [entry for each in entries if (entry := self._listed(root, path, each))]
+                    above = place.above | {identity(os.fstat(folder))}
+                    found += [entry for each in entries if (entry := self._listed(root, path, each, above))]
             finally:
                 os.close(folder)
         return sorted(found, key=lambda entry: entry.name)
 
     @staticmethod
-    def _listed(root: Path, path: str, each: os.DirEntry[str]) -> FileEntry | None:
-        """Return an entry of a folder; None for what is not to be shown, or is gone again."""
+    def _listed(root: Path, path: str, each: os.DirEntry[str], above: set[Identity]) -> FileEntry | None:
+        """Return an entry of a folder; None for what is not to be shown, or is gone again.
+
+        Links that lead back up are left out, so that whoever goes down comes to an end.
+        """
         name = shown(each.name)
         inside = f"{path}/{name}" if path else name
         if inside == OURS:
@@ -185,7 +189,8 @@ class DataFolders:
             if not each.is_symlink():
                 return _entry(name, inside, each.stat(follow_symlinks=False))
             with led(root, inside) as place:
-                return _entry(name, inside, place.status())
+                status = place.status()
+                return None if identity(status) in above else _entry(name, inside, status)
         except (OSError, Outside):
             return None
 
