@@ -140,7 +140,7 @@ async def test_a_report_waits_for_an_engine(world: RemoteWorld) -> None:
     await world.reports.started("a")
     await first.close()
     assert world.scripted
-    world.scripted.finish("tb-j1-a-1")
+    world.scripted.finish(spec("a", "").session)
     await world.broker.restart()
     second = await world.engine()
     async with asyncio.timeout(3):

@@ -8,9 +8,10 @@ from trackbook.engine.job import Report, ReportTaskEnded, ReportTaskStarted
 
 
 class Reports:
-    """A sink that keeps what it is told, and refuses the first `refusals` reports."""
+    """A sink that keeps what it is told, and refuses the first `refusals` reports; waits `patience` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 20) -> None:
+        self.patience = patience
         self.all: list[tuple[str, Report]] = []
         self.refusals = 0
         self._changed = asyncio.Condition()
@@ -30,7 +31,7 @@ class Reports:
 
     async def ended(self, task: str, count: int = 1) -> ReportTaskEnded:
         """Wait until the task's end was reported `count` times."""
-        async with asyncio.timeout(20), self._changed:
+        async with asyncio.timeout(self.patience), self._changed:
             await self._changed.wait_for(lambda: len(self.of(task, ReportTaskEnded)) >= count)
         report = self.of(task, ReportTaskEnded)[-1]
         assert isinstance(report, ReportTaskEnded)
@@ -38,5 +39,5 @@ class Reports:
 
     async def started(self, task: str, count: int = 1) -> None:
         """Wait until the task's start was reported `count` times."""
-        async with asyncio.timeout(20), self._changed:
+        async with asyncio.timeout(self.patience), self._changed:
             await self._changed.wait_for(lambda: len(self.of(task, ReportTaskStarted)) >= count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -15,38 +16,71 @@ _log = structlog.get_logger(__name__)
 _TIMEOUT = 8.0
 """Seconds that a request to end a session may take: a manager with a dead agent answers after 5, forced never."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.3, 30.0
+_PATIENCE = 5.0
 _FORCEABLE = frozenset({"RUNNING", "RUNNING_DEGRADED", "TERMINATING", "ERROR", "RESTARTING"})
 """In these no container is being made any more, which would run on, unseen, behind a forced end (23.09)."""
 
 
 class Undertaker:
-    """Ends sessions in the background; each is asked for until the manager says that it has ended, or knows it not."""
+    """Ends sessions in the background, each until the manager says that it has ended, or knows it not."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._ending: dict[str, asyncio.Task[Session | None]] = {}
+        self._naming: set[asyncio.Task[None]] = set()
+        self._hurry = asyncio.Event()
 
-    def end(self, session: str) -> asyncio.Task[Session | None]:
-        """Have the session of that id ended; the task's result is the manager's last word on it."""
+    def end(self, session: str, *, patience: bool = False) -> asyncio.Task[Session | None]:
+        """Have the session of that id ended; the task's result is the manager's last word on it.
+
+        With `patience` it gets time to end by itself, as one whose command has ended does.
+        """
         task = self._ending.get(session)
         if task is None:
-            task = self._ending[session] = asyncio.create_task(self._end(session))
+            task = self._ending[session] = asyncio.create_task(self._end(session, patience=patience))
             task.add_done_callback(lambda _: self._ending.pop(session, None))
         return task
 
-    async def settle(self, seconds: float) -> None:
-        """Wait until all have ended, for so long at most."""
-        if self._ending:
-            await asyncio.wait(list(self._ending.values()), timeout=seconds)
+    def end_named(self, name: str, *, by: float) -> None:
+        """End whatever has that name, looked for until that can be asked, `by` so many seconds from now."""
+        task = asyncio.create_task(self._end_named(name, by))
+        self._naming.add(task)
+        task.add_done_callback(self._naming.discard)
 
-    async def close(self) -> None:
-        """Leave those that have not ended to the next start, which finds them."""
-        tasks = list(self._ending.values())
+    async def close(self, *, wait: float) -> None:
+        """End what can be in so many seconds, and leave the rest to the next start, which finds it."""
+        self._hurry.set()
+        tasks: list[asyncio.Task[Session | None] | asyncio.Task[None]] = [*self._naming, *self._ending.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=wait)
+        tasks = [*self._naming, *self._ending.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _end(self, session: str) -> Session | None:
+    async def _end_named(self, name: str, by: float) -> None:
+        until = asyncio.get_running_loop().time() + by
+        while asyncio.get_running_loop().time() < until:
+            with contextlib.suppress(ClusterError):
+                for session in await self._link.by_name.read(name):
+                    if not session.final:
+                        self.end(session.id, patience=True)
+                return
+            await asyncio.sleep(_LONGEST_PAUSE)
+
+    async def _ended_by_itself(self, session: str) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._hurry.wait()
+                await asyncio.sleep(_FIRST_PAUSE)
+        with contextlib.suppress(ClusterError):
+            found = await self._link.by_id.read(session)
+            return not found or found[0].final
+        return False
+
+    async def _end(self, session: str, *, patience: bool) -> Session | None:
+        if patience and await self._ended_by_itself(session):
+            return None
         loop = asyncio.get_running_loop()
         force_at = loop.time() + self._link.cluster.stop_timeout
         pause = _FIRST_PAUSE

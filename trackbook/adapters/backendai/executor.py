@@ -8,11 +8,13 @@ from pathlib import Path
 
 import structlog
 
-from trackbook.adapters.backendai.attempt import Attempt, Parts
+from trackbook.adapters.backendai.attempt import Attempt
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.ending import Undertaker
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.notes import Notes
+from trackbook.adapters.backendai.parts import Parts
+from trackbook.adapters.backendai.service_attempt import ServiceAttempt
 from trackbook.adapters.backendai.shelf import Shelf
 from trackbook.adapters.backendai.watch import Watch
 from trackbook.adapters.sessions.reporter import Reporter
@@ -20,6 +22,8 @@ from trackbook.engine.ports import ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
+_FAREWELL = 2.0
+"""Seconds that a closing executor gives to sessions whose command has ended to be gone."""
 
 
 class BackendAIExecutor:
@@ -34,11 +38,11 @@ class BackendAIExecutor:
         self._link = Link(cluster, installation)
         self._notes = Notes(data.resolve())
         self._reports = Reporter()
-        self._shelf = Shelf(self._link)
+        self._shelf = Shelf(self._link, data)
         self._watch = Watch(self._link, self._shelf)
         self._undertaker = Undertaker(self._link)
         self._parts = Parts(self._link, self._shelf, self._watch, self._notes, self._reports, self._undertaker)
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[str, Attempt | ServiceAttempt] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[str] = deque()
         self._limit = limit
@@ -76,13 +80,12 @@ class BackendAIExecutor:
                 await self.stop(attempt.spec)
             if self._running:
                 await asyncio.wait(list(self._running.values()))
-            await self._undertaker.settle(self._cluster.stop_timeout)
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._watch.close()
-        await self._undertaker.close()
+        await self._undertaker.close(wait=self._cluster.stop_timeout if cancel else _FAREWELL)
         await self._reports.close(wait=5.0 if cancel else 0)
         await self._link.close()
 
@@ -95,15 +98,20 @@ class BackendAIExecutor:
             self._reports.send_end(spec, end)
         return end is not None
 
-    def _take(self, spec: SessionSpec, *, fresh: bool) -> Attempt:
-        attempt = self._attempts[spec.session] = Attempt(spec, self._parts, fresh=fresh)
+    def _take(self, spec: SessionSpec, *, fresh: bool) -> Attempt | ServiceAttempt:
+        attempt: Attempt | ServiceAttempt
+        if spec.service is None:
+            attempt = Attempt(spec, self._parts, fresh=fresh)
+        else:
+            attempt = ServiceAttempt(spec, self._parts)
+        self._attempts[spec.session] = attempt
         if self._limit and len(self._running) >= self._limit:
             self._waiting.append(spec.session)
         else:
             self._run(attempt)
         return attempt
 
-    def _run(self, attempt: Attempt) -> None:
+    def _run(self, attempt: Attempt | ServiceAttempt) -> None:
         session = attempt.spec.session
         task = self._running[session] = asyncio.create_task(attempt.run())
         task.add_done_callback(lambda task: self._done(session, task))

@@ -1,4 +1,4 @@
-"""One cluster as the parts of an executor share it: its client, its version, and reads of many sessions in one."""
+"""One cluster as the parts of an executor share it: its client, its version, reads of many sessions in one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class Link:
         self._version: Version | None = None
         self.by_id = Reader(self.client, api.sessions_with_ids, "id")
         self.by_name = Reader(self.client, api.sessions_named, "name")
+
+    @property
+    def known_version(self) -> Version | None:
+        """The manager's version if it was asked for already."""
+        return self._version
 
     async def version(self) -> Version:
         """Return the manager's version, asked for once. Raises ClusterError."""

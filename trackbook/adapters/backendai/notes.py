@@ -1,4 +1,4 @@
-"""What the executor itself keeps of a session, in its data directory, so that it need not ask the cluster again."""
+"""What the executor itself keeps of a session, in its data directory, so as not to ask the cluster again."""
 
 from __future__ import annotations
 

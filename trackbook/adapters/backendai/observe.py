@@ -23,10 +23,10 @@ _UNDECIDED = ("", "UNDEFINED")
 class Known(Struct, frozen=True, kw_only=True):
     """What was seen of one attempt's session, and what we did to it.
 
-    `session` is the manager's latest word, its last one once there was one; `gone` says that it knows no such
-    session. `no_record` says that there was no exit record when the session had ended. `fenced`: we hold the claim,
-    so that the command will never run. `asked`: the engine wants it ended; `because`: we do, and why. `given_up` says
-    why we no longer wait for the manager's word that it has ended.
+    `session` is the manager's latest word, its last one once there was one; `gone`: it knows no such session;
+    `no_record`: there was no exit record when the session had ended. `fenced`: we hold the claim, so that the
+    command will never run. `asked`: the engine wants it ended; `because`: we do, and why, `silent` for want of a
+    sign of life. `given_up` says why we no longer wait for the manager's word that it has ended.
     """
 
     session: Session | None = None
@@ -74,8 +74,8 @@ def with_session(known: Known, seen: Session) -> Known:
 def verdict(known: Known) -> Verdict | None:
     """Return how the attempt ended, None while that can't be known yet.
 
-    The exit record counts before all that the manager says. Without one the manager has to have said its last word,
-    and the record must have been looked for since.
+    The exit record counts before all that the manager says. Without one the manager has to have said its last
+    word, and the record must have been looked for since.
     """
     if known.record is not None:
         return _by_record(known, known.record)
@@ -89,8 +89,8 @@ def verdict(known: Known) -> Verdict | None:
 
 
 def refused(error: ClusterError, *, after: float = 0) -> Verdict:
-    """Return the end of an attempt whose session could not be made; `after` is for how many seconds it was tried."""
-    tried = f", tried for {_duration(after)}" if after else ""
+    """Return the end of an attempt whose session could not be made in `after` seconds."""
+    tried = f", tried for {duration(after)}" if after else ""
     return Verdict("failed", f"the session could not be made{tried}: {error}", error.kind)
 
 
@@ -143,34 +143,41 @@ def _never_ran(known: Known) -> Verdict:
 def _by_manager(known: Known) -> Verdict:
     """Return the end of a session that left no record."""
     session = known.session
-    began = known.claim.started_at if known.claim else None
+    outcome, message, fault = _wanted_end(known) or _unwanted_end(known)
     at = session.terminated_at if session else None
+    return Verdict(outcome, message, fault, at, known.claim.started_at if known.claim else None)
 
-    def ended(outcome: Outcome, message: str, fault: Fault = "infrastructure") -> Verdict:
-        return Verdict(outcome, message, fault, at, began)
 
+def _wanted_end(known: Known) -> tuple[Outcome, str, Fault] | None:
     if known.asked:
-        return ended("cancelled", "the session was stopped on request", "")
+        return "cancelled", "the session was stopped on request", ""
     if known.because:
-        return ended("lost" if known.silent else "failed", known.because)
+        return "lost" if known.silent else "failed", known.because, "infrastructure"
+    return None
+
+
+def _unwanted_end(known: Known) -> tuple[Outcome, str, Fault]:
+    session, claim = known.session, known.claim
     if session is None or not session.final:
-        return ended("lost", "the cluster knows the session no more, and it left no exit record", "unknown")
-    if known.claim and known.claim.session and known.claim.session != session.id:
-        other = f"the attempt was run by another session, {known.claim.session}"
-        return ended("lost", f"{other}, which left no exit record", "unknown")
+        return "lost", "the cluster knows the session no more, and it left no exit record", "unknown"
+    if claim and claim.session and claim.session != session.id:
+        other = f"the attempt was run by another session, {claim.session}"
+        return "lost", f"{other}, which left no exit record", "unknown"
     info = session.status_info
+    how = ", ".join(word for word in (info, session.result) if word) or session.status
     if info in _ENDED_BY_SOMEBODY:
-        return ended("failed", f"the session was ended on the cluster, not by this job ({info})")
-    if info == _NEVER_RAN or (session.status == "CANCELLED" and known.claim is None):
-        return ended("failed", f"the session could not start: {problem(session) or info or 'cancelled'}")
-    how = ", ".join(word for word in (info, session.result) if word)
-    if known.claim is None:
-        return ended("failed", f"the command did not run: the session ended without it ({how or session.status})")
-    return ended(
-        "lost",
-        f"the session ended without leaving its exit code ({how or session.status}): it was killed, for memory say, "
-        "or its node died; it is not run again",
-    )
+        message = f"the session was ended on the cluster, not by this job ({info})"
+    elif info == _NEVER_RAN or (session.status == "CANCELLED" and claim is None):
+        message = f"the session could not start: {problem(session) or info or 'cancelled'}"
+    elif claim is None:
+        message = f"the command did not run: the session ended without it ({how})"
+    else:
+        message = (
+            f"the session ended without leaving its exit code ({how}): it was killed, for want of memory"
+            " say, or its node died; it is not run again"
+        )
+        return "lost", message, "infrastructure"
+    return "failed", message, "infrastructure"
 
 
 def _without_end(known: Known) -> Verdict:
@@ -205,5 +212,6 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return so many seconds in words."""
     return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import IO
 
 from trackbook.adapters.backendai.record import Record
 
@@ -19,8 +20,9 @@ Read = Callable[[int, int], Awaitable[bytes | None]]
 
 
 class Output:
-    """The file has the first half of `limit`, and then the latest quarter, with a line between them on what is left
-    out. What is there already when it is made was copied by an earlier executor, and is copied anew.
+    """Once full, the file has the first half of `limit` bytes, what is left out in words, and the latest quarter.
+
+    What is there already when this is made was copied by an earlier executor, and is copied anew.
     """
 
     def __init__(self, path: Path, read: Read, limit: int = LIMIT) -> None:
@@ -114,7 +116,7 @@ class Output:
         self._tail_from = head + len(line)
         self._size = self._tail_from + len(tail)
 
-    def _open(self):  # type: ignore[no-untyped-def]
+    def _open(self) -> IO[bytes]:
         if self._fresh:
             self._fresh = False
             self._path.parent.mkdir(parents=True, exist_ok=True)

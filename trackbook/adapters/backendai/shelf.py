@@ -1,47 +1,55 @@
-"""The pipelines' folders as sessions need them: made before they run, and the records that their wrappers leave."""
+"""The pipelines' folders as sessions need them: made before they run, and the records that wrappers leave."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from trackbook.adapters.backendai import names, record
 from trackbook.adapters.backendai.client import part
 from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.folders import ClusterFolders
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.storage import Item, Storage
-from trackbook.engine.ports import SessionSpec
+from trackbook.engine.ports import ExecutorUnavailable, SessionSpec
 
 
 class Shelf:
     """Makes folders once, and reads records. Each call may raise ClusterError."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, data: Path) -> None:
         self._link = link
         self._storage = Storage(link.client)
+        self._folders = ClusterFolders(self._storage, data, link.installation)
+        self._named: dict[str, str] = {}
         self._made: dict[str, set[str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def prepare(self, pipeline: str, paths: list[str]) -> None:
         """Have the folders there, the pipeline's own as well; asks only for what was not made here before."""
-        name = self._name(pipeline)
-        if pipeline not in self._made:
-            async with self._locks.setdefault(pipeline, asyncio.Lock()):
-                if pipeline not in self._made:
-                    await self._storage.ensure(name, self._link.cluster.vfolder_host)
-                    self._made[pipeline] = set()
+        async with self._locks.setdefault(pipeline, asyncio.Lock()):
+            known = pipeline in self._made
+            if not known:
+                await self._begin(pipeline)
         missing = [path for path in paths if path not in self._made[pipeline]]
         if not missing:
             return
         try:
-            await self._storage.mkdir(name, missing)
-        except ClusterError:
-            self._made.pop(pipeline, None)  # the folder may have been removed
-            raise
-        self._made.setdefault(pipeline, set()).update(missing)
+            await self._storage.mkdir(self._name(pipeline), missing)
+        except ClusterError as error:
+            if error.kind != "permanent" or not known:
+                raise
+            await self._begin(pipeline)  # somebody may have removed it
+            await self._storage.mkdir(self._name(pipeline), missing)
+        self._made[pipeline].update(missing)
 
-    def forget(self, pipeline: str) -> None:
-        """Look anew whether the pipeline's folder is there."""
-        self._made.pop(pipeline, None)
+    async def _begin(self, pipeline: str) -> None:
+        try:
+            state = await self._folders.create(pipeline)
+        except ExecutorUnavailable as error:
+            raise error.__cause__ if isinstance(error.__cause__, ClusterError) else error from None
+        self._named[pipeline] = state.name
+        self._made[pipeline] = set()
 
     async def claim(self, spec: SessionSpec) -> bool:
         """Take the attempt, so that no wrapper will ever run its command; False where somebody has it."""
@@ -85,4 +93,4 @@ class Shelf:
         await self._storage.write_small(self._name(spec.pipeline), record.path(spec, suffix), data)
 
     def _name(self, pipeline: str) -> str:
-        return names.vfolder(self._link.installation, pipeline)
+        return self._named.get(pipeline) or names.vfolder(self._link.installation, pipeline)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
 
+from trackbook.adapters.backendai import names
 from trackbook.adapters.backendai.api import Session
+from trackbook.adapters.backendai.deadlines import Away
 from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.events import CONNECTED, Hint, hints
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.shelf import Shelf
-from trackbook.adapters.backendai.sse import Hint, hints
 from trackbook.adapters.backendai.storage import Item
+from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
 _RECORDS_EVERY = 3
@@ -25,9 +29,12 @@ class Watched(Protocol):
     """A session that is watched; `id` is the cluster's."""
 
     id: str
-    pipeline: str
-    job: str
-    running: bool
+    spec: SessionSpec
+
+    @property
+    def running(self) -> bool:
+        """Whether its command can be running."""
+        ...
 
     def saw(self, session: Session | None) -> None:
         """Take what the manager says; None where it knows no such session."""
@@ -52,9 +59,7 @@ class Watch:
         self._tasks: list[asyncio.Task[None]] = []
         self._reading: set[asyncio.Task[None]] = set()
         self._all = asyncio.Event()
-        self.away_since: float | None = None
-        """Since when the manager doesn't answer, by the loop's clock."""
-        self.trouble: ClusterError | None = None
+        self.away: Away | None = None
 
     def start(self) -> None:
         """Begin to watch."""
@@ -83,17 +88,19 @@ class Watch:
         task.add_done_callback(self._reading.discard)
 
     async def _listen(self) -> None:
-        async for hint in hints(self._link.client):
-            self._hinted(hint)
+        prefix = names.prefix(self._link.installation)
+        async with contextlib.aclosing(hints(self._link.client, prefix)) as stream:
+            async for hint in stream:
+                self._hinted(hint)
 
     def _hinted(self, hint: Hint) -> None:
-        if not hint.session:
+        if hint.kind == CONNECTED:
             self._all.set()
-        elif watched := self._watched.get(hint.session):
-            if hint.event in _COMMAND_ENDED:
+        elif watched := self._watched.get(hint.session_id):
+            if hint.kind in _COMMAND_ENDED:
                 watched.command_ended()
             else:
-                self.look(hint.session)
+                self.look(hint.session_id)
 
     async def _poll(self) -> None:
         """Read all at intervals, and now where the stream has a gap; with the records at longer ones."""
@@ -105,11 +112,9 @@ class Watch:
             await self._look(list(self._watched))
             if with_records:
                 await self._look_at_records()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._link.cluster.poll_interval):
                     await self._all.wait()
-            except TimeoutError:
-                pass
 
     async def _look(self, ids: Iterable[str]) -> None:
         """Read sessions and hand on what is seen. The manager's silence is noted."""
@@ -119,24 +124,25 @@ class Watch:
         try:
             found = await asyncio.gather(*(self._link.by_id.read(id) for id in ids))  # noqa: A001
         except ClusterError as error:
-            if self.trouble is None:
-                _log.warning("a cluster doesn't tell of its sessions", cluster=error.cluster, why=str(error))
-            self.trouble = error
-            self.away_since = self.away_since or asyncio.get_running_loop().time()
+            since = self.away.since if self.away else asyncio.get_running_loop().time()
+            self.away = Away(since, str(error))
+            _log.info("a cluster doesn't tell of its sessions", cluster=error.cluster, why=error.message)
             return
-        self.trouble = self.away_since = None
+        self.away = None
         for id, sessions in zip(ids, found, strict=True):  # noqa: A001
             if watched := self._watched.get(id):
                 watched.saw(sessions[0] if sessions else None)
 
     async def _look_at_records(self) -> None:
-        jobs = {(each.pipeline, each.job) for each in self._watched.values() if each.running}
-        for pipeline, job in jobs:
+        jobs: dict[tuple[str, str], list[Watched]] = {}
+        for each in self._watched.values():
+            if each.running:
+                jobs.setdefault((each.spec.pipeline, each.spec.job), []).append(each)
+        for (pipeline, job), running in jobs.items():
             try:
                 found = await self._shelf.records(pipeline, job)
             except ClusterError as error:
                 _log.debug("records can't be listed", job=job, why=str(error))
                 continue
-            for each in list(self._watched.values()):
-                if each.job == job:
-                    each.saw_records(found)
+            for each in running:
+                each.saw_records(found)

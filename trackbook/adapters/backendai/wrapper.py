@@ -1,7 +1,7 @@
-"""The shell script that runs a task's command on a cluster, so that its end is known whatever the manager forgets.
+"""The shell script that runs a task's command on a cluster, so that its end is known whatever is forgotten there.
 
-It claims the attempt by making a folder, which one alone can, before the command runs: a session made twice for an
-attempt runs its command once. It leaves the output, a sign of life and at last the exit code in the pipeline's
+It claims the attempt by making a folder, which one alone can, before the command runs: a session made twice for
+an attempt runs its command once. It leaves the output, a sign of life and at last the exit code in the pipeline's
 folder (see `record`). POSIX sh: dash, bash and busybox run it.
 """
 

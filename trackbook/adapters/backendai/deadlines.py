@@ -1,0 +1,103 @@
+"""How long a session may take for what, and what follows; pure, on the times that it is given."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from trackbook.adapters.backendai import observe
+from trackbook.adapters.backendai.api import Session
+from trackbook.adapters.backendai.config import Cluster
+from trackbook.adapters.backendai.observe import Known
+from trackbook.adapters.backendai.storage import Item
+
+_LONGEST_TICK = 15.0
+_STOPS = 3
+"""After so many times the cluster's `stop_timeout` a session counts as ended, whatever the cluster says."""
+
+
+class Away(Struct, frozen=True):
+    """Since when, by the loop's clock, the manager has not answered, and with what."""
+
+    since: float
+    why: str
+
+
+class Clocks:
+    """When what was seen of a session, by the loop's clock."""
+
+    def __init__(self, cluster: Cluster, now: float) -> None:
+        self.cluster = cluster
+        self.waiting_since = now
+        self.alive_since = now
+        self.listed_at = now
+        self.end_wanted_at: float | None = None
+        self._alive: Item | None = None
+        self._running = False
+
+    @property
+    def tick(self) -> float:
+        """Seconds until the times are to be looked at again."""
+        shortest = min(self.cluster.pending_timeout, self.cluster.unreachable_timeout, self.cluster.stop_timeout)
+        return min(_LONGEST_TICK, max(0.05, shortest / 4))
+
+    def saw(self, session: Session, now: float) -> None:
+        """Note since when the session waits, or runs."""
+        if session.created_at:
+            waited = (datetime.now(UTC) - session.created_at).total_seconds()
+            self.waiting_since = min(self.waiting_since, now - max(0, waited))
+        running = "RUNNING" in session.status
+        if running and not self._running:
+            self.alive_since = self.listed_at = now
+        self._running = running
+
+    def listed(self, alive: Item | None, now: float) -> None:
+        """Note the sign of life as it lies in the folder."""
+        if alive != self._alive:
+            self._alive, self.alive_since = alive, now
+        self.listed_at = now
+
+    def end_wanted(self, now: float) -> None:
+        """Note that the session is to be ended."""
+        if self.end_wanted_at is None:
+            self.end_wanted_at = now
+
+
+def apply(known: Known, clocks: Clocks, away: Away | None, now: float) -> Known:
+    """Return what follows from what took too long."""
+    if away and now - away.since > clocks.cluster.unreachable_timeout:
+        words = f"the cluster did not answer for {observe.duration(now - away.since)}: {away.why}"
+        return replace(known, given_up=known.given_up or words)
+    if known.asked or known.because:
+        return _stopping(known, clocks, now)
+    if known.session is None or known.session.final:
+        return known
+    return _overdue(known, known.session, clocks, now)
+
+
+def _overdue(known: Known, session: Session, clocks: Clocks, now: float) -> Known:
+    """Return why the session is to be ended, if it is."""
+    waited, silence = now - clocks.waiting_since, clocks.listed_at - clocks.alive_since
+    if session.status == "ERROR":
+        why = observe.problem(session) or session.status_info or "it does not say why"
+        return replace(known, because=f"the cluster holds the session for broken: {why}")
+    if known.running:
+        if silence > clocks.cluster.unreachable_timeout:
+            words = f"the session gave no sign of life for {observe.duration(silence)}; it is not run again"
+            return replace(known, because=words, silent=True)
+    elif waited > clocks.cluster.pending_timeout and "RUNNING" not in session.history:
+        status, why = observe.status_and_why(session)
+        words = f"the session did not start in {observe.duration(waited)} ({status}{': ' + why if why else ''})"
+        return replace(known, because=words)
+    return known
+
+
+def _stopping(known: Known, clocks: Clocks, now: float) -> Known:
+    took = now - (clocks.end_wanted_at if clocks.end_wanted_at is not None else now)
+    if known.ended or known.given_up or took < _STOPS * clocks.cluster.stop_timeout:
+        return known
+    status = known.session.status if known.session else "unknown"
+    words = f"the cluster did not confirm its end in {observe.duration(took)} (it is {status}), and is asked on"
+    return replace(known, given_up=words)
