@@ -40,7 +40,7 @@ class BackendAIBackend:
         return BackendAIExecutor(self._cluster, self._data, self._link.installation)
 
     def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
-        """Refuse tasks without an image, and services that the cluster can't have, as far as its version is known."""
+        """Refuse tasks without an image, and services that can't be, as far as the version is known."""
         found: list[Refused | Warned] = []
         for task in tasks:
             if not task.image and not self._cluster.image:
@@ -58,7 +58,7 @@ class BackendAIBackend:
         return await examine(self._link)
 
     async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
-        """Find sessions with the installation's id that no live attempt owns, and services. Raises ClusterError."""
+        """Find sessions of the installation that no live attempt owns, and services. Raises ClusterError."""
         sessions = await sweep(self._link, live, end=end)
         return sessions + await self._services.sweep(live, end=end)
 

@@ -22,7 +22,8 @@ class Cluster(Struct, frozen=True, kw_only=True):
 
     `pending_timeout` is how long a session may wait for resources, `unreachable_timeout` how long the manager may
     be away, or a session silent, until that counts as lost; `stop_timeout` how long a session may take to end
-    until it is ended by force. `image` is what tasks without an image run in.
+    until it is ended by force, `service_timeout` how long a service may take to be healthy. `image` is what tasks
+    without an image run in.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     pending_timeout: float = 86400.0
     unreachable_timeout: float = 900.0
     stop_timeout: float = 60.0
+    service_timeout: float = 1800.0
     verify_tls: bool = True
 
     def __repr__(self) -> str:
@@ -71,7 +73,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
         return cls(name=name, **values)
 
 
-_DURATIONS = ("poll_interval", "pending_timeout", "unreachable_timeout", "stop_timeout")
+_DURATIONS = ("poll_interval", "pending_timeout", "unreachable_timeout", "stop_timeout", "service_timeout")
 _SHORTEST = 0.1
 
 

@@ -1,0 +1,239 @@
+"""One attempt of a serving task, from its launch until the service is healthy, or can't be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+
+import structlog
+
+from trackbook.adapters.backendai import observe, service_api, service_observe, service_plan
+from trackbook.adapters.backendai.api import Session
+from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.observe import Verdict
+from trackbook.adapters.backendai.parts import Parts
+from trackbook.adapters.backendai.service_api import Service
+from trackbook.adapters.backendai.service_log import ServiceLog
+from trackbook.adapters.backendai.service_observe import Progress
+from trackbook.adapters.backendai.service_place import NotYet, Refusal, ServicePlace
+from trackbook.adapters.backendai.services import take_down
+from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
+from trackbook.engine.ports import SessionSpec
+
+_log = structlog.get_logger(__name__)
+_FIRST_PAUSE, _LONGEST_PAUSE, _AGAIN = 0.3, 15.0, 5.0
+
+
+class ServiceAttempt:
+    """Has what the executor asks of an attempt; `run` returns once the end is noted and handed to the reporter.
+
+    The service goes on when the task has ended well. What this attempt made is taken down where it ends
+    otherwise; a service that was there before runs again what it ran.
+    """
+
+    def __init__(self, spec: SessionSpec, parts: Parts) -> None:
+        self.spec = spec
+        self._parts = parts
+        self._link = parts.link
+        self._cluster = parts.link.cluster
+        self._asked = False
+        self._wake = asyncio.Event()
+        self._told = ("", "")
+        self._started: ReportTaskStarted | None = None
+        self._sessions: dict[str, Session] = {}
+        self._output = ServiceLog(parts.notes.log(spec))
+        self._result: dict[str, str] = {}
+        self._at = asyncio.get_running_loop().time
+
+    def ask(self) -> None:
+        """Have it ended, unless it is healthy by now."""
+        self._asked = True
+        self._wake.set()
+
+    def tell_again(self) -> None:
+        """Report the start once more."""
+        if self._started:
+            self._parts.reports.send(self.spec, self._started)
+
+    async def run(self) -> None:
+        """Have the service, wait until it is healthy, and report that; what goes wrong here is tried again."""
+        while True:
+            try:
+                return self._conclude(await self._serve())
+            except Exception:
+                _log.exception("a service can't be followed, trying again", session=self.spec.session)
+                await asyncio.sleep(_AGAIN)
+
+    # From the launch to the end -----------------------------------------------------------------------------
+
+    async def _serve(self) -> Verdict:
+        wanted, faults = service_plan.read(self.spec.service or {})
+        if faults:
+            return Verdict("failed", "; ".join(fault.message for fault in faults), "permanent")
+        place = ServicePlace(self.spec, wanted, self._parts)
+        deadline = self._at() + self._cluster.service_timeout
+        ended = await self._place(place, deadline)
+        return ended or await self._follow(place, deadline)
+
+    async def _place(self, place: ServicePlace, deadline: float) -> Verdict | None:
+        """Have the service begun; return the verdict where it can't be."""
+        since, pause = self._at(), _FIRST_PAUSE
+        while True:
+            self._wake.clear()
+            try:
+                if self._asked:
+                    return await self._withdraw(place)
+                await place.begin()
+            except Refusal as error:
+                return Verdict("failed", f"the service could not be made: {error}", "permanent")
+            except ValueError as error:
+                return Verdict("failed", f"the service could not be made: {error}", "permanent")
+            except NotYet as error:
+                if self._at() > deadline:
+                    return Verdict("failed", f"the service could not be made: {error}", "infrastructure")
+                self._say("PENDING", str(error))
+                since = self._at()
+            except ClusterError as error:
+                tried = self._at() - since
+                if error.kind == "permanent" or _no_proxy(error) or tried > self._cluster.unreachable_timeout:
+                    return self._refused(error, tried)
+                self._say(self._told[0] or "PENDING", str(error))
+            else:
+                self._start()
+                return None
+            await self._pause(pause)
+            pause = min(_LONGEST_PAUSE, pause * 2, self._cluster.poll_interval)
+
+    def _refused(self, error: ClusterError, tried: float) -> Verdict:
+        if _no_proxy(error):
+            hint = "the scaling group has no app proxy, without which a cluster serves no models"
+            return Verdict("failed", f"the service could not be made: {error} ({hint})", "operator")
+        words = observe.refused(error, after=tried if error.kind != "permanent" else 0)
+        return Verdict("failed", words.message.replace("the session", "the service", 1), words.fault)
+
+    async def _follow(self, place: ServicePlace, deadline: float) -> Verdict:
+        seen, since, pause = Progress("PENDING"), self._at(), _FIRST_PAUSE * 2
+        while True:
+            self._wake.clear()
+            if self._asked:
+                return await self._withdraw(place)
+            try:
+                seen = await self._look(place)
+                since = self._at()
+            except ClusterError as error:
+                if self._at() - since > self._cluster.unreachable_timeout:
+                    words = f"the service can't be watched any more; it may be there: {error}"
+                    return Verdict("lost", words, "unknown")
+                self._say(self._told[0], str(error))
+            else:
+                if seen.ready:
+                    return Verdict("succeeded")
+                if seen.failed:
+                    return await self._failed(place, seen.failed)
+                self._say(seen.status, seen.message)
+            if self._at() > deadline:
+                seconds = f"{self._cluster.service_timeout:.0f}"
+                words = f"the service was not healthy after {seconds} seconds (service_timeout): {self._told[1]}"
+                return await self._failed(place, words)
+            await self._pause(min(pause, max(0.1, deadline - self._at())))
+            pause = min(pause * 1.5, self._cluster.poll_interval)
+
+    async def _look(self, place: ServicePlace) -> Progress:
+        version = await self._link.version()
+        id = place.note.id  # noqa: A001
+        service = await service_api.read(self._link.client, version, id)
+        rollout = None
+        if service and service_plan.has_revisions(version):
+            rollout = await service_api.rollout(self._link.client, id)
+        if service:
+            await self._see_replicas(service)
+            self._result = {"url": service.url, "service": service.name, "id": service.id}
+        replicas = place.wanted.replicas
+        return service_observe.progress(service, rollout, place.note.revision, replicas, self._sessions)
+
+    async def _see_replicas(self, service: Service) -> None:
+        """Read the sessions of the replicas, and what they have written."""
+        wanted = {route.session for route in service.routes if route.session}
+        wanted |= {each for each, session in self._sessions.items() if not session.final}
+        found = await asyncio.gather(*(self._link.by_id.read(each) for each in wanted))
+        for sessions in found:
+            for session in sessions[:1]:
+                self._sessions[session.id] = session
+                if session.status == "RUNNING" or session.final:
+                    await self._output.catch_up(self._link.client, session.id)
+
+    # The end -------------------------------------------------------------------------------------------------
+
+    async def _withdraw(self, place: ServicePlace) -> Verdict:
+        left = await self._undo(place)
+        return Verdict("cancelled", f"the service was stopped on request{left}")
+
+    async def _failed(self, place: ServicePlace, why: str) -> Verdict:
+        return Verdict("failed", f"{why}{await self._undo(place)}", "infrastructure")
+
+    async def _undo(self, place: ServicePlace) -> str:
+        """Take down what this attempt made, set back what it changed; return in words what could not be."""
+        self._say("TERMINATING", "")
+        until, pause = self._at() + self._cluster.unreachable_timeout, _FIRST_PAUSE
+        while True:
+            try:
+                await self._undone(place)
+            except (ClusterError, NotYet) as error:
+                if self._at() > until:
+                    return f"; {error}"
+                await asyncio.sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 2)
+            else:
+                return ""
+
+    async def _undone(self, place: ServicePlace) -> None:
+        version = await self._link.version()
+        found = await place.find(version)
+        if found is None:
+            return
+        if found.tag == self.spec.session or (place.note.made and found.id == place.note.id):
+            await take_down(self._link, version, found, self._parts.undertaker)
+        else:
+            await place.roll_back()
+
+    def _conclude(self, verdict: Verdict) -> None:
+        ended_at = datetime.now(UTC)
+        succeeded = verdict.outcome == "succeeded"
+        report = ReportTaskEnded(
+            self.spec.task,
+            self.spec.attempt,
+            verdict.outcome,
+            ended_at,
+            min(self._started.at, ended_at) if self._started else None,
+            None,
+            None,
+            verdict.message,
+            "" if succeeded else self._output.tail(),
+            verdict.fault,
+            self._result if succeeded else {},
+        )
+        self._parts.reports.send_end(self.spec, self._parts.notes.note_end(self.spec, report))
+
+    # What is told --------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._started is None:
+            self._started = ReportTaskStarted(self.spec.task, self.spec.attempt, datetime.now(UTC))
+            self.tell_again()
+
+    def _say(self, status: str, why: str) -> None:
+        if (status, why) != self._told:
+            self._told = (status, why)
+            self._parts.reports.send(self.spec, ReportTaskStatus(self.spec.task, self.spec.attempt, status, why))
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+
+def _no_proxy(error: ClusterError) -> bool:
+    """Whether the manager says that the scaling group has no app proxy: a 503 of 23.09, with nothing done."""
+    words = error.message.lower()
+    return "coordinator configured" in words or "not ready to start model service" in words

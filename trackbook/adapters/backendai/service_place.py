@@ -1,0 +1,277 @@
+"""Have the service: make a service, find the one begun before, or bring that of an earlier run up to date."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from trackbook.adapters.backendai import facts, service_api, service_note, service_plan
+from trackbook.adapters.backendai.api import Version
+from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.parts import Parts
+from trackbook.adapters.backendai.service_api import Service
+from trackbook.adapters.backendai.service_plan import OWNER, SESSION, Wanted
+from trackbook.engine.ports import SessionSpec
+from trackbook.failpoints import failpoint
+
+_ARCHITECTURE = "x86_64"
+
+
+class Refusal(ValueError):
+    """The service can't be had, however often it is asked for."""
+
+
+class NotYet(Exception):
+    """Something has to end first; says what."""
+
+
+class ServicePlace:
+    """The service of one attempt; `note` says what this attempt has done about it, and is kept on disk."""
+
+    def __init__(self, spec: SessionSpec, wanted: Wanted, parts: Parts) -> None:
+        self.spec = spec
+        self.wanted = wanted
+        self._link = parts.link
+        self._client = parts.link.client
+        self._undertaker = parts.undertaker
+        self._folder = parts.notes.log(spec).parent
+        self.name = service_plan.name(spec, wanted, self._link.installation)
+        self.note = service_note.load(self._folder)
+
+    async def begin(self) -> str:
+        """Return the id of the service, made or changed by now. Raises ClusterError, Refusal, NotYet."""
+        version = await self._link.version()
+        self._check(version)
+        found = await self.find(version)
+        if found is None:
+            return await self._make(version)
+        if found.going:
+            self._end_replicas(found)
+            raise NotYet(f"the service {self.name} of before is still being taken down")
+        if self._is_ours(found):
+            return self._use(found.id)
+        self._insist_on_pipeline(found)
+        return await self._change(version, found)
+
+    async def find(self, version: Version) -> Service | None:
+        """Return the live service of the name; of two that this attempt made by mistake one is deleted."""
+        named = [each for each in await service_api.listed(self._client, version) if each.name == self.name]
+        mine = sorted((each for each in named if each.tag == self.spec.session and not each.going), key=_age)
+        for double in mine[1:]:
+            await service_api.delete(self._client, double.id)
+        if mine:
+            return mine[0]
+        rest = [each for each in named if not each.going] or named
+        if self.note.id:
+            rest = [each for each in rest if each.id == self.note.id] or rest
+        return min(rest, key=_age, default=None)
+
+    # What is there ------------------------------------------------------------------------------------------
+
+    def _check(self, version: Version) -> None:
+        faults = service_plan.lacking(version, self.wanted, bool(self.spec.mounts))
+        if faults:
+            raise Refusal("; ".join(fault.message for fault in faults))
+
+    def _is_ours(self, found: Service) -> bool:
+        """Whether this attempt made the service, or has changed it already."""
+        if found.tag == self.spec.session:
+            self.note.made = True
+            return True
+        done = self.note.id == found.id and (self.note.made or bool(self.note.revision))
+        return done or found.variables.get(SESSION) == self.spec.session
+
+    def _insist_on_pipeline(self, found: Service) -> None:
+        """Raise Refusal where the service is not this pipeline's."""
+        theirs = found.variables.get(OWNER, "").rsplit("/", 1)[0]
+        if theirs != f"{self._link.installation}/{self.spec.pipeline}":
+            raise Refusal(
+                f"there is a service {self.name!r} on the cluster already, which this pipeline did not make; "
+                "give the task another `service.name`"
+            )
+
+    def _use(self, id: str) -> str:  # noqa: A002
+        self.note.id = id
+        self._save()
+        return id
+
+    def _save(self) -> None:
+        service_note.save(self._folder, self.note)
+
+    # Making -------------------------------------------------------------------------------------------------
+
+    async def _make(self, version: Version) -> str:
+        model = await self._model()
+        body = await self._body(version, model)
+        self.note = service_note.ServiceNote(made=True)
+        self._save()
+        failpoint("executor.launch.before_spawn")
+        id = await service_api.create(self._client, body)  # noqa: A001
+        failpoint("executor.launch.spawned")
+        self._use(id)
+        if self.wanted.surge is not None or self.wanted.unavailable is not None:
+            await self._limit(id)
+        return id
+
+    async def _body(self, version: Version, model: str) -> dict[str, Any]:
+        spec, wanted, cluster = self.spec, self.wanted, self._link.cluster
+        project = spec.project or cluster.project
+        config: dict[str, Any] = {
+            "model": model,
+            "model_mount_destination": wanted.mount,
+            "environ": service_plan.environment(spec, wanted, self._link.installation),
+            "resources": service_plan.resources(spec),
+            "resource_opts": service_plan.options(spec),
+        }
+        group = spec.scaling_group or cluster.scaling_group
+        if service_plan.has_variants(version):
+            group = group or await self._first_group(project)
+            if wanted.definition:
+                config["model_definition_path"] = wanted.definition
+            if spec.mounts:
+                config["extra_mounts"] = await self._mounts()
+        if group:
+            config["scaling_group"] = group
+        image, architecture = await self._image()
+        body = {
+            "name": self.name,
+            "desired_session_count": wanted.replicas,
+            "image": image,
+            "architecture": architecture,
+            "group": project,
+            "domain": cluster.domain,
+            "cluster_mode": spec.cluster_mode,
+            "cluster_size": spec.cluster_size,
+            "tag": spec.session,
+            "open_to_public": wanted.public,
+            "config": config,
+        }
+        return body | ({"runtime_variant": wanted.variant} if service_plan.has_variants(version) else {})
+
+    async def _model(self) -> str:
+        """Return the id of the model's folder. Raises Refusal where there is none that can be served."""
+        found = await service_api.folders(self._client)
+        named = [each for each in found if self.wanted.model in (each.name, each.id, each.id.replace("-", ""))]
+        if not named:
+            raise Refusal(f"there is no folder {self.wanted.model!r} on the cluster that the key may use")
+        models = [each for each in named if each.usage == "model"]
+        if not models:
+            raise Refusal(
+                f"the folder {self.wanted.model!r} is for {named[0].usage} use: a service needs one "
+                "made for models (usage mode `model`)"
+            )
+        return models[0].id
+
+    async def _mounts(self) -> dict[str, Any]:
+        found = {each.name: each.id for each in await service_api.folders(self._client)}
+        told: dict[str, Any] = {}
+        for folder, inner, place in service_plan.mounts(self.spec):
+            if folder not in found:
+                raise Refusal(f"there is no folder {folder!r} on the cluster that the key may use")
+            if found[folder] in told:
+                raise Refusal(f"a service can mount the folder {folder!r} once only")
+            told[found[folder]] = {"mount_destination": place} | ({"subpath": inner} if inner else {})
+        return told
+
+    async def _image(self) -> tuple[str, str]:
+        """Return the image with its architecture, as the cluster has it; the manager refuses unknown ones."""
+        image = service_plan.image(self.spec, self._link.cluster)
+        for known in await facts.images(self._client):
+            if known.canonical == image and known.architecture:
+                return image, known.architecture
+        return image, _ARCHITECTURE
+
+    async def _first_group(self, project: str) -> str:
+        groups = await facts.scaling_groups(self._client, project)
+        if not groups:
+            raise Refusal(f"there is no scaling group for the project {project!r}")
+        return groups[0]
+
+    # Changing -----------------------------------------------------------------------------------------------
+
+    async def _change(self, version: Version, found: Service) -> str:
+        """Bring a service of an earlier run up to date: in place where the version can, else by another one."""
+        model = await self._model()
+        wanted = self.wanted
+        same = (found.model.replace("-", ""), found.mount, found.variant or wanted.variant)
+        group = self.spec.scaling_group or self._link.cluster.scaling_group or found.group
+        if (
+            not service_plan.has_revisions(version)
+            or same != (model.replace("-", ""), wanted.mount, wanted.variant)
+            or group != found.group
+        ):
+            return await self._replace(version, found)
+        if not await self._rolled(found):
+            await self._roll(found)
+        return self._use(found.id)
+
+    async def _rolled(self, found: Service) -> bool:
+        """Whether our revision is there already, made before a crash or a lost answer."""
+        if self.note.id != found.id or self.note.before is None:
+            return False
+        new = [
+            each for each in await service_api.revisions(self._client, found.id) if each not in self.note.before
+        ]
+        if new:
+            self.note.revision = new[0]
+            self._save()
+        return bool(new)
+
+    async def _roll(self, found: Service) -> None:
+        client, id, wanted = self._client, found.id, self.wanted  # noqa: A001
+        before = await service_api.revisions(client, id)
+        running = (await service_api.rollout(client, id)).current
+        self.note = service_note.ServiceNote(id=id, before=before, previous=running)
+        self._save()
+        if wanted.surge is not None or wanted.unavailable is not None:
+            await self._limit(id)
+        if wanted.public != found.public:
+            await service_api.set_public(client, id, wanted.public)
+        failpoint("executor.launch.before_spawn")
+        await service_api.modify(client, id, await self._changes())
+        failpoint("executor.launch.spawned")
+        new = [each for each in await service_api.revisions(client, id) if each not in before]
+        self.note.revision = new[0] if new else ""
+        self._save()
+
+    async def _changes(self) -> dict[str, Any]:
+        spec = self.spec
+        image, architecture = await self._image()
+        return {
+            "image": {"name": image, "registry": image.partition("/")[0], "architecture": architecture},
+            "environ": json.dumps(service_plan.environment(spec, self.wanted, self._link.installation)),
+            "resource_slots": json.dumps(service_plan.resources(spec)),
+            "resource_opts": json.dumps(service_plan.options(spec)),
+            "cluster_mode": spec.cluster_mode,
+            "cluster_size": spec.cluster_size,
+            "replicas": self.wanted.replicas,
+        } | ({"model_definition_path": self.wanted.definition} if self.wanted.definition else {})
+
+    async def _limit(self, id: str) -> None:  # noqa: A002
+        surge, unavailable = self.wanted.surge, self.wanted.unavailable
+        await service_api.set_policy(self._client, id, 1 if surge is None else surge, unavailable or 0)
+
+    async def _replace(self, version: Version, found: Service) -> str:
+        """Take the former service down, so that one of the same name can take its place."""
+        await self._body(version, await self._model())  # what can't be made must not cost the one that serves
+        await service_api.delete(self._client, found.id)
+        self._end_replicas(found)
+        raise NotYet(f"the service {self.name} of before is taken down: this version can't change it in place")
+
+    def _end_replicas(self, service: Service) -> None:
+        """End the replicas of a service that is taken down: 23.09 leaves those being made to themselves."""
+        for route in service.routes:
+            if route.session:
+                self._undertaker.end(route.session)
+
+    async def roll_back(self) -> None:
+        """Have the service run again what it ran before this attempt changed it."""
+        if self.note.revision and self.note.previous:
+            try:
+                await service_api.activate(self._client, self.note.id, self.note.previous)
+            except ClusterError as error:
+                raise NotYet(f"the service could not be set back: {error}") from None
+
+
+def _age(service: Service) -> tuple[str, str]:
+    return (service.created_at.isoformat() if service.created_at else "", service.id)

@@ -1,0 +1,97 @@
+"""Services beyond the task that made them: those of a job that has ended, and those that nobody owns."""
+
+from __future__ import annotations
+
+import asyncio
+
+from trackbook.adapters.backendai import service_api
+from trackbook.adapters.backendai.api import Version
+from trackbook.adapters.backendai.ending import Undertaker
+from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.link import Link
+from trackbook.adapters.backendai.service_api import Service
+from trackbook.adapters.backendai.service_plan import JOB, OWNER, SESSION
+from trackbook.engine.ports import ExecutorUnavailable, Finding, Live
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.3, 5.0
+
+
+class Services:
+    """The services of this installation on one cluster."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def release(self, job: str) -> None:
+        """Take down the ephemeral services of a job that has ended. Raises ExecutorUnavailable: ask again."""
+        try:
+            version = await self._link.version()
+            ours = [each for each in await self._ephemeral(version) if each.variables.get(JOB) == job]
+            await self._end(version, ours)
+        except (ClusterError, TimeoutError) as error:
+            raise ExecutorUnavailable(
+                str(error) or "the services of the job are still being taken down"
+            ) from None
+
+    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
+        """Find ephemeral services whose job has ended, take them down where `end`. Raises ClusterError."""
+        version = await self._link.version()
+        found = await self._ephemeral(version)
+        if not found:
+            return []
+        sessions = await live()
+        orphans = [each for each in found if each.variables.get(SESSION) not in sessions]
+        if end:
+            await self._end(version, orphans)
+        done = "taken down" if end else "still there"
+        return [
+            Finding(
+                f"service {service.name}",
+                f"it belongs to job {service.variables.get(JOB, '')}, which has ended: {done}",
+                "ok" if end else "warn",
+                "" if end else "`trackbook doctor --sweep` takes it down.",
+            )
+            for service in orphans
+        ]
+
+    async def _ephemeral(self, version: Version) -> list[Service]:
+        """Return this installation's ephemeral services that aren't being taken down yet."""
+        return [
+            service
+            for service in await service_api.listed(self._link.client, version)
+            if not service.going and _is_ephemeral(service, self._link.installation)
+        ]
+
+    async def _end(self, version: Version, services: list[Service]) -> None:
+        if not services:
+            return
+        undertaker = Undertaker(self._link)
+        try:
+            async with asyncio.timeout(self._link.cluster.stop_timeout):
+                await asyncio.gather(*(take_down(self._link, version, each, undertaker) for each in services))
+        finally:
+            await undertaker.close(wait=0)
+
+
+def _is_ephemeral(service: Service, installation: str) -> bool:
+    parts = service.variables.get(OWNER, "").split("/")
+    return len(parts) == 3 and parts[0] == installation and parts[2] == "ephemeral"
+
+
+async def take_down(link: Link, version: Version, service: Service, undertaker: Undertaker) -> None:
+    """Delete a service and wait until it and its replicas are gone. Raises ClusterError.
+
+    Replicas are ended besides: 23.09 leaves one that is being made, or waits for resources, to itself.
+    """
+    await service_api.delete(link.client, service.id)
+    pause, ending = _FIRST_PAUSE, {}
+    found: Service | None = service
+    while found is not None:
+        for route in found.routes:
+            if route.session and route.session not in ending:
+                ending[route.session] = undertaker.end(route.session)
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST_PAUSE, pause * 1.5)
+        found = await service_api.read(link.client, version, service.id)
+    for task in ending.values():
+        await asyncio.shield(task)
