@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from importlib import import_module
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,8 @@ class Client:
     async def output(self, name: str, *, follow: bool) -> AsyncIterator[bytes]:
         """Yield what a container wrote, standard output and error in one, from its beginning on."""
         async with self._asking(None) as docker:
-            await docker.version()  # settles the version of the API that is in the address
+            if docker.api_version == "auto":
+                await docker.containers.list(limit=1)  # settles the version that is in the address
             address = f"{docker.docker_host}/{docker.api_version}/containers/{name}/logs"
             query = {"stdout": "1", "stderr": "1", "follow": "1" if follow else "0"}
             async with docker.session.get(address, params=query) as response:
@@ -199,6 +201,8 @@ class Client:
     @asynccontextmanager
     async def _asking(self, within: float | None = _ANSWERS_WITHIN) -> AsyncIterator[Docker]:
         """Give the library's client, and its errors our names."""
+        if self._opened is None:
+            await asyncio.to_thread(import_module, "aiodocker")  # 0.3 s, for which the loop would stand still
         docker = self._docker()
         from aiodocker.exceptions import DockerError
         from aiohttp import ClientError
