@@ -11,6 +11,7 @@ import structlog
 from trackbook.adapters.backendai.attempt import Attempt
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.ending import Undertaker
+from trackbook.adapters.backendai.enqueue import Enqueuer
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.notes import Notes
 from trackbook.adapters.backendai.parts import Parts
@@ -41,7 +42,15 @@ class BackendAIExecutor:
         self._shelf = Shelf(self._link, data)
         self._watch = Watch(self._link, self._shelf)
         self._undertaker = Undertaker(self._link)
-        self._parts = Parts(self._link, self._shelf, self._watch, self._notes, self._reports, self._undertaker)
+        self._parts = Parts(
+            self._link,
+            self._shelf,
+            self._watch,
+            self._notes,
+            self._reports,
+            self._undertaker,
+            Enqueuer(self._link),
+        )
         self._attempts: dict[str, Attempt | ServiceAttempt] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[str] = deque()

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.ending import Undertaker
+from trackbook.adapters.backendai.enqueue import Enqueuer
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.notes import Notes
 from trackbook.adapters.backendai.shelf import Shelf
@@ -22,6 +23,7 @@ class Parts(Struct, frozen=True):
     notes: Notes
     reports: Reporter
     undertaker: Undertaker
+    enqueuer: Enqueuer
 
     @property
     def cluster(self) -> Cluster:

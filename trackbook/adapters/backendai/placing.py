@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from trackbook.adapters.backendai import api, names, observe, plan, record
+from trackbook.adapters.backendai import names, observe, plan, record
 from trackbook.adapters.backendai.api import Session
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.observe import Known, Verdict
@@ -15,6 +15,10 @@ from trackbook.failpoints import failpoint
 _FOREIGN = Verdict(
     "failed", "the cluster has a session of this name already, which was made for something else", "permanent"
 )
+
+
+_NEVER = "foreign-key-violation"
+"""What 26.8 says, with 409, of something that it doesn't have; nothing was made, and never will be."""
 
 
 class Placed(Struct, frozen=True):
@@ -76,17 +80,17 @@ class Placer:
         spec, link = self._spec, self._parts.link
         startup, command = plan.startup(spec)
         version = await link.version()
-        new = plan.new_session(spec, link.cluster, link.installation, version, startup)
         try:
-            await self._parts.shelf.prepare(spec.pipeline, plan.needed(spec))
+            folder = await self._parts.shelf.prepare(spec.pipeline, plan.needed(spec))
+            new = plan.new_session(spec, link.cluster, link.installation, version, startup, folder=folder)
             if command:
                 await self._parts.shelf.write(spec, "command", command)
             failpoint("executor.launch.before_spawn")
-            made = await api.create_session(link.client, new)
+            made = await self._parts.enqueuer.create(new)
         except ClusterError as error:
             if error.existing_session:
                 return await self._existing(error.existing_session)
-            if error.kind == "permanent":
+            if error.kind == "permanent" or error.slug == _NEVER:
                 return Placed(verdict=observe.refused(error))
             if error.kind == "unknown":
                 self.look = self.unsure = True

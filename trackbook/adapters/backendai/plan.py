@@ -66,10 +66,19 @@ def is_ours(seen: str, spec: SessionSpec) -> bool:
 
 
 def new_session(
-    spec: SessionSpec, cluster: Cluster, installation: str, version: Version, startup_command: str
+    spec: SessionSpec,
+    cluster: Cluster,
+    installation: str,
+    version: Version,
+    startup_command: str,
+    *,
+    folder: str = "",
 ) -> NewSession:
-    """Return the session to be made. Raises ValueError for what no session can have."""
-    folder = names.vfolder(installation, spec.pipeline)
+    """Return the session to be made; `folder` is the pipeline's, where it has not its usual name.
+
+    Raises ValueError for what no session can have.
+    """
+    folder = folder or names.vfolder(installation, spec.pipeline)
     image = spec.image or cluster.image
     if not image:
         raise NoImage(

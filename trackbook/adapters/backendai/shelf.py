@@ -25,15 +25,18 @@ class Shelf:
         self._made: dict[str, set[str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def prepare(self, pipeline: str, paths: list[str]) -> None:
-        """Have the folders there, the pipeline's own as well; asks only for what was not made here before."""
+    async def prepare(self, pipeline: str, paths: list[str]) -> str:
+        """Have the folders there, the pipeline's own as well, whose name is returned.
+
+        Asks only for what was not made here before.
+        """
         async with self._locks.setdefault(pipeline, asyncio.Lock()):
             known = pipeline in self._made
             if not known:
                 await self._begin(pipeline)
         missing = [path for path in paths if path not in self._made[pipeline]]
         if not missing:
-            return
+            return self._name(pipeline)
         try:
             await self._storage.mkdir(self._name(pipeline), missing)
         except ClusterError as error:
@@ -42,6 +45,7 @@ class Shelf:
             await self._begin(pipeline)  # somebody may have removed it
             await self._storage.mkdir(self._name(pipeline), missing)
         self._made[pipeline].update(missing)
+        return self._name(pipeline)
 
     async def _begin(self, pipeline: str) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Protocol
 
 import structlog
@@ -22,6 +22,9 @@ from trackbook.engine.ports import SessionSpec
 _log = structlog.get_logger(__name__)
 _RECORDS_EVERY = 3
 """Polls of the sessions for each look at the records of their jobs."""
+_BEGINS = frozenset({"kernel_started", "session_started"})
+_SOON = (0.0, 0.3, 1.0)
+"""Seconds between looks at a session that is said to begin: the manager says so before it has it so itself."""
 _COMMAND_ENDED = frozenset({"session_success", "session_failure"})
 
 
@@ -83,9 +86,19 @@ class Watch:
 
     def look(self, id: str) -> None:  # noqa: A002
         """Read a session soon."""
-        task = asyncio.create_task(self._look([id]))
+        self._spawn(self._look([id]))
+
+    def _spawn(self, reading: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(reading)
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
+
+    async def _look_until_running(self, watched: Watched) -> None:
+        for pause in _SOON:
+            await asyncio.sleep(pause)
+            if watched.running or watched.id not in self._watched:
+                return
+            await self._look([watched.id])
 
     async def _listen(self) -> None:
         prefix = names.prefix(self._link.installation)
@@ -99,6 +112,8 @@ class Watch:
         elif watched := self._watched.get(hint.session_id):
             if hint.kind in _COMMAND_ENDED:
                 watched.command_ended()
+            elif hint.kind in _BEGINS:
+                self._spawn(self._look_until_running(watched))
             else:
                 self.look(hint.session_id)
 
