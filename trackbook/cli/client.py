@@ -72,15 +72,19 @@ class Client:
 
     # Questions and commands ---------------------------------------------------------------------------------
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         """Return the JSON answer; raises Rejected or Unreachable. Parameters that are None are left out."""
         return self._json("GET", path, query)
 
-    def post(self, path: str, **query: Any) -> Any:
+    def post(self, path: str, /, **query: Any) -> Any:
         """Post without a body and return the JSON answer, for what may be asked twice."""
         return self._json("POST", path, query)
 
-    def text(self, path: str, **query: Any) -> str:
+    def delete(self, path: str, /, **query: Any) -> Any:
+        """Delete and return the JSON answer; what was deleted already is not there when it is asked again."""
+        return self._json("DELETE", path, query)
+
+    def text(self, path: str, /, **query: Any) -> str:
         """Return the answer as text."""
         _, body = self._persist(lambda: self._exchange("GET", _target(path, query), None))
         return body.decode(errors="replace")
@@ -96,7 +100,20 @@ class Client:
         finally:
             connection.close()
 
-    def pages(self, path: str, limit: int | None = None, **query: Any) -> Iterator[Json]:
+    def briefly(self, path: str, seconds: float, /, **query: Any) -> Any:
+        """Return the JSON answer, or None where none comes in time: of what is good to know and not needed."""
+        connection = _connect(self.url, seconds)
+        try:
+            connection.request("GET", self._base_path() + _target(path, query))
+            answer = connection.getresponse()
+            body = answer.read()
+            return _decoded(body) if answer.status < 400 else None
+        except _BROKEN:
+            return None
+        finally:
+            connection.close()
+
+    def pages(self, path: str, /, limit: int | None = None, **query: Any) -> Iterator[Json]:
         """Yield the items of a list, page by page, `limit` at most."""
         cursor = None
         while limit is None or limit > 0:
@@ -139,7 +156,8 @@ class Client:
         An event `reset` says that the server does not know the id: read the state anew.
         """
         while True:
-            connection, answer = self._persist(partial(self._open, _target("/api/events", query), last))
+            headers = {"Last-Event-ID": last} if last else {}
+            connection, answer = self._persist(partial(self._open, _target("/api/events", query), headers))
             try:
                 for at, event, data in _frames(answer):
                     last = at or last
@@ -150,11 +168,19 @@ class Client:
                 answer.close()
                 connection.close()
 
-    def _open(self, target: str, last: str = "") -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    def open(
+        self, path: str, headers: dict[str, str], /, **query: Any
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """Ask on a connection of its own; it and the answer are to be closed. Raises Rejected or Unreachable."""
+        return self._persist(partial(self._open, _target(path, query), headers))
+
+    def _open(
+        self, target: str, headers: dict[str, str] | None = None
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """Ask on a connection of its own, which keepalive watches while it is quiet; both are to be closed."""
         connection = _connect(self.url)
         try:
-            connection.request("GET", self._base_path() + target, headers={"Last-Event-ID": last} if last else {})
+            connection.request("GET", self._base_path() + target, headers=headers or {})
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             answer = connection.getresponse()
             if answer.status >= 400:
@@ -176,6 +202,29 @@ class Client:
         finally:
             answer.close()
             connection.close()
+
+    def send(self, path: str, size: int, chunks: Callable[[], Iterator[bytes]], /, **query: Any) -> Any:
+        """Put `size` bytes and return the JSON answer; `chunks` is called anew each time they must be sent."""
+        return self._persist(lambda: self._send(_target(path, query), size, chunks()))
+
+    def _send(self, target: str, size: int, chunks: Iterator[bytes]) -> Any:
+        connection = _connect(self.url)
+        try:
+            connection.putrequest("PUT", self._base_path() + target)
+            for name, value in (("Content-Type", "application/octet-stream"), ("Content-Length", str(size))):
+                connection.putheader(name, value)
+            connection.endheaders()
+            with suppress(BrokenPipeError, ConnectionResetError):  # it was refused before all was sent: read why
+                for chunk in chunks:
+                    connection.send(chunk)
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
+        self._answered = True
+        if answer.status >= 400:
+            _refuse(answer.status, body)
+        return _decoded(body)
 
     # One exchange -------------------------------------------------------------------------------------------
 
@@ -251,7 +300,7 @@ def actor() -> str:
 
 
 def _target(path: str, query: Json) -> str:
-    asked = urlencode({key: value for key, value in query.items() if value is not None})
+    asked = urlencode({key: value for key, value in query.items() if value is not None}, doseq=True)
     return f"{path}?{asked}" if asked else path
 
 
@@ -282,7 +331,7 @@ def _refuse(status: int, body: bytes) -> None:
         answer = {}
     answer = answer if isinstance(answer, dict) else {}
     error = answer.get("error") or answer
-    if status == http.client.SERVICE_UNAVAILABLE:
+    if status == http.client.SERVICE_UNAVAILABLE and error.get("code") != "executor_unavailable":
         raise _Unavailable(str(error.get("message") or error.get("detail") or "it is not ready"))
     message = error.get("message") or error.get("detail") or f"the server answered with status {status}"
     raise Rejected({"code": error.get("code") or f"http_{status}", **error, "message": message})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trackbook.cli.client import Client, Json
+from trackbook.cli.client import Client, Json, escaped
 from trackbook.cli.server import Where
 from trackbook.cli.trouble import Trouble
 
@@ -25,11 +25,30 @@ def job_ids(incomplete: str) -> list[tuple[str, str]]:
     ]
 
 
-def _items(path: str) -> Iterator[Json]:
-    """Yield the newest items of a list; none where no server runs: completion never starts one."""
+def executor_names(incomplete: str) -> list[str]:
+    """Return names of executors that begin so."""
+    return [item["name"] for item in _items("/api/executors") if item["name"].startswith(incomplete)]
+
+
+def file_paths(incomplete: str) -> list[str]:
+    """Return `PIPELINE:PATH`s that begin so: first the pipelines, then what is in the folder that was typed."""
+    name, colon, path = incomplete.partition(":")
+    if not colon:
+        return [f"{each}:" for each in pipeline_names(name)]
+    folder = path.rpartition("/")[0]
+    items = _items(f"/api/pipelines/{escaped(name)}/files", path=folder)
+    return [
+        f"{name}:{item['path']}{'/' if item['type'] == 'folder' else ''}"
+        for item in items
+        if item["path"].startswith(path)
+    ]
+
+
+def _items(path: str, /, **query: str) -> Iterator[Json]:
+    """Yield the first items of a list; none where no server runs: completion never starts one."""
     place = Where()
     try:
         if place.find():
-            yield from Client(place.find, patience=0).pages(path, _OFFERED)
+            yield from Client(place.find, patience=0).pages(path, _OFFERED, **query)
     except Trouble:
         return

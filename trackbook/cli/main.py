@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trackbook import __version__
-from trackbook.cli import book, doctor, pipeline, records, run, up
+from trackbook.cli import book, doctor, files, pipeline, records, run, up
 from trackbook.cli.server import say
 from trackbook.cli.trouble import Trouble
 from trackbook.runtime.data import DataDirectoryHeld
@@ -43,6 +43,7 @@ app.command("up", epilog=up.UP_EPILOG)(up.up)
 app.command("serve", epilog=up.SERVE_EPILOG)(up.serve)
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(records.app, name="job")
+app.add_typer(files.app, name="files")
 app.add_typer(book.audit, name="audit")
 app.add_typer(book.replay, name="replay")
 app.add_typer(book.projection, name="projection")

@@ -14,6 +14,8 @@ from trackbook.cli.completing import pipeline_names
 from trackbook.cli.server import server
 
 app = typer.Typer(no_args_is_help=True, help="Pipelines and their versions.")
+_BRIEFLY = 2.0
+"""Seconds for a pipeline's folder to be told of: a cluster may be away."""
 
 Pipeline = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="Its name or id.", autocompletion=pipeline_names)
@@ -165,6 +167,7 @@ def show(
         found = client.get(f"/api/pipelines/{escaped(name)}")
         at = version if version is not None else found["version"]
         moment = client.get(f"/api/pipelines/{found['id']}/versions/{at}")
+        folder = None if json else client.briefly(f"/api/pipelines/{found['id']}/folder", _BRIEFLY)
     if json:
         return emit(moment if version is not None else found | {"content": moment["content"]})
     content = moment["content"]
@@ -175,6 +178,7 @@ def show(
             ("description", content.get("description")),
             ("state", found["state"]),
             ("changed", f"{local_time(moment['at'])} by {moment['actor']}"),
+            ("folder", _folder(folder)),
             ("problem", found.get("problem")),
         ]
     )
@@ -186,6 +190,16 @@ def show(
         [(t["name"], ", ".join(t.get("dependencies") or ()), _resources(t)) for t in rows],
     )
     return None
+
+
+def _folder(folder: dict[str, Any] | None) -> str:
+    """Return how the pipeline's folder is, as far as its executor tells in a moment."""
+    if folder is None:
+        return "its executor doesn't tell; see `trackbook files list`"
+    if folder["state"] == "present":
+        return f"{folder['name']} on {folder['executor']}"
+    how = {"none": "none yet"}.get(folder["state"], folder["state"])
+    return f"{how} on {folder['executor']}: {folder['message']}"
 
 
 def _resources(task: dict[str, Any]) -> str:
@@ -305,26 +319,59 @@ def rename(
     _told(reply, json=json)
 
 
-@app.command(epilog="Example:\n\n  trackbook pipeline delete train --yes")
+@app.command(
+    epilog="Examples:\n\n  trackbook pipeline delete train\n\n  trackbook pipeline delete train --purge --yes"
+)
 def delete(
     pipeline: Pipeline,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="And its folders with all files; also of one deleted before.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     url: options.Url = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Delete a pipeline: no more edits or jobs, its name becomes free, its history stays readable by its id."""
-    from trackbook.cli.output import emit
+    """Delete a pipeline: no more edits or jobs, its name becomes free, its history stays readable by its id.
 
+    Its folders stay, unless --purge is given.
+    """
     name = options.unversioned(pipeline)
-    if not yes and not typer.confirm(f"Delete the pipeline {name}?", err=True):
-        raise typer.Exit(1)
+    if purge:
+        return _delete_all(name, yes=yes, url=url, data=data, json=json)
+    from trackbook.cli.output import emit
+    from trackbook.cli.purge import confirm, told_kept
+
+    confirm(f"Delete the pipeline {name}?", yes=yes)
     with _client(url, data) as client:
         reply = client.command("pipeline", "delete", {"pipeline": name})
+        if json:
+            return emit(reply)
+        print(f"Pipeline {name} is deleted; its history stays under {reply.get('pipeline')}.")
+        return told_kept(client, str(reply.get("pipeline")))
+
+
+def _delete_all(name: str, *, yes: bool, url: str | None, data: Any, json: bool) -> None:
+    """Delete a pipeline, if it isn't deleted yet, and its folders; exits 1 where one could not be."""
+    from trackbook.cli.output import emit
+    from trackbook.cli.purge import confirm, folders_of, pipeline_of, purge, question_of, told_purge
+
+    with _client(url, data) as client:
+        found = pipeline_of(client, name)
+        folders = folders_of(client, found)
+        confirm(question_of(found, folders), yes=yes)
+        reply: dict[str, Any] = {"pipeline": found["id"], "name": found["name"]}
+        if found["state"] != "deleted":
+            reply |= client.command("pipeline", "delete", {"pipeline": found["id"]})
+            if not json:
+                print(f"Pipeline {found['name']} is deleted; its history stays under {found['id']}.")
+        done = purge(client, found, folders)
     if json:
-        return emit(reply)
-    print(f"Pipeline {name} is deleted; its history stays under {reply.get('pipeline')}.")
-    return None
+        emit(reply | {"folders": done.folders})
+    else:
+        told_purge(done, found)
+    if done.failed:
+        raise typer.Exit(1)
 
 
 def _told(reply: dict[str, Any], source: str = "", *, json: bool, dry_run: bool = False) -> None:

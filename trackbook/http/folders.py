@@ -153,7 +153,7 @@ def _view(executor: str, state: FolderState, *, used: bool) -> FolderView:
     if state.state == "missing" or used:
         message = "it was there and was removed; the next run makes it anew, as does `trackbook files create`"
         return FolderView(executor, "missing", state.name, state.id, message)
-    return FolderView(executor, "none", state.name, state.id, "none was made yet: the first run does")
+    return FolderView(executor, "none", state.name, state.id, "the first run makes it")
 
 
 router = Router(
