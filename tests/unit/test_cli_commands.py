@@ -70,6 +70,7 @@ def job_that_fails() -> dict[str, Any]:
             "warnings": [{"code": "not_acted_on", "message": "`retry` is not acted on yet",
                           "path": "tasks[0].retry", "line": 9, "column": 3}],
         },
+        "POST /api/commands/job/check": {"command_id": "c", "status": "accepted", "ok": True, "findings": []},
         "POST /api/commands/job/start": {"command_id": "c", "status": "accepted", "seq": 7, "job": JOB,
                                          "pipeline": "p", "name": "train", "version": 2},
         f"GET /api/jobs/{JOB}": [job_row(), ended],
@@ -115,6 +116,79 @@ def test_run_with_json_prints_the_job_and_nothing_else(fake: FakeServer, run: Ru
 
     assert result.exit_code == 1
     assert json.loads(result.stdout)["failed_task"] == "b"
+
+
+FOUND = [
+    {"what": "image", "found": "not there", "verdict": "fail", "hint": "Build it.", "task": "b",
+     "executor": "backendai/main"},
+    {"what": "quota", "found": "4 cpu at once", "verdict": "warn", "executor": "backendai/main"},
+    {"what": "cluster", "found": "it answers", "verdict": "ok", "executor": "backendai/main"},
+]  # fmt: skip
+WARNED = [{"code": "input_elsewhere", "message": "/pipeline/input1 is empty"}]
+
+
+def checked(*, ok: bool) -> dict[str, Any]:
+    """Return the reply to a look before a run."""
+    found = FOUND if not ok else FOUND[1:]
+    reply = {"command_id": "c", "status": "accepted", "ok": ok, "findings": found, "warnings": WARNED}
+    return reply | {"name": "train", "version": 2, "summary": {"tasks": 2}}
+
+
+def test_run_starts_nothing_that_would_fail(fake: FakeServer, run: Run, tmp_path: Path) -> None:
+    """What would fail is told before, with what to do; nothing is started."""
+    file = tmp_path / "train.yaml"
+    file.write_text("name: train\n")
+    fake.scripts |= job_that_fails() | {"POST /api/commands/job/check": checked(ok=False)}
+    result = run("run", str(file), "--executor", "backendai/main")
+
+    assert isinstance(result.exception, Trouble)
+    assert str(result.exception) == "nothing was started: 1 thing would fail"
+    for line in (
+        "  would fail: image: not there (task b, backendai/main)",
+        "    Build it.",
+        "  warning: quota: 4 cpu at once (backendai/main)",
+        "  warning: /pipeline/input1 is empty",
+    ):
+        assert line in result.stdout.splitlines()
+    assert "it answers" not in result.stdout
+    assert not [asked for asked in fake.asked if asked.path.endswith("job/start")]
+    looked = next(asked.body for asked in fake.asked if asked.path.endswith("job/check"))
+    assert (looked["pipeline"], looked["version"], looked["executor"]) == ("p", 2, "backendai/main")
+
+
+def test_run_unchecked_asks_nobody(fake: FakeServer, run: Run, tmp_path: Path) -> None:
+    """Who knows better runs it all the same; what the start warns of is told then."""
+    file = tmp_path / "train.yaml"
+    file.write_text("name: train\n")
+    scripts = job_that_fails()
+    scripts["POST /api/commands/job/start"] |= {"warnings": WARNED}
+    fake.scripts |= scripts | {"POST /api/commands/job/check": checked(ok=False)}
+    result = run("run", str(file), "--unchecked")
+
+    assert f"Job {JOB} of train@2 failed" in result.stdout
+    assert "/pipeline/input1 is empty" in result.stderr
+    assert not [asked for asked in fake.asked if asked.path.endswith("job/check")]
+
+
+@pytest.mark.parametrize("command", [("run", "FILE"), ("job", "start", "train@2")])
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_dry_run_only_tells(
+    fake: FakeServer, run: Run, tmp_path: Path, command: tuple[str, ...], *, ok: bool
+) -> None:
+    """All that was found is told, good or not; nothing is applied or started."""
+    file = tmp_path / "train.yaml"
+    file.write_text("name: train\n")
+    fake.scripts |= {"POST /api/commands/job/check": checked(ok=ok)}
+    arguments = [str(file) if word == "FILE" else word for word in command]
+    result = run(*arguments, "--dry-run", "--param", "EPOCHS=3")
+    as_json = run(*arguments, "--dry-run", "--json")
+
+    assert result.exit_code == as_json.exit_code == (0 if ok else 1)
+    assert "  good: cluster: it answers (backendai/main)" in result.stdout.splitlines()
+    assert ("  would fail: image: not there (task b, backendai/main)" in result.stdout.splitlines()) is not ok
+    assert json.loads(as_json.stdout)["ok"] is ok
+    assert {asked.path for asked in fake.asked} == {"/api/commands/job/check"}
+    assert fake.asked[0].body["parameters"] == {"EPOCHS": "3"}
 
 
 def test_a_rejected_file_is_told_with_its_name(fake: FakeServer, run: Run, tmp_path: Path) -> None:

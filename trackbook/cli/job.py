@@ -36,6 +36,7 @@ def start(
     executor: Annotated[
         str | None, typer.Option("--executor", metavar="NAME", help="Where its sessions run.")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Start nothing; only say what would fail.")] = False,
     watch_: Annotated[bool, typer.Option("--watch", "-w", help="Watch it to its end.")] = False,
     url: options.Url = None,
     data: options.Data = None,
@@ -51,6 +52,11 @@ def start(
     asked = {
         "pipeline": name, "version": version, "executor": executor, "parameters": options.pairs(param, "--param"),
     }  # fmt: skip
+    if dry_run:
+        from trackbook.cli.checked import tell_dry
+
+        with client:
+            raise typer.Exit(0 if tell_dry(client.command("job", "check", asked), "", json=json) else 1)
     reply = client.command("job", "start", asked)
     if json and not watch_:
         return emit(reply)

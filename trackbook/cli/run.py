@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
+from trackbook.cli.checked import look, told, untold
 from trackbook.cli.client import Client
-from trackbook.cli.server import Where, detached, own_server, say
+from trackbook.cli.server import Where, detached, own_server, say, server
 
 EPILOG = """
 Examples:
@@ -22,7 +23,9 @@ Examples:
 
   trackbook run train.yaml --detach      (a server goes on running it)
 
-Exit codes: 0 the job succeeded, 1 it failed, 130 Ctrl-C (which cancels it).
+  trackbook run train.yaml --executor backendai/main --dry-run      (what would fail?)
+
+Exit codes: 0 the job succeeded, 1 it failed, or would, 130 Ctrl-C (which cancels it).
 """
 
 
@@ -34,6 +37,12 @@ def run(
         typer.Option("--param", "-p", metavar="K=V", help="A variable of this run's own; may be repeated."),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it to a server and return.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be applied and run, and what would fail.")
+    ] = False,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Run it even where its executor says that it would fail.")
+    ] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Ask before anything is run.")] = False,
     executor: Annotated[
         str | None, typer.Option("--executor", metavar="NAME", help="Where its sessions run.")
@@ -47,6 +56,7 @@ def run(
 ) -> None:
     """Apply a pipeline, run it, and watch it to its end.
 
+    Its executors are asked first whether something would fail: images, resources, quotas, folders.
     Uses a running server if there is one; else the whole system runs in this process until the job has ended.
     """
     parameters = options.pairs(param, "--param")
@@ -54,19 +64,25 @@ def run(
         raise typer.BadParameter(f"{durability!r} is neither `always` nor `fast`", param_hint="--durability")
     text, source = options.read_source(file)
     place = options.where(url, data)
+    if dry_run:
+        raise typer.Exit(_dry(place, text, source, executor, parameters, json=json))
     began = datetime.now(UTC).isoformat()
     with _reached(place, durability, detach=detach) as (client, ours):
         applied = client.command("pipeline", "apply", {"yaml": text}, source)
         if not json:
             _summarize(applied, source)
+        asked = {
+            "pipeline": applied["pipeline"], "version": applied["version"],
+            "parameters": parameters, "executor": executor,
+        }  # fmt: skip
+        known = set() if json else told(applied)
+        if not unchecked:
+            known = look(client, asked, source, known, json=json)
         if confirm and not typer.confirm("Run it?", default=True, err=True):
             raise typer.Exit(1)
-        started = client.command(
-            "job", "start", {
-                "pipeline": applied["pipeline"], "version": applied["version"],
-                "parameters": parameters, "executor": executor,
-            }, source,
-        )  # fmt: skip
+        started = client.command("job", "start", asked, source)
+        for warning in untold(started, told(applied) | known):
+            say(f"trackbook: {warning['message']}")
         if detach:
             _tell_detached(client, started, place.again(), json=json)
             return
@@ -76,6 +92,17 @@ def run(
 
             wait_for_others(client, started["job"], began)
     raise typer.Exit(code)
+
+
+def _dry(
+    place: Where, text: str, source: str, executor: str | None, parameters: dict[str, str], *, json: bool
+) -> int:
+    """Say what would become of a run, and do nothing; returns the exit code."""
+    from trackbook.cli.checked import tell_dry
+
+    with server(place, creates=True) as client:
+        asked = {"yaml": text, "executor": executor, "parameters": parameters}
+        return 0 if tell_dry(client.command("job", "check", asked, source), source, json=json) else 1
 
 
 @contextmanager
@@ -120,17 +147,10 @@ def _tell_detached(client: Client, started: dict[str, Any], again: str, *, json:
     print(f"Cancel it: trackbook job cancel {short}{again}")
 
 
-_OF_EXECUTOR = ("executor_limited", "image_ignored", "cluster_ignored")
-"""Codes of warnings that say what the executor does not give to its sessions."""
-
-
 def _watch(client: Client, started: dict[str, Any], again: str, *, json: bool, served: bool) -> int:
     from trackbook.cli.follow import Silent, conclude, exit_code, follow, read_progress, view_of
     from trackbook.cli.output import emit
 
-    for warning in started.get("warnings") or []:
-        if warning["code"] in _OF_EXECUTOR:  # the others were told when the pipeline was applied
-            say(f"trackbook: {warning['message']}")
     progress = read_progress(client, started["job"], started["seq"], from_start=True)
     if not json:
         print(f"\nJob {started['job']}", flush=True)

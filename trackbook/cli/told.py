@@ -61,5 +61,5 @@ def amount_text(slot: str, value: float) -> str:
 def told_warnings(warnings: list[dict[str, Any]], source: str = "") -> None:
     """Print what was accepted and is not acted on as its author may expect."""
     for warning in warnings:
-        where = place(warning, source)
+        where = place(warning, source if warning.get("path") or warning.get("line") else "")
         print(f"  {styled('warning', 'yellow')}: {warning['message']}{f' ({where})' if where else ''}")

@@ -51,8 +51,9 @@ class Checks:
         else:
             reply, loaded = await self._of_text(asked, request)
             ready = _located(lambda: prepared(loaded.content), loaded)
-        assigned = _located(lambda: self._preparing.assign(ready, request.executor), loaded)
-        judged = [locate(w, loaded.positions) for w in assigned.warned] if loaded else assigned.warned
+        place = None if request.executor else loaded  # an executor that is asked for stands in no text
+        assigned = _located(lambda: self._preparing.assign(ready, request.executor), place)
+        judged = [locate(w, loaded.positions) if loaded and w.path else w for w in assigned.warned]
         reply.warnings = [*(reply.warnings or []), *warnings_of(judged), *assigned.limits]
         job, pipeline = derived_id(asked.command_id), reply.pipeline or ""
         found = await asyncio.gather(
