@@ -105,7 +105,7 @@ else
 fi
 "$_tb_shell" "$@" >&4 2>&1 4>&- </dev/null &
 _tb_pid=$!
-exec 4>&-
+exec 4>&- 3>&2 2>/dev/null
 [ -z "$_tb_stopped" ] || kill -TERM $_tb_pid 2>/dev/null
 wait $_tb_pid
 _tb_code=$?
@@ -124,7 +124,7 @@ if [ "$_tb_pipe" ]; then
     _tb_nap=$!
     wait $_tb_nap
     kill $_tb_tee
-  ) </dev/null >/dev/null 2>&1 &
+  ) </dev/null >/dev/null 2>&1 3>&- &
   _tb_guard=$!
   wait $_tb_tee
   kill $_tb_guard 2>/dev/null
@@ -161,6 +161,7 @@ while :; do
   [ $_tb_left -gt 0 ] || break
   sleep 1
 done
+exec 2>&3
 _tb_say "the command ended with $_tb_code, which can not be written to the folder of the pipeline"
 exit {UNRECORDED}
 """
