@@ -148,6 +148,29 @@ def _environment(settings: Settings, say: Say) -> Path:
     return python
 
 
+def installed_beside(settings: Settings, say: Say) -> Path:
+    """Return a folder with the release's app proxy, for the Python of its environment; raise Unavailable."""
+    lock = HERE / f"{settings.series}-proxy.lock"
+    folder = settings.cache / f"proxy-{settings.series}"
+    stamp = folder / "installed.lock"
+    with _alone(settings.cache):
+        if stamp.exists() and stamp.read_text() == lock.read_text():
+            return folder
+        say(f"installing the app proxy of Backend.AI {settings.version}")
+        shutil.rmtree(folder, ignore_errors=True)
+        exact: list[str | Path] = ["--no-deps", "--require-hashes", "-r", lock, *_index()]
+        python = (settings.venv or environment(settings)) / "bin/python"
+        target: list[str | Path] = ["--compile-bytecode", "--python", python, "--target", folder]
+        try:
+            cached = str(settings.cache / "uv-cache")
+            uv = _uv(settings.cache)
+            run([uv, "pip", "install", "-q", "--no-config", *exact, *target], UV_CACHE_DIR=cached)
+        except RuntimeError as error:
+            raise Unavailable(f"the app proxy {settings.version} can't be installed: {error}") from error
+        stamp.write_text(lock.read_text())
+        return folder
+
+
 def _uv(cache: Path) -> Path:
     """Return uv, from PyPI: it installs these 200 packages in seconds, where pip takes most of a minute."""
     folder = cache / "uv"

@@ -70,7 +70,7 @@ def sql(settings: Settings) -> str:
     """Return all of it, as one transaction."""
     parts = [_policies(settings), _places(settings), _accounts(settings), _images(settings)]
     if settings.newer:
-        parts.append(_slots())
+        parts += [_slots(), _variants()]
     return "begin;\n" + "".join(f"{statement};\n" for part in parts for statement in part) + "commit;"
 
 
@@ -239,6 +239,16 @@ def _images(settings: Settings) -> Iterator[str]:
             resources=limits,
             **(newer or older),
         )
+
+
+def _variants() -> Iterator[str]:
+    yield insert(
+        "runtime_variants",
+        name="custom",
+        description="what the model's definition says",
+        reads_vfolder_config_files=True,
+        default_model_definition={},
+    )
 
 
 def _slots() -> Iterator[str]:

@@ -96,5 +96,9 @@ PORTS = {
     "agent socket": 30,
     "agent metadata": 35,
     "monitors": 40,
+    "proxy": 60,
+    "proxy worker": 61,
+    "proxy monitors": 62,
+    "proxied": 66,
 }
 """Offsets from the base port; an agent's are one above another."""

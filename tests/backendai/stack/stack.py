@@ -36,6 +36,16 @@ class Stack:
         self._since = time.monotonic()
 
     @property
+    def python(self) -> Path:
+        """The Python of the release's environment."""
+        return self._python
+
+    @property
+    def processes(self) -> Processes:
+        """Its processes, for parts that not every stack has."""
+        return self._processes
+
+    @property
     def endpoint(self) -> str:
         """The manager's address."""
         return f"http://127.0.0.1:{self.settings.port('manager')}"
