@@ -13,6 +13,8 @@ LIMIT = 16 * 2**20
 TAIL = 4096
 """Bytes of output that a report carries."""
 _PIECE = 2**20
+_LINE = 80
+"""Bytes that the line about what is left out takes at most."""
 _CUT = b"\n[trackbook: %d bytes of output are left out here]\n"
 
 Read = Callable[[int, int], Awaitable[bytes | None]]
@@ -53,7 +55,10 @@ class Output:
             self._skip(0)
             self.offset = 0
         if self.offset < begins:
-            if begins - self.offset > self._limit:
+            await self.catch_up(min(begins, max(self.offset, self._limit // 2)))
+            if (
+                record.size > self._limit and begins - self.offset > self._limit // 4
+            ):  # its beginning and end will do
                 self._skip(begins - self._limit // 4 - self.offset)
                 self.offset = begins - self._limit // 4
             await self.catch_up(begins)
@@ -105,7 +110,7 @@ class Output:
         with self._open() as file:
             head = min(self._size, self._limit // 2)
             start = self._tail_from or head
-            keep = 0 if missing else min(self._limit // 4, self._size - start)
+            keep = 0 if missing else min(self._limit // 4 - _LINE, self._size - start)
             file.seek(self._size - keep)
             tail = file.read(keep)
             self._left_out += self._size - keep - start + missing

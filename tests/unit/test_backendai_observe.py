@@ -1,0 +1,279 @@
+"""What a session's end is, from what is seen of it: each row of the tables of states, in any order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from trackbook.adapters.backendai import observe
+from trackbook.adapters.backendai.api import Session
+from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.observe import Known, Verdict
+from trackbook.adapters.backendai.record import Claim, Record
+
+AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
+LIVE = (
+    "PENDING",
+    "SCHEDULED",
+    "PREPARING",
+    "PULLING",
+    "PREPARED",
+    "CREATING",
+    "RUNNING",
+    "RUNNING_DEGRADED",
+    "RESTARTING",
+    "TERMINATING",
+    "ERROR",
+    "PREEMPTED",
+    "SOMETHING_NEW",
+)
+
+
+def session(status: str, info: str = "", result: str = "UNDEFINED", **data: Any) -> Session:
+    """Return what a manager says."""
+    return Session("s1", "tb-1", status, info, result, status_data=data)
+
+
+def ended(exit_code: int | None = 0, signal: int | None = None, *, stopped: bool = False) -> Record:
+    """Return a record."""
+    return Record(
+        attempt=1, ended_at=AT, started_at=AT, session="s1", exit_code=exit_code, signal=signal, stopped=stopped
+    )
+
+
+def verdict(known: Known) -> Verdict:
+    """Return the verdict, which there has to be."""
+    found = observe.verdict(known)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("status", LIVE)
+def test_no_state_but_the_last_ones_is_an_end(status: str) -> None:
+    """As long as a session may run there is no verdict, however the manager calls that, and whatever it says."""
+    for result in ("UNDEFINED", "SUCCESS", "FAILURE"):
+        assert observe.verdict(Known(session=session(status, "task-finished", result), no_record=True)) is None
+        assert observe.verdict(Known(session=session(status), asked=True, because="late")) is None
+
+
+@pytest.mark.parametrize("status", [*LIVE, "TERMINATED", "CANCELLED"])
+@pytest.mark.parametrize("result", ["UNDEFINED", "SUCCESS", "FAILURE"])
+def test_the_record_counts_before_the_manager(status: str, result: str) -> None:
+    """Whatever the manager says, the exit code that the wrapper left is the command's."""
+    seen = session(status, "user-requested", result)
+    assert verdict(Known(session=seen, record=ended(0))).outcome == "succeeded"
+    failed = verdict(Known(session=seen, record=ended(3)))
+    assert (failed.outcome, failed.exit_code, failed.fault) == ("failed", 3, "")
+    assert failed.message == "the command ended with exit code 3"
+
+
+@pytest.mark.parametrize(
+    ("record", "known", "outcome", "words", "fault"),
+    [
+        (ended(None, 9), Known(), "failed", "ended by SIGKILL", ""),
+        (ended(None, 64), Known(), "failed", "SIGRTMAX", ""),
+        (ended(None, 63), Known(), "failed", "signal 63", ""),
+        (ended(None, 15, stopped=True), Known(asked=True), "cancelled", "on request", ""),
+        (ended(1, stopped=True), Known(asked=True), "cancelled", "on request", ""),
+        (ended(None, 9), Known(asked=True), "cancelled", "on request", ""),
+        (ended(0, stopped=True), Known(asked=True), "succeeded", "", ""),
+        (ended(1), Known(asked=True), "failed", "exit code 1", ""),
+        (ended(None, 15, stopped=True), Known(), "failed", "not by this job", "infrastructure"),
+        (ended(None, 15, stopped=True), Known(because="too long"), "failed", "too long", "infrastructure"),
+        (ended(None, 15), Known(because="dumb", silent=True), "lost", "dumb", "infrastructure"),
+    ],
+)
+def test_how_commands_end(record: Record, known: Known, outcome: str, words: str, fault: str) -> None:
+    """A signal is a failure, unless it came from us."""
+    found = verdict(replace(known, record=record))
+    assert (found.outcome, found.fault) == (outcome, fault)
+    assert words in found.message
+    assert (found.exit_code, found.signal, found.ended_at) == (record.exit_code, record.signal, AT)
+
+
+CLAIM = Claim("s1", "k1", AT)
+
+
+@pytest.mark.parametrize(
+    ("seen", "known", "outcome", "words", "fault"),
+    [
+        # exit 0 and exit 3, without what the wrapper should have left
+        (
+            session("TERMINATED", "task-finished", "SUCCESS"),
+            Known(claim=CLAIM),
+            "lost",
+            "exit code",
+            "infrastructure",
+        ),
+        (
+            session("TERMINATED", "task-finished", "FAILURE"),
+            Known(claim=CLAIM),
+            "lost",
+            "FAILURE",
+            "infrastructure",
+        ),
+        (session("TERMINATED", "task-failed", "FAILURE"), Known(claim=CLAIM), "lost", "killed", "infrastructure"),
+        (session("TERMINATED", "task-failed", "FAILURE"), Known(), "failed", "did not run", "infrastructure"),
+        # cannot start
+        (
+            session("CANCELLED", "failed-to-start", error={"name": "Boom", "repr": "Boom('no  disk')"}),
+            Known(),
+            "failed",
+            "could not start: Boom('no disk')",
+            "infrastructure",
+        ),
+        (
+            session("CANCELLED", "failed-to-start", error={"collection": [{"name": "A"}, {"repr": "B()"}]}),
+            Known(),
+            "failed",
+            "could not start: A; B()",
+            "infrastructure",
+        ),
+        (session("CANCELLED"), Known(), "failed", "could not start: cancelled", "infrastructure"),
+        # destroyed, by us and by others; the result may come late
+        (session("TERMINATED", "user-requested"), Known(asked=True), "cancelled", "on request", ""),
+        (session("TERMINATED", "user-requested", "FAILURE"), Known(asked=True), "cancelled", "on request", ""),
+        (session("TERMINATED", "force-terminated"), Known(asked=True), "cancelled", "on request", ""),
+        (session("CANCELLED", "user-requested"), Known(asked=True), "cancelled", "on request", ""),
+        (session("TERMINATED", "user-requested"), Known(), "failed", "not by this job", "infrastructure"),
+        (
+            session("TERMINATED", "force-terminated"),
+            Known(claim=CLAIM),
+            "failed",
+            "not by this job",
+            "infrastructure",
+        ),
+        (session("CANCELLED", "user-requested"), Known(because="late"), "failed", "late", "infrastructure"),
+        (
+            session("TERMINATED", "user-requested"),
+            Known(because="dumb", silent=True),
+            "lost",
+            "dumb",
+            "infrastructure",
+        ),
+        # run by another session of the name
+        (
+            session("TERMINATED", "task-finished", "FAILURE"),
+            Known(claim=Claim("s0")),
+            "lost",
+            "another session, s0",
+            "unknown",
+        ),
+    ],
+)
+def test_ends_without_a_record(seen: Session, known: Known, outcome: str, words: str, fault: str) -> None:
+    """What the manager says counts once the record is known not to be there; the cause is in words."""
+    assert observe.verdict(replace(known, session=seen)) is None
+    found = verdict(replace(known, session=seen, no_record=True))
+    assert (found.outcome, found.fault) == (outcome, fault)
+    assert words in found.message
+
+
+def test_a_session_that_the_manager_has_forgotten() -> None:
+    """A session that is no more, without a record, is lost; it was cancelled where that was asked for."""
+    assert observe.verdict(Known(gone=True)) is None
+    assert verdict(Known(gone=True, no_record=True)).outcome == "lost"
+    assert verdict(Known(session=session("RUNNING"), gone=True, no_record=True)).fault == "unknown"
+    assert verdict(Known(gone=True, no_record=True, asked=True)).outcome == "cancelled"
+
+
+def test_a_fenced_attempt() -> None:
+    """An attempt whose claim we hold has been cancelled once there is no session, or that one has ended."""
+    assert verdict(Known(fenced=True, asked=True)).message == "the session was stopped before its command began"
+    assert observe.verdict(Known(fenced=True, asked=True, session=session("PREPARING"))) is None
+    done = verdict(Known(fenced=True, asked=True, session=session("TERMINATED", "task-finished", "FAILURE")))
+    assert (done.outcome, done.started_at) == ("cancelled", None)
+    assert verdict(Known(fenced=True, because="late", session=session("CANCELLED"))).outcome == "failed"
+
+
+def test_a_cluster_that_does_not_confirm() -> None:
+    """What was given up waiting for is cancelled where that was asked for, and lost where it wasn't."""
+    running = Known(session=session("TERMINATING"), given_up="it does not say")
+    assert verdict(running).outcome == "lost"
+    found = verdict(replace(running, asked=True))
+    assert (found.outcome, found.message) == ("cancelled", "the session was stopped on request; it does not say")
+    assert verdict(replace(running, because="dumb")).message == "dumb; it does not say"
+    assert verdict(replace(running, fenced=True, asked=True)).message.endswith("began; it does not say")
+    assert verdict(replace(running, record=ended(0))).outcome == "succeeded"
+
+
+STORIES = [
+    ([*LIVE[:7], "TERMINATING"], session("TERMINATED", "task-finished", "SUCCESS"), ended(0)),
+    ([*LIVE[:7]], session("TERMINATED", "task-finished", "FAILURE"), ended(3)),
+    (["PENDING", "PREPARING"], session("CANCELLED", "failed-to-start"), None),
+    (["RUNNING", "TERMINATING", "CREATING", "RUNNING"], session("TERMINATED", "user-requested"), None),
+]
+
+
+@given(st.data())
+def test_the_order_of_what_is_seen_does_not_matter(data: st.DataObject) -> None:
+    """However observations are mixed and doubled, once all are in the verdict is the same."""
+    statuses, last, record = data.draw(st.sampled_from(STORIES))
+    late = replace(last, result="FAILURE" if last.result == "UNDEFINED" else last.result)
+    said = [*map(session, statuses), last, late]
+    order = data.draw(st.permutations([*said, *said[: data.draw(st.integers(0, len(said)))]]))
+    known = Known(claim=CLAIM if record else None)
+    for seen in order:
+        known = observe.with_session(known, seen)
+        if not known.ended:
+            assert observe.verdict(known) is None
+    known = replace(known, record=record, no_record=record is None)
+    expected = Known(session=late, claim=known.claim, record=record, no_record=record is None)
+    assert verdict(known) == verdict(expected)
+
+
+def test_a_last_word_stands() -> None:
+    """After the manager's last word nothing counts but its result, which may come late."""
+    last = session("TERMINATED", "user-requested")
+    known = observe.with_session(Known(), last)
+    assert observe.with_session(known, session("RUNNING")).session == last
+    late = replace(last, result="FAILURE")
+    assert observe.with_session(known, late).session == late
+    assert observe.with_session(observe.with_session(known, late), last).session == late
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (session("PENDING"), ("PENDING", "")),
+        (session("PENDING", "no-available-instances"), ("PENDING", "no agent has enough left")),
+        (
+            session("PENDING", "no-available-instances", scheduler={"msg": "no  agents", "retries": 3}),
+            ("PENDING", "no agent has enough left · no agents"),
+        ),
+        (
+            session(
+                "PENDING",
+                "predicate-checks-failed",
+                scheduler={
+                    "retries": 7,
+                    "failed_predicates": [
+                        {"name": "keypair_resource_limit", "msg": "quota\nexceeded"},
+                        {"name": "reserved_time"},
+                    ],
+                },
+            ),
+            ("PENDING", "keypair_resource_limit: quota exceeded · reserved_time"),
+        ),
+        (session("RUNNING", "scheduled"), ("RUNNING", "")),
+        (session("PULLING", "pulling"), ("PULLING", "pulling")),
+        (session("TERMINATING", "user-requested"), ("TERMINATING", "")),
+    ],
+)
+def test_why_a_session_waits(seen: Session, expected: tuple[str, str]) -> None:
+    """The status is told as the cluster names it, with what keeps the session there."""
+    assert observe.status_and_why(seen) == expected
+
+
+def test_sessions_that_could_not_be_made() -> None:
+    """A refusal is told in the manager's words, with whose failure it is."""
+    found = observe.refused(ClusterError("main", "permanent", "object-not-found", "No such image."))
+    assert found.message == "the session could not be made: cluster 'main': No such image."
+    assert (found.outcome, found.fault) == ("failed", "permanent")
+    found = observe.refused(ClusterError("main", "operator", "auth-failed", "Key."), after=900)
+    assert found.message == "the session could not be made, tried for 15 minutes: cluster 'main': Key."
