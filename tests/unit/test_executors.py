@@ -11,6 +11,7 @@ from office import CHAIN, Office, Played, opened
 
 from trackbook.engine.definition import Task, from_mapping, tasks
 from trackbook.engine.job import JobState
+from trackbook.engine.ports import SessionSpec
 from trackbook.runtime.configuration import Configuration, ExecutorsMisconfigured
 from trackbook.runtime.executors import Backends, configured
 from trackbook.testing.executor import Play
@@ -125,6 +126,26 @@ async def test_after_a_restart_each_session_goes_to_its_own_executor(tmp_path: P
     assert [task.status for task in state.tasks.values()] == ["succeeded", "succeeded", "skipped"]
     assert not again.executors["local"].launches
     assert {count for each in again.executors.values() for count in each.runs.values()} == {1}
+
+
+async def test_a_service_is_live_until_its_job_ends(tmp_path: Path) -> None:
+    """What a task offers outlives the task, and is nobody's once the job has ended."""
+
+    def script(spec: SessionSpec) -> Play:
+        return Play(result={"url": "http://there/"}) if spec.task == "make" else Play(hold=True)
+
+    office = await _office(tmp_path, script=script)
+    await office.must("pipeline.apply", yaml=MIXED)
+    job = (await office.must("job.start", pipeline="mixed"))["job"]
+    await _until(lambda: office.executors["here"].live)
+    live = {name: await office.jobs.live(name) for name in NAMES}
+    office.executors["here"].finish(f"tb-{job}-1-1")
+    await office.ended(job)
+    after = {name: await office.jobs.live(name) for name in NAMES}
+    await office.close()
+
+    assert live == {"local": set(), "here": {f"tb-{job}-1-1"}, "there": {f"tb-{job}-0-1"}}
+    assert after == {name: set() for name in NAMES}
 
 
 async def test_an_executor_that_is_gone_is_waited_for(tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ AnyJobCommand = StartJob | CancelJob | LaunchReady | ReportTaskStarted | ReportT
 
 
 class TaskState(Struct, omit_defaults=True):
-    """A task instance; `waiting` counts its dependencies that are not done yet."""
+    """A task instance; `waiting` counts its dependencies that are not done yet.
+
+    `serves`: it has succeeded and offers a service, which is its session's for as long as the job runs.
+    """
 
     shape: TaskShape
     index: int
@@ -105,6 +108,7 @@ class TaskState(Struct, omit_defaults=True):
     stop_requested: bool = False
     executor_status: str = ""
     executor_message: str = ""
+    serves: bool = False
 
 
 class JobState(Struct, omit_defaults=True):
@@ -148,6 +152,7 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
             state.tasks[event.task].status = "running"
         case facts.TaskSucceeded() | facts.TaskSkipped():
             _end_task(state, event.task, "skipped" if isinstance(event, facts.TaskSkipped) else "succeeded")
+            state.tasks[event.task].serves = isinstance(event, facts.TaskSucceeded) and bool(event.result)
             _release_successors(state, event.task)
         case facts.TaskFailed():
             _end_task(state, event.task, "failed")

@@ -236,7 +236,8 @@ class Folders(Protocol):
 
 
 Live = Callable[[], Awaitable[set[str]]]
-"""Returns the sessions, by the log's names, that a live attempt of the folded log owns on this executor."""
+"""Returns the sessions, by the log's names, that a live attempt of the folded log owns on this executor, and
+those of services that an open job offers."""
 
 
 class Backend(Protocol):

@@ -13,7 +13,7 @@ from msgspec import Struct
 from trackbook.engine import job as jobs
 from trackbook.engine.decider import step
 from trackbook.engine.errors import Refused
-from trackbook.engine.job import AnyJobCommand, JobState
+from trackbook.engine.job import LIVE, AnyJobCommand, JobState
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import AppendConflict
 from trackbook.events import job as facts
@@ -119,13 +119,17 @@ class Jobs:
         return len(heads)
 
     async def live(self, executor: str) -> set[str]:
-        """Return the sessions that live attempts own on an executor, by the log; raises Unreadable."""
+        """Return the sessions that live attempts own on an executor, by the log, and those of services that open
+        jobs have; raises Unreadable.
+        """
         await self._book.keep_up()
         found = set()
         for head in self._book.ledger.open_heads("job"):
             state = (await self.state(head.id)).state
             found |= {
-                task.session for task in state.outstanding() if executor_of(state, task.shape.name) == executor
+                task.session
+                for task in state.tasks.values()
+                if (task.status in LIVE or task.serves) and executor_of(state, task.shape.name) == executor
             }
         return found
 

@@ -23,6 +23,8 @@ class Play(Struct, frozen=True):
     hold: bool = False
     silent: bool = False
     """Whether its start is left out of the reports, as an executor may for a short one."""
+    result: dict[str, str] = {}
+    """What it offers, as a service does."""
 
 
 class _Session(Struct):
@@ -132,6 +134,7 @@ class ScriptedExecutor:
             play.signal,
             message,
             play.tail,
+            result=play.result,
         )
         self._tell(spec.job, session.end)
         self._pump()

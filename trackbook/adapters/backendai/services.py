@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from trackbook.adapters.backendai import service_api
+from trackbook.adapters.backendai import service_api, service_plan
 from trackbook.adapters.backendai.api import Version
 from trackbook.adapters.backendai.ending import Undertaker
 from trackbook.adapters.backendai.errors import ClusterError
@@ -40,7 +40,11 @@ class Services:
         if not found:
             return []
         sessions = await live()
-        orphans = [each for each in found if each.variables.get(SESSION) not in sessions]
+        orphans = [
+            each
+            for each in found
+            if each.variables.get(SESSION) not in sessions and not await self._changes(version, each)
+        ]
         if end:
             await self._end(version, orphans)
         done = "taken down" if end else "still there"
@@ -53,6 +57,12 @@ class Services:
             )
             for service in orphans
         ]
+
+    async def _changes(self, version: Version, service: Service) -> bool:
+        """Whether another run is changing it: its variables are still those of the run before."""
+        if not service_plan.has_revisions(version) or service.stage != "DEPLOYING":
+            return False
+        return bool((await service_api.rollout(self._link.client, service.id)).current)
 
     async def _ephemeral(self, version: Version) -> list[Service]:
         """Return this installation's ephemeral services that aren't being taken down yet."""
