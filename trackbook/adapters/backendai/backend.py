@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackbook.adapters.backendai import preflight, service_plan
+from trackbook.adapters.backendai import preflight, service_checks, service_plan
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.examine import examine
 from trackbook.adapters.backendai.executor import BackendAIExecutor
@@ -51,7 +51,8 @@ class BackendAIBackend:
 
     async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
         """Look at what the sessions need; that the cluster can't be asked is a finding, too."""
-        return await preflight.check(self._link, self.folders, specs)
+        found = await preflight.check(self._link, self.folders, specs)
+        return found + await service_checks.check(self._link, specs)
 
     async def examine(self) -> list[Finding]:
         """Look whether the cluster could work."""
