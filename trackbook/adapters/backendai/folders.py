@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 from msgspec import Struct
@@ -107,8 +107,13 @@ class ClusterFolders:
         path = clean(path)
         name = await self._present(pipeline)
         with self._told(pipeline, path):
-            async for chunk in self.storage.read(name, path, start, end):
-                yield chunk
+            try:
+                async for chunk in self.storage.read(name, path, start, end):
+                    yield chunk
+            except ClusterError as error:  # the proxy has a word of its own for each thing that is no file
+                if error.status < 500 and await self._type(pipeline, name, path) == "folder":
+                    raise NoSuchFile(f"{path!r} of pipeline {pipeline} is a folder, not a file") from None
+                raise
 
     async def write(self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
         """Write a file, which the storage proxy keeps apart until it is whole."""
@@ -118,7 +123,14 @@ class ClusterFolders:
         name = (await self.create(pipeline)).name
         await self._refuse_folder(pipeline, name, path)
         with self._told(pipeline, path):
-            await self.storage.write(name, path, chunks, size)
+            try:
+                await self.storage.write(name, path, chunks, size)
+            except ClusterError:  # of a file above it the proxy says no more than 500
+                for above in PurePosixPath(path).parents:
+                    if await self._type(pipeline, name, str(above)) == "file":
+                        message = f"{path!r} leads through the file {str(above)!r}, as if that were a folder"
+                        raise UnsafePath(message) from None
+                raise
 
     async def delete(self, pipeline: str, path: str) -> None:
         """Delete a file, or a folder with all that is in it."""
@@ -154,10 +166,15 @@ class ClusterFolders:
                 return _entry(above, item)
         raise NoSuchFile(f"there is no {path!r} in the folder of pipeline {pipeline}")
 
-    async def _refuse_folder(self, pipeline: str, name: str, path: str) -> None:
+    async def _type(self, pipeline: str, name: str, path: str) -> str:
+        """Return `file` or `folder`, '' for what isn't there."""
         with suppress(NoSuchFile):
-            if (await self._stat(pipeline, name, path)).type == "folder":
-                raise UnsafePath(f"{path!r} is a folder: name the file in it")
+            return (await self._stat(pipeline, name, path)).type
+        return ""
+
+    async def _refuse_folder(self, pipeline: str, name: str, path: str) -> None:
+        if await self._type(pipeline, name, path) == "folder":
+            raise UnsafePath(f"{path!r} is a folder: name the file in it")
 
     @contextmanager
     def _told(self, pipeline: str, path: str = "") -> Iterator[None]:
