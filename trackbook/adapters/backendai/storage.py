@@ -35,6 +35,7 @@ class Folder(Struct, frozen=True):
     permission: str = ""
     project: str = ""
     owned: bool = True
+    created_at: str = ""
 
     @property
     def trashed(self) -> bool:
@@ -63,6 +64,7 @@ class Storage:
         self.client = client
         self._transfer = Transfer(client)
         self._one_by_one = False
+        self._making = asyncio.Lock()
 
     # Folders ------------------------------------------------------------------------------------------------
 
@@ -72,48 +74,63 @@ class Storage:
 
     async def folder(self, name: str) -> Folder | None:
         """Return the folder of that name, a trashed one too, one of our own rather than one shared with us."""
-        named = [folder for folder in await self.folders() if folder.name == name and not folder.going]
-        return max(named, key=lambda folder: (folder.owned, not folder.trashed), default=None)
+        return _first(await self.folders(), name)
 
     async def ensure(self, name: str, host: str = "") -> Folder:
         """Return the folder of that name, made where there is none and restored where it is in the trash."""
-        async for _ in _patiently():
-            try:
-                made = await self.client.request("POST", "/folders", body={"name": name, "host": host or None})
-                return _folder(made)
-            except ClusterError as error:  # 23.09 has a slug for a name that is taken, 26.8 words alone
-                found = await self.folder(name) if error.status in (400, 409) or error.status >= 500 else None
-                if found is None and not _is_taken(error):
-                    raise
-                problem = error
-            if found and found.trashed:
-                body = {"vfolder_id": found.id}
-                await self.client.request("POST", "/folders/restore-from-trash-bin", body=body)
-            elif found:
-                return found
+        async with self._making:
+            async for _ in _patiently():
+                try:
+                    body = {"name": name, "host": host or None}
+                    return await self._only(_folder(await self.client.request("POST", "/folders", body=body)))
+                except ClusterError as error:  # 23.09 has a slug for a name that is taken, 26.8 words alone
+                    looked = error.status in (400, 409) or error.status >= 500
+                    found = await self.folder(name) if looked else None
+                    if found is None and not _is_taken(error):
+                        raise
+                    problem = error
+                if found and found.trashed:
+                    body = {"vfolder_id": found.id}
+                    await self.client.request("POST", "/folders/restore-from-trash-bin", body=body)
+                elif found:
+                    return found
         raise problem
+
+    async def _only(self, made: Folder) -> Folder:
+        """Return the first of that name: on 26.8 several who make it at once get one each, and ours goes."""
+        first = _first(await self.folders(), made.name) or made
+        if first.id != made.id and first.owned and not first.trashed:
+            await self.remove(made)
+            return first
+        return made
 
     async def remove(self, folder: Folder) -> None:
         """Delete the folder with all that is in it, for good, so that its name is free again."""
         asked = set()
         async for _ in _patiently():
-            left = next((left for left in await self.folders() if left.id == folder.id), None)
+            found = await self.folders()
+            left = next((each for each in found if each.id == folder.id), None)
             if left is None or left.status == _GONE:
                 return
             if left.status in asked or left.going:
                 continue
             asked.add(left.status)
             try:
-                if left.trashed:
-                    body = {"vfolder_id": left.id}
-                    await self.client.request("POST", "/folders/delete-from-trash-bin", body=body)
-                else:
-                    await self.client.request("DELETE", f"/folders/{part(left.name)}")
+                await self._remove(left, several=len([each for each in found if each.name == left.name]) > 1)
             except ClusterError as error:
                 if not error.missing:
                     raise
         message = f"it did not delete the folder {folder.name} in {_PATIENCE:.0f} seconds"
         raise ClusterError(self.client.cluster.name, "infrastructure", "not-deleted", message)
+
+    async def _remove(self, folder: Folder, *, several: bool) -> None:
+        if folder.trashed:
+            body = {"vfolder_id": folder.id}
+            await self.client.request("POST", "/folders/delete-from-trash-bin", body=body)
+        elif several:  # 26.8 alone has several of a name, and takes ids from anybody
+            await self.client.request("DELETE", "/folders", body={"id": folder.id})
+        else:
+            await self.client.request("DELETE", f"/folders/{part(folder.name)}")
 
     # Files --------------------------------------------------------------------------------------------------
 
@@ -201,6 +218,12 @@ class Storage:
         await self.write(folder, path, whole(), len(data))
 
 
+def _first(folders: Sequence[Folder], name: str) -> Folder | None:
+    """Return the folder that has the name: our own, not in the trash, and of several the oldest."""
+    named = [folder for folder in folders if folder.name == name and not folder.going]
+    return min(named, key=lambda each: (not each.owned, each.trashed, each.created_at, each.id), default=None)
+
+
 def _leaves(paths: Sequence[str]) -> list[str]:
     """Return the paths that are not above another one: making those makes all."""
     wanted = sorted(set(paths))
@@ -243,6 +266,7 @@ def _folder(item: dict[str, Any]) -> Folder:
         item.get("permission") or "",
         str(project) if project and project != "None" else "",
         bool(item.get("is_owner", True)),
+        str(item.get("created_at") or ""),
     )
 
 
