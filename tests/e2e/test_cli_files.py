@@ -291,6 +291,33 @@ def test_what_can_t_be_purged_is_told_and_done_later(tmp_path: Path) -> None:
         assert not place.exists()
 
 
+def test_a_cluster_that_is_away_holds_up_nothing(tmp_path: Path) -> None:
+    """Its files can't be had, in words and at once; what others have can, and is purged."""
+    cli = CommandLine(tmp_path)
+    cli.data.mkdir(parents=True)
+    settings = cli.data / "executors.toml"
+    settings.touch(0o600)
+    settings.write_text(
+        '[backendai.away]\nendpoint = "http://127.0.0.1:9"\naccess_key = "AKIA"\nsecret_key = "s"\n'
+    )
+    with cli.up():
+        run(cli)
+        began = time.monotonic()
+        _, err = cli.both("files", "list", "letters", "--executor", "backendai/away", code=1)
+        assert "executor_unavailable" in err
+        assert "cluster 'away'" in err
+        file = cli.home / "there.yaml"
+        file.write_text(json.dumps({"name": "there", "executor": "backendai/away", "tasks": []}))
+        cli("pipeline", "apply", str(file))
+        assert "its executor doesn't tell" in cli("pipeline", "show", "there")
+        kept = cli("pipeline", "delete", "letters", "--yes")
+        assert "Its folder on local stays. To delete it:" in kept
+        out = cli("pipeline", "delete", "letters", "--purge", "--yes", code=1)
+        assert "local: the folder" in out
+        assert "backendai/away: not deleted: " in out
+        assert time.monotonic() - began < PATIENCE / 2
+
+
 def large(cli: CommandLine) -> Path:
     """Make a large file in the pipeline's vfroot."""
     place = folder(cli) / "vfroot" / "large"
@@ -378,8 +405,9 @@ def test_completion_knows_paths_and_executors(cli: CommandLine) -> None:
 def complete(cli: CommandLine, *words: str) -> list[str]:
     """Return what fish would be offered."""
     line = " ".join(("trackbook", *words))
-    environment = {"_TRACKBOOK_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    return cli(**environment, _TYPER_COMPLETE_ARGS=line).split()
+    return cli(
+        _TRACKBOOK_COMPLETE="complete_fish", _TYPER_COMPLETE_FISH_ACTION="get-args", _TYPER_COMPLETE_ARGS=line
+    ).split()
 
 
 def test_executors_and_folders_are_listed_over_http(cli: CommandLine) -> None:

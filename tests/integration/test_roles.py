@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from trackbook.http.system import running
 from trackbook.runtime.app import Config
@@ -20,19 +21,28 @@ async def test_the_web_role_may_start_before_any_engine_has_made_the_streams(tmp
         running(Config(roles=frozenset({"web"}), **common)) as web,  # type: ignore[arg-type]
     ):
         before = await _health(web.url)
+        unknown = await _json(f"{web.url}/api/executors")
         async with running(Config(roles=frozenset({"engine", "executor"}), **common)):  # type: ignore[arg-type]
             async with asyncio.timeout(20):
                 while (await _health(web.url))["status"] != "ready":  # noqa: ASYNC110 - health is asked, not told
                     await asyncio.sleep(0.05)
+                while "items" not in (executors := await _json(f"{web.url}/api/executors")):  # noqa: ASYNC110 - so too
+                    await asyncio.sleep(0.05)
 
     assert before["status"] == "not ready"
     assert before["problems"]
+    assert unknown["error"]["code"] == "executor_unavailable"
+    assert "local" in [each["name"] for each in executors["items"]]
 
 
-async def _health(url: str) -> dict[str, object]:
-    def ask() -> dict[str, object]:
+async def _health(url: str) -> dict[str, Any]:
+    return await _json(f"{url}/health/ready")
+
+
+async def _json(url: str) -> dict[str, Any]:
+    def ask() -> dict[str, Any]:
         try:
-            with urllib.request.urlopen(f"{url}/health/ready") as answer:
+            with urllib.request.urlopen(url) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             with error:
