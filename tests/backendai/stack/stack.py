@@ -16,6 +16,16 @@ from backendai.stack.processes import Processes, end, until
 from backendai.stack.settings import NAMESPACE, Settings
 
 STORES = ("postgres", "redis", "etcd")
+TUNED = (
+    "fsync=off",
+    "max_connections=200",
+    "jit=off",
+    "enable_seqscan=off",
+    *(f"max_pred_locks_per_{what}" for what in ("transaction=1024", "relation=1024", "page=256")),
+)
+"""For PostgreSQL. The manager's transactions are serializable: on tables as small as a test's, plans that scan all of
+a table make every two of them conflict, and a create took seconds to a minute of retries."""
+
 BOOT = 90.0
 """Seconds that a part may take to be ready; 26.8's manager took 6 on two busy cores."""
 
@@ -176,6 +186,8 @@ class Stack:
             program = [self._python, HERE / f"agents/agent{self.settings.series.partition('.')[0]}.py"]
         elif name == "manager" and self.settings.newer:
             program = [self._python.parent / "backend.ai", "mgr", "start-server"]
+        elif name == "manager":
+            program = [self._python, HERE / "agents/manager23.py"]
         else:
             program = [self._python, "-m", f"ai.backend.{name}.server"]
         self._processes.start(name, [*program, "-f", folder / f"{name}.toml"], folder, env)
@@ -198,7 +210,7 @@ class Stack:
             ]
             run([*account, *make, "-E", "UTF8"], cwd=Path("/"))
         port = str(self.settings.port("postgres"))
-        tuned = [word for pair in ("fsync=off", "max_connections=200", "jit=off") for word in ("-c", pair)]
+        tuned = [word for setting in TUNED for word in ("-c", setting)]
         return [*account, programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", port, "-k", "", *tuned]
 
     def _redis(self) -> list[str | Path]:
