@@ -23,8 +23,8 @@ TUNED = (
     "enable_seqscan=off",
     *(f"max_pred_locks_per_{what}" for what in ("transaction=1024", "relation=1024", "page=256")),
 )
-"""For PostgreSQL. The manager's transactions are serializable: on tables as small as a test's, plans that scan all
-of a table make every two of them conflict, and retry."""
+"""For PostgreSQL. The manager's transactions are serializable: on tables as small as a test's, plans that scan
+all of a table make every two of them conflict, and retry."""
 
 BOOT = 90.0
 """Seconds that a part may take to be ready; 26.8's manager took 6 on two busy cores."""

@@ -1,9 +1,8 @@
 """Starts the published manager of 23.09, without one fault of it that a day of tests meets in a minute.
 
-`SessionRow.get_session` and `list_sessions` add loader options to a default argument, a list that all calls share:
-each session makes every later look-up slower and the process 15 MB larger; after 40 of them a create took 20 s and
-ran into retries of its own. Given a list of their own at each call they do what they were meant to. Nothing else is
-changed.
+`SessionRow.get_session` and `list_sessions` add loader options to a default argument, a list that all calls
+share: each session makes every later look-up slower and the process 15 MB larger; after 40 of them a create took
+20 s and ran into retries of its own. Given a list of their own at each call, they do what they were meant to.
 """
 
 import sys

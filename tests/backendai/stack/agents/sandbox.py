@@ -52,7 +52,7 @@ while :; do sleep 3600 & wait $!; done
 """
 """Process 1 of a sandbox: mounts, runs the command, leaves its exit code, and stays, as a container's does."""
 
-HELD = 1.5
+HELD = 1.0
 """Seconds from a command's start to the earliest report of its end."""
 
 
