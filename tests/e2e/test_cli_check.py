@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,34 @@ def test_a_misconfiguration_is_told_in_a_line(cli: CommandLine, command: tuple[s
     for told in (open_to_all, incomplete, slip):
         assert "Traceback" not in told
         assert "s3cr3t" not in told
+
+
+def test_doctor_tells_of_executors(cli: CommandLine) -> None:
+    """Which there are and where that was said, how each fares, and what was left over on them."""
+    cli.data.mkdir(parents=True, mode=0o700)
+    file = cli.data / "executors.toml"
+    file.write_text(
+        'default = "backendai/main"\n[backendai.main]\nendpoint = "http://127.0.0.1:9"\naccess_key = "a"\n'
+        'secret_key = "s3cr3t"\n'
+    )
+    file.chmod(0o600)
+    out = cli("doctor", "--json", code=1)
+    found = {finding["what"]: finding for finding in json.loads(out)}
+    file.chmod(0o640)
+    refused = {finding["what"]: finding for finding in json.loads(cli("doctor", "--json", code=1))}
+
+    assert f"backendai/main ({file}); what names none runs on backendai/main" in found["executors"]["found"]
+    assert found["backendai/main endpoint"]["verdict"] == "fail"
+    assert "whether the manager runs" in found["backendai/main endpoint"]["hint"]
+    assert "s3cr3t" not in out
+    assert f"chmod 600 {file}" in refused["executors"]["found"]
+
+
+def test_doctor_looks_for_what_was_left_over(cli: CommandLine) -> None:
+    """By itself only where a server runs; where it is asked to end it, without one as well."""
+    cli("run", DEMO)
+    plain = [finding["what"] for finding in json.loads(cli("doctor", "--json"))]
+    swept = {finding["what"]: finding for finding in json.loads(cli("doctor", "--sweep", "--json"))}
+
+    assert "left over" not in plain
+    assert swept["left over"]["verdict"] == "ok"

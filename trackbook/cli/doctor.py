@@ -10,39 +10,46 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client
+from trackbook.cli.finding import Finding
 from trackbook.cli.server import Where
 from trackbook.cli.trouble import Trouble
 
-EPILOG = "Examples:\n\n  trackbook doctor\n\n  trackbook doctor --json"
+EPILOG = """Examples:
+
+  trackbook doctor
+
+  trackbook doctor --json
+
+  trackbook doctor --sweep      (ends what was left over on clusters)"""
 _ROOM, _ROOM_NEEDED = 1 << 30, 64 << 20
 _FILES_NEEDED = 1024
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
 
-@dataclass
-class Finding:
-    """One line: `ok`, `warn` or `fail`, what was looked at, what was found, and what to do."""
-
-    what: str
-    found: str
-    verdict: str = "ok"
-    hint: str = ""
-
-
-def doctor(url: options.Url = None, data: options.Data = None, json: options.Json = False) -> None:
+def doctor(
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="End sessions that were left on executors and no job owns.")
+    ] = False,
+    url: options.Url = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
     """Look at everything that Trackbook needs; exit 1 if something would keep it from working."""
+    from trackbook.cli.executors import executors, leftovers
     from trackbook.cli.output import emit, styled
 
     place = options.where(url, data)
-    findings = [finding for look in _LOOKS for finding in _looked(look, place)]
+    looks = (*_LOOKS, executors, partial(leftovers, end=sweep))
+    findings = [finding for look in looks for finding in _looked(look, place)]
     if json:
         emit([asdict(finding) for finding in findings])
     else:
@@ -59,7 +66,8 @@ def _looked(look: Callable[[Where], Iterator[Finding]], place: Where) -> Iterato
     try:
         yield from look(place)
     except Exception as problem:  # a look that breaks is a finding; the others go on
-        yield Finding(look.__name__.strip("_").replace("_", " "), f"could not be looked at: {problem}", "warn")
+        name = getattr(look, "__name__", "left over").strip("_").replace("_", " ")
+        yield Finding(name, f"could not be looked at: {problem}", "warn")
 
 
 def _python(_: Where) -> Iterator[Finding]:

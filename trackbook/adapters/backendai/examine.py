@@ -26,6 +26,7 @@ KNOWN = ((23, 9), (26, 8))
 _SKEW_TOLD, _SKEW_TAKEN = 60, 900
 """Seconds: from where a difference of clocks is told, and what a manager takes."""
 
+_NO_STORAGE = "Files can't be read or written: look whether the storage proxy runs, and whether we can reach it."
 _STREAM = 10.0
 """Seconds for the event stream to open."""
 
@@ -209,11 +210,9 @@ def _agents(seen: Survey) -> str:
 
 
 async def _storage(link: Link, seen: Survey) -> Finding:
-    """Ask for a file that isn't there: the manager's word leads to the storage proxy, which says so."""
-    hint = "Files can't be read or written: look whether the storage proxy runs, and whether we can reach it."
+    """Look at the volumes, and try the storage proxy where there is a folder to try it with."""
     if seen.volumes is None:
-        return Finding("storage", "the manager can't ask its storage proxies", "fail", hint)
-    words = f"volumes {listed(seen.volumes.allowed)}"
+        return Finding("storage", "the manager can't ask its storage proxies", "fail", _NO_STORAGE)
     if not seen.volumes.allowed:
         return Finding("storage", "the key may use no volume", "fail", "Ask the cluster's operator.")
     if link.cluster.vfolder_host and link.cluster.vfolder_host not in seen.volumes.allowed:
@@ -222,12 +221,20 @@ async def _storage(link: Link, seen: Survey) -> Finding:
     ours = [each for each in seen.folders or [] if each.owned and not each.trashed and not each.going]
     prefix = names.prefix(link.installation)
     ours.sort(key=lambda each: not each.name.startswith(prefix))
+    words = f"volumes {listed(seen.volumes.allowed)}"
     if not ours:
         return Finding("storage", f"{words}; there is no folder yet to try the storage proxy with")
+    return await _proxy(link.client, ours[0].name, words)
+
+
+async def _proxy(client: Client, folder: str, words: str) -> Finding:
+    """Ask for a file that isn't there: the manager's word leads to the storage proxy, which says so."""
     try:
-        await Storage(link.client).read_small(ours[0].name, ".trackbook-looks-for-nothing")
+        await Storage(client).read_small(folder, ".trackbook-looks-for-nothing")
     except ClusterError as error:
-        return Finding("storage", f"the storage proxy: {error.message}", "fail", hint)
+        if 400 <= error.status < 500:  # the folder has gone meanwhile, or may not be read
+            return Finding("storage", f"{words}; the storage proxy could not be tried: {error.message}")
+        return Finding("storage", f"the storage proxy: {error.message}", "fail", _NO_STORAGE)
     return Finding("storage", f"{words}; the storage proxy answers")
 
 

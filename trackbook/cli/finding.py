@@ -1,0 +1,15 @@
+"""One line of what `trackbook doctor` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Finding:
+    """One line: `ok`, `warn` or `fail`, what was looked at, what was found, and what to do."""
+
+    what: str
+    found: str
+    verdict: str = "ok"
+    hint: str = ""
