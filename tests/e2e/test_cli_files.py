@@ -392,6 +392,19 @@ def test_an_upload_in_the_middle_of_which_the_server_is_killed_is_whole_in_the_e
     assert list((place / ".trackbook" / "uploads").iterdir()) == []
 
 
+def test_a_large_upload_that_is_refused_says_why(cli: CommandLine) -> None:
+    """The bytes need not be sent to hear it, and it is not tried again."""
+    file = cli.home / "large"
+    file.write_bytes(bytes(LARGE))
+    (folder(cli) / "vfroot" / "taken" / "large").mkdir(parents=True)
+    for place, told in (("letters:../large", "unsafe_path"), ("letters:vfroot/taken/", "is a folder")):
+        began = time.monotonic()
+        _, err = cli.both("files", "put", "large", place, code=1)
+        assert told in err
+        assert time.monotonic() - began < PATIENCE / 3
+    shutil.rmtree(folder(cli) / "vfroot" / "taken")
+
+
 def test_completion_knows_paths_and_executors(cli: CommandLine) -> None:
     """After PIPELINE: come what is in the folder, folders with a '/'."""
     offered = complete(cli, "files", "list", "let")

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import re
+import select
 import socket
 import sys
 import time
@@ -27,6 +28,8 @@ PATIENCE = 30.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 _QUIET = 1.0
 _PAGE = 500
+_CONSENT_WITHIN = 2.0
+"""Seconds for a server to say that it takes a file, before its bytes are sent anyway."""
 _BROKEN = (OSError, http.client.HTTPException)
 
 T = TypeVar("T")
@@ -213,10 +216,12 @@ class Client:
             connection.putrequest("PUT", self._base_path() + target)
             for name, value in (("Content-Type", "application/octet-stream"), ("Content-Length", str(size))):
                 connection.putheader(name, value)
+            connection.putheader("Expect", "100-continue")
             connection.endheaders()
-            with suppress(BrokenPipeError, ConnectionResetError):  # it was refused before all was sent: read why
-                for chunk in chunks:
-                    connection.send(chunk)
+            if _goes_on(connection.sock):
+                with suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: read why
+                    for chunk in chunks:
+                        connection.send(chunk)
             answer = connection.getresponse()
             body = answer.read()
         finally:
@@ -310,6 +315,19 @@ def _connect(url: str, timeout: float | None = None) -> http.client.HTTPConnecti
         raise Trouble(f"{url!r} is not the address of a server", "It looks like http://127.0.0.1:9500.")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return kind(parts.hostname, parts.port, timeout=timeout)
+
+
+def _goes_on(connection: socket.socket) -> bool:
+    """Whether the body is to be sent: the server says so, or refuses; one that says nothing is taken to agree."""
+    if not select.select([connection], [], [], _CONSENT_WITHIN)[0]:
+        return True
+    try:
+        line = connection.recv(12, socket.MSG_PEEK)
+    except ValueError:  # what TLS has received can't be looked at before it is read
+        return True
+    except OSError:
+        return False
+    return line.startswith(b"HTTP/1.1 100")
 
 
 def _decoded(body: bytes) -> Any:

@@ -15,7 +15,6 @@ from trackbook.cli.client import Client, escaped
 from trackbook.cli.completing import executor_names, file_paths, job_ids, pipeline_names
 from trackbook.cli.server import server
 from trackbook.cli.trouble import Trouble
-from trackbook.engine.names import printable
 
 app = typer.Typer(no_args_is_help=True, help="Files of pipelines: their shared folder, and what tasks wrote.")
 
@@ -77,6 +76,7 @@ def list_(
     from trackbook.cli.output import emit, local_time, table
     from trackbook.cli.spots import look, spot, walk
     from trackbook.cli.transfer import size_text
+    from trackbook.engine.names import printable
 
     with _client(url, data) as client:
         at = spot(client, place, executor, job, task)
@@ -200,6 +200,7 @@ def _told_transfer(did: str, files: list[tuple[str, str, int]], where: str, *, j
     """Print what was transferred: (from, to, bytes)."""
     from trackbook.cli.output import emit, plural
     from trackbook.cli.transfer import size_text
+    from trackbook.engine.names import printable
 
     if json:
         return emit([{"from": source, "to": target, "size": size} for source, target, size in files])

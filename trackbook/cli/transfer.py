@@ -107,7 +107,7 @@ def fetch(client: Client, at: Spot, entry: Json, target: Path, *, force: bool) -
             os.utime(part, ns=(moment, moment))
         _name(part, target, force=force)
     except OSError as error:
-        raise Trouble(f"{error.filename or target} can't be written: {error.strerror or error}") from None
+        raise Trouble(f"{target} can't be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             part.unlink()
