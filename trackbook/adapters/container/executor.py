@@ -25,6 +25,8 @@ from trackbook.failpoints import failpoint
 _log = structlog.get_logger(__name__)
 _START_HELD_BACK = 0.05
 """Seconds before a start is reported: a shorter task is told of once, at its end, and saves a commit."""
+_TIDIES_WITHIN = 3.0
+"""Seconds that closing waits for ended containers to be removed; what stays is found by the sweep."""
 _AGAIN = 2.0
 """Seconds until a session is taken up again that a full disk, say, kept from its end."""
 
@@ -47,7 +49,8 @@ class ContainerExecutor:
         self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
         self._running: dict[str, Course] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._courses: set[asyncio.Task[None]] = set()
+        self._tidying: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._closing = False
 
@@ -87,11 +90,8 @@ class ContainerExecutor:
             if self._running:
                 await self._changed.wait()
         self._queue.clear()
-        if cancel and self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._setting.engine.grace)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._courses, 0)
+        await _end(self._tidying, _TIDIES_WITHIN)
         self._running.clear()
         await self._client.close()
         await self._reports.close(wait=self._setting.engine.grace if cancel else 0)
@@ -129,7 +129,7 @@ class ContainerExecutor:
 
     def _begin(self, spec: SessionSpec) -> None:
         course = self._running[spec.session] = self._course(spec)
-        self._do(self._carry(course))
+        _do(self._carry(course), self._courses)
 
     async def _carry(self, course: Course) -> None:
         """Bring a session to its end, give its slot on, and report."""
@@ -148,14 +148,24 @@ class ContainerExecutor:
     def _ended(self, course: Course, record: Record) -> None:
         log = folders.log_file(self._data, course.spec.session)
         self._reports.send_end(course.spec, records.report(course.spec, record, log))
-        self._do(course.tidy())
-
-    def _do(self, what: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(what)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        _do(course.tidy(), self._tidying)
 
     def _tell_start(self, course: Course | None) -> None:
         if course and course.started_at:
             spec = course.spec
             self._reports.send(spec, ReportTaskStarted(spec.task, spec.attempt, course.started_at))
+
+
+def _do(what: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
+    task = asyncio.get_running_loop().create_task(what)
+    among.add(task)
+    task.add_done_callback(among.discard)
+
+
+async def _end(tasks: set[asyncio.Task[None]], within: float) -> None:
+    """Give tasks a time to end, then cancel them."""
+    if tasks and within:
+        await asyncio.wait(tasks, timeout=within)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
