@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from backendai.cluster import Cluster
 from backendai.stack.settings import KEYS
-from trackbook.adapters.backendai import config
+from trackbook.adapters.backendai import api, config, names
+from trackbook.adapters.backendai.api import Session
+from trackbook.adapters.backendai.client import Client
 from trackbook.adapters.backendai.executor import BackendAIExecutor
+from trackbook.adapters.backendai.storage import Storage
+from trackbook.adapters.sessions import folders
+from trackbook.engine.job import ReportTaskStatus
+from trackbook.engine.ports import SessionSpec
 from trackbook.testing.reports import Reports
 
 PATIENCE = 90.0
@@ -34,14 +43,43 @@ def settings(cluster: Cluster, **other: Any) -> config.Cluster:
     return replace(made, **other)
 
 
+class Made(Protocol):
+    """Makes worlds of one installation, each on a data directory."""
+
+    def __call__(self, folder: str = "", **settings: Any) -> ClusterWorld:
+        """Make one, with settings other than usual."""
+        ...
+
+
+def spec(
+    task: str, command: str, resources: dict[str, int | float] | None = None, **variables: str
+) -> SessionSpec:
+    """Return a session of the test's job; variables can ask the stack for faults."""
+    index = int.from_bytes(task.encode())
+    return SessionSpec(
+        f"tb-j1-{index}-1",
+        "j1",
+        "p1",
+        "pipeline",
+        task,
+        index,
+        1,
+        command,
+        variables,
+        resources=resources or {"cpu": 1, "mem": 128 * 2**20},
+    )
+
+
 class ClusterWorld:
     """Executors that follow one another on the same sessions."""
 
     def __init__(self, cluster: Cluster, folder: Path, **other: Any) -> None:
         self.reports = Reports(PATIENCE)
         self.installation = secrets.token_hex(4)
+        self.cluster = cluster
         self.settings = settings(cluster, **other)
         self.folder = folder
+        self.began = time.time()
         self._executors: list[BackendAIExecutor] = []
 
     async def open(self, limit: int | None = None) -> BackendAIExecutor:
@@ -50,7 +88,124 @@ class ClusterWorld:
         await self._executors[-1].start(self.reports)
         return self._executors[-1]
 
+    async def break_off(self) -> None:
+        """End the executor as a crash does: nothing that it was about to do is done."""
+        executor = self._executors.pop()
+        for task in asyncio.all_tasks():
+            module = getattr(task.get_coro(), "cr_code", None)
+            if module and "/adapters/" in module.co_filename:
+                task.cancel()
+        await asyncio.sleep(0)
+        await executor.close()
+
     async def close(self) -> None:
         """End all sessions."""
         for executor in self._executors:
             await executor.close(cancel=True)
+
+    # What there is on the cluster ----------------------------------------------------------------------------
+
+    async def sessions(self, *, ended: bool = False) -> list[Session]:
+        """Return the installation's sessions."""
+        client = Client(settings(self.cluster))
+        try:
+            return await api.sessions_with_prefix(client, names.prefix(self.installation), ended=ended)
+        finally:
+            await client.close()
+
+    async def nothing_left(self) -> None:
+        """Wait until no session of the installation is left."""
+        await _until(self._none_left, "sessions are left")
+
+    async def _none_left(self) -> bool:
+        return not await self.sessions()
+
+    async def ended_there(self, task: str) -> None:
+        """Wait until the manager says that the task's session has ended."""
+        name = f"-{spec(task, '').index}-1"
+
+        async def ended() -> bool:
+            return any(each.final and each.name.endswith(name) for each in await self.sessions(ended=True))
+
+        await _until(ended, f"the session of {task} has not ended")
+
+    async def record(self, task: str) -> None:
+        """Wait until the task's exit record lies in the folder, on the storage's own disk."""
+        index = spec(task, "").index
+
+        async def there() -> bool:
+            since = self.began
+            records = self.cluster.volume.glob(f"**/.trackbook/j1/{index}-1.exit")
+            return any(path.stat().st_mtime > since for path in records)
+
+        await _until(there, f"no record of {task}")
+
+    async def runs(self, task: str) -> int:
+        """Return how often a command that counts has run."""
+        client = Client(settings(self.cluster))
+        try:
+            folder = names.vfolder(self.installation, "p1")
+            counted = await Storage(client).read_small(folder, f"vfroot/count-{task}")
+            return len((counted or b"").split())
+        finally:
+            await client.close()
+
+    async def remove_folder(self) -> None:
+        """Remove the pipeline's folder, for good, as its owner may."""
+        client = Client(settings(self.cluster))
+        try:
+            storage = Storage(client)
+            for folder in await storage.folders():
+                if folder.name == names.vfolder(self.installation, "p1"):
+                    await storage.remove(folder)
+        finally:
+            await client.close()
+
+    # What was told -------------------------------------------------------------------------------------------
+
+    def _told(self, task: str) -> list[ReportTaskStatus]:
+        return [each for each in self.reports.of(task, ReportTaskStatus) if isinstance(each, ReportTaskStatus)]
+
+    def statuses(self, task: str) -> list[str]:
+        """Return the statuses that were reported."""
+        return [each.status for each in self._told(task)]
+
+    def whys(self, task: str) -> list[str]:
+        """Return what was reported with them."""
+        return [each.message for each in self._told(task)]
+
+    async def status(self, task: str, *statuses: str) -> None:
+        """Wait until one of the statuses was reported."""
+
+        async def reported() -> bool:
+            return bool({*statuses} & {*self.statuses(task)})
+
+        await _until(reported, f"{task} was not {statuses}")
+
+    async def said(self, task: str, words: str) -> None:
+        """Wait until the words were reported with a status."""
+
+        async def reported() -> bool:
+            return any(words in why for why in self.whys(task))
+
+        await _until(reported, f"{words!r} was not said of {task}")
+
+    def log(self, task: str) -> str:
+        """Return our copy of the task's output."""
+        path = folders.log_file(self.folder, spec(task, "").session)
+        return path.read_text() if path.exists() else ""
+
+    async def logged(self, task: str, enough: Callable[[str], bool]) -> None:
+        """Wait until our copy of the output is so."""
+
+        async def copied() -> bool:
+            return enough(self.log(task))
+
+        await _until(copied, f"the log of {task} stays {self.log(task)!r}")
+
+
+async def _until(condition: Callable[[], Any], otherwise: str) -> None:
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while not await condition():
+        assert asyncio.get_running_loop().time() < deadline, otherwise
+        await asyncio.sleep(0.1)

@@ -55,6 +55,7 @@ class BackendAIExecutor:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[str] = deque()
         self._limit = limit
+        self._closing = False
 
     async def start(self, report: ReportSink) -> None:
         """Begin to watch the cluster, whether it can be reached yet or not."""
@@ -84,6 +85,7 @@ class BackendAIExecutor:
 
     async def close(self, *, cancel: bool = False) -> None:
         """Let go of the sessions, or end them all and wait until they are gone and reported (or the sink is)."""
+        self._closing = True
         if cancel:
             for attempt in list(self._attempts.values()):
                 await self.stop(attempt.spec)
@@ -130,5 +132,5 @@ class BackendAIExecutor:
         self._attempts.pop(session, None)
         if not task.cancelled() and task.exception():
             _log.error("a session is watched no more", session=session, exc_info=task.exception())
-        while self._waiting and (not self._limit or len(self._running) < self._limit):
+        while self._waiting and not self._closing and (not self._limit or len(self._running) < self._limit):
             self._run(self._attempts[self._waiting.popleft()])

@@ -15,7 +15,7 @@ from trackbook.adapters.backendai.record import Claim, Record
 from trackbook.engine.job import Outcome
 from trackbook.events.job import Fault
 
-_ENDED_BY_SOMEBODY = ("user-requested", "force-terminated", "self-terminated", "admin-requested")
+_ENDED_BY_SOMEBODY = ("user-requested", "force-terminated")
 _NEVER_RAN = "failed-to-start"
 _UNDECIDED = ("", "UNDEFINED")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 from msgspec.structs import replace
@@ -74,6 +75,12 @@ class Remains:
         """Return a part of the session's output."""
         return await self._parts.shelf.read(self._spec, "log", start, size)
 
+    async def _logs(self, session: str) -> str:
+        """Return what the manager has of the output, as far as it can be asked."""
+        with contextlib.suppress(ClusterError):
+            return await api.logs(self._parts.link.client, session, timeout=_LOGS_TIMEOUT)
+        return ""
+
     async def complete(self, output: Output, known: Known) -> None:
         """Have our copy of the output whole, as far as it can be had."""
         try:
@@ -82,7 +89,7 @@ class Remains:
             elif known.claim is not None or (known.session and "RUNNING" in known.session.history):
                 await output.catch_up()
                 if not output.offset and known.session:
-                    output.add(await api.logs(self._parts.link.client, known.session.id, timeout=_LOGS_TIMEOUT))
+                    output.add(await self._logs(known.session.id))
         except ClusterError as error:
             _log.warning("a session's output is not whole", session=self._spec.session, why=str(error))
             if known.record is not None:

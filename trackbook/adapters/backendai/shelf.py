@@ -42,7 +42,8 @@ class Shelf:
         except ClusterError as error:
             if error.kind != "permanent" or not known:
                 raise
-            await self._begin(pipeline)  # somebody may have removed it
+            await self._begin(pipeline)  # somebody may have removed it, with all that was in it
+            missing = paths
             await self._storage.mkdir(self._name(pipeline), missing)
         self._made[pipeline].update(missing)
         return self._name(pipeline)
