@@ -1,5 +1,6 @@
 # make demo     install into .venv and run the example pipeline
 # make test     install into .venv and run everything that CI runs
+# make test-backendai  the tests against real Backend.AI managers: 23.09, and 26.8 where there is a Python 3.13
 # make check    format, lint, types and import directions, in seconds
 # make bench    workloads W1-W5 beside their floors (PEERS=DIR adds rivals)
 
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench lock clean
+.PHONY: install demo test test-backendai check bench lock clean
 
 install: $(STAMP)
 
@@ -28,6 +29,10 @@ check: install
 test: check
 	$(BIN)/pytest $(PYTEST)
 
+# Boots them (tests/backendai/stack): needs root, and installs PostgreSQL, Redis and etcd with apt-get. The "?": may be missing.
+test-backendai: install
+	TRACKBOOK_BACKENDAI="$${TRACKBOOK_BACKENDAI:-23.09,26.8?}" $(BIN)/pytest tests/backendai $(PYTEST)
+
 bench: install
 	$(BIN)/python -m bench $(if $(PEERS),--peers $(PEERS)) $(BENCH)
 
@@ -37,4 +42,4 @@ lock:
 	  --no-emit-find-links --upgrade pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .demo .stack .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import pytest
 
@@ -29,6 +29,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.backendai)
 
 
+def told(config: pytest.Config) -> AbstractContextManager[None]:
+    """Let progress be seen while it is made: the first boot on a machine takes a minute."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        return nullcontext()
+    shown: AbstractContextManager[None] = capture.global_and_fixture_disabled()
+    return shown
+
+
 @pytest.fixture(scope="session", params=[word.strip() for word in ASKED.split(",")])
 def stack(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Give a real manager of each version that was asked for; shared, so leave it as it was."""
@@ -41,7 +50,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         return
     with ExitStack() as rest:
         try:
-            own = rest.enter_context(booted(series))
+            with told(request.config):
+                own = rest.enter_context(booted(series))
         except Unavailable as error:
             if request.param.endswith("?"):
                 pytest.skip(f"no Backend.AI {VERSIONS[series]}: {error}")
