@@ -152,7 +152,9 @@ def task_row(name: str, **changes: Any) -> Json:
         "state": "pending",
         "attempt": 0,
         "session": None,
+        "executor": "local",
         "executor_status": None,
+        "executor_message": None,
         "launched_at": None,
         "started_at": None,
         "finished_at": None,
@@ -161,6 +163,8 @@ def task_row(name: str, **changes: Any) -> Json:
         "signal": None,
         "error": None,
         "tail": None,
+        "fault": None,
+        "result": None,
         "dependencies": [],
     } | changes
 

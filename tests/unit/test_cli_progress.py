@@ -130,6 +130,39 @@ def test_plain_lines_tell_the_story(capsys: pytest.CaptureFixture[str], monkeypa
     ]
 
 
+WHY = "no agent has 4 cpu"
+WAITING = [
+    event_row("TaskLaunchRequested", 8, 0, 1, task="a", attempt=1, session="s"),
+    event_row("TaskStatusReported", 9, 0, 2, task="a", attempt=1, status="SCHEDULED"),
+    event_row("TaskStatusReported", 10, 0, 3, task="a", attempt=1, status="PENDING", message=WHY),
+]
+
+
+def test_why_a_session_waits_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor's own status with its reason: one line, and in the live view while it lasts."""
+    monkeypatch.setenv("TZ", "UTC")
+    progress = fresh()
+    view = PlainView(progress)
+    for event in [*WAITING, WAITING[-1]]:
+        for change in progress.take(f"{event['seq']}.{event['index']}", event):
+            view.show(change)
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [line.partition(" ")[2] for line in lines] == [f"a PENDING: {WHY}"]
+    assert f"PENDING: {WHY}" in drawn(progress)
+    take(progress, STORY[1:4])
+    assert WHY not in drawn(progress)
+
+
+def test_whose_failure_it_is_stays_known() -> None:
+    """It says what to do about it."""
+    progress = fresh()
+    error = {"message": "its node died", "fault": "infrastructure"}
+    take(progress, [*STORY[:3], event_row("TaskFailed", 12, 0, 7, task="a", attempt=1, error=error)])
+
+    assert (progress.tasks["a"].error, progress.tasks["a"].fault) == ("its node died", "infrastructure")
+
+
 def drawn(progress: Progress, height: int = 50) -> str:
     """Return the live view as it is drawn now."""
     screen = io.StringIO()

@@ -145,7 +145,8 @@ def conclude(client: Client, progress: Progress, again: str, *, served: bool) ->
     name = f"{job['pipeline_name']}@{job['version']}"
     counts = counted({state: progress.counts[state] for state in ("succeeded", "skipped", "failed", "cancelled")})
     print(f"\nJob {job['id']} of {name} {state_text(job['state'])} in {spent}: {counts or 'no tasks'}.")
-    explain(job)
+    failed = progress.tasks.get(job.get("failed_task") or "")
+    explain(job, failed.fault if failed else "")
     _slowest(progress)
     if job["state"] == "succeeded":
         _last_words(client, job["id"], progress.last_tasks)
@@ -165,12 +166,23 @@ def _span(job: dict[str, Any]) -> float:
     return (parsed(end) - parsed(job["created_at"])).total_seconds() if end else 0.0
 
 
-def explain(job: dict[str, Any]) -> None:
-    """Print why a job failed: the task, the cause, and the last lines of its output."""
+FAULTS = {
+    "permanent": "The same would be refused again: change what is asked for.",
+    "infrastructure": "It was not the command's fault, and may work another time.",
+    "operator": "Somebody has to act first: look at the key, its rights, or the clock (`trackbook doctor`).",
+    "unknown": "Nobody can tell how far it came: look before you run it again.",
+}
+"""Whose failure it is, where it was not the command's own, and what that means."""
+
+
+def explain(job: dict[str, Any], fault: str = "") -> None:
+    """Print why a job failed: the task, the cause, whose fault it is, and the last lines of its output."""
     if job.get("failed_task"):
         message = str(job["error"]).removeprefix(f"task {job['failed_task']} failed: ")
         cause = _cause(job)
         print(f"  {styled(job['failed_task'], 'bold')} failed: {message}{f' ({cause})' if cause else ''}")
+        if fault in FAULTS:
+            print(f"  {FAULTS[fault]}")
         tail(job.get("tail"))
     elif job.get("error") or job.get("reason"):
         print(f"  {job.get('error') or job.get('reason')}")

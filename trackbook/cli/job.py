@@ -106,7 +106,11 @@ def list_(
     return None
 
 
-def short(text: str | None, width: int = 60) -> str:
+_NOTE = 60
+"""Characters of a remark in a table; a longer one stands below it in full."""
+
+
+def short(text: str | None, width: int = _NOTE) -> str:
     """Return a text in one line, cut to a width."""
     text = " ".join((text or "").split())
     return text if len(text) <= width else text[: width - 1] + "…"
@@ -176,7 +180,8 @@ def _print_job(job: dict[str, Any], tasks: list[dict[str, Any]], moment: dict[st
             ("definition", f"sha256 {job['definition']}"),
         ]
     )
-    explain(job)
+    failed = next((task for task in tasks if task["name"] == job.get("failed_task")), {})
+    explain(job, failed.get("fault") or "")
     print()
     table(
         ("TASK", "STATE", "RAN", "STARTED", "EXIT", "NOTE"),
@@ -185,11 +190,22 @@ def _print_job(job: dict[str, Any], tasks: list[dict[str, Any]], moment: dict[st
                 task["name"], task["state"], duration(task["run_time"]),
                 local_time(task["started_at"], date=False),
                 f"signal {task['signal']}" if task["signal"] is not None else task["exit_code"],
-                short(task["error"] or task["executor_status"]),
+                short(_note(task)),
             )
             for task in tasks
         ],
     )  # fmt: skip
+    for task in tasks:
+        if len(_note(task)) > _NOTE:
+            print(f"\n{task['name']}: {_note(task)}")
+
+
+def _note(task: dict[str, Any]) -> str:
+    """Return the task's failure, or where it stands on its executor while it has not ended, and why."""
+    from trackbook.cli.progress import status_text
+
+    why = task.get("executor_message") if task["finished_at"] is None else ""
+    return str(task["error"] or status_text(task["executor_status"], why))
 
 
 @app.command(epilog="Example:\n\n  trackbook job watch 1f2e")

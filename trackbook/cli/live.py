@@ -71,9 +71,8 @@ class LiveView:
             if task.state in ("launching", "running") and not self.progress.ended:
                 mark = self._spinner
             attempt = f" (attempt {task.attempt})" if task.attempt > 1 else ""
-            note = task.error or task.status
             drawn.add_row(mark, Text(task.name), Text(task.state + attempt, style=style),
-                          duration(task.run_time(now)), Text(" ".join(note.split())))  # fmt: skip
+                          duration(task.run_time(now)), Text(" ".join(task.note.split())))  # fmt: skip
         return drawn
 
     def _collapsed(self) -> RenderableType:

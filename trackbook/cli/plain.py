@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from trackbook.cli.output import duration
-from trackbook.cli.progress import Change, Progress
+from trackbook.cli.progress import STATUS, Change, Progress, status_text
 
 _SILENT = frozenset({"launching"})
 
@@ -44,6 +44,8 @@ class PlainView:
 def _ended(change: Change) -> str:
     assert change.task is not None
     task = change.task
+    if change.state == STATUS:
+        return status_text(task.status, task.why)
     attempt = f" (attempt {task.attempt})" if task.attempt > 1 and change.state == "running" else ""
     reason = f": {change.reason}" if change.reason else ""
     ran = ""

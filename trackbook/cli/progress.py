@@ -25,6 +25,9 @@ _STATE_AFTER = {
     "JobFailed": "failed",
     "JobCancelled": "cancelled",
 }
+STATUS = "status"
+"""The state of a change that is none: the executor's own status says more."""
+
 _RANK = {"pending": 0, "ready": 0, "launching": 1, "running": 2, "cancelling": 3}
 _ENDED_RANK = 4
 
@@ -43,7 +46,14 @@ class Task:
     started: datetime | None = None
     finished: datetime | None = None
     status: str = ""
+    why: str = ""
     error: str = ""
+    fault: str = ""
+
+    @property
+    def note(self) -> str:
+        """What there is to say of it: its failure, or the executor's own status and why it stands there."""
+        return self.error or status_text(self.status, "" if self.state in _TASK_ENDED else self.why)
 
     def run_time(self, now: datetime) -> float | None:
         """Return the seconds that it ran, or has run by now."""
@@ -98,14 +108,22 @@ class Progress:
         self.last = id or self.last
         kind, data, at = event["type"], event.get("data") or {}, parsed(event["at"])
         if kind == "TaskStatusReported":
-            self.tasks[data["task"]].status = data["status"]
-            return []
+            return self._take_status(self.tasks[data["task"]], data, at)
         state = _STATE_AFTER.get(kind)
         if state is None:
             return []
         if kind.startswith("Task"):
             return self._take_task(self.tasks[data["task"]], state, data, at)
         return self._take_job(state, data, at)
+
+    @staticmethod
+    def _take_status(task: Task, data: dict[str, Any], at: datetime) -> list[Change]:
+        """Note the executor's own status; why it stands there is worth hearing of."""
+        said = (data["status"], data.get("message", ""))
+        if said == (task.status, task.why) or task.state in _TASK_ENDED:
+            return []
+        task.status, task.why = said
+        return [Change(at, STATUS, task, task.why)] if task.why else []
 
     def _take_task(self, task: Task, state: str, data: dict[str, Any], at: datetime) -> list[Change]:
         attempt = data.get("attempt", task.attempt)
@@ -117,7 +135,10 @@ class Progress:
         elif state in _TASK_ENDED:
             task.finished = happened
         task.attempt = attempt
-        task.error = (data.get("error") or {}).get("message", "")
+        error = data.get("error") or {}
+        task.error, task.fault = error.get("message", ""), error.get("fault", "")
+        if state == "launching":
+            task.status = task.why = ""
         self._move(task, state)
         return [Change(happened, state, task, task.error)]
 
@@ -177,8 +198,15 @@ def _task(row: dict[str, Any]) -> Task:
         parsed(row["started_at"]) if row.get("started_at") else None,
         parsed(row["finished_at"]) if row.get("finished_at") else None,
         row.get("executor_status") or "",
+        row.get("executor_message") or "",
         row.get("error") or "",
+        row.get("fault") or "",
     )
+
+
+def status_text(status: str | None, why: str | None) -> str:
+    """Return an executor's own status and why it stands there, `PENDING: no agent has 4 cpu`."""
+    return ": ".join(part for part in (status, why) if part)
 
 
 def utc_now() -> datetime:
