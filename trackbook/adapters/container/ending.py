@@ -91,7 +91,7 @@ def _cause(seen: Seen, spec: SessionSpec) -> str:
     name = _signal_name(seen.exit_code - _BY_SIGNAL)
     if not name:
         return ""
-    perhaps = f"; it may have run out of memory: {limited}" if limit and name == "SIGKILL" else ""
+    perhaps = f"; it may have run out of memory; {limited}" if limit and name == "SIGKILL" else ""
     return f"the command ended with exit code {seen.exit_code}, which stands for {name}{perhaps}"
 
 
