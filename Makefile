@@ -1,6 +1,7 @@
 # make demo     install into .venv and run the example pipeline
 # make test     install into .venv and run everything that CI runs
 # make test-backendai  the tests against real Backend.AI managers: 23.09, and 26.8 where there is a Python 3.13
+# make test-container  the tests against a real container engine: Podman, or TRACKBOOK_CONTAINER=docker
 # make check    format, lint, types and import directions, in seconds
 # make bench    workloads W1-W5 beside their floors (PEERS=DIR adds rivals)
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-backendai check bench lock clean
+.PHONY: install demo test test-backendai test-container check bench lock clean
 
 install: $(STAMP)
 
@@ -32,6 +33,10 @@ test: check
 # Boots them (tests/backendai/stack): needs root, and installs PostgreSQL, Redis and etcd with apt-get. The "?": may be missing.
 test-backendai: install
 	TRACKBOOK_BACKENDAI="$${TRACKBOOK_BACKENDAI:-23.09,26.8?}" $(BIN)/pytest tests/backendai $(PYTEST)
+
+# Boots it (tests/container/engine.py): needs root, and installs it with apt-get. TRACKBOOK_CONTAINER_SOCKET names one that runs.
+test-container: install
+	TRACKBOOK_CONTAINER="$${TRACKBOOK_CONTAINER:-podman}" $(BIN)/pytest -m container $(PYTEST)
 
 bench: install
 	$(BIN)/python -m bench $(if $(PEERS),--peers $(PEERS)) $(BENCH)

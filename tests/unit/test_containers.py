@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -246,3 +247,11 @@ def test_the_library_is_imported_when_it_is_needed() -> None:
         "sys.exit(any(name in sys.modules for name in ('aiodocker', 'aiohttp')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_page_has_every_setting() -> None:
+    """The settings that it shows can be used, and are all there are."""
+    page = (Path(__file__).parents[2] / "docs" / "containers.md").read_text()
+    shown = tomllib.loads(page.partition("```toml\n")[2].partition("```")[0])["container"]
+    assert set(shown) == set(Engine.__struct_fields__)
+    assert Engine.from_mapping(shown).limit == 8
