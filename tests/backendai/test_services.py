@@ -151,6 +151,31 @@ async def test_a_service_is_made_and_its_address_is_the_result(world: ServiceWor
         assert (after.id, after.url) == (service.id, service.url)
 
 
+async def test_an_older_manager_is_led_through_a_change(world: ServiceWorld) -> None:
+    """23.09 rolls nothing out: image and number change in place all the same, and a stop sets that back."""
+    if world.cluster.newer:
+        pytest.skip("26.8 rolls out by itself")
+    await world.made()
+    made = await world.run(world.spec("job1", replicas=2))
+    (before,) = await world.services()
+    other = f"{world.cluster.image}-cuda11.8"
+    changed = await world.run(replace(world.spec("job2"), image=other))
+    assert (changed.outcome, changed.message) == ("succeeded", "")
+    assert changed.result == made.result
+    (after,) = await world.services()
+    assert (after.image, after.replicas, len(after.routes)) == (other, 1, 1)
+    assert not {route.session for route in after.routes} & {route.session for route in before.routes}
+
+    third = world.spec("job3", replicas=3)
+    executor = await world.open()
+    await executor.launch(third)
+    await world.reports.started("serve", 3)
+    await executor.stop(third)
+    assert (await world.reports.ended("serve", 3)).outcome == "cancelled"
+    (left,) = await world.services()
+    assert (left.id, left.image, left.replicas) == (after.id, other, 1)
+
+
 async def test_an_ephemeral_service_ends_with_its_job(world: ServiceWorld) -> None:
     """Release takes down the services of the job that has ended, and no others."""
     await world.made()

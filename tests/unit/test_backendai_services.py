@@ -156,7 +156,7 @@ def test_variables_are_all_there() -> None:
     found = service_plan.environment(one, wanted(ephemeral=True), HOME)
     assert found["TOKEN"] == "secret"
     assert found["BACKENDAI_PIPELINE_JOB_ID"] == "j"
-    assert found["TRACKBOOK_SERVICE"] == f"{HOME}/p1/ephemeral"
+    assert found["TRACKBOOK_SERVICE"] == f"{HOME}/p1/ephemeral/none"
 
 
 # How far a service has come ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from trackbook.adapters.backendai.api import Version
+from trackbook.adapters.backendai.api import Version, json_object
 from trackbook.adapters.backendai.client import Client, part
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.service_plan import has_revisions, has_variants
@@ -47,6 +47,11 @@ class Service(Struct, frozen=True):
     mount: str = ""
     variant: str = ""
     group: str = ""
+    image: str = ""
+    slots: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    cluster_mode: str = ""
+    cluster_size: int = 1
     variables: dict[str, str] = field(default_factory=dict)
     routes: list[Route] = field(default_factory=list)
     created_at: datetime | None = None
@@ -80,7 +85,8 @@ class ModelFolder(Struct, frozen=True):
 
 _FIELDS = (
     "endpoint_id name url lifecycle_stage retries desired_session_count tag environ open_to_public created_at"
-    " model model_mount_destiation resource_group"
+    " model model_mount_destiation resource_group resource_slots resource_opts cluster_mode cluster_size"
+    " image_object{name registry tag}"
 )
 _ROUTES = "routing_id session status error_data"
 
@@ -205,8 +211,6 @@ def dashed(id: str) -> str:  # noqa: A002
 
 
 def _service(item: dict[str, Any]) -> Service:
-    variables = item.get("environ")
-    read_variables = json.loads(variables) if isinstance(variables, str) and variables else variables
     created = item.get("created_at")
     return Service(
         id=str(item["endpoint_id"]),
@@ -221,10 +225,20 @@ def _service(item: dict[str, Any]) -> Service:
         mount=item.get("model_mount_destiation") or "",
         variant=str((item.get("runtime_variant") or {}).get("name") or ""),
         group=item.get("resource_group") or "",
-        variables={str(name): str(value) for name, value in (read_variables or {}).items()},
+        image=_image(item.get("image_object") or {}),
+        slots=json_object(item.get("resource_slots")),
+        options=json_object(item.get("resource_opts")),
+        cluster_mode=item.get("cluster_mode") or "",
+        cluster_size=item.get("cluster_size") or 1,
+        variables={str(name): str(value) for name, value in json_object(item.get("environ")).items()},
         routes=[_route(route) for route in item.get("routings") or []],
         created_at=datetime.fromisoformat(created) if created else None,
     )
+
+
+def _image(item: dict[str, Any]) -> str:
+    """Return the canonical name, as 23.09 tells it."""
+    return f"{item['registry']}/{item['name']}:{item['tag']}" if item.get("name") else ""
 
 
 def _route(item: dict[str, Any]) -> Route:

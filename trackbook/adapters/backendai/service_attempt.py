@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 
 import structlog
 
-from trackbook.adapters.backendai import observe, service_api, service_observe, service_plan
+from trackbook.adapters.backendai import observe, service_api, service_observe, service_plan, service_renew
 from trackbook.adapters.backendai.api import Session
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.observe import Verdict
 from trackbook.adapters.backendai.parts import Parts
 from trackbook.adapters.backendai.service_api import Service
 from trackbook.adapters.backendai.service_log import ServiceLog
+from trackbook.adapters.backendai.service_lookup import Refusal
 from trackbook.adapters.backendai.service_observe import Progress
-from trackbook.adapters.backendai.service_place import NotYet, Refusal, ServicePlace
+from trackbook.adapters.backendai.service_place import NotYet, ServicePlace
 from trackbook.adapters.backendai.services import take_down
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
@@ -150,7 +151,14 @@ class ServiceAttempt:
             await self._see_replicas(service)
             self._result = {"url": service.url, "service": service.name, "id": service.id}
         replicas = place.wanted.replicas
-        return service_observe.progress(service, rollout, place.note.revision, replicas, self._sessions)
+        seen = service_observe.progress(service, rollout, place.note.revision, replicas, self._sessions)
+        if seen.failed or service is None:
+            return seen
+        if service_renew.is_stuck(place.note, service):
+            return Progress("ERROR", failed="the model answers its health check in no new replica")
+        if await place.renewed(service):
+            return seen
+        return Progress("PREPARING", f"replicas are replaced one by one; {seen.message}")
 
     async def _see_replicas(self, service: Service) -> None:
         """Read the sessions of the replicas, and what they have written."""
@@ -170,6 +178,8 @@ class ServiceAttempt:
         return Verdict("cancelled", f"the service was stopped on request{left}")
 
     async def _failed(self, place: ServicePlace, why: str) -> Verdict:
+        for session in self._sessions:  # what a replica wrote is lost with it
+            await self._output.catch_up(self._link.client, session)
         return Verdict("failed", f"{why}{await self._undo(place)}", "infrastructure")
 
     async def _undo(self, place: ServicePlace) -> str:
@@ -195,7 +205,7 @@ class ServiceAttempt:
         if found.tag == self.spec.session or (place.note.made and found.id == place.note.id):
             await take_down(self._link, version, found, self._parts.undertaker)
         else:
-            await place.roll_back()
+            await place.roll_back(found)
 
     def _conclude(self, verdict: Verdict) -> None:
         ended_at = datetime.now(UTC)

@@ -10,7 +10,7 @@ from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.examine import trouble
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.service_api import ModelFolder, Service
-from trackbook.adapters.backendai.service_plan import OWNER, Wanted
+from trackbook.adapters.backendai.service_plan import Wanted
 from trackbook.adapters.backendai.storage import Storage
 from trackbook.engine.ports import Finding, SessionSpec
 
@@ -66,13 +66,14 @@ def _taken(link: Link, version: Version, spec: SessionSpec, wanted: Wanted, ther
     former = next((each for each in there if each.name == name), None)
     if former is None:
         return Finding(what, "it will be made", task=spec.task)
-    if former.variables.get(OWNER, "").rsplit("/", 1)[0] != f"{link.installation}/{spec.pipeline}":
+    if service_plan.owned(former.variables)[:2] != (link.installation, spec.pipeline):
         hint = "Give the task another `service.name`."
         return Finding(what, "there is one, which this pipeline did not make", "fail", hint, spec.task)
     if service_plan.has_revisions(version):
         return Finding(what, "it is there and will be brought up to date", task=spec.task)
-    found = f"it is there and will be made anew: Backend.AI {version.manager} can't change it in place"
-    return Finding(what, found, "warn", "It does not answer meanwhile, and its address may change.", spec.task)
+    found = f"it is there; Backend.AI {version.manager} changes image, resources and replicas of it in place"
+    hint = "For other changes it is made anew: it does not answer meanwhile, and its address may be another."
+    return Finding(what, found, "ok", hint, spec.task)
 
 
 async def _proxies(link: Link, specs: Sequence[SessionSpec]) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -12,10 +13,24 @@ from msgspec import Struct
 _NAME = "service.json"
 
 
+class Former(Struct, omit_defaults=True):
+    """What a service was before this attempt changed it, and the sessions that it had."""
+
+    image: str
+    replicas: int
+    group: str
+    slots: dict[str, Any]
+    options: dict[str, Any]
+    cluster_mode: str
+    cluster_size: int
+    sessions: list[str]
+
+
 class ServiceNote(Struct, omit_defaults=True):
     """`id` is the service; `made` says that this attempt makes it, so that it is this attempt's to take down.
 
-    Of a change in place, `before` are the revisions from before it, `previous` the one that ran, `revision` ours.
+    Of a change that 26.8 rolls out, `before` are the revisions from before it, `previous` the one that ran, and
+    `revision` is ours. Of one that we do, `former` is what there was, and `changed` says that it was begun.
     """
 
     id: str = ""
@@ -23,6 +38,8 @@ class ServiceNote(Struct, omit_defaults=True):
     before: list[str] | None = None
     previous: str = ""
     revision: str = ""
+    former: Former | None = None
+    changed: bool = False
 
 
 def load(folder: Path) -> ServiceNote:

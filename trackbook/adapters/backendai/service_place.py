@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from trackbook.adapters.backendai import facts, service_api, service_note, service_plan
+from trackbook.adapters.backendai import service_api, service_note, service_plan, service_renew
 from trackbook.adapters.backendai.api import Version
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.parts import Parts
 from trackbook.adapters.backendai.service_api import Service
-from trackbook.adapters.backendai.service_plan import OWNER, SESSION, Wanted
+from trackbook.adapters.backendai.service_lookup import Lookup, Refusal
+from trackbook.adapters.backendai.service_plan import SESSION, Wanted
 from trackbook.engine.ports import SessionSpec
 from trackbook.failpoints import failpoint
-
-_ARCHITECTURE = "x86_64"
-
-
-class Refusal(ValueError):
-    """The service can't be had, however often it is asked for."""
 
 
 class NotYet(Exception):
@@ -33,6 +28,7 @@ class ServicePlace:
         self.wanted = wanted
         self._link = parts.link
         self._client = parts.link.client
+        self._lookup = Lookup(parts.link)
         self._undertaker = parts.undertaker
         self._folder = parts.notes.log(spec).parent
         self.name = service_plan.name(spec, wanted, self._link.installation)
@@ -78,13 +74,13 @@ class ServicePlace:
         if found.tag == self.spec.session:
             self.note.made = True
             return True
-        done = self.note.id == found.id and (self.note.made or bool(self.note.revision))
+        note = self.note
+        done = note.id == found.id and (note.made or note.changed or bool(note.revision))
         return done or found.variables.get(SESSION) == self.spec.session
 
     def _insist_on_pipeline(self, found: Service) -> None:
         """Raise Refusal where the service is not this pipeline's."""
-        theirs = found.variables.get(OWNER, "").rsplit("/", 1)[0]
-        if theirs != f"{self._link.installation}/{self.spec.pipeline}":
+        if service_plan.owned(found.variables)[:2] != (self._link.installation, self.spec.pipeline):
             raise Refusal(
                 f"there is a service {self.name!r} on the cluster already, which this pipeline did not make; "
                 "give the task another `service.name`"
@@ -101,7 +97,7 @@ class ServicePlace:
     # Making -------------------------------------------------------------------------------------------------
 
     async def _make(self, version: Version) -> str:
-        model = await self._model()
+        model = await self._lookup.model(self.wanted.model)
         body = await self._body(version, model)
         self.note = service_note.ServiceNote(made=True)
         self._save()
@@ -125,14 +121,14 @@ class ServicePlace:
         }
         group = spec.scaling_group or cluster.scaling_group
         if service_plan.has_variants(version):
-            group = group or await self._first_group(project)
+            group = group or await self._lookup.first_group(project)
             if wanted.definition:
                 config["model_definition_path"] = wanted.definition
             if spec.mounts:
-                config["extra_mounts"] = await self._mounts()
+                config["extra_mounts"] = await self._lookup.mounts(self.spec)
         if group:
             config["scaling_group"] = group
-        image, architecture = await self._image()
+        image, architecture = await self._lookup.image(self.spec)
         body = {
             "name": self.name,
             "desired_session_count": wanted.replicas,
@@ -148,62 +144,50 @@ class ServicePlace:
         }
         return body | ({"runtime_variant": wanted.variant} if service_plan.has_variants(version) else {})
 
-    async def _model(self) -> str:
-        """Return the id of the model's folder. Raises Refusal where there is none that can be served."""
-        found = await service_api.folders(self._client)
-        named = [each for each in found if self.wanted.model in (each.name, each.id, each.id.replace("-", ""))]
-        if not named:
-            raise Refusal(f"there is no folder {self.wanted.model!r} on the cluster that the key may use")
-        models = [each for each in named if each.usage == "model"]
-        if not models:
-            raise Refusal(
-                f"the folder {self.wanted.model!r} is for {named[0].usage} use: a service needs one "
-                "made for models (usage mode `model`)"
-            )
-        return models[0].id
-
-    async def _mounts(self) -> dict[str, Any]:
-        found = {each.name: each.id for each in await service_api.folders(self._client)}
-        told: dict[str, Any] = {}
-        for folder, inner, place in service_plan.mounts(self.spec):
-            if folder not in found:
-                raise Refusal(f"there is no folder {folder!r} on the cluster that the key may use")
-            if found[folder] in told:
-                raise Refusal(f"a service can mount the folder {folder!r} once only")
-            told[found[folder]] = {"mount_destination": place} | ({"subpath": inner} if inner else {})
-        return told
-
-    async def _image(self) -> tuple[str, str]:
-        """Return the image with its architecture, as the cluster has it; the manager refuses unknown ones."""
-        image = service_plan.image(self.spec, self._link.cluster)
-        for known in await facts.images(self._client):
-            if known.canonical == image and known.architecture:
-                return image, known.architecture
-        return image, _ARCHITECTURE
-
-    async def _first_group(self, project: str) -> str:
-        groups = await facts.scaling_groups(self._client, project)
-        if not groups:
-            raise Refusal(f"there is no scaling group for the project {project!r}")
-        return groups[0]
-
     # Changing -----------------------------------------------------------------------------------------------
 
     async def _change(self, version: Version, found: Service) -> str:
         """Bring a service of an earlier run up to date: in place where the version can, else by another one."""
-        model = await self._model()
+        model = await self._lookup.model(self.wanted.model)
         wanted = self.wanted
-        same = (found.model.replace("-", ""), found.mount, found.variant or wanted.variant)
         group = self.spec.scaling_group or self._link.cluster.scaling_group or found.group
-        if (
-            not service_plan.has_revisions(version)
-            or same != (model.replace("-", ""), wanted.mount, wanted.variant)
-            or group != found.group
-        ):
+        if not service_plan.has_revisions(version):
+            if not service_renew.is_possible(self.spec, wanted, model, self._link.installation, found):
+                return await self._replace(version, found)
+            await self._renew(found, group)
+            return found.id
+        asked = (
+            model,
+            wanted.mount,
+            wanted.variant,
+            group,
+            service_plan.owner(self.spec, wanted, "").split("/")[3],
+        )
+        has = (found.model, found.mount, found.variant, found.group, service_plan.owned(found.variables)[3])
+        if asked != has:
             return await self._replace(version, found)
         if not await self._rolled(found):
             await self._roll(found)
         return self._use(found.id)
+
+    async def _renew(self, found: Service, group: str) -> None:
+        image, architecture = await self._lookup.image(self.spec)
+        before = self.note.former if self.note.id == found.id else None
+        if before is None:
+            before = service_renew.former(found)
+            self.note = service_note.ServiceNote(id=found.id, former=before)
+            self._save()
+        failpoint("executor.launch.before_spawn")
+        changes = service_renew.changes(self.spec, self.wanted, image, architecture, group, before)
+        await service_api.modify(self._client, found.id, changes)
+        failpoint("executor.launch.spawned")
+        self.note.changed = True
+        self._save()
+
+    async def renewed(self, service: Service) -> bool:
+        """Go on with a change that the manager does not do itself; whether it is done. Raises ClusterError."""
+        replicas = self.wanted.replicas
+        return await service_renew.go_on(self._client, self._undertaker, self.note, service, replicas)
 
     async def _rolled(self, found: Service) -> bool:
         """Whether our revision is there already, made before a crash or a lost answer."""
@@ -236,7 +220,7 @@ class ServicePlace:
 
     async def _changes(self) -> dict[str, Any]:
         spec = self.spec
-        image, architecture = await self._image()
+        image, architecture = await self._lookup.image(self.spec)
         return {
             "image": {"name": image, "registry": image.partition("/")[0], "architecture": architecture},
             "environ": json.dumps(service_plan.environment(spec, self.wanted, self._link.installation)),
@@ -253,7 +237,9 @@ class ServicePlace:
 
     async def _replace(self, version: Version, found: Service) -> str:
         """Take the former service down, so that one of the same name can take its place."""
-        await self._body(version, await self._model())  # what can't be made must not cost the one that serves
+        await self._body(
+            version, await self._lookup.model(self.wanted.model)
+        )  # what can't be made must not cost the one that serves
         await service_api.delete(self._client, found.id)
         self._end_replicas(found)
         raise NotYet(f"the service {self.name} of before is taken down: this version can't change it in place")
@@ -264,8 +250,9 @@ class ServicePlace:
             if route.session:
                 self._undertaker.end(route.session)
 
-    async def roll_back(self) -> None:
-        """Have the service run again what it ran before this attempt changed it."""
+    async def roll_back(self, service: Service) -> None:
+        """Have the service run again what it ran before this attempt changed it. Raises ClusterError, NotYet."""
+        await service_renew.set_back(self._client, self._undertaker, self.note, service)
         if self.note.revision and self.note.previous:
             try:
                 await service_api.activate(self._client, self.note.id, self.note.previous)

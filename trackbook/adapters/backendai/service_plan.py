@@ -19,7 +19,7 @@ from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import SessionSpec
 
 OWNER = "TRACKBOOK_SERVICE"
-"""The variable by which a service is known as ours: `<installation>/<pipeline>/<kept or ephemeral>`."""
+"""The variable by which a service is known as ours: `<installation>/<pipeline>/<kept or ephemeral>/<mounts>`."""
 SESSION, JOB = "TRACKBOOK_SESSION", "TRACKBOOK_JOB_ID"
 CUSTOM = "custom"
 MODELS = "/models"
@@ -190,8 +190,15 @@ def name(spec: SessionSpec, wanted: Wanted, installation: str) -> str:
 
 
 def owner(spec: SessionSpec, wanted: Wanted, installation: str) -> str:
-    """Return what the variable OWNER has."""
-    return f"{installation}/{spec.pipeline}/{'ephemeral' if wanted.ephemeral else 'kept'}"
+    """Return what the variable OWNER has; the last of it is a digest of what is mounted."""
+    digest = hashlib.sha256("\n".join(spec.mounts).encode()).hexdigest()[:8] if spec.mounts else "none"
+    return f"{installation}/{spec.pipeline}/{'ephemeral' if wanted.ephemeral else 'kept'}/{digest}"
+
+
+def owned(given: Mapping[str, str]) -> tuple[str, str, str, str]:
+    """Return installation, pipeline, kind and mounts by a service's variables, '' each where they tell none."""
+    parts = given.get(OWNER, "").split("/")
+    return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else ("", "", "", "")
 
 
 def environment(spec: SessionSpec, wanted: Wanted, installation: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from trackbook.adapters.backendai.ending import Undertaker
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.service_api import Service
-from trackbook.adapters.backendai.service_plan import JOB, OWNER, SESSION
+from trackbook.adapters.backendai.service_plan import JOB, SESSION
 from trackbook.engine.ports import ExecutorUnavailable, Finding, Live
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.3, 5.0
@@ -84,8 +84,8 @@ class Services:
 
 
 def _is_ephemeral(service: Service, installation: str) -> bool:
-    parts = service.variables.get(OWNER, "").split("/")
-    return len(parts) == 3 and parts[0] == installation and parts[2] == "ephemeral"
+    home, _, kind, _ = service_plan.owned(service.variables)
+    return (home, kind) == (installation, "ephemeral")
 
 
 async def take_down(link: Link, version: Version, service: Service, undertaker: Undertaker) -> None:
