@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -29,7 +30,8 @@ async def prefix(client: Client) -> AsyncIterator[str]:
     ours = names.prefix(installation())
     yield ours
     for session in await api.sessions_with_prefix(client, ours):
-        await api.destroy(client, session.id)
+        with suppress(ClusterError):  # 23.09 takes no end of one that starts: its command is short
+            await api.destroy(client, session.id)
 
 
 async def seen(client: Client, session: str, what: Callable[[Session], bool], seconds: float = 60) -> Session:
