@@ -1,67 +1,17 @@
-"""The stack itself: a batch session runs on the raw manager, and ends."""
+"""The stack itself: sessions run on the raw manager, in sandboxes that are like containers where it matters."""
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
 import uuid
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from backendai.cluster import Cluster
-from backendai.stack.processes import until
-
-ENDED = {"TERMINATED", "CANCELLED", "ERROR"}
-LOOK = "query($id: UUID!) { compute_session(id: $id) { status status_info result } }"
-
-
-class Raw:
-    """Sessions by the plainest requests."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self.client = cluster.client()
-
-    def create(self, command: str, resources: dict[str, str] | None = None, **more: Any) -> str:
-        """Create a batch session and return its id; keywords that the session's config has go there."""
-        top: dict[str, Any] = {name: more.pop(name) for name in ("cluster_size", "cluster_mode") if name in more}
-        body: dict[str, Any] = {
-            "name": f"raw-{uuid.uuid4().hex[:12]}",
-            "image": self._cluster.image,
-            "type": "batch",
-            "startupCommand": command,
-            "enqueueOnly": True,
-            "group": self._cluster.project,
-            "domain": self._cluster.domain,
-            **top,
-            "config": {"resources": resources or {"cpu": "1", "mem": "128m"}, **more},
-        }
-        status, answer = self.client.call("POST", "/session", body)
-        assert status == 201, answer
-        return str(answer["sessionId"])
-
-    def look(self, session: str) -> dict[str, Any]:
-        """Return what the manager says of a session."""
-        found: dict[str, Any] = self.client.gql(LOOK, id=session)["compute_session"]
-        return found
-
-    def reach(self, session: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
-        """Wait until the session has one of the statuses."""
-        until(lambda: self.look(session)["status"] in statuses, seconds, f"{statuses} of {session}")
-        return self.look(session)
-
-    def ended(self, session: str) -> tuple[str, str]:
-        """Wait for the end; return the status and the result."""
-        self.reach(session, *ENDED)
-        until(lambda: self.look(session)["result"] != "UNDEFINED", 20, f"a result of {session}")
-        found = self.look(session)
-        return found["status"], found["result"]
-
-    def logs(self, session: str) -> str:
-        """Return the output of a session."""
-        status, answer = self.client.call("GET", f"/session/{session}/logs")
-        assert status == 200, answer
-        return str(answer["result"]["logs"])
+from backendai.raw import ENDED, Raw
+from backendai.stack.processes import MARK, PREFIX, alive, claim, end_orphans, until
 
 
 @pytest.fixture
@@ -70,15 +20,110 @@ def raw(stack: Cluster) -> Raw:
     return Raw(stack)
 
 
-def test_runs_a_session_to_its_end(raw: Raw) -> None:
-    """A command's output is in the log, and its failure is one."""
-    good, bad = raw.create("echo hello from $BACKENDAI_CLUSTER_ROLE"), raw.create("exit 3")
-    assert raw.ended(good) == ("TERMINATED", "SUCCESS")
-    assert raw.ended(bad) == ("TERMINATED", "FAILURE")
-    assert raw.logs(good) == "hello from main\n"
+def running(mark: str) -> bool:
+    """Whether a process of the host has the mark in its command."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark.encode() in path.read_bytes() and alive(int(path.parent.name)):
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def test_says_its_version(stack: Cluster) -> None:
     """The manager is the release that was asked for."""
     status, answer = stack.client().call("GET", "/")
-    assert (status, answer["manager"]) == (200, stack.version), json.dumps(answer)
+    assert (status, answer["manager"]) == (200, stack.version)
+
+
+def test_runs_sessions_to_their_ends(raw: Raw) -> None:
+    """Output is in the log, a failure is one, and what can't start, or vanishes, doesn't succeed."""
+    good = raw.create("echo hello from $BACKENDAI_CLUSTER_ROLE")
+    bad = raw.create("exit 3")
+    unable = raw.create("true", environ={"SIM_START_FAIL": "1"})
+    lost = raw.create("sleep 600", environ={"SIM_VANISH_AFTER": "1"})
+    pairs = [
+        raw.create("echo $BACKENDAI_CLUSTER_SIZE", size=2, mode=mode) for mode in ("single-node", "multi-node")
+    ]
+    assert raw.ended(good) == ("TERMINATED", "SUCCESS")
+    assert raw.ended(bad) == ("TERMINATED", "FAILURE")
+    assert raw.logs(good) == "hello from main\n"
+    for pair in pairs:
+        assert raw.ended(pair) == ("TERMINATED", "SUCCESS")
+        assert raw.logs(pair) == "2\n"
+        assert [box["cluster_role"] for box in raw.look(pair)["containers"]] in (["main", "sub"], ["sub", "main"])
+    assert raw.reach(unable, *ENDED)["result"] == "UNDEFINED"
+    assert raw.reach(lost, *ENDED)["result"] != "SUCCESS"
+
+
+def test_destroys_all_of_a_session(raw: Raw) -> None:
+    """The log is there while it runs, and nothing that it started outlives it, detached or not."""
+    mark = f"86400.{uuid.uuid4().int % 10**9}"
+    session = raw.create(f"setsid -f sleep {mark}; echo started; sleep {mark}")
+    raw.reach(session, "RUNNING")
+    until(lambda: raw.logs(session) == "started\n", 20, "the log of a running session")
+    assert running(mark)
+    raw.destroy(session)
+    raw.reach(session, *ENDED)
+    until(lambda: not running(mark), 10, "the end of its processes")
+
+
+def test_mounts_paths_of_one_folder_where_they_are_wanted(raw: Raw, stack: Cluster) -> None:
+    """Several of them, outside /home/work too; the host sees nothing of it."""
+    host_had_it = Path("/pipeline").exists()
+    folder = raw.folder("vfroot", "jobs/j/0-a/outputs", "jobs/j/1-b/outputs", ".trackbook/j")
+    places = {
+        "vfroot": "/pipeline/vfroot",
+        "jobs/j/1-b/outputs": "/pipeline/outputs",
+        "jobs/j/0-a/outputs": "/pipeline/input1",
+        ".trackbook/j": "/pipeline/.trackbook",
+    }
+    write = (
+        "cd /pipeline; for d in vfroot outputs input1 .trackbook; do echo >$d/file || echo $d is read-only; done"
+    )
+    session = raw.mounting(write, folder, places, "jobs/j/0-a/outputs")
+    assert raw.ended(session) == ("TERMINATED", "SUCCESS")
+    assert ("input1 is read-only" in raw.logs(session)) == stack.newer
+    body = {"path": "jobs/j/1-b/outputs/file", "archive": False}
+    status, answer = raw.client.call("POST", f"/folders/{folder[0]}/request-download", body)
+    assert status == 200, answer
+    assert host_had_it or not Path("/pipeline").exists()
+
+
+def test_parts_can_be_taken_away(raw: Raw, stack: Cluster) -> None:
+    """A session outlives its manager and its agent as a container does, and the agent that is back can end it."""
+    mark = f"86400.{uuid.uuid4().int % 10**9}"
+    session = raw.create(f"sleep {mark}")
+    raw.reach(session, "RUNNING")
+    until(lambda: running(mark), 20, "its command")
+    agent = raw.look(session)["containers"][0]["agent"].removeprefix("i-sim-")
+    with stack.without("manager"):
+        assert running(mark)
+    with stack.without(agent, kill=True):
+        assert running(mark)
+    until(lambda: raw.client.call("DELETE", f"/session/{session}")[0] in {200, 404}, 60, "its destruction")
+    raw.reach(session, *ENDED)
+    until(lambda: not running(mark), 30, "the end of its processes")
+
+
+def test_ends_what_a_killed_run_has_left(tmp_path: Path) -> None:
+    """Stacks whose owners are dead are ended at the next start, those of the living stay."""
+    owner = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    left = {}
+    for name, pid in (("dead", int(owner.stdout)), ("mine", None)):
+        folder = tmp_path / f"{PREFIX}{name}"
+        folder.mkdir()
+        left[name] = subprocess.Popen(["sleep", "3600"], env={MARK: str(folder), "PATH": "/usr/bin:/bin"})
+        claim(folder, pid or left[name].pid)
+    try:
+        end_orphans(tmp_path)
+        assert left["dead"].wait(10) == -9
+        assert alive(left["mine"].pid)
+        assert [path.name for path in tmp_path.iterdir()] == [f"{PREFIX}mine"]
+    finally:
+        for process in left.values():
+            process.kill()
+            process.wait()

@@ -155,7 +155,7 @@ def end_orphans(parent: Path) -> None:
     for folder in parent.glob(f"{PREFIX}*"):
         try:
             pid, _, born = (folder / "owner").read_text().partition(" ")
-            orphan = birth(int(pid)) != born
+            orphan = not born or birth(int(pid)) != born
         except OSError:
             orphan = folder.exists() and time.time() - folder.stat().st_mtime > 60
         if orphan:
