@@ -13,7 +13,7 @@ from trackbook.cli.client import Client, Json, escaped
 from trackbook.cli.trouble import Rejected, Trouble
 from trackbook.engine.names import printable
 
-_PAGE = 10_000
+_PAGE = 100_000
 """Entries of a folder in one answer; each page is a listing anew."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
@@ -28,7 +29,7 @@ from trackbook.projections.times import text_of, to_micros
 from trackbook.projections.views import Page, Time
 
 BYTES = "application/octet-stream"
-MOST = 10_000
+MOST = 100_000
 """Files of a folder in one answer: each page is a listing of the whole folder anew."""
 
 FilePath = Annotated[str, QueryParameter(name="path", description="The path in the folder; itself unless said.")]
@@ -105,7 +106,8 @@ async def listing(area: Area, path: str, limit: int, cursor: str | None) -> Page
     start = bisect_right(names, _name(cursor)) if cursor else 0
     shown = entries[start : start + limit]
     following = _cursor(shown[-1].name) if start + limit < len(entries) else None
-    return Page([area.view(entry) for entry in shown], following)
+    # Not on the loop: a hundred thousand of them take it half a second.
+    return Page(await asyncio.to_thread(lambda: [area.view(entry) for entry in shown]), following)
 
 
 async def part(
