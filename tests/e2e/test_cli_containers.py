@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from command_line import CommandLine
 from container.engine import SH_IMAGE, ContainerEngine
+
+from trackbook.adapters.container.client import Client
+from trackbook.adapters.container.config import Engine
 
 pytestmark = pytest.mark.container
 
@@ -28,8 +32,9 @@ BROKEN = f"""\
 name: broken
 environment: {{image: "{SH_IMAGE}"}}
 tasks:
-- {{name: long, command: sleep 1000}}
-- {{name: fails, command: "until [ -e /pipeline/vfroot/go ]; do sleep 0.05; done; echo bad luck; exit 9"}}
+- {{name: long, command: ": > /pipeline/vfroot/begun; sleep 1000"}}
+- name: fails
+  command: "until [ -e /pipeline/vfroot/begun ]; do sleep 0.05; done; echo bad luck; exit 9"
 """
 
 
@@ -56,20 +61,20 @@ def test_files_are_handed_on_between_containers(trackbook: CommandLine, tmp_path
     assert "hello from make" in trackbook("job", "logs", job["id"], "make")
 
 
-def test_a_failure_ends_the_other_container(
+async def test_a_failure_ends_the_other_container(
     trackbook: CommandLine, container_engine: ContainerEngine, tmp_path: Path
 ) -> None:
     """The job fails with the cause and the last lines, and no container stays."""
-    (tmp_path / "p.yaml").write_text(
-        BROKEN.replace("until [ -e /pipeline/vfroot/go ]; do sleep 0.05; done; ", "")
-    )
-    out = trackbook("run", "p.yaml", "--executor", "container", code=1)
+    (tmp_path / "p.yaml").write_text(BROKEN)
+    out = await asyncio.to_thread(trackbook, "run", "p.yaml", "--executor", "container", code=1)
     assert "bad luck" in out
     job = trackbook.json("job", "list")[0]
-    states = {task["name"]: task for task in trackbook.json("job", "show", job["id"])["tasks"]}
-    assert states["fails"]["exit_code"] == 9
-    assert states["fails"]["state"] == "failed"
-    assert states["long"]["state"] == "cancelled"
+    tasks = {task["name"]: task for task in trackbook.json("job", "show", job["id"])["task_instances"]}
+    assert (tasks["fails"]["state"], tasks["fails"]["exit_code"]) == ("failed", 9)
+    assert tasks["long"]["state"] == "cancelled"
+    client = Client(Engine(socket=container_engine.address))
+    assert await client.labelled(f"trackbook.job={job['id']}") == []
+    await client.close()
 
 
 def test_a_task_without_an_image_is_refused(trackbook: CommandLine, tmp_path: Path) -> None:
