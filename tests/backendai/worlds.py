@@ -18,7 +18,7 @@ from trackbook.adapters.backendai.api import Session
 from trackbook.adapters.backendai.client import Client
 from trackbook.adapters.backendai.executor import BackendAIExecutor
 from trackbook.adapters.backendai.storage import Storage
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.sessions import folders, logs
 from trackbook.engine.job import ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 from trackbook.testing.reports import Reports
@@ -196,9 +196,10 @@ class ClusterWorld:
         return path.read_text() if path.exists() else ""
 
     async def logged(self, task: str, enough: Callable[[str], bool]) -> None:
-        """Wait until our copy of the output is so."""
+        """Wait until our copy of the output is so, as who follows it does."""
 
         async def copied() -> bool:
+            logs.want(folders.log_file(self.folder, spec(task, "").session))
             return enough(self.log(task))
 
         await _until(copied, f"the log of {task} stays {self.log(task)!r}")

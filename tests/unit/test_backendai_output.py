@@ -58,6 +58,22 @@ async def test_a_short_output_needs_no_read(tmp_path: Path) -> None:
     assert source.reads == 0
 
 
+async def test_going_on_with_a_copy(tmp_path: Path) -> None:
+    """The next executor copies what is missing; a copy with something left out is made anew."""
+    source = Source(b"one\n")
+    await Output(tmp_path / "log", source.read).catch_up()
+    source.data += b"two\n"
+    again = Output(tmp_path / "log", source.read)
+    assert again.offset == 4
+    await again.catch_up()
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+    (tmp_path / "log").write_bytes(b"one\n[trackbook: 7 bytes of output are left out here]\ntwo\n")
+    anew = Output(tmp_path / "log", source.read)
+    assert anew.offset == 0
+    await anew.complete(source.record())
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+
+
 async def test_an_empty_output(tmp_path: Path) -> None:
     """Of a command that says nothing there is an empty file or none, and an empty end."""
     output = Output(tmp_path / "log", Source().read)

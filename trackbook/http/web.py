@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.sessions import folders, logs
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.yaml.dump import dump
 from trackbook.engine.diff import describe, diff
@@ -98,7 +98,9 @@ class Logs:
     async def size(self, session: str) -> int | None:
         """Return the bytes there are, None before the session's command ran."""
         try:
-            return folders.log_file(self._data, session).stat().st_size
+            log = folders.log_file(self._data, session)
+            logs.want(log)
+            return log.stat().st_size
         except (FileNotFoundError, ValueError):
             return None
 

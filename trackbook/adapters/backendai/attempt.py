@@ -19,6 +19,7 @@ from trackbook.adapters.backendai.parts import Parts
 from trackbook.adapters.backendai.placing import Placed, Placer
 from trackbook.adapters.backendai.remains import Remains
 from trackbook.adapters.backendai.storage import Item
+from trackbook.adapters.sessions import logs
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 
@@ -87,6 +88,11 @@ class Attempt:
         if self.running and (self._copying is None or self._copying.done()):
             self._copying = asyncio.create_task(self._copy_output())
 
+    def follow_output(self) -> None:
+        """Copy the output if somebody reads it."""
+        if logs.is_wanted(self._parts.notes.log(self.spec)):
+            self.copy_output()
+
     async def _copy_output(self) -> None:
         with contextlib.suppress(ClusterError):
             await self._output.catch_up()
@@ -116,6 +122,7 @@ class Attempt:
             began = datetime.fromisoformat(at).astimezone(UTC) if at else datetime.now(UTC)
             self._started = ReportTaskStarted(self.spec.task, self.spec.attempt, began)
             self.tell_again()
+            logs.offer(self._parts.notes.log(self.spec))
 
     def _say(self, status: str, why: str) -> None:
         if (status, why) != self._told:

@@ -1,8 +1,8 @@
 """Making a session, the way that the cluster's version can.
 
-Where a session is made the old way (by version 1 of the API), 26.8 mounts each folder once, whatever is asked for:
-of several parts of it, silently, only the first. The pipeline's folder is mounted in parts, so sessions are made by
-the newer API there, which goes by ids.
+Where a session is made the old way (by version 1 of the API), 26.8 mounts each folder once, whatever is asked
+for: of several parts of it, silently, only the first. The pipeline's folder is mounted in parts, so sessions are
+made by the newer API there, which goes by ids.
 """
 
 from __future__ import annotations

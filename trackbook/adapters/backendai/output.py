@@ -24,7 +24,7 @@ Read = Callable[[int, int], Awaitable[bytes | None]]
 class Output:
     """Once full, the file has the first half of `limit` bytes, what is left out in words, and the latest quarter.
 
-    What is there already when this is made was copied by an earlier executor, and is copied anew.
+    What an earlier executor copied is gone on with where nothing is left out of it, else it is copied anew.
     """
 
     def __init__(self, path: Path, read: Read, limit: int = LIMIT) -> None:
@@ -36,6 +36,10 @@ class Output:
         self._tail_from = 0
         self._left_out = 0
         self._fresh = True
+        with contextlib.suppress(OSError):
+            if path.stat().st_size <= limit // 2 and _CUT[:12] not in (copied := path.read_bytes()):
+                self.offset = self._size = len(copied)
+                self._fresh = False
 
     async def catch_up(self, until: int | None = None) -> None:
         """Copy what came since, all of it or up to an offset. Raises ClusterError."""

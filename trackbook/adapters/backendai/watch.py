@@ -22,6 +22,8 @@ from trackbook.engine.ports import SessionSpec
 _log = structlog.get_logger(__name__)
 _RECORDS_EVERY = 3
 """Polls of the sessions for each look at the records of their jobs."""
+_FOLLOWED_EVERY = 2.0
+"""Seconds between copies of an output that somebody reads."""
 _BEGINS = frozenset({"kernel_started", "session_started"})
 _SOON = (0.0, 0.3, 1.0)
 """Seconds between looks at a session that is said to begin: the manager says so before it has it so itself."""
@@ -47,6 +49,10 @@ class Watched(Protocol):
         """Take what lies in the folder of the job's records."""
         ...
 
+    def follow_output(self) -> None:
+        """Bring our copy of the output up to date where somebody reads it."""
+        ...
+
     def command_ended(self) -> None:
         """Hear that the command may have ended."""
         ...
@@ -66,7 +72,8 @@ class Watch:
 
     def start(self) -> None:
         """Begin to watch."""
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
+        for work in (self._listen, self._poll, self._follow):
+            self._tasks.append(asyncio.create_task(work()))
 
     async def close(self) -> None:
         """Watch no more."""
@@ -99,6 +106,14 @@ class Watch:
             if watched.running or watched.id not in self._watched:
                 return
             await self._look([watched.id])
+
+    async def _follow(self) -> None:
+        """Have outputs copied that somebody reads; looking who does costs no request."""
+        while True:
+            await asyncio.sleep(_FOLLOWED_EVERY)
+            for each in list(self._watched.values()):
+                if each.running:
+                    each.follow_output()
 
     async def _listen(self) -> None:
         prefix = names.prefix(self._link.installation)

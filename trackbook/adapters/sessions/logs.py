@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
 from pathlib import Path
 
+_WANTED = "wanted"
+_STILL_WANTED = 10.0
+"""Seconds after which a log that nobody has read counts as followed no more."""
 _CUT = b"\n[trackbook: "
 
 
@@ -22,3 +28,25 @@ def read_from(log: Path, offset: int, size: int = 65536) -> tuple[bytes, int]:
     except FileNotFoundError:
         return b"", offset
     return data, offset + len(data)
+
+
+def offer(log: Path) -> None:
+    """Say that a log is a copy, which is brought up to date more often while somebody reads it."""
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.with_name(_WANTED).touch()
+        os.utime(log.with_name(_WANTED), (0, 0))
+
+
+def want(log: Path) -> None:
+    """Say that somebody reads a log, which matters where it is a copy."""
+    with contextlib.suppress(OSError):
+        os.utime(log.with_name(_WANTED))
+
+
+def is_wanted(log: Path) -> bool:
+    """Whether somebody has read a log that is a copy, just now."""
+    try:
+        return time.time() - log.with_name(_WANTED).stat().st_mtime < _STILL_WANTED
+    except OSError:
+        return False
