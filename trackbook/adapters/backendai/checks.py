@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from trackbook.adapters.backendai import plan
+from trackbook.adapters.backendai import plan, service_plan
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.facts import Image
-from trackbook.adapters.backendai.mounted import mounts, pipeline_folder
+from trackbook.adapters.backendai.mounted import model_folder, mounts, pipeline_folder
 from trackbook.adapters.backendai.quotas import quotas
 from trackbook.adapters.backendai.sheet import Sheet, amount_text, amounts_text, listed, there_are
 from trackbook.adapters.backendai.survey import Survey, numbers
@@ -47,6 +47,7 @@ def check(
         _containers(sheet, seen, spec)
         mounts(sheet, seen, spec)
         _plan(sheet, seen, cluster, installation, spec)
+        _service(sheet, seen, spec)
     quotas(sheet, seen, specs, asked)
     pipeline_folder(sheet, seen, cluster, specs[0], folder)
     return sheet.findings()
@@ -203,3 +204,14 @@ def _plan(sheet: Sheet, seen: Survey, cluster: Cluster, installation: str, spec:
         pass
     except ValueError as error:
         sheet.add("session", str(error), "fail", "", spec.task)
+
+
+def _service(sheet: Sheet, seen: Survey, spec: SessionSpec) -> None:
+    """Look at what a serving task asks for, now that the version is known, and at its model's folder."""
+    if spec.service is None:
+        return
+    wanted, faults = service_plan.read(spec.service)
+    for fault in (*faults, *service_plan.lacking(seen.version, wanted, bool(spec.mounts))):
+        sheet.add("service", fault.message, "fail", "", spec.task)
+    if wanted.model and seen.folders is not None:
+        model_folder(sheet, seen, wanted.model, spec)

@@ -29,14 +29,26 @@ def mounts(sheet: Sheet, seen: Survey, spec: SessionSpec) -> None:
         if seen.folders is None:
             continue
         if name not in by_name:
-            trashed = any(each.name == name and each.trashed for each in seen.folders)
-            words = f"the folder {name!r} is {'in the trash' if trashed else 'not there, or not yours to use'}"
-            sheet.add("mounts", words, "fail", did_you_mean(name, by_name), spec.task)
+            _missing(sheet, seen, name, spec)
         elif by_name[name].permission == "ro":
             sheet.add("mounts", f"the folder {name!r} can't be written to", "warn", "", spec.task)
         if name in by_name and not _may(seen, by_name[name].host, "mount-in-session"):
             words = f"folders on {by_name[name].host} may not be mounted"
             sheet.add("mounts", words, "fail", "Ask the cluster's operator.", spec.task)
+
+
+def model_folder(sheet: Sheet, seen: Survey, model: str, spec: SessionSpec) -> None:
+    """Look whether the folder of a model, named or by its id, is there."""
+    if not any(model in (each.name, each.id) and not each.trashed for each in seen.folders or []):
+        _missing(sheet, seen, model, spec)
+
+
+def _missing(sheet: Sheet, seen: Survey, name: str, spec: SessionSpec) -> None:
+    found = seen.folders or []
+    trashed = any(each.name == name and each.trashed for each in found)
+    words = f"the folder {name!r} is {'in the trash' if trashed else 'not there, or not yours to use'}"
+    known = [each.name for each in found if not each.trashed and not each.going]
+    sheet.add("mounts", words, "fail", did_you_mean(name, known), spec.task)
 
 
 def pipeline_folder(
