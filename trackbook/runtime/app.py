@@ -39,6 +39,8 @@ ROLES = frozenset(("broker", "engine", "executor", "web"))
 
 _CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
 
+_SWEEP_AGAIN, _LONGEST_SWEEP_AGAIN = 15.0, 900.0  # seconds until an executor that was away is swept
+
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
 
 log = structlog.get_logger(__name__)
@@ -260,14 +262,21 @@ async def _sweep_all(system: System, stack: AsyncExitStack) -> None:
 
 
 async def _sweep(system: System, backend: Backend) -> None:
-    """End what an executor has of this installation and no job owns."""
+    """End what an executor has of this installation and no job owns; again where it can't be asked just now."""
     jobs_ = system.jobs
     assert jobs_ is not None
-    try:
-        for found in await backend.sweep(lambda: jobs_.live(backend.name), end=True):
-            log.warning("session.swept", executor=backend.name, what=found.what, found=found.found)
-    except Exception as problem:
-        log.warning("executor.not_swept", executor=backend.name, error=str(problem))
+    wait = _SWEEP_AGAIN
+    while True:
+        try:
+            swept = await backend.sweep(lambda: jobs_.live(backend.name), end=True)
+        except Exception as problem:
+            log.warning("executor.not_swept", executor=backend.name, error=str(problem), again_in=wait)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_SWEEP_AGAIN)
+        else:
+            for found in swept:
+                log.warning("session.swept", executor=backend.name, what=found.what, found=found.found)
+            return
 
 
 async def _worker(system: System, stack: AsyncExitStack) -> None:
