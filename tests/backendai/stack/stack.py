@@ -20,6 +20,7 @@ TUNED = (
     "fsync=off",
     "max_connections=200",
     "jit=off",
+    "dynamic_shared_memory_type=mmap",
     "enable_seqscan=off",
     *(f"max_pred_locks_per_{what}" for what in ("transaction=1024", "relation=1024", "page=256")),
 )
@@ -111,8 +112,10 @@ class Stack:
     def wipe(self) -> None:
         """End all of it at once, and remove its data."""
         for name in self.names:
-            self.kill(name)
+            if name != "postgres":
+                self.kill(name)
         end(self.state)
+        self.kill("postgres")
 
     def start(self, name: str) -> None:
         """Start a part, and wait until it is ready."""
