@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from backendai.cases import connected
+from backendai.cases import connected, installation
 from backendai.cluster import Cluster
 from trackbook.adapters.backendai import api, facts
 from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.storage import Storage
 
 
 def off_by(seconds: float) -> Callable[[], datetime]:
@@ -142,11 +143,17 @@ async def test_the_limits_of_a_small_account(stack: Cluster) -> None:
 
 
 async def test_nothing_logged_has_a_secret(stack: Cluster, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither ours nor the HTTP library's log, at its finest, has the secret key or a signature."""
+    """Neither ours nor the HTTP library's log, at its finest, has a key, a signature or a file's token."""
     caplog.set_level(logging.DEBUG)
     async with connected(stack, clock=off_by(4000)) as client:
+        storage = Storage(client)
         with capture_logs() as logged:
             await facts.key(client)
+            folder = await storage.ensure(f"tb-test-{installation()}")
+            await storage.write_small(folder.name, "a", b"x")
+            await storage.read_small(folder.name, "a")
+            await storage.remove(folder)
 
     text = caplog.text + str(logged)
-    assert stack.keys[stack.key].secret not in text
+    for secret in (*stack.keys[stack.key], "credential=", "token="):
+        assert secret not in text

@@ -161,7 +161,9 @@ async def test_a_session_that_waits_is_cancelled(stack: Cluster, client: Client,
     ended = await seen(client, session, lambda found: found.final)
 
     assert waiting.status in ("PENDING", "SCHEDULED")
-    assert (ended.status, ended.status_info) == ("CANCELLED", "user-requested")
+    assert ended.status == "CANCELLED"
+    # What the scheduler says of it may come later than the request, on 23.09.
+    assert ended.status_info in ("user-requested", "no-available-instances")
 
 
 async def test_two_hundred_sessions_are_read_in_one_request(stack: Cluster, client: Client, prefix: str) -> None:
@@ -203,9 +205,11 @@ async def test_pages_are_put_together(
 async def test_prefixes_are_taken_by_the_letter(stack: Cluster, client: Client) -> None:
     """`_` and `%` in a prefix stand for themselves."""
     ours = installation()
-    session = await api.create_session(client, new(stack, f"tb-{ours}-x", "sleep 60"))
+    session = await api.create_session(client, new(stack, f"tb-{ours}-x"))
 
-    found = [await api.sessions_with_prefix(client, f"tb-{ours}{each}") for each in ("_", "%", "-", "\\", '"')]
-    await api.destroy(client, session)
+    found = [
+        await api.sessions_with_prefix(client, f"tb-{ours}{each}", ended=True)
+        for each in ("_", "%", "-", "\\", '"')
+    ]
 
-    assert [len(each) for each in found] == [0, 0, 1, 0, 0]
+    assert [[each.id for each in one] for one in found] == [[], [], [session], [], []]

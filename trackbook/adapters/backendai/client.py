@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.errors import ClusterError, answered, query_refused, unanswered
 
 _log = structlog.get_logger(__name__)
+for _name in ("httpx", "httpcore"):  # their finer levels write signatures, and addresses with tokens
+    logging.getLogger(_name).setLevel(logging.WARNING)
 TIMEOUT = 30.0
 """Seconds that an answer may take unless a call says otherwise."""
 _CONNECT = 5.0
