@@ -6,6 +6,7 @@ the tests are skipped. TRACKBOOK_CONTAINER_SOCKET gives the socket of an engine 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ _PACKAGES = {
     "docker": ("docker.io", "busybox-static", "podman"),
 }
 _PATIENCE = 60.0
+_PARENT, _PREFIX = Path("/var/tmp"), "trackbook-engine-"
 _CONTAINERS_CONF = """\
 [containers]
 default_ulimits = ["nofile=1000:1000", "nproc=1000:1000"]
@@ -190,15 +192,30 @@ def _with_bash(root: Path) -> Path:
 def booted(kind: str) -> Iterator[OwnEngine]:
     """Boot an engine of its own, with its images; raises Unavailable."""
     _install(kind)
-    engine = OwnEngine(kind, Path(tempfile.mkdtemp(prefix="trackbook-engine-", dir="/var/tmp")))
+    _end_orphans()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-", dir=_PARENT))
+    lock = (folder / "lock").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    engine = OwnEngine(kind, folder)
     try:
         engine.start()
-        with tempfile.TemporaryDirectory() as folder:
-            engine.load(SH_IMAGE, _busybox(Path(folder) / "sh"))
-            engine.load(BASH_IMAGE, _with_bash(Path(folder) / "bash"))
+        with tempfile.TemporaryDirectory() as images:
+            engine.load(SH_IMAGE, _busybox(Path(images) / "sh"))
+            engine.load(BASH_IMAGE, _with_bash(Path(images) / "bash"))
         yield engine
     finally:
         engine.wipe()
+        lock.close()
+
+
+def _end_orphans() -> None:
+    """End what runs left that were killed: of such a run the lock is free."""
+    for folder in _PARENT.glob(f"{_PREFIX}*"):
+        with suppress(OSError), (folder / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            engine = OwnEngine(folder.name.removeprefix(_PREFIX).partition("-")[0], folder)
+            engine.start()
+            engine.wipe()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from container.engine import BASH_IMAGE
+from container.engine import BASH_IMAGE, ContainerEngine
 from container.world import World, holds, opened, spec
 from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskStatus
@@ -159,11 +159,14 @@ async def test_output_is_bounded(world: World) -> None:
 
 async def test_the_last_line_needs_no_end(world: World) -> None:
     """All that was written is in the log when the end is told, whatever comes last, on whichever stream."""
-    for number in range(5):
-        executor = await world.open()
-        session = spec(f"a{number}", "printf one; sleep 0.05; echo; echo two >&2; printf three")
+    executor = await world.open()
+    sessions = [
+        spec(f"a{number}", "printf one; sleep 0.05; echo; echo two >&2; printf three") for number in range(5)
+    ]
+    for session in sessions:
         await executor.launch(session)
-        await world.reports.ended(f"a{number}")
+    for session in sessions:
+        await world.reports.ended(session.task)
         assert all(word in world.log(session) for word in ("one\n", "two\n", "three"))  # the streams race
 
 
@@ -237,6 +240,17 @@ async def test_an_image_from_afar_is_fetched_and_its_absence_told(world: World) 
     assert told == ["PULLING"]
     assert (end.outcome, end.fault) == ("failed", "infrastructure")
     assert image in end.message
+
+
+async def test_a_missing_network_is_told(container_engine: ContainerEngine, tmp_path: Path) -> None:
+    """It isn't taken for a missing image, though engines answer both alike."""
+    async with opened(tmp_path, container_engine, network="nowhere") as world:
+        executor = await world.open()
+        await executor.launch(spec("a", "true"))
+        end = await world.reports.ended("a")
+        assert (end.outcome, end.started_at) == ("failed", None)
+        assert end.fault == "permanent"
+        assert "nowhere" in end.message
 
 
 async def test_gpus_are_refused_where_there_are_none(world: World) -> None:

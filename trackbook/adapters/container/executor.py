@@ -11,9 +11,10 @@ from typing import Any
 import structlog
 
 from trackbook.adapters.container import records
+from trackbook.adapters.container.beginning import Setting
 from trackbook.adapters.container.client import Client
 from trackbook.adapters.container.config import Engine
-from trackbook.adapters.container.course import Course, Setting
+from trackbook.adapters.container.course import Course
 from trackbook.adapters.container.plan import Planner
 from trackbook.adapters.container.records import Record
 from trackbook.adapters.sessions import folders
@@ -25,6 +26,8 @@ from trackbook.failpoints import failpoint
 _log = structlog.get_logger(__name__)
 _START_HELD_BACK = 0.05
 """Seconds before a start is reported: a shorter task is told of once, at its end, and saves a commit."""
+_MOST_BY_TCP = 40
+"""Sessions at once on an engine that is not at a socket: each keeps two connections, of which there are 100."""
 _TIDIES_WITHIN = 3.0
 """Seconds that closing waits for ended containers to be removed; what stays is found by the sweep."""
 _AGAIN = 2.0
@@ -43,6 +46,8 @@ class ContainerExecutor:
     ) -> None:
         self._data = data.resolve()
         self._limit = limit or engine.limit or 2 * (os.cpu_count() or 1)
+        if not (engine.address() or "unix://").startswith("unix://"):
+            self._limit = min(self._limit, _MOST_BY_TCP)
         self._client = Client(engine)
         planner = Planner(self._data, engine, installation)
         self._setting = Setting(self._data, engine, installation, self._client, planner, log_limit)

@@ -12,6 +12,7 @@ from trackbook.adapters.container.client import Client, EngineAway, EngineRefuse
 from trackbook.adapters.local.box.output import Log
 
 _CUT = re.compile(rb"\n\[trackbook: (\d+) bytes of output are left out here\]\n")
+_GONE = 404
 _AGAIN = 0.5
 """Seconds until an output that broke off is asked for again."""
 _TRIES = (0.0, 0.2, 1.0, 3.0, 5.0)
@@ -80,8 +81,12 @@ async def complete(client: Client, name: str, log: SessionLog) -> str:
         try:
             async for piece in client.output(name, follow=False):
                 passing.write(piece)
-        except (EngineAway, EngineRefused) as error:
-            problem = str(error)
+        except EngineRefused as refused:
+            problem = str(refused)
+            if refused.status == _GONE:
+                break
+        except EngineAway as away:
+            problem = str(away)
         else:
             return ""
     return problem
