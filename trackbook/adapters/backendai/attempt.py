@@ -26,6 +26,7 @@ from trackbook.engine.ports import SessionSpec
 _log = structlog.get_logger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0
 _AGAIN = 5.0
+_FENCED_WITHIN = 5.0
 
 
 class Attempt:
@@ -45,6 +46,7 @@ class Attempt:
         self._started: ReportTaskStarted | None = None
         self._command_ended = False
         self._missed = 0
+        self._ending: asyncio.Task[Session | None] | None = None
         self._fencing: asyncio.Task[None] | None = None
         self._output = Output(parts.notes.log(spec), self._remains.read_output)
         self._copying: asyncio.Task[None] | None = None
@@ -136,7 +138,9 @@ class Attempt:
         """Make or find the session, watch it, and report its end; whatever goes wrong here is tried again."""
         while True:
             try:
-                if not self.id and self._known.session is None:
+                if self.id:
+                    self._parts.watch.add(self)
+                elif self._verdict is None and self._known == Known(asked=self._known.asked):
                     await self._place()
                 await self._follow()
                 return await self._conclude()
@@ -152,8 +156,9 @@ class Attempt:
         while True:
             self._wake.clear()
             try:
-                placed = await (self._placer.withdraw() if self._known.asked else self._placer.launch())
-                return self._take(placed)
+                if self._known.asked:
+                    return self._take(await self._placer.withdraw())
+                return self._take(await self._placer.launch(lambda: self._known.asked))
             except ClusterError as error:
                 tried = asyncio.get_running_loop().time() - began
                 if tried > self._parts.cluster.unreachable_timeout:
@@ -207,9 +212,22 @@ class Attempt:
 
     def _end_session(self) -> None:
         """Have the session ended, and keep its command from beginning where it has not begun."""
-        self._parts.undertaker.end(self.id).add_done_callback(self._session_ended)
+        if self._ending is None or self._ending.done():
+            self._ending = self._parts.undertaker.end(self.id)
+            self._ending.add_done_callback(self._session_ended)
         if self._fencing is None and not self.running and not self._known.claim:
             self._fencing = asyncio.create_task(self._fence())
+
+    async def _keep_from_returning(self) -> None:
+        """See to it that a session which was cancelled before it began runs nothing, even if it begins still."""
+        session = self._known.session
+        if session is None or session.status != "CANCELLED":
+            return
+        self._parts.undertaker.guard(session)
+        if self._fencing is None and not self._known.fenced and not self._known.claim:
+            self._fencing = asyncio.create_task(self._fence())
+        if self._fencing:
+            await asyncio.wait([self._fencing], timeout=_FENCED_WITHIN)
 
     async def _fence(self) -> None:
         with contextlib.suppress(ClusterError):
@@ -234,10 +252,12 @@ class Attempt:
     async def _conclude(self) -> None:
         verdict = self._verdict
         assert verdict is not None
-        for task in (self._copying, self._fencing):
-            if task:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self._keep_from_returning()
+        if self._copying:
+            self._copying.cancel()
+            await asyncio.gather(self._copying, return_exceptions=True)
+        if self._fencing:  # what was cancelled while it was being scheduled may start after all (23.09)
+            await asyncio.wait({self._fencing}, timeout=self._parts.cluster.stop_timeout)
         await self._remains.complete(self._output, self._known)
         ended_at = verdict.ended_at or datetime.now(UTC)
         report = ReportTaskEnded(

@@ -19,6 +19,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.3, 30.0
 _PATIENCE = 5.0
 _FORCEABLE = frozenset({"RUNNING", "RUNNING_DEGRADED", "TERMINATING", "ERROR", "RESTARTING"})
 """In these no container is being made any more, which would run on, unseen, behind a forced end (23.09)."""
+_RETURNS = "CANCELLED"
+_RETURNED = (2.0, 5.0, 15.0, 40.0)
+"""Seconds between looks at a cancelled session: 23.09 starts one all the same that it schedules just then."""
 
 
 class Undertaker:
@@ -28,6 +31,7 @@ class Undertaker:
         self._link = link
         self._ending: dict[str, asyncio.Task[Session | None]] = {}
         self._naming: set[asyncio.Task[None]] = set()
+        self._guarding: dict[str, asyncio.Task[None]] = {}
         self._hurry = asyncio.Event()
 
     def end(self, session: str, *, patience: bool = False) -> asyncio.Task[Session | None]:
@@ -47,9 +51,19 @@ class Undertaker:
         self._naming.add(task)
         task.add_done_callback(self._naming.discard)
 
+    def guard(self, session: Session) -> None:
+        """See to it that a session which was cancelled before it started does not start after all."""
+        if session.status == _RETURNS and session.id not in self._guarding:
+            task = self._guarding[session.id] = asyncio.create_task(self._guard(session.id))
+            task.add_done_callback(lambda _: self._guarding.pop(session.id, None))
+
     async def close(self, *, wait: float) -> None:
         """End what can be in so many seconds, and leave the rest to the next start, which finds it."""
         self._hurry.set()
+        guards = list(self._guarding.values())
+        for guard in guards:
+            guard.cancel()
+        await asyncio.gather(*guards, return_exceptions=True)
         tasks: list[asyncio.Task[Session | None] | asyncio.Task[None]] = [*self._naming, *self._ending.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=wait)
@@ -67,6 +81,16 @@ class Undertaker:
                         self.end(session.id, patience=True)
                 return
             await asyncio.sleep(_LONGEST_PAUSE)
+
+    async def _guard(self, session: str) -> None:
+        for pause in _RETURNED:
+            await asyncio.sleep(pause)
+            with contextlib.suppress(ClusterError):
+                found = await self._link.by_id.read(session)
+                if found and not found[0].final:
+                    _log.warning("a cancelled session has come back", session=session, status=found[0].status)
+                    self.end(session)
+                    return
 
     async def _ended_by_itself(self, session: str) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -101,4 +125,6 @@ class Undertaker:
                 continue
             seen = found[0] if found else None
             if seen is None or seen.final:
+                if seen:
+                    self.guard(seen)
                 return seen
