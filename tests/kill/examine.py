@@ -28,20 +28,37 @@ async def all_is_well(
 
     `lost` sessions may be lost beside those whose launchers the world has killed, to failpoints.
     """
+    counts: dict[str, int] = {}
+    messages = await book_is_well(world, world.ledger.read_text().splitlines(), jobs, earlier, counts)
+    counts["job ends"] = _jobs_ended_as_meant(world, messages, jobs, lost)
+    counts["sessions gone"] = await _sessions_are_gone(world)
+    return counts
+
+
+async def book_is_well(
+    world: World,
+    ledger: Sequence[str],
+    jobs: Sequence[Job],
+    earlier: Sequence[Message] = (),
+    counts: dict[str, int] | None = None,
+) -> list[Message]:
+    """Assert what holds of the log, the ledger, outcomes, read models and replays; returns the log's messages.
+
+    `counts` is told how many of each check were made.
+    """
     assert not world.complaints(), f"{world.complaints()} ({world})"
     messages = await stream.dump(world.data)
     stream.save(messages, world.folder / "stream.jsonl")
     blobs = await stream.blobs(world.data)
-    wrong = check(messages, world.ledger.read_text().splitlines(), blobs, earlier=earlier)
+    wrong = check(messages, ledger, blobs, earlier=earlier)
     assert not wrong, f"{world}: " + "\n".join(wrong)
-    counts = {"stream and ledger": 1, "I3 by an earlier dump": int(bool(earlier))}
-    counts["job ends"] = _jobs_ended_as_meant(world, messages, jobs, lost)
-    counts["outcomes"] = outcomes_agree(world)
-    counts["rebuilds"] = await _rebuild_changes_nothing(world, messages[-1][0])
-    counts["verified"] = await _book_is_whole(world)
-    counts["replays"] = await _replays_agree(world, jobs)
-    counts["sessions gone"] = await _sessions_are_gone(world)
-    return counts
+    made = {"stream and ledger": 1, "I3 by an earlier dump": int(bool(earlier))}
+    made["outcomes"] = outcomes_agree(world)
+    made["rebuilds"] = await _rebuild_changes_nothing(world, messages[-1][0])
+    made["verified"] = await _book_is_whole(world)
+    made["replays"] = await _replays_agree(world, jobs)
+    (counts if counts is not None else {}).update(made)
+    return messages
 
 
 def _jobs_ended_as_meant(world: World, messages: list[Message], jobs: Sequence[Job], lost: int) -> int:

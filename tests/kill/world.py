@@ -48,6 +48,7 @@ class World:
     nursery: Nursery
     unsafe: str = ""
     sessions: int = 4
+    look_every: float = 0.02
     kills: list[Kill] = field(default_factory=list)
     roles: dict[str, Kept] = field(default_factory=dict)
 
@@ -122,7 +123,7 @@ class World:
                 raise
             except Exception as error:
                 problem = repr(error)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(self.look_every)
         raise AssertionError(f"{otherwise} within {within:.0f} s ({self}) {problem}")
 
     async def head(self) -> int:
