@@ -210,6 +210,8 @@ async def test_launched_twice_at_once(make: Made) -> None:
     """Two executors that know nothing of one another launch an attempt: it runs once, and both tell its end."""
     worlds = [make(folder=f"data{number}") for number in range(3)]
     executors = [await world.open() for world in worlds]
+    await executors[0].launch(spec("first", "true"))
+    await worlds[0].reports.ended("first")
     await asyncio.gather(*(executor.launch(spec("a", f"{COUNT}; exit 7")) for executor in executors))
     ends = [await world.reports.ended("a") for world in worlds]
     assert {(end.outcome, end.exit_code) for end in ends} == {("failed", 7)}
@@ -269,6 +271,7 @@ async def test_a_folder_that_somebody_removed(make: Made, stack: Cluster) -> Non
     executor = await world.open()
     await executor.launch(spec("a", "true"))
     await world.reports.ended("a")
+    await world.nothing_left()
     await world.remove_folder()
     await executor.launch(spec("b", "echo new >/pipeline/outputs/x"))
     assert (await world.reports.ended("b")).outcome == "succeeded"

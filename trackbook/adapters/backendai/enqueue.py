@@ -7,6 +7,7 @@ made by the newer API there, which goes by ids.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,9 @@ from trackbook.adapters.backendai.storage import Storage
 _BY_IDS = (26, 8)
 """The first version known to need, and to have, the newer API."""
 _ARCHITECTURE = "x86_64"
-_TIMEOUT = 30.0
+_TIMEOUT = 90.0
+"""Seconds that a manager may take; one that is asked again while it is still at it has the more to do."""
+_AT_ONCE = 8
 
 
 class Enqueuer:
@@ -28,6 +31,8 @@ class Enqueuer:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._storage = Storage(link.client)
+        self.turn = asyncio.Semaphore(_AT_ONCE)
+        """Who makes a session, with its folders, does that in turn: a manager is no quicker with more at once."""
         self._images: dict[str, str] = {}
         self._projects: dict[str, str] = {}
         self._folders: dict[str, str] = {}
@@ -35,7 +40,7 @@ class Enqueuer:
     async def create(self, new: NewSession) -> str:
         """Enqueue the session and return its id. Raises ClusterError, as `api.create_session`."""
         if (await self._link.version()).number < _BY_IDS:
-            return await api.create_session(self._link.client, new)
+            return await api.create_session(self._link.client, new, timeout=_TIMEOUT)
         body = await self._body(new)
         try:
             answer = await self._link.client.request("POST", "/v2/sessions/enqueue", body=body, timeout=_TIMEOUT)

@@ -77,7 +77,8 @@ class BackendAIExecutor:
         if attempt is None:
             if self._report_end(spec):
                 return
-            attempt = self._take(spec, fresh=self._notes.begin(spec))
+            self._notes.begin(spec)
+            attempt = self._take(spec, fresh=False)  # somebody else may have launched it
         attempt.ask()
         if spec.session in self._waiting:
             self._waiting.remove(spec.session)

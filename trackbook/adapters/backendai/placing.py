@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from trackbook.adapters.backendai import names, observe, plan, record
@@ -48,14 +50,18 @@ class Placer:
         """The name of the session on the cluster. Raises ValueError for one that can't be one there."""
         return names.session(self._parts.link.installation, self._spec.session)
 
-    async def launch(self) -> Placed:
-        """Find the session, or make it. Raises ValueError for what no session can have."""
+    async def launch(self, asked: Callable[[], bool]) -> Placed:
+        """Find the session, or make it, unless its end is asked for before its turn comes.
+
+        Raises ValueError for what no session can have.
+        """
         if self.look:
             found = await self._find()
             if found:
                 return found
             self.look = False
-        return await self._make()
+        async with self._parts.enqueuer.turn:
+            return await (self.withdraw() if asked() else self._make())
 
     async def withdraw(self) -> Placed:
         """Find the session, or see to it that there never is one that runs the command."""
@@ -65,7 +71,8 @@ class Placer:
         found = await self._find()
         if found:
             return found
-        fenced = await self._parts.shelf.claim(self._spec)
+        shelf = self._parts.shelf
+        fenced = not await shelf.is_there(self._spec.pipeline) or await shelf.claim(self._spec)
         failpoint("executor.withdraw.claimed")
         if fenced:
             return Placed(known=Known(fenced=True))

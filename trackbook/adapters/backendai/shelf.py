@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from trackbook.adapters.backendai import names, record
@@ -49,12 +51,17 @@ class Shelf:
         return self._name(pipeline)
 
     async def _begin(self, pipeline: str) -> None:
-        try:
+        with _in_its_words():
             state = await self._folders.create(pipeline)
-        except ExecutorUnavailable as error:
-            raise error.__cause__ if isinstance(error.__cause__, ClusterError) else error from None
         self._named[pipeline] = state.name
         self._made[pipeline] = set()
+
+    async def is_there(self, pipeline: str) -> bool:
+        """Whether the pipeline has a folder, without which no session can be there that runs."""
+        if pipeline in self._made:
+            return True
+        with _in_its_words():
+            return (await self._folders.state(pipeline)).state == "present"
 
     async def claim(self, spec: SessionSpec) -> bool:
         """Take the attempt, so that no wrapper will ever run its command; False where somebody has it."""
@@ -75,7 +82,7 @@ class Shelf:
         try:
             found = await self._storage.items(self._name(pipeline), record.folder(job))
         except ClusterError as error:
-            if error.missing:
+            if _is_missing(error):
                 return {}
             raise
         return {item.name: item for item in found or []}
@@ -89,7 +96,7 @@ class Shelf:
                 [chunk async for chunk in self._storage.read(self._name(spec.pipeline), path, start, end)]
             )
         except ClusterError as error:
-            if error.missing:
+            if _is_missing(error):
                 return None
             raise
 
@@ -99,3 +106,17 @@ class Shelf:
 
     def _name(self, pipeline: str) -> str:
         return self._named.get(pipeline) or names.vfolder(self._link.installation, pipeline)
+
+
+@contextlib.contextmanager
+def _in_its_words() -> Iterator[None]:
+    """Raise what the cluster said, where that was put into the words of the folders' port."""
+    try:
+        yield
+    except ExecutorUnavailable as error:
+        raise error.__cause__ if isinstance(error.__cause__, ClusterError) else error from None
+
+
+def _is_missing(error: ClusterError) -> bool:
+    """Whether there is no such file; a folder in the trash has none (26.8)."""
+    return error.missing or error.slug == "vfolder-filter-status-failed"
