@@ -22,6 +22,8 @@ from trackbook.engine.ports import Finding, Live
 log = structlog.get_logger(__name__)
 _PAGE = 200
 _AT_ONCE = 8
+_BROKEN = "ERROR"
+"""A state that no session leaves by itself, and 23.09 by force alone."""
 _SETTLE = 2.0
 """Seconds that a session whose attempt has just ended has to go by itself."""
 _LOOK_EVERY = 1.0
@@ -101,7 +103,8 @@ async def _end(link: Link, each: Left) -> Finding:
     """End a session, by force once it has had its time, and say what became of it."""
     log.info("session.left_over", cluster=link.cluster.name, session=each.name, status=each.status)
     why = ""
-    for forced, seconds in ((False, link.cluster.stop_timeout), (True, _FORCED_WITHIN)):
+    gently = 0.0 if each.status == _BROKEN else link.cluster.stop_timeout
+    for forced, seconds in ((False, gently), (True, _FORCED_WITHIN)):
         deadline = asyncio.get_running_loop().time() + seconds
         asked = False
         while True:
@@ -109,9 +112,7 @@ async def _end(link: Link, each: Left) -> Finding:
                 if not asked:
                     await api.destroy(link.client, each.id, forced=forced)
                     asked = True
-            except (
-                ClusterError
-            ) as error:  # it is starting or ending (23.09), or its agent is away: look, ask again
+            except ClusterError as error:  # it is starting or ending, say (23.09): look, and ask again
                 why = error.message
             try:
                 if not await _remaining(link.client, [each]):
