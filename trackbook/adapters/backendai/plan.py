@@ -138,5 +138,5 @@ def _mounts(spec: SessionSpec) -> Iterator[tuple[str, str]]:
     """Yield (vfolder, path where it is seen); raises ValueError for what can't be a path below /home/work."""
     for text in spec.mounts:
         name, _, alias = text.partition(":")
-        parts = [folders.part(each) for each in (alias or name).split("/")]
-        yield name, "/".join((WORK, *parts))
+        source, place = ("/".join(map(folders.part, path.split("/"))) for path in (name, alias or name))
+        yield source, f"{WORK}/{place}"
