@@ -67,11 +67,11 @@ class ContainerEngine:
 class OwnEngine(ContainerEngine):
     """One of our own, below a folder."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, settings: str = "") -> None:
         super().__init__(f"unix://{folder}/engine.sock", kind)
         self.folder = folder
         self._service: subprocess.Popen[bytes] | None = None
-        (folder / "containers.conf").write_text(_CONTAINERS_CONF)
+        (folder / "containers.conf").write_text(_CONTAINERS_CONF + settings)
         self.environment = {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}
 
     def podman(self, *arguments: str) -> list[str]:
@@ -189,14 +189,14 @@ def _with_bash(root: Path) -> Path:
 
 
 @contextmanager
-def booted(kind: str) -> Iterator[OwnEngine]:
-    """Boot an engine of its own, with its images; raises Unavailable."""
+def booted(kind: str, settings: str = "") -> Iterator[OwnEngine]:
+    """Boot an engine of its own, with its images; raises Unavailable. `settings` end its containers.conf."""
     _install(kind)
     _end_orphans()
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-", dir=_PARENT))
     lock = (folder / "lock").open("wb")
     fcntl.flock(lock, fcntl.LOCK_EX)
-    engine = OwnEngine(kind, folder)
+    engine = OwnEngine(kind, folder, settings)
     try:
         engine.start()
         with tempfile.TemporaryDirectory() as images:

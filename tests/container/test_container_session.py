@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from container.engine import BASH_IMAGE, ContainerEngine
+from container.engine import BASH_IMAGE, ContainerEngine, booted
 from container.world import World, holds, opened, spec
 from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskStatus
@@ -279,3 +279,19 @@ async def test_no_engine_is_waited_for_and_told(world: World, tmp_path: Path) ->
         await again.launch(spec("a", "true"))
         assert (await nobody.reports.ended("a", 2)).fault == "infrastructure"
         nobody.client = world.client
+
+
+async def test_an_engine_without_an_init_program(container_engine: ContainerEngine, tmp_path: Path) -> None:
+    """Podman's is a package of its own: without it commands run all the same, and are ended by KILL."""
+    if container_engine.kind != "podman":
+        pytest.skip("Docker brings its own")
+    with booted("podman", 'init_path = "/nowhere/init"\n') as bare:
+        async with opened(tmp_path, bare) as world:
+            executor = await world.open()
+            session = spec("a", "readlink /proc/1/exe; exec sleep 1000")
+            await executor.launch(session)
+            await world.reports.started("a")
+            await executor.stop(session)
+            end = await world.reports.ended("a")
+            assert (end.outcome, end.exit_code) == ("cancelled", 137)
+            assert world.log(session) == "/bin/busybox\n"

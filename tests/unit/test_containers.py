@@ -22,7 +22,7 @@ from trackbook.adapters.container.plan import Planner, container_name
 from trackbook.adapters.container.records import Record
 from trackbook.engine.definition import Task, from_mapping, tasks
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.ports import SessionSpec
+from trackbook.engine.ports import ExecutorUnavailable, SessionSpec
 
 FACTS = Facts("Docker", "28.0", False, False, 4, 2**33, [], False)
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,7 +109,11 @@ async def test_looking_at_an_engine_that_is_not_there(tmp_path: Path) -> None:
     async def live() -> set[str]:
         raise AssertionError("nothing was found that anybody could own")
 
-    assert [each.verdict for each in await nobody.sweep(live, end=True)] == ["warn"]
+    assert await nobody.sweep(live, end=True) == []  # no container was ever made
+    (tmp_path / "sessions" / "tb-j1-0-1").mkdir(parents=True)
+    records.take_note(tmp_path / "sessions" / "tb-j1-0-1", "tb-00000000-j1-0-1")
+    with pytest.raises(ExecutorUnavailable, match="can't be reached"):
+        await nobody.sweep(live, end=True)
     await nobody.close()
 
 

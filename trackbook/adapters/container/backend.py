@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from trackbook.adapters.container import records
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused, Facts
 from trackbook.adapters.container.config import HINT, Engine
 from trackbook.adapters.container.executor import ContainerExecutor
@@ -104,17 +105,19 @@ class ContainerBackend:
         return Finding("container engine", str(away), "fail", "" if HINT in str(away) else HINT)
 
     async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
-        """Find containers of this installation that no live attempt owns, and remove them where `end` is set."""
-        if self._engine.address() is None:
-            return []
+        """Find containers of this installation that no live attempt owns, and remove them where `end` is set.
+
+        Raises ExecutorUnavailable where there may be some and the engine can't be asked.
+        """
+        if not records.were_used(self._data):
+            return []  # nor is an engine asked that nobody may have meant to be
         try:
             there = await self._client.labelled(f"trackbook.installation={self._installation}")
             owned = await live() if there else set()
-            return [
-                await self._orphan(each.name, each.status, end=end) for each in there if each.session not in owned
-            ]
-        except (EngineAway, EngineRefused) as error:
-            return [Finding("containers without an owner", str(error), "warn", HINT)]
+            orphans = [each for each in there if each.session not in owned]
+            return [await self._orphan(each.name, each.status, end=end) for each in orphans]
+        except EngineRefused as refused:
+            raise ExecutorUnavailable(f"the container engine: {refused}") from None
 
     async def _orphan(self, name: str, status: str, *, end: bool) -> Finding:
         if end:

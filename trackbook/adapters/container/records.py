@@ -22,6 +22,8 @@ CLAIM = "claim"
 REFUSED = "refused"
 """Left by a container that was started although the attempt was taken."""
 _NOTE, _EXIT, _STOP, _WITHDRAWN = "container", "exit", "stop", "withdrawn"
+_USED = ".containers"
+"""In the folder of all sessions: there once a container was made."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -113,7 +115,13 @@ def make_box(folder: Path) -> Path:
 
 def take_note(folder: Path, name: str) -> None:
     """Say that a container may exist from now on, durably. Blocks; raises OSError."""
+    (folder.parent / _USED).touch(0o600)
     _write(folder / _NOTE, msgspec.json.encode(Note(name, boot())) + b"\n")
+
+
+def were_used(data: Path) -> bool:
+    """Whether a container was ever made for this data directory."""
+    return (data / "sessions" / _USED).exists()
 
 
 def read_note(folder: Path) -> Note | None:
