@@ -18,7 +18,6 @@ class Former(Struct, omit_defaults=True):
 
     image: str
     replicas: int
-    group: str
     slots: dict[str, Any]
     options: dict[str, Any]
     cluster_mode: str

@@ -152,9 +152,10 @@ class ServicePlace:
         wanted = self.wanted
         group = self.spec.scaling_group or self._link.cluster.scaling_group or found.group
         if not service_plan.has_revisions(version):
-            if not service_renew.is_possible(self.spec, wanted, model, self._link.installation, found):
+            home = self._link.installation
+            if group != found.group or not service_renew.is_possible(self.spec, wanted, model, home, found):
                 return await self._replace(version, found)
-            await self._renew(found, group)
+            await self._renew(found)
             return found.id
         asked = (
             model,
@@ -170,7 +171,7 @@ class ServicePlace:
             await self._roll(found)
         return self._use(found.id)
 
-    async def _renew(self, found: Service, group: str) -> None:
+    async def _renew(self, found: Service) -> None:
         image, architecture = await self._lookup.image(self.spec)
         before = self.note.former if self.note.id == found.id else None
         if before is None:
@@ -178,7 +179,7 @@ class ServicePlace:
             self.note = service_note.ServiceNote(id=found.id, former=before)
             self._save()
         failpoint("executor.launch.before_spawn")
-        changes = service_renew.changes(self.spec, self.wanted, image, architecture, group, before)
+        changes = service_renew.changes(self.spec, self.wanted, image, architecture, before)
         await service_api.modify(self._client, found.id, changes)
         failpoint("executor.launch.spawned")
         self.note.changed = True

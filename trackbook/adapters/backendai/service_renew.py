@@ -46,7 +46,6 @@ def former(found: Service) -> Former:
     return Former(
         image=found.image,
         replicas=found.replicas,
-        group=found.group,
         slots=found.slots,
         options=found.options,
         cluster_mode=found.cluster_mode,
@@ -55,9 +54,7 @@ def former(found: Service) -> Former:
     )
 
 
-def changes(
-    spec: SessionSpec, wanted: Wanted, image: str, architecture: str, group: str, before: Former
-) -> dict[str, Any]:
+def changes(spec: SessionSpec, wanted: Wanted, image: str, architecture: str, before: Former) -> dict[str, Any]:
     """Return what the manager is told at the beginning of the change."""
     return {
         "image": {"name": image, "architecture": architecture},
@@ -65,7 +62,6 @@ def changes(
         "resource_opts": json.dumps(service_plan.options(spec)),
         "cluster_mode": spec.cluster_mode.upper().replace("-", "_"),
         "cluster_size": spec.cluster_size,
-        "resource_group": group,
         "desired_session_count": max(wanted.replicas, before.replicas) + 1,
     }
 
@@ -108,7 +104,6 @@ async def set_back(client: Client, undertaker: Undertaker, note: ServiceNote, se
         "resource_opts": json.dumps(before.options),
         "cluster_mode": before.cluster_mode,
         "cluster_size": before.cluster_size,
-        "resource_group": before.group,
         "desired_session_count": before.replicas,
     }
     await service_api.modify(client, service.id, told)
