@@ -201,7 +201,9 @@ class Attempt:
     async def _look(self) -> None:
         """Look for what the session has left, and for the one that claimed the attempt if that is another."""
         self._command_ended = False
-        self._known = await self._remains.look(self._known)
+        seen = await self._remains.look(self._known)
+        self._known = replace(self._known, record=seen.record, claim=seen.claim, no_record=seen.no_record)
+        self._command_ended = self._command_ended or self._remains.unread
         claim = self._known.claim
         if self._known.record is None and claim and claim.session and claim.session != self.id:
             other = await self._placer.find_other(claim.session)

@@ -30,16 +30,23 @@ class Remains:
         self._parts = parts
         self._unread_since: float | None = None
 
+    @property
+    def unread(self) -> bool:
+        """Whether the last look failed, so that it has to be made again."""
+        return self._unread_since is not None
+
     async def look(self, known: Known) -> Known:
         """Add the exit record; where the session has ended without one, that there is none, and the claim."""
         try:
             found = await self._record()
             if found is None and known.ended:
-                return await self._without_record(known)
+                known = await self._without_record(known)
+            else:
+                known = replace(known, record=found)
         except ClusterError as error:
             return self._unread(known, error)
         self._unread_since = None
-        return replace(known, record=found)
+        return known
 
     async def _without_record(self, known: Known) -> Known:
         left = await self._parts.shelf.records(self._spec.pipeline, self._spec.job)

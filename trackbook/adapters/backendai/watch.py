@@ -83,7 +83,8 @@ class Watch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def add(self, watched: Watched) -> None:
-        """Watch a session, and read it at once."""
+        """Watch a session, and read it at once; the manager has just told of it, so it isn't away."""
+        self.away = None
         self._watched[watched.id] = watched
         self.look(watched.id)
 
