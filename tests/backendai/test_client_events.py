@@ -74,7 +74,7 @@ async def test_the_stream_outlives_the_manager(stack: Cluster) -> None:
     prefix = names.prefix(installation())
     async with connected(stack) as client, aclosing(hints(client, prefix, longest_pause=1)) as stream:
         await anext(stream)
-        following = asyncio.ensure_future(until(stream, "session_terminated"))
+        following = asyncio.ensure_future(until(stream, "session_terminated", seconds=240))
         try:
             await asyncio.to_thread(stack.stop, "manager")
         finally:

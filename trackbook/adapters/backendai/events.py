@@ -50,10 +50,10 @@ async def hints(
     """
     pause, now = 0.0, asyncio.get_running_loop().time
     while True:
-        problem, began = "it ended", now()
+        problem, began, tell = "it ended", now(), _log.debug
         try:
             async with client.stream("/events/session", silence=silence) as answer:
-                source = EventSource(answer)
+                source, tell = EventSource(answer), _log.info
                 yield Hint(CONNECTED)
                 async for event in source.aiter_sse():
                     hint = _hint(event.event, event.data)
@@ -63,7 +63,7 @@ async def hints(
             problem = str(lost) or type(lost).__name__
         if now() - began > longest_pause:
             pause = 0.0
-        _log.info("the events' stream broke", cluster=client.cluster.name, problem=problem, pause=round(pause, 2))
+        tell("the events' stream broke", cluster=client.cluster.name, problem=problem, pause=round(pause, 2))
         await asyncio.sleep(pause)
         pause = min(longest_pause, max(_FIRST_PAUSE, pause * 2 * random.uniform(0.75, 1)))  # noqa: S311
 
