@@ -37,11 +37,6 @@ class Version(Struct, frozen=True):
         """Whether mounts can be read-only; 23.09 answers 500 to `mount_options`, 26.8 takes it."""
         return self.number >= (24, 3)
 
-    @property
-    def many_folders(self) -> bool:
-        """Whether one request makes several folders."""
-        return self.number >= (24, 3)
-
 
 class Container(Struct, frozen=True):
     """One container of a session; the batch command runs in that of role `main`."""
