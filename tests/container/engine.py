@@ -88,6 +88,7 @@ class OwnEngine(ContainerEngine):
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            cwd=self.folder,  # conmon leaves a file `oom` where it stands
             start_new_session=True,
         )
         log.close()
