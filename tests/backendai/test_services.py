@@ -7,6 +7,7 @@ request goes through a service's address. The model is a web server of the stand
 from __future__ import annotations
 
 import asyncio
+import json
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -101,8 +102,9 @@ class ServiceWorld(ClusterWorld):
         ]
 
     async def close(self) -> None:
-        """Take the services down too."""
+        """Take the services down too, and remove the pipeline's folder."""
         await super().close()
+        await self.backend.folders.purge("p1")
         for service in await self.services():
             await self.backend._services._end(await self.link.version(), [service])
         await self.backend.close()
@@ -135,6 +137,8 @@ async def test_a_service_is_made_and_its_address_is_the_result(world: ServiceWor
     assert service.variables["BACKENDAI_PIPELINE_JOB_ID"] == "job1"
     if world.cluster.newer:
         assert "pages" in await _page(f"{service.url}model-definition.yml")
+    written = world.backend.folders.read("p1", "jobs/job1/0-serve/outputs/service.json")
+    assert json.loads(b"".join([chunk async for chunk in written])) == ended.result
     assert "model-definition.yml" in folders.log_file(world.folder, first.session).read_text()
     told = [each.status for each in world.reports.of("serve", ReportTaskStatus)]  # type: ignore[union-attr]
     assert "PREPARING" in told

@@ -17,6 +17,8 @@ from trackbook.engine.ports import Backend, Blobs, Executor, SessionInput, Sessi
 
 _KEPT_DEFINITIONS = 64
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+_FAREWELL = 10.0
+"""Seconds that executors have, when the engine stops, to let go of jobs that have ended."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +68,9 @@ class Sessions:
                 wait = min(2 * wait, _LONGEST_WAIT)
 
     async def close(self) -> None:
-        """Stop handing on; the next start does it again from the log."""
+        """Stop handing on; the next start does it again from the log. What jobs held gets a moment."""
+        if self._releasing:
+            await asyncio.wait(self._releasing, timeout=_FAREWELL)
         tasks = (*self._handing_on.values(), *self._releasing)
         for task in tasks:
             task.cancel()

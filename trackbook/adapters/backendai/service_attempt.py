@@ -6,9 +6,18 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime
 
+import msgspec
 import structlog
 
-from trackbook.adapters.backendai import observe, service_api, service_observe, service_plan, service_renew
+from trackbook.adapters.backendai import (
+    api,
+    observe,
+    plan,
+    service_api,
+    service_observe,
+    service_plan,
+    service_renew,
+)
 from trackbook.adapters.backendai.api import Session
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.observe import Verdict
@@ -19,10 +28,13 @@ from trackbook.adapters.backendai.service_lookup import Refusal
 from trackbook.adapters.backendai.service_observe import Progress
 from trackbook.adapters.backendai.service_place import NotYet, ServicePlace
 from trackbook.adapters.backendai.services import take_down
+from trackbook.adapters.backendai.storage import Storage
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
+RESULT = "service.json"
+"""The file in the task's outputs that has the result: url, service, id."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _AGAIN = 0.3, 15.0, 5.0
 
 
@@ -128,7 +140,7 @@ class ServiceAttempt:
                     return Verdict("lost", words, "unknown")
                 self._say(self._told[0], str(error))
             else:
-                if seen.ready:
+                if seen.ready and await self._leave_result(deadline):
                     return Verdict("succeeded")
                 if seen.failed:
                     return await self._failed(place, seen.failed)
@@ -160,6 +172,18 @@ class ServiceAttempt:
             return seen
         return Progress("PREPARING", f"replicas are replaced one by one; {seen.message}")
 
+    async def _leave_result(self, deadline: float) -> bool:
+        """Put the result into the task's outputs, for the tasks behind it; whether that is done, or late."""
+        try:
+            folder = await self._parts.shelf.prepare(self.spec.pipeline, plan.needed(self.spec))
+            path = f"{plan.outputs(self.spec)}/{RESULT}"
+            text = msgspec.json.format(msgspec.json.encode(self._result)) + b"\n"
+            await Storage(self._link.client).write_small(folder, path, text)
+        except ClusterError as error:
+            self._say("RUNNING", f"the result can't be put into the task's outputs: {error}")
+            return self._at() > deadline
+        return True
+
     async def _see_replicas(self, service: Service) -> None:
         """Read the sessions of the replicas, and what they have written."""
         wanted = {route.session for route in service.routes if route.session}
@@ -167,9 +191,17 @@ class ServiceAttempt:
         found = await asyncio.gather(*(self._link.by_id.read(each) for each in wanted))
         for sessions in found:
             for session in sessions[:1]:
-                self._sessions[session.id] = session
+                known = self._sessions.get(session.id)
+                if session.final and not (known and known.final):
+                    known = await self._with_reason(session)
+                self._sessions[session.id] = known if known and known.final else session
                 if session.status == "RUNNING" or session.final:
                     await self._output.catch_up(self._link.client, session.id)
+
+    async def _with_reason(self, session: Session) -> Session:
+        """Return a session that has ended with its containers, which may know why."""
+        found = await api.sessions_with_ids(self._link.client, [session.id], containers=True)
+        return found[0] if found else session
 
     # The end -------------------------------------------------------------------------------------------------
 

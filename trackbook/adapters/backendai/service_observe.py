@@ -106,8 +106,13 @@ def reasons(service: Service | None, sessions: Mapping[str, Session]) -> list[st
     """Return why replicas ended or could not start, each reason once."""
     found = [route.error for route in service.routes if route.error] if service else []
     found += [
-        observe.problem(session) or session.status_info or session.status
+        observe.problem(session) or _info(session) or session.status
         for session in sessions.values()
         if session.final
     ]
     return list(dict.fromkeys(found))[:5]
+
+
+def _info(session: Session) -> str:
+    told = [session.status_info, *(container.status_info for container in session.containers)]
+    return ", ".join(dict.fromkeys(word for word in told if word))
