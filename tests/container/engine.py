@@ -139,7 +139,11 @@ class OwnEngine(ContainerEngine):
         if listed.split():
             _run([*self._client(), "rm", "--force", *listed.split()], self.environment)
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        subprocess.run(["umount", str(self.folder / "root")], check=False, capture_output=True)  # dockerd's own
+        until = time.monotonic() + _PATIENCE
+        while self.folder.exists() and time.monotonic() < until:  # Podman's monitors write to it to their last
+            shutil.rmtree(self.folder, ignore_errors=True)
+            time.sleep(0.02)
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trackbook.adapters.container import records
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused, Facts
 from trackbook.adapters.container.config import HINT, Engine
-from trackbook.adapters.container.executor import ContainerExecutor
 from trackbook.adapters.container.plan import GPUS, SLOTS
 from trackbook.adapters.local.backend import refused_service
 from trackbook.adapters.sessions.data_folders import DataFolders
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import ExecutorUnavailable, Finding, Live, SessionSpec
+
+if TYPE_CHECKING:
+    from trackbook.adapters.container.executor import ContainerExecutor
 
 _MIB = 2**20
 
@@ -32,6 +35,8 @@ class ContainerBackend:
 
     def executor(self) -> ContainerExecutor:
         """Return an executor of the engine's containers."""
+        from trackbook.adapters.container.executor import ContainerExecutor
+
         return ContainerExecutor(self._data, self._engine, self._installation)
 
     def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
