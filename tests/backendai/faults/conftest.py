@@ -20,6 +20,7 @@ from backendai.faults.examine import all_is_well
 from backendai.faults.site import Site
 
 LONG = os.environ.get("TRACKBOOK_FAULTS") == "long"
+MEASURED: list[str] = []
 Sites = Callable[..., AbstractAsyncContextManager[Site]]
 
 
@@ -29,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "sites" in getattr(item, "fixturenames", ()):
             for mark in UNCLOSED:
                 item.add_marker(mark)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was measured; nothing of it is asserted."""
+    if MEASURED:
+        terminalreporter.section("on a cluster")
+        for line in MEASURED:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

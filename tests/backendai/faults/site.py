@@ -40,6 +40,7 @@ class Site(World):
     jobs: list[Job] = field(init=False, default_factory=list)
     pipelines: set[str] = field(init=False, default_factory=set)
     folders: dict[str, Path] = field(init=False, default_factory=dict)
+    enough: bool = field(init=False, default=False)
 
     def add(self, name: str, argv: list[str], data: Path | None = None, **environment: str) -> Kept:
         """Start a process that knows the cluster, and keep it running."""
@@ -171,16 +172,15 @@ class Site(World):
         items: list[dict[str, Any]] = found["compute_session_list"]["items"]
         return [item for item in items if item["name"].split("-")[2] in ours]
 
-    def processes(self) -> list[int]:
-        """Return the living processes of our jobs' commands."""
-        marks = [f"TRACKBOOK_JOB_ID={job.id}".encode() for job in self.jobs]
+    def processes(self, *, all_of_them: bool = False) -> list[int]:
+        """Return the living processes of our jobs' commands; what holds their sandboxes as well, if asked."""
+        marks = {f"TRACKBOOK_JOB_ID={job.id}".encode() for job in self.jobs}
         found = []
         for folder in Path("/proc").iterdir():
             with suppress(OSError):
-                if folder.name.isdecimal() and any(
-                    mark in (folder / "environ").read_bytes().split(b"\0") for mark in marks
-                ):
-                    found.append(int(folder.name))
+                if folder.name.isdecimal() and marks & {*(folder / "environ").read_bytes().split(b"\0")}:
+                    inside = (folder / "root").readlink() != Path("/")
+                    found += [int(folder.name)] if inside or all_of_them else []
         return found
 
     async def nothing_is_left(self, within: float = PATIENCE) -> None:
