@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from trackbook.adapters.local.disk import tail
+from trackbook.adapters.sessions.logs import tail
 from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.job import Fault

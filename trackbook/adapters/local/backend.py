@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trackbook.adapters.sessions.data_folders import DataFolders
+from trackbook.adapters.sessions.refusals import refused_service
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import Executor, Finding, Live, SessionSpec
@@ -54,10 +55,3 @@ class LocalBackend:
 
     async def close(self) -> None:
         """Hold nothing open."""
-
-
-def refused_service(task: Task, executor: str) -> Refused:
-    """Return the refusal of a serving task by an executor that serves nothing."""
-    message = f"task {task.name!r} serves a model, which the executor {executor!r} does not do"
-    hint = "Name a Backend.AI cluster by `executor: backendai/NAME`, or set `skip: true` on it to run the rest."
-    return Refused("serving_unsupported", message, f"tasks[{task.index}]", hint=hint)

@@ -14,11 +14,10 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from trackbook.adapters.sessions.logs import tail
 from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 
-TAIL = 4096
-"""Bytes of output that a report carries."""
 _LOCK = "hhqqi4x"
 
 
@@ -205,18 +204,3 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def tail(log: Path) -> str:
-    """Return the end of the output, at most TAIL bytes, from the start of a line where there is one."""
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            data = file.read(TAIL)
-    except FileNotFoundError:
-        return ""
-    if size > TAIL:
-        data = data.partition(b"\n")[2] or data
-    text = data.decode(errors="replace")
-    return text if len(text.encode()) <= TAIL else text.encode()[-TAIL:].decode(errors="ignore")

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+TAIL = 4096
+"""Bytes of output that a report carries."""
 _WANTED = "wanted"
 _STILL_WANTED = 10.0
 """Seconds after which a log that nobody has read counts as followed no more."""
@@ -50,3 +52,18 @@ def is_wanted(log: Path) -> bool:
         return time.time() - log.with_name(_WANTED).stat().st_mtime < _STILL_WANTED
     except OSError:
         return False
+
+
+def tail(log: Path) -> str:
+    """Return the end of the output, at most TAIL bytes, from the start of a line where there is one."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            data = file.read(TAIL)
+    except FileNotFoundError:
+        return ""
+    if size > TAIL:
+        data = data.partition(b"\n")[2] or data
+    text = data.decode(errors="replace")
+    return text if len(text.encode()) <= TAIL else text.encode()[-TAIL:].decode(errors="ignore")
