@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+
 import pytest
 from msgspec.structs import replace
 
@@ -141,3 +144,15 @@ def test_start_up_commands() -> None:
     assert upload == b"x" * 70_000
     assert wrapper.fits(long)
     assert plan.startup(replace(SPEC, command=""))[0].endswith(" 2-1 1 :")
+
+
+def test_empty_variables() -> None:
+    """They are set by the start-up command: 23.09 can't be told of them."""
+    spec = replace(SPEC, variables={"SET": "1", "EMPTY": "", "ODD-NAME": ""})
+    new = planned(spec)
+    assert new.variables["SET"] == "1"
+    assert all(new.variables.values())
+    words = shlex.split(plan.startup(spec)[0])
+    assert words[:6] == ["exec", "env", "EMPTY=", "ODD-NAME=", "sh", "-c"]
+    ran = [*words[1:4], "sh", "-c", 'env | grep -c "^EMPTY=$"']
+    assert subprocess.run(ran, capture_output=True, check=True).stdout == b"1\n"

@@ -8,6 +8,7 @@ folder (see `record`). POSIX sh: dash, bash and busybox run it.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
 RECORDS = "/pipeline/.trackbook"
 OUTPUTS = "/pipeline/outputs"
@@ -167,15 +168,25 @@ exit {UNRECORDED}
 """
 
 
-def startup(name: str, attempt: int, command: str, *, records: str = RECORDS, outputs: str = OUTPUTS) -> str:
+def startup(
+    name: str,
+    attempt: int,
+    command: str,
+    *,
+    empty: Iterable[str] = (),
+    records: str = RECORDS,
+    outputs: str = OUTPUTS,
+) -> str:
     """Return the session's start-up command; `name` is that of its records. An empty `command` stands in a file.
 
-    Raises ValueError for a command that no process can be given.
+    `empty` are variables that are to be set and empty. Raises ValueError for a command that no process can be given.
     """
     if "\0" in command:
         raise ValueError("the command has a NUL character")
     arguments = (records, outputs, name, str(attempt), command)
-    return f"exec sh -c {shlex.quote(_SCRIPT.strip())} trackbook {' '.join(map(shlex.quote, arguments))}"
+    environment = "".join(f"{shlex.quote(variable + '=')} " for variable in empty)
+    begin = f"exec env {environment}sh" if environment else "exec sh"
+    return f"{begin} -c {shlex.quote(_SCRIPT.strip())} trackbook {' '.join(map(shlex.quote, arguments))}"
 
 
 def fits(startup_command: str) -> bool:
