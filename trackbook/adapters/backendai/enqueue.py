@@ -41,14 +41,19 @@ class Enqueuer:
         """Enqueue the session and return its id. Raises ClusterError, as `api.create_session`."""
         if (await self._link.version()).number < _BY_IDS:
             return await api.create_session(self._link.client, new, timeout=_TIMEOUT)
-        body = await self._body(new)
         try:
-            answer = await self._link.client.request("POST", "/v2/sessions/enqueue", body=body, timeout=_TIMEOUT)
+            return await self._create(new)
         except ClusterError as error:
-            if error.slug == "object-not-found":  # something was made anew under its name
-                self._folders.clear()
-                self._images.clear()
-            raise
+            if error.slug != "object-not-found" or error.kind != "permanent":
+                raise
+        self._folders.clear()  # something may have been made anew under its name
+        self._images.clear()
+        self._projects.clear()
+        return await self._create(new)
+
+    async def _create(self, new: NewSession) -> str:
+        body = await self._body(new)
+        answer = await self._link.client.request("POST", "/v2/sessions/enqueue", body=body, timeout=_TIMEOUT)
         return str(answer["session"]["id"])
 
     async def _body(self, new: NewSession) -> dict[str, Any]:
