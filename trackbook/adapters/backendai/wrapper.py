@@ -179,7 +179,7 @@ def startup(
 ) -> str:
     """Return the session's start-up command; `name` is that of its records. An empty `command` stands in a file.
 
-    `empty` are variables that are to be set and empty. Raises ValueError for a command that no process can be given.
+    `empty` are variables to be set to nothing. Raises ValueError for a command that no process can be given.
     """
     if "\0" in command:
         raise ValueError("the command has a NUL character")
