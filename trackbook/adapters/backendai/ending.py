@@ -16,7 +16,8 @@ _log = structlog.get_logger(__name__)
 _TIMEOUT = 8.0
 """Seconds that a request to end a session may take: a manager with a dead agent answers after 5, forced never."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.3, 30.0
-_PATIENCE = 5.0
+_PATIENCE = 15.0
+"""Seconds that a session whose command has ended gets to be ended by the manager."""
 _FORCEABLE = frozenset({"RUNNING", "RUNNING_DEGRADED", "TERMINATING", "ERROR", "RESTARTING"})
 """In these no container is being made any more, which would run on, unseen, behind a forced end (23.09)."""
 _RETURNS = "CANCELLED"

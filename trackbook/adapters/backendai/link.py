@@ -21,6 +21,7 @@ class Link:
         self.installation = installation
         self.client = Client(cluster)
         self._version: Version | None = None
+        self._asking = asyncio.Lock()
         self.by_id = Reader(self.client, api.sessions_with_ids, "id")
         self.by_name = Reader(self.client, api.sessions_named, "name")
 
@@ -31,9 +32,10 @@ class Link:
 
     async def version(self) -> Version:
         """Return the manager's version, asked for once. Raises ClusterError."""
-        if self._version is None:
-            self._version = await api.version(self.client)
-        return self._version
+        async with self._asking:
+            if self._version is None:
+                self._version = await api.version(self.client)
+            return self._version
 
     async def close(self) -> None:
         """Close the connections."""
