@@ -20,6 +20,7 @@ from backendai.faults.examine import all_is_well
 from backendai.faults.site import Site
 
 LONG = os.environ.get("TRACKBOOK_FAULTS") == "long"
+only_long = pytest.mark.skipif(not LONG, reason="TRACKBOOK_FAULTS=long makes it")
 MEASURED: list[str] = []
 Sites = Callable[..., AbstractAsyncContextManager[Site]]
 

@@ -15,7 +15,7 @@ from backendai.faults.conftest import LONG, Sites
 from backendai.faults.site import Site
 from backendai.faults.tasks import LEDGER, RESOURCES
 
-KILLS = int(os.environ.get("TRACKBOOK_FAULTS_KILLS", "200" if LONG else "26"))
+KILLS = int(os.environ.get("TRACKBOOK_FAULTS_KILLS", "200" if LONG else "20"))
 GAP, LONGEST_GAP = 1.2, 4.0
 """Seconds between two kills, on average and at most: sessions take a few to start and to end."""
 VICTIMS: dict[Topology, tuple[str, ...]] = {"one": ("up",), "four": ("executor", "executor", "engine")}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from backendai.cluster import Cluster
-from backendai.faults.conftest import Sites
+from backendai.faults.conftest import Sites, only_long
 from backendai.faults.tasks import WAITS, pipeline, task
 from backendai.faults.wire import Wire
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize(
+    "kill", [pytest.param(False, id="stopped"), pytest.param(True, id="killed", marks=only_long)]
+)
 async def test_tasks_end_while_the_manager_is_away(sites: Sites, kill: bool) -> None:
     """Their ends count by their own records, though 23.09 holds such sessions for running for ever."""
     async with sites() as site:

@@ -13,12 +13,12 @@ from backendai.faults.conftest import LONG, MEASURED, Sites
 from backendai.faults.tasks import chain, pipeline, task
 from backendai.faults.wire import Wire
 
-AT_ONCE = 200 if LONG else 40
+AT_ONCE = 200 if LONG else 30
 POLLS = 4
 WAITS = "while ! [ -e /pipeline/vfroot/go ]; do sleep 2; done"
 """As little as can be, since there are many."""
 CREATES = ("/session", "/v2/sessions/enqueue")
-CHAIN = 12
+CHAIN = 40 if LONG else 8
 
 
 async def test_many_sessions_at_once(sites: Sites, stack: Cluster) -> None:

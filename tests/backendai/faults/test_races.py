@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from backendai.cluster import Cluster
-from backendai.faults.conftest import Sites
+from backendai.faults.conftest import Sites, only_long
 from backendai.faults.tasks import pipeline, task
 from backendai.faults.wire import Request, Wire
 from backendai.worlds import ClusterWorld
@@ -86,7 +86,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("minutes", [-20, 20])
+@pytest.mark.parametrize("minutes", [pytest.param(-20, marks=only_long), 20])
 async def test_our_clock_is_wrong(stack: Cluster, tmp_path: Path, minutes: int) -> None:
     """Where our clock is off by more than the manager takes, we go by the manager's."""
     key = stack.keys[stack.key]
