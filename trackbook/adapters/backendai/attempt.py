@@ -58,6 +58,12 @@ class Attempt:
         """Whether the command can be running."""
         return self._known.running
 
+    @property
+    def may_have_begun(self) -> bool:
+        """Whether the command may have begun: a busy 23.09 says PREPARING of sessions that run, even for good."""
+        session = self._known.session
+        return session is not None and not session.final and session.status not in ("PENDING", "SCHEDULED")
+
     def saw(self, session: Session | None) -> None:
         """Take what the manager says; that it knows no such session counts when it says so twice."""
         if session is None:

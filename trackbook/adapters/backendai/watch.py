@@ -41,6 +41,11 @@ class Watched(Protocol):
         """Whether its command can be running."""
         ...
 
+    @property
+    def may_have_begun(self) -> bool:
+        """Whether its command can have begun, whatever the manager says."""
+        ...
+
     def saw(self, session: Session | None) -> None:
         """Take what the manager says; None where it knows no such session."""
         ...
@@ -167,7 +172,7 @@ class Watch:
     async def _look_at_records(self) -> None:
         jobs: dict[tuple[str, str], list[Watched]] = {}
         for each in self._watched.values():
-            if each.running:
+            if each.may_have_begun:
                 jobs.setdefault((each.spec.pipeline, each.spec.job), []).append(each)
         for (pipeline, job), running in jobs.items():
             try:
