@@ -11,7 +11,7 @@ import pytest
 
 from backendai.cluster import Cluster
 from backendai.raw import ENDED, Raw
-from backendai.stack.processes import MARK, PREFIX, alive, claim, end_orphans, until
+from backendai.stack.processes import MARK, PREFIX, alive, claim, end, end_orphans, until
 
 
 @pytest.fixture
@@ -127,3 +127,15 @@ def test_ends_what_a_killed_run_has_left(tmp_path: Path) -> None:
         for process in left.values():
             process.kill()
             process.wait()
+
+
+def test_ends_what_hides_its_mark(tmp_path: Path) -> None:
+    """A service that wrote a title over its command and environment is ended by where it stands."""
+    (tmp_path / "state" / "conf").mkdir(parents=True)
+    service = subprocess.Popen(["sleep", "3600"], env={"PATH": "/usr/bin:/bin"}, cwd=tmp_path / "state" / "conf")
+    try:
+        end(tmp_path / "state")
+        assert service.wait(10) == -9
+    finally:
+        service.kill()
+        service.wait()

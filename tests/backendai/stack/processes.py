@@ -109,7 +109,10 @@ class Processes:
 
 
 def belonging(state: Path) -> list[int]:
-    """Return the living processes of a stack: by their mark, their command, or what is mounted for them."""
+    """Return the living processes of a stack: by where they stand, their mark, their command, or their mounts.
+
+    A service that gives itself a title, as the manager does, writes it over its command and environment.
+    """
     needle = str(state).encode()
     ours = Path("/proc/self/ns/mnt").readlink()
     found = []
@@ -123,7 +126,12 @@ def belonging(state: Path) -> list[int]:
                 for word in (folder / "cmdline").read_bytes().split(b"\0")
             )
             apart = (folder / "ns/mnt").readlink() != ours
-            belongs = mark or command or (apart and needle + b"/" in (folder / "mountinfo").read_bytes())
+            stands = (
+                (folder / "cwd").readlink().is_relative_to(state)
+            )  # one that was removed has " (deleted)" behind
+            belongs = (
+                stands or mark or command or (apart and needle + b"/" in (folder / "mountinfo").read_bytes())
+            )
         except OSError:
             continue
         if belongs and alive(int(folder.name)):
