@@ -55,10 +55,12 @@ async def test_two_adapters_make_the_same_session(stack: Cluster, tmp_path: Path
             session=f"tb-{job}-{index}-1", job=job, pipeline=job, pipeline_name="p", task=f"t{index}",
             index=index, attempt=1, command=COUNTS, resources={"cpu": 1, "mem": 2**27},
         )
-        for index in range(3)
+        for index in range(4)
     ]  # fmt: skip
     try:
         executors = [await first.open(), await second.open()]
+        await executors[0].launch(specs[0])  # makes the folder, of which 26.8 would make two
+        await first.reports.ended(specs[0].task)
         await asyncio.gather(*(executor.launch(spec) for spec in specs for executor in executors))
         for world in (first, second):
             for spec in specs:
