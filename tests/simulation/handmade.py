@@ -158,5 +158,7 @@ MISTAKES: list[tuple[str, str, str]] = [
 EQUIVALENT: dict[str, str] = {
     "JobState: 0 -> 1": "`undone` is set by the job's creation, and nothing is concluded before it",
     "JobState: 0 -> -1": "`undone` is set by the job's creation, and nothing is concluded before it",
+    "JobState: True -> False": "whether defaults are left out matters where a state is encoded, for its hash",
+    "TaskState: True -> False": "whether defaults are left out matters where a state is encoded, for its hash",
 }
 """Changes that change nothing one could see, by name, with the reason."""

@@ -21,7 +21,14 @@ from simulation.story import (
     succeeded,
 )
 
-from trackbook.engine.job import CancelJob, LaunchReady, ReportTaskStarted, ReportTaskStatus, StartJob
+from trackbook.engine.job import (
+    CancelJob,
+    LaunchReady,
+    ReportTaskEnded,
+    ReportTaskStarted,
+    ReportTaskStatus,
+    StartJob,
+)
 from trackbook.events.job import (
     JobCancelled,
     JobCancelRequested,
@@ -31,8 +38,10 @@ from trackbook.events.job import (
     JobSucceeded,
     TaskCancelled,
     TaskError,
+    TaskFailed,
     TaskSkipped,
     TaskStatusReported,
+    TaskSucceeded,
 )
 
 OOM = TaskError("killed for want of memory", None, 9, "epoch 3\nepoch 4")
@@ -263,6 +272,38 @@ def test_the_executors_status_is_kept() -> None:
     given(created("a"), launched("a"), pulling).when(ReportTaskStatus("a", 1, "PULLING")).then_nothing()
     given(created("a"), launched("a"), pulling).when(ReportTaskStatus("a", 1, "RUNNING")).then(
         TaskStatusReported("a", 1, "RUNNING")
+    )
+
+
+def test_why_a_session_waits_is_kept() -> None:
+    """Another reason for the same status is told as well, and the last one stands."""
+    no_agent = TaskStatusReported("a", 1, "PENDING", "no agent has enough left")
+    before = given(created("a"), launched("a"), TaskStatusReported("a", 1, "PENDING"))
+    told = before.when(ReportTaskStatus("a", 1, "PENDING", "no agent has enough left")).then(no_agent)
+    assert told.state.tasks["a"].executor_message == "no agent has enough left"
+    given(created("a"), launched("a"), no_agent).when(
+        ReportTaskStatus("a", 1, "PENDING", "no agent has enough left")
+    ).then_nothing()
+
+
+def test_what_a_service_offers_is_kept() -> None:
+    """A task that succeeded with a result serves from then on; one without, or one that goes on, does not."""
+    url = {"url": "https://model.example.org"}
+    end = ReportTaskEnded("a", 1, "succeeded", at(2), result=url)
+    told = given(created("a", "b"), launched("a"), launched("b"), started("a")).when(end)
+    state = told.then(TaskSucceeded("a", 1, at(2), url)).state
+    assert (state.tasks["a"].serves, state.tasks["b"].serves) == (True, False)
+    plain = given(created("a", "b"), launched("a"), launched("b"), started("a"))
+    ended = plain.when(ReportTaskEnded("a", 1, "succeeded", at(2))).then(TaskSucceeded("a", 1, at(2)))
+    assert not ended.state.tasks["a"].serves
+
+
+def test_whose_failure_it_was_is_kept() -> None:
+    """The fault that an executor names is in the cause, of the task and of the job."""
+    error = TaskError("the cluster was away", fault="infrastructure")
+    end = ReportTaskEnded("a", 1, "lost", at(2), message="the cluster was away", fault="infrastructure")
+    given(created("a"), launched("a")).when(end).then(
+        TaskFailed("a", 1, at(2), error), JobCancelRequested("task a failed", "a"), JobFailed("a", error)
     )
 
 

@@ -146,7 +146,6 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
         case facts.TaskLaunchRequested():
             task = state.tasks[event.task]
             task.status, task.attempt, task.session = "launching", event.attempt, event.session
-            task.executor_status = task.executor_message = ""
             state.ready.pop(event.task, None)
         case facts.TaskStarted():
             state.tasks[event.task].status = "running"
