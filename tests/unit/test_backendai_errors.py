@@ -31,6 +31,12 @@ def problem(status: int, slug: str, title: str, *, changes: bool = True, **more:
         (500, "internal-server-error", "Internal server error.", "unknown"),
         (503, "agent-connection-unavailable", "Agent away.", "unknown"),
         (429, "rate-limit-exceeded", "You have reached your API query rate limit.", "infrastructure"),
+        (
+            400,
+            "invalid-api-parameters",
+            "resource group 'a' has no agents serving any resource slot.",
+            "infrastructure",
+        ),
     ],
 )
 def test_what_a_refusal_of_a_change_means(status: int, slug: str, title: str, kind: str) -> None:

@@ -12,6 +12,7 @@ Kind = Literal["permanent", "infrastructure", "operator", "unknown"]
 operator: somebody must mend key, rights or clock; unknown: it may have been done, look before asking again."""
 
 _CLOCK = "date/time sync error"
+_NO_AGENTS = "no agents serving"
 _LONGEST = 500
 _ABOUT_QUERY = ("Cannot query field", "Unknown ", "Variable ", "Syntax Error")
 
@@ -60,11 +61,11 @@ def classify(status: int, slug: str, message: str = "", *, changes: bool) -> Kin
     """Return what an answer means; `changes` says that the request was to change something.
 
     Seen on 23.09 and 26.8: 409 and 500 come from races between equal requests of which one succeeds, so after
-    them nobody knows. A wrong clock is a 400 among others.
+    them nobody knows. A wrong clock is a 400 among others, and on 26.8 so is that no agent lives.
     """
     if status in (401, 403) or slug == "invalid-auth-params" or _CLOCK in message.lower():
         return "operator"
-    if status == 429:  # too many requests: refused before anything is done
+    if status == 429 or _NO_AGENTS in message.lower():  # refused before anything is done, for now
         return "infrastructure"
     if status == 409 or status >= 500:
         return "unknown" if changes else "infrastructure"
