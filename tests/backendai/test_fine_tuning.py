@@ -52,6 +52,7 @@ def test_our_example(trackbook: CommandLine) -> None:
     tasks = {task["name"]: task for task in trackbook.json("job", "show", job["id"])["task_instances"]}
     assert {task["executor"] for task in tasks.values()} == {EXECUTOR}
     assert all(task["run_time"] is not None and task["exit_code"] == 0 for task in tasks.values())
+    assert "RUNNING" not in trackbook("job", "show", job["id"])
     assert "accuracy 0.95" in trackbook("job", "logs", job["id"], "evaluate")
     report = trackbook("files", "cat", "--job", job["id"], "--task", "evaluate", "report")
     assert report == "/pipeline/input1: accuracy 0.93\n/pipeline/input2: accuracy 0.95\n"

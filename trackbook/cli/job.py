@@ -204,8 +204,9 @@ def _note(task: dict[str, Any]) -> str:
     """Return the task's failure, or where it stands on its executor while it has not ended, and why."""
     from trackbook.cli.progress import status_text
 
-    why = task.get("executor_message") if task["finished_at"] is None else ""
-    return str(task["error"] or status_text(task["executor_status"], why))
+    if task["error"] or task["finished_at"] is not None:  # what its executor said last may not be the last of it
+        return str(task["error"] or "")
+    return status_text(task["executor_status"], task.get("executor_message"))
 
 
 @app.command(epilog="Example:\n\n  trackbook job watch 1f2e")
