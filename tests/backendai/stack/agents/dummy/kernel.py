@@ -155,7 +155,7 @@ class SandboxKernel(AbstractKernel):
         target.write_bytes(filedata)
 
     async def download_file(self, filepath):
-        raise NotImplementedError
+        raise NotImplementedError("archives of several files: a sandbox hands out single files only")
 
     async def download_single(self, filepath):
         return self._inside(filepath).read_bytes()
