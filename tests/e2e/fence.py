@@ -32,7 +32,7 @@ def end_all() -> None:
     """Kill every descendant and wait until none is left."""
     with contextlib.suppress(ChildProcessError):
         while True:
-            kill_below(os.getpid(), signal.SIGKILL)
+            kill_below(os.getpid())
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
             time.sleep(0.01)  # what was forked while it was killed is found in the next round

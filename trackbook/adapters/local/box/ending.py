@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import os
 import time
 
@@ -13,7 +12,10 @@ LINGER = 0.25
 
 
 class Ending:
-    """How a session's processes are brought to an end: left alone for a moment, then TERM, then KILL."""
+    """How a session's processes are brought to an end: left alone for a moment, then SIGTERM, then SIGKILL.
+
+    SIGTERM is sent once. What starts after it, by a handler or not, has until the end of the grace.
+    """
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
@@ -28,10 +30,10 @@ class Ending:
         return max(0, int((self._deadline - time.monotonic()) * 1000) + 1)
 
     def terminate(self) -> None:
-        """Ask everything to end."""
+        """Ask everything that runs now to end."""
         self.stopping = True
         self._deadline = time.monotonic() + self._grace
-        tree.kill_below(os.getpid(), _signal.SIGTERM)
+        tree.terminate_below(os.getpid())
 
     def advance(self, *, command_ended: bool) -> None:
         """Take the step that is due while something still lives."""
@@ -48,4 +50,4 @@ class Ending:
         """Kill everything, and again soon: a process may be forked while /proc is read."""
         self._killing = True
         self._deadline = time.monotonic() + 0.05
-        tree.kill_below(os.getpid(), _signal.SIGKILL)
+        tree.kill_below(os.getpid())

@@ -5,6 +5,7 @@ from __future__ import annotations
 # pathlib and what it imports would double the memory of every launcher
 # ruff: noqa: PTH208
 import os
+from _signal import SIGKILL, SIGTERM  # type: ignore[import-not-found]
 
 _LOOKS = 10
 
@@ -64,15 +65,24 @@ def signal_all(pids: list[int], number: int) -> None:
             continue
 
 
-def kill_below(root: int, number: int) -> None:
-    """Signal all descendants of `root`, those found at a second look included, each once.
+def terminate_below(root: int) -> None:
+    """Send SIGTERM to the descendants of `root` that live now.
+
+    They are looked for once, before the first of them gets the signal: what a handler of it starts, to save the
+    work so far, must not get the signal as well.
+    """
+    signal_all(below(root, processes()), SIGTERM)
+
+
+def kill_below(root: int) -> None:
+    """Send SIGKILL to all descendants of `root`, each once, those found at a second look included.
 
     It looks so often and no more, since something that forks for ever would keep it from its other duties.
     """
-    signalled: set[int] = set()
+    killed: set[int] = set()
     for _ in range(_LOOKS):
-        fresh = [pid for pid in below(root, processes()) if pid not in signalled]
+        fresh = [pid for pid in below(root, processes()) if pid not in killed]
         if not fresh:
             return
-        signal_all(fresh, number)
-        signalled.update(fresh)
+        signal_all(fresh, SIGKILL)
+        killed.update(fresh)
