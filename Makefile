@@ -1,5 +1,5 @@
 # make demo     install into .venv and run the example pipeline
-# make test     install into .venv and run everything that CI runs
+# make test     install into .venv and run everything that CI runs, in parallel: WORKERS=0 for one process
 # make test-backendai  the tests against real Backend.AI managers: 23.09, and 26.8 where there is a Python 3.13
 # make test-container  the tests against a real container engine: Podman, or TRACKBOOK_CONTAINER=docker
 # make check    format, lint, types and import directions, in seconds
@@ -9,6 +9,10 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+
+# One worker more than cores: many tests wait for something outside. Groups stay together (tests/conftest.py).
+WORKERS ?= $(shell expr $$(nproc) + 1)
+PARALLEL = $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder)
 
 .PHONY: install demo test test-backendai test-container check bench lock clean
 
@@ -28,11 +32,11 @@ check: install
 	$(BIN)/lint-imports --no-cache
 
 test: check
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest $(PARALLEL) $(PYTEST)
 
 # Boots them (tests/backendai/stack): needs root, and installs PostgreSQL, Redis and etcd with apt-get. The "?": may be missing.
 test-backendai: install
-	TRACKBOOK_BACKENDAI="$${TRACKBOOK_BACKENDAI:-23.09,26.8?}" $(BIN)/pytest tests/backendai $(PYTEST)
+	TRACKBOOK_BACKENDAI="$${TRACKBOOK_BACKENDAI:-23.09,26.8?}" $(BIN)/pytest tests/backendai $(PARALLEL) $(PYTEST)
 
 # Boots it (tests/container/engine.py): needs root, and installs it with apt-get. TRACKBOOK_CONTAINER_SOCKET names one that runs.
 test-container: install

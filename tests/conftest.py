@@ -1,19 +1,84 @@
-"""Fixtures shared by all suites."""
+"""Fixtures shared by all suites, and how tests are shared among the processes of a parallel run.
+
+Tests that share a cluster, a container engine or a module's server run in one process, so that it is
+booted once. All others go to whichever process is free, the slow kinds first.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from container.engine import container_engine  # noqa: F401 - a fixture
+from seed import SEED
+from summary import Summary
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Connection, connect
 
 _prefixes = (f"t{number}" for number in itertools.count(1))
+_HERE = Path(__file__).parent
+_SLOWEST_FIRST = (
+    "backendai",
+    "container",
+    "kill",
+    "load",
+    "simulation",
+    "e2e",
+    "contract",
+    "integration",
+    "unit",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Pin all chance, and undo what a shell does to commands in the background: it has them ignore signals."""
+    config.pluginmanager.register(Summary())
+    config.option.hypothesis_seed = str(SEED)  # as --hypothesis-seed does
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def pytest_report_header() -> str:
+    """Print the seed."""
+    return f"seed: {SEED} (TRACKBOOK_SEED=NUMBER or random for another)"
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares something, and start with what takes long."""
+    for item in items:
+        if group := _shared(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_speed)
+
+
+def _shared(item: pytest.Item) -> str:
+    """Return the name of what a test has in common with others, beyond its process; empty for most tests."""
+    fixtures = getattr(item, "fixturenames", ())
+    callspec = getattr(item, "callspec", None)
+    if "stack" in fixtures and callspec:
+        return f"backendai-{callspec.params['stack'].removesuffix('?')}"
+    if "container_engine" in fixtures:
+        return "container"
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = info.name2fixturedefs.values() if info else ()
+    of_a_module = any(each[-1].scope == "module" and each[-1].baseid for each in definitions)
+    return str(item.path.relative_to(_HERE)) if of_a_module else ""
+
+
+def _speed(item: pytest.Item) -> int:
+    folder = item.path.relative_to(_HERE).parts[0]
+    group = _shared(item)
+    kind = "backendai" if group.startswith("backendai") else group if group == "container" else folder
+    return _SLOWEST_FIRST.index(kind) if kind in _SLOWEST_FIRST else len(_SLOWEST_FIRST)
 
 
 @pytest.fixture(scope="session")

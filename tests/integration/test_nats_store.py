@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from progress import Progress
 
 from trackbook.adapters.nats import store as module
 from trackbook.adapters.nats.broker import EmbeddedBroker
@@ -123,9 +124,9 @@ async def test_connections_may_break_at_any_moment(through: Connection, proxy: P
 
     async def disturb() -> None:
         while True:
-            await asyncio.sleep(moments.random() * 0.02)
+            await proxy.received(moments.randint(1, 12))
             proxy.deaf = moments.random() < 0.5
-            await asyncio.sleep(moments.random() * 0.02)
+            await proxy.received(1)
             proxy.cut()
 
     disturbance = asyncio.create_task(disturb())
@@ -140,7 +141,7 @@ async def test_connections_may_break_at_any_moment(through: Connection, proxy: P
 
 async def test_the_broker_may_die_at_any_moment(tmp_path: Path) -> None:
     """However often the server is killed, all that was acknowledged stands, once, where it was said to stand."""
-    moments = random.Random(3)
+    moments, written = random.Random(3), Progress()
     async with EmbeddedBroker(tmp_path, durability="fast") as broker:
         nc = await connect(broker.engine)
         await ensure(nc, initialised=False)
@@ -154,10 +155,11 @@ async def test_the_broker_may_die_at_any_moment(tmp_path: Path) -> None:
                 seqs = await store.append(*([one, two] if version % 10 == 0 else [one]))
                 seq = seqs[0]
                 acknowledged.update(zip(seqs, (one.data, two.data), strict=False))
+                await written.add()
 
         async def kill() -> None:
             for _ in range(8):
-                await asyncio.sleep(0.05 + moments.random() * 0.1)
+                await written.more(moments.randint(20, 90))
                 if broker.pid:
                     os.kill(broker.pid, signal.SIGKILL)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from progress import Progress
 
 from trackbook.adapters.nats import tail as module
 from trackbook.adapters.nats.broker import EmbeddedBroker
@@ -45,13 +46,15 @@ async def store(nc: Connection, prefix: str) -> NatsEventStore:
     return NatsEventStore(nc, prefix)
 
 
-async def write(store: NatsEventStore, count: int, name: str = "j") -> None:
-    """Append commits of aggregates of their own, some of them two at a time."""
+async def write(store: NatsEventStore, count: int, name: str = "j", written: Progress | None = None) -> None:
+    """Append commits of aggregates of their own, some of them two at a time; count the appends."""
     for number in range(count):
         commits = [
             Append("job", f"{name}{number}-{part}", 0, os.urandom(40), f"{name}{number}-{part}") for part in "ab"
         ]
         await store.append(*(commits if number % 17 == 0 else commits[:1]))
+        if written:
+            await written.add()
 
 
 async def follow(store: NatsEventStore, from_seq: int, until: Callable[[Stored], bool]) -> list[Stored]:
@@ -90,9 +93,9 @@ async def test_breaking_connections_lose_nothing(
 
     async def disturb() -> None:
         while True:
-            await asyncio.sleep(moments.random() * 0.03)
+            await proxy.received(moments.randint(1, 20))
             proxy.deaf = moments.random() < 0.5
-            await asyncio.sleep(moments.random() * 0.03)
+            await proxy.received(1)
             proxy.cut()
 
     disturbance = asyncio.create_task(disturb())
@@ -110,7 +113,7 @@ async def test_breaking_connections_lose_nothing(
 @pytest.mark.parametrize("seed", range(2))
 async def test_a_dying_broker_loses_nothing(tmp_path: Path, seed: int) -> None:
     """Followers of a broker that is killed in the middle of writing see exactly the log."""
-    moments = random.Random(seed)
+    moments, written = random.Random(seed), Progress()
     async with EmbeddedBroker(tmp_path, durability="fast") as broker:
         nc, other = await connect(broker.engine), await connect(broker.engine)
         await ensure(nc, initialised=False)
@@ -119,12 +122,12 @@ async def test_a_dying_broker_loses_nothing(tmp_path: Path, seed: int) -> None:
 
         async def kill() -> None:
             for _ in range(6):
-                await asyncio.sleep(0.03 + moments.random() * 0.1)
+                await written.more(moments.randint(10, 80))
                 if broker.pid:
                     os.kill(broker.pid, signal.SIGKILL)
 
         killer = asyncio.create_task(kill())
-        await asyncio.gather(*(write(store, 200, f"w{number}-") for number in range(3)))
+        await asyncio.gather(*(write(store, 200, f"w{number}-", written) for number in range(3)))
         await killer
         await store.append(LAST)
 

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from histories.made import History, graph, world
 from histories.served import all_rows, caught_up, projected, written
+from progress import loop_turns
 
 from trackbook.events.job import TaskShape
 from trackbook.projections.database import Database
@@ -149,7 +150,7 @@ async def test_stopping_in_the_middle_of_a_write_leaves_a_sound_file(tmp_path: P
         projector = Projector(tmp_path / "r.db", history.store, history.blobs)
         await projector.start()
         running = asyncio.create_task(projector.run())
-        await asyncio.sleep(random.random() * 0.006)
+        await loop_turns(random.randrange(250))
         running.cancel()
         async with asyncio.timeout(10):
             await asyncio.gather(running, return_exceptions=True)
@@ -169,7 +170,7 @@ async def test_a_read_that_is_given_up_harms_no_other(tmp_path: Path) -> None:
         random = Random(1)
         for _ in range(40):
             reading = [asyncio.create_task(read.tasks("job00", 100)) for _ in range(6)]
-            await asyncio.sleep(random.random() * 0.006)
+            await loop_turns(random.randrange(250))
             for task in reading:
                 task.cancel()
             await asyncio.gather(*reading, return_exceptions=True)

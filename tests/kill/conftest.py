@@ -1,26 +1,23 @@
-"""The nursery, worlds that are cleaned up, and the tally that is told at the end."""
+"""The nursery, worlds that are cleaned up, and the tallies of a run."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from seed import SEED
+from summary import add_count
 
 from kill.nursery import Nursery
-from kill.world import Kill, Topology, World
+from kill.world import Topology, World
 
-KILLS: list[Kill] = []
-POINTS: Counter[tuple[str, str]] = Counter()
-CHECKS: Counter[str] = Counter()
-MOMENTS: Counter[int] = Counter()
-SEED = int(os.environ.get("TRACKBOOK_SEED", time.time_ns() // 1_000_000 % 1_000_000_000))
+SECTION = "crash test"
 
 UNCLOSED = (
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
@@ -33,7 +30,7 @@ Worlds = Callable[..., AbstractAsyncContextManager[World]]
 
 @pytest.fixture
 def seed() -> int:
-    """What all chance in a test comes from: TRACKBOOK_SEED, or the time."""
+    """The seed of all chance in a test."""
     return SEED
 
 
@@ -54,7 +51,8 @@ def worlds() -> Worlds:
                 await world.abandon()
                 raise
             finally:
-                KILLS.extend(world.kills)
+                for kill in world.kills:
+                    add_count(SECTION, f"kills, topology {kill.topology}, {kill.victim}")
         if "TRACKBOOK_KEEP" not in os.environ:
             shutil.rmtree(folder)
 
@@ -62,38 +60,31 @@ def worlds() -> Worlds:
 
 
 @pytest.fixture
-def checks() -> Counter[str]:
+def checks() -> Iterator[Counter[str]]:
     """The tally of checks."""
-    return CHECKS
+    tally = Counter[str]()
+    yield tally
+    for name, number in tally.items():
+        add_count(SECTION, f"checks, {name}", number)
 
 
 @pytest.fixture
-def moments() -> Counter[int]:
+def moments() -> Iterator[Counter[int]]:
     """The tally of kills by the tenth of a job's life that they met."""
-    return MOMENTS
+    tally = Counter[int]()
+    yield tally
+    for tenth, number in tally.items():
+        add_count(SECTION, f"kills in tenth {tenth} of a job's life", number)
 
 
 @pytest.fixture
-def points_hit() -> Counter[tuple[str, str]]:
+def points_hit() -> Iterator[Counter[tuple[str, str]]]:
     """The tally of failpoints at which something was killed, by name and topology."""
-    return POINTS
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell the three numbers apart: kills, failpoints, checks."""
-    if not KILLS and not POINTS:
-        return
-    say = terminalreporter.write_line
-    terminalreporter.section(f"crash test, seed {SEED}")
-    by = Counter((kill.topology, kill.victim) for kill in KILLS)
-    say(f"process kills: {len(KILLS)}")
-    for topology in sorted({topology for topology, _ in by}):
-        said = ", ".join(
-            f"{victim} {count}" for (where, victim), count in sorted(by.items()) if where == topology
+    tally = Counter[tuple[str, str]]()
+    yield tally
+    for (_, topology), number in tally.items():
+        add_count(SECTION, f"kills at failpoints, topology {topology}", number)
+    for name in {name for name, _ in tally}:
+        add_count(
+            SECTION, f"failpoint {name}", sum(number for (point, _), number in tally.items() if point == name)
         )
-        say(f"  topology {topology}: {said}")
-    if MOMENTS:
-        say(f"  in each tenth of a job's life: {', '.join(str(MOMENTS[tenth]) for tenth in range(10))}")
-    say(f"failpoints: {len({name for name, _ in POINTS})}, killed at {POINTS.total()} times")
-    say(f"checks: {CHECKS.total()}")
-    say("  " + ", ".join(f"{name} {count}" for name, count in sorted(CHECKS.items())))

@@ -16,6 +16,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.deaf = False
         self.port = 0
+        self._received = 0
+        self._read = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -40,6 +42,12 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    async def received(self, reads: int) -> None:
+        """Wait until the server has sent something that many more times, swallowed or not."""
+        wanted = self._received + reads
+        async with self._read:
+            await self._read.wait_for(lambda: self._received >= wanted)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
@@ -55,8 +63,15 @@ class Proxy:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, from_server: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
+                if from_server:
+                    await self._count()
                 if not (from_server and self.deaf):
                     sink.write(data)
                     await sink.drain()
         sink.transport.abort()
         self._writers.discard(sink)
+
+    async def _count(self) -> None:
+        self._received += 1
+        async with self._read:
+            self._read.notify_all()

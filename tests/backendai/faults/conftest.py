@@ -11,9 +11,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from kill.conftest import SEED, UNCLOSED
+from kill.conftest import UNCLOSED
 from kill.nursery import Nursery
 from kill.world import Topology
+from seed import SEED
 
 from backendai.cluster import Cluster
 from backendai.faults.examine import all_is_well
@@ -21,7 +22,7 @@ from backendai.faults.site import Site
 
 LONG = os.environ.get("TRACKBOOK_FAULTS") == "long"
 only_long = pytest.mark.skipif(not LONG, reason="TRACKBOOK_FAULTS=long makes it")
-MEASURED: list[str] = []
+SECTION = "on a cluster"
 Sites = Callable[..., AbstractAsyncContextManager[Site]]
 
 
@@ -33,17 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell what was measured; nothing of it is asserted."""
-    if MEASURED:
-        terminalreporter.section("on a cluster")
-        for line in MEASURED:
-            terminalreporter.write_line(line)
-
-
 @pytest.fixture
 def seed() -> int:
-    """What all chance in a test comes from: TRACKBOOK_SEED, or the time."""
+    """The seed of all chance in a test."""
     return SEED
 
 

@@ -8,8 +8,10 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 
+from summary import add_line
+
 from backendai.cluster import Cluster
-from backendai.faults.conftest import LONG, MEASURED, Sites
+from backendai.faults.conftest import LONG, SECTION, Sites
 from backendai.faults.tasks import chain, pipeline, task
 from backendai.faults.wire import Wire
 
@@ -52,10 +54,11 @@ async def test_many_sessions_at_once(sites: Sites, stack: Cluster) -> None:
         await site.let_go()
         await site.ended(job, "succeeded", within=400)
         ended = time.monotonic()
-        MEASURED.append(
+        add_line(
+            SECTION,
             f"{AT_ONCE} sessions at once on {stack.version}: all ran after {started - began:.1f} s, ended"
             f" {ended - going:.1f} s after they could; while all ran {kinds.total()} requests in {idle:.1f} s"
-            f" at a poll every 2 s: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}"
+            f" at a poll every 2 s: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}",
         )
 
 
@@ -67,10 +70,11 @@ async def test_how_soon_a_session_follows(sites: Sites, stack: Cluster) -> None:
         await site.ended(job, "succeeded")
         whole, own = zip(*_gaps(wire, job.id), strict=True)
         assert len(whole) >= CHAIN / 2
-        MEASURED.append(
+        add_line(
+            SECTION,
             "from the manager's event that a session has ended to the request for the next one,"
             f" on {stack.version}: {_spread(whole)};"
-            f" of that our own, without the manager's answers in between: {_spread(own)}"
+            f" of that our own, without the manager's answers in between: {_spread(own)}",
         )
 
 
