@@ -112,7 +112,7 @@ async def test_a_launch_waits_for_a_worker(world: RemoteWorld) -> None:
     assert not done
     worker = world.worker()
     await worker.start()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         await launch
     assert (await world.reports.ended("a")).outcome == "succeeded"
     await worker.close()
@@ -125,7 +125,7 @@ async def test_a_worker_waits_for_an_engine(world: RemoteWorld) -> None:
     await worker.start()
     assert not worker.attached.is_set()
     engine = await world.engine()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         await worker.attached.wait()
     assert world.attached
     await worker.close()
@@ -143,7 +143,7 @@ async def test_a_report_waits_for_an_engine(world: RemoteWorld) -> None:
     world.scripted.finish(spec("a", "").session)
     await world.broker.restart()
     second = await world.engine()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         assert (await world.reports.ended("a")).outcome == "succeeded"
     await worker.close()
     await second.close()
@@ -167,7 +167,7 @@ async def test_reports_are_taken_together(world: RemoteWorld) -> None:
     await engine.start(sink)
     worker = world.worker(limit=100, script=lambda spec: Play(silent=True))
     await worker.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(engine.launch(spec(f"t{number}", "true")) for number in range(20)))
         await together.wait()
     assert most == 20

@@ -46,7 +46,7 @@ async def caught_up(read: ReadModel, history: History) -> None:
 
 async def until(projector: Projector, condition: Callable[[], object]) -> None:
     """Wait until a condition on the projector holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await projector.moved()
 
@@ -193,7 +193,7 @@ class Site:
         self.gateway, self.logs, self.status = Gateway(), Logs(), Health()
         self.app = create_app(read, self.gateway, self.logs, Contents(), self.status, Tools(), self.executors)
         self.server = HttpServer(self.app, port=0, stopping=read.projector.feed.close)
-        self.client = httpx.AsyncClient(timeout=10)
+        self.client = httpx.AsyncClient(timeout=60)
 
     async def get(self, path: str, /, **query: Any) -> Any:
         """Return the JSON of an answer that must be 200."""

@@ -64,7 +64,7 @@ class ExecutorProcess:
     async def _line(self) -> bytes:
         assert self._process
         assert self._process.stdout
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self._process.stdout.readline()
 
     async def report(self) -> Report:
@@ -97,7 +97,7 @@ class ExecutorProcess:
     async def died(self) -> int:
         """Wait until it is gone, of itself."""
         assert self._process
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await (
                 self._process.wait()
             )  # its stdin stays open meanwhile: the end of that would be a request to close
@@ -105,7 +105,7 @@ class ExecutorProcess:
 
     async def _wait(self) -> int:
         assert self._process
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self._process.communicate()
         assert self._process.returncode is not None
         return self._process.returncode

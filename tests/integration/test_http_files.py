@@ -284,7 +284,7 @@ def parts(served: Site) -> list[Path]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until a condition holds on the disk, which tells nobody."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - a file system has no event
             await asyncio.sleep(0.005)
 

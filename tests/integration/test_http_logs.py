@@ -81,7 +81,7 @@ async def test_a_task_without_output_says_so(served: Site) -> None:
 
 async def test_a_log_is_followed_until_its_task_has_ended(served: Site) -> None:
     """A follower gets what is there, then what comes, and the end once the task has ended."""
-    async with asyncio.timeout(10), served.client.stream("GET", PATH, params={"follow": 1}) as answer:
+    async with asyncio.timeout(60), served.client.stream("GET", PATH, params={"follow": 1}) as answer:
         chunks = aiter(answer.aiter_bytes())
         first = await anext(chunks)
         served.logs.write(SESSION, b"four\n")
@@ -105,7 +105,7 @@ async def test_a_log_is_followed_from_its_last_lines(served: Site) -> None:
 async def test_a_task_that_has_not_begun_is_awaited(served: Site) -> None:
     """Following a task that waits for others begins once its session has."""
     path = "/api/jobs/j/tasks/b/logs"
-    async with asyncio.timeout(10), served.client.stream("GET", path, params={"follow": 1}) as answer:
+    async with asyncio.timeout(60), served.client.stream("GET", path, params={"follow": 1}) as answer:
         served.logs.write("tb-j-1-1", b"hello\n")
         await end(served)
         chunks = aiter(answer.aiter_bytes())
@@ -119,7 +119,7 @@ async def test_a_task_that_has_not_begun_is_awaited(served: Site) -> None:
 async def test_a_task_that_never_begins_ends_the_stream(served: Site) -> None:
     """Following a task that is cancelled before it began ends without output."""
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(60),
         served.client.stream("GET", "/api/jobs/j/tasks/b/logs", params={"follow": 1}) as answer,
     ):
         await served.history.tell("j", job.CancelJob())

@@ -53,7 +53,7 @@ async def sent(served: Site, last: str | None = None, **only: str) -> AsyncGener
 async def take(served: Site, number: int, last: str | None = None, **only: str) -> list[Sent]:
     """Return the next events."""
     found: list[Sent] = []
-    async with asyncio.timeout(10), aclosing(sent(served, last, **only)) as blocks:
+    async with asyncio.timeout(60), aclosing(sent(served, last, **only)) as blocks:
         async for block in blocks:
             if block.event:
                 found.append(block)
@@ -237,7 +237,7 @@ async def test_a_quiet_stream_shows_that_it_lives(tmp_path: Path, monkeypatch: p
         served.client.stream("GET", "/api/events") as answer,
     ):
         lines = aiter(answer.aiter_lines())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while await anext(lines) != ":":
                 pass
 
@@ -263,7 +263,7 @@ async def test_followers_are_let_go_when_the_server_stops(tmp_path: Path) -> Non
     async with site(History(), tmp_path / "r.db") as served:
         blocks = sent(served)
         await anext(blocks)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             await served.server.stop()
             assert [block async for block in blocks] == []
         served.server.stop = _nothing  # type: ignore[method-assign]

@@ -104,7 +104,7 @@ async def readable(file: int) -> None:
     """Wait until a descriptor can be read, and close it."""
     loop, event = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(file, event.set)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await event.wait()
     loop.remove_reader(file)
     os.close(file)

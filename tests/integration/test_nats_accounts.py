@@ -164,5 +164,5 @@ async def test_a_wrong_password_opens_nothing(broker: EmbeddedBroker) -> None:
         replace(broker.engine, user="", password=""),
     ):
         with pytest.raises(BrokerUnfit, match="refuses these credentials"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await connect(access)

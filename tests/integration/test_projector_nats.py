@@ -67,7 +67,7 @@ async def test_a_stream_from_the_real_log_equals_the_list(nc: Connection, prefix
         listed = (await served.get("/api/jobs/j/events", order="oldest", limit=1000))["items"]
         ids: list[str] = []
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(60),
             served.client.stream("GET", "/api/events", params={"job": "j"}) as answer,
         ):
             lines = aiter(answer.aiter_lines())

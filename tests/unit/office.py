@@ -87,7 +87,7 @@ class Office:
 
     async def ended(self, job: str) -> Aggregate[JobState]:
         """Return the job once it has ended."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for batch in self.store.tail(1):
                 if any(stored.id == job for stored in batch):
                     found = await self.book.load("job", job)

@@ -39,7 +39,7 @@ class Session:
 
     def ended(self) -> tuple[int, str]:
         """Wait for the end; return the exit code and what was written to the session's own output."""
-        output, _ = self.process.communicate(timeout=20)
+        output, _ = self.process.communicate(timeout=60)
         return self.process.returncode, output.decode()
 
     def has(self, name: str) -> Path:

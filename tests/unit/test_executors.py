@@ -240,6 +240,6 @@ def _none() -> Any:
 
 
 async def _until(holds: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - what is waited for is in many places
             await asyncio.sleep(0)

@@ -72,7 +72,7 @@ async def test_a_job_keeps_its_version_whatever_is_edited_later(tmp_path: Path) 
 
 
 async def _launched(office: Office, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(office.executor.launches) < count:  # noqa: ASYNC110 - each turn of the loop may launch
             await asyncio.sleep(0)
 

@@ -88,7 +88,7 @@ async def test_what_another_engine_launched_is_handed_on_when_an_executor_comes_
 
     await two.jobs.recover("local")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         wanted = {f"tb-{known}-1-1", f"tb-{unknown}-0-1"}
         while not wanted <= {spec.session for spec in two.executor.launches}:  # noqa: ASYNC110 - as each turn may
             await asyncio.sleep(0)
