@@ -26,7 +26,7 @@ _FOLDERS = ("docs", "examples")
 DOCUMENTS = [ROOT / "README.md", *(path for name in _FOLDERS for path in sorted((ROOT / name).rglob("*.md")))]
 REFERENCE = ROOT / "docs" / "reference"
 PATIENCE = 120.0  # seconds for a whole document; it takes a fraction of that
-_RULES = ("rules", "fields")
+_RULES = ("rules", "findings", "fields")
 SHOWN = "127.0.0.1:9500"
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")
 

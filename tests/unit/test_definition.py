@@ -231,11 +231,10 @@ def test_values_that_cant_be_read_are_refused_in_their_place(
         {"environment": {"envs": {"A": 1, "B": 1.5, "C": True, "D": None, "_e2": ""}}},
         {"environment": {"envs": None}, "mounts": None, "dependencies": None, "resources": None},
         {"mounts": ["data", "models:m/v1"]},
-        {"whatever": {"is": ["kept", 1, None, {"a": 1.5}, [[1], [{"b": [[]]}]]]}},
     ],
 )
 def test_what_files_of_three_generations_hold_will_do(given: dict[str, Any]) -> None:
-    """Numbers may be text, blanks stand for nothing given, and what isn't known is kept."""
+    """Numbers may be text, and blanks stand for nothing given."""
     assert definition.check(pipeline({**task("a"), **given})) == []
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct, field
 
-from trackbook.engine import amounts
+from trackbook.engine import amounts, foreign_keys
 from trackbook.engine.names import variable_name_problem
 
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
@@ -45,7 +45,8 @@ class Field(Struct, frozen=True):
     """What may stand in a place: a single value of a kind, a mapping, a list, or several of them.
 
     Of a mapping, `fields` are known, `rest` are others; `item` stands in a list; where these are None anything
-    may stand. `key` says what is wrong with a key of the mapping.
+    may stand. `key` says what is wrong with a key of the mapping. `foreign` are keys of other workflow engines
+    (see `foreign_keys`), with what to write instead.
     """
 
     kind: Kind | None = None
@@ -55,6 +56,7 @@ class Field(Struct, frozen=True):
     mapping: bool = False
     listing: bool = False
     key: Callable[[str], str | None] | None = None
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
     def what(self) -> str:
         """Return in words what is wanted."""
@@ -171,8 +173,10 @@ FREE = Field(_ANY, mapping=True, listing=True)
 _text_field, _yes_no = Field(TEXT), Field(_YES_NO)
 
 
-def _mapping(fields: dict[str, Field], rest: Field | None = None) -> Field:
-    return Field(fields=fields, rest=rest, mapping=True)
+def _mapping(
+    fields: dict[str, Field], rest: Field | None = None, foreign: Mapping[str, str] | None = None
+) -> Field:
+    return Field(fields=fields, rest=rest, mapping=True, foreign=foreign or {})
 
 
 def _list(item: Field | None = None) -> Field:
@@ -186,7 +190,8 @@ _ENVIRONMENT = _mapping(
         "scaling-group": _text_field,
         "image": _text_field,
         "envs": VARIABLES,
-    }
+    },
+    foreign=foreign_keys.ENVIRONMENT,
 )
 _SLOTS = Field(_QUANTITY, rest=Field(_QUANTITY), mapping=True)
 _RESOURCES = _mapping({"cpu": Field(_AMOUNT), "mem": Field(_SIZE), "memory": Field(_SIZE)}, _SLOTS)
@@ -223,9 +228,12 @@ TASK = _mapping(
         "mounts": _MOUNTS,
         "skip": _yes_no,
         "continue_on_failure": _yes_no,
-        "retry": _mapping({"max_attempts": Field(_WHOLE_NUMBER), "delay": Field(_AMOUNT)}),
+        "retry": _mapping(
+            {"max_attempts": Field(_WHOLE_NUMBER), "delay": Field(_AMOUNT)}, foreign=foreign_keys.RETRY
+        ),
         "service": _SERVICE,
-    }
+    },
+    foreign=foreign_keys.TASK,
 )
 PIPELINE = _mapping(
     {
@@ -242,5 +250,6 @@ PIPELINE = _mapping(
         "mounts": _MOUNTS,
         "params": _list(),
         "tasks": Field(item=TASK, rest=TASK, mapping=True, listing=True),
-    }
+    },
+    foreign=foreign_keys.PIPELINE,
 )

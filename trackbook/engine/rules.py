@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from msgspec import Struct, field
-
 from trackbook.engine import amounts, graph
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.fields import FREE, LONGEST_TEXT, PIPELINE, TASK, Field
+from trackbook.engine.fields import FREE, LONGEST_TEXT, PIPELINE, TASK, VARIABLES, Field
+from trackbook.engine.findings import AT_MOST, Findings, Path
+from trackbook.engine.foreign_keys import command_synonym, folded
 from trackbook.engine.names import (
     did_you_mean,
     name_problem,
@@ -20,17 +20,14 @@ from trackbook.engine.names import (
     printable,
     set_by_system,
 )
-from trackbook.engine.paths import Part, join
+from trackbook.engine.paths import join
 
-AT_MOST = 100
-"""Refusals, and warnings, that are told at once; the rest are counted."""
 DEEPEST = 64
 """Levels of nesting that a value may have, as in YAML."""
-_SUGGESTIONS = 10
 _SERVING = frozenset(("serving", "deployment"))
 _MODES = ("single-node", "multi-node")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _SECRET = re.compile(r"\$\{\{\s*secrets\.([^\s{}]{1,128})\s*\}\}")
-Path = tuple[Part, ...]
 
 
 def check(content: Mapping[str, Any]) -> list[Warned]:
@@ -74,42 +71,6 @@ def _in_text(text: Any, at: Path) -> Iterator[tuple[Path, str]]:
     if isinstance(text, str) and "${{" in text:
         for name in dict.fromkeys(_SECRET.findall(text)):
             yield at, name
-
-
-class Findings(Struct):
-    """What an examination found."""
-
-    refusals: list[Refused] = field(default_factory=list)
-    warnings: list[Warned] = field(default_factory=list)
-    more: int = 0
-    suggestions: int = 0
-
-    def no(self, code: str, message: str, at: Path, hint: str = "") -> None:
-        """Note a refusal."""
-        if len(self.refusals) < AT_MOST:
-            self.refusals.append(Refused(code, message, join(at), hint=hint))
-        else:
-            self.more += 1
-
-    def warn(self, code: str, message: str, at: Path) -> None:
-        """Note a warning; those past the first hundred of an author who has seen a hundred are dropped."""
-        if len(self.warnings) < AT_MOST:
-            self.warnings.append(Warned(code, message, join(at)))
-
-    def suggest(self, word: str, known: Any) -> str:
-        """Return a hint for a word; only the first few, since looking for near misses is dear."""
-        self.suggestions += 1
-        return did_you_mean(word, known) if self.suggestions <= _SUGGESTIONS else ""
-
-    def refuse(self) -> None:
-        """Raise the first refusal with the others in it, if there are any."""
-        if not self.refusals:
-            return
-        first, *others = self.refusals
-        if self.more:
-            others.append(Refused("more_problems", f"{self.more} more problems are not shown"))
-        first.others = others
-        raise first
 
 
 def examine(document: Mapping[str, Any]) -> Findings:
@@ -168,12 +129,39 @@ def _mapping(mapping: dict[Any, Any], wanted: Field, at: Path, found: Findings) 
         inner = wanted.fields.get(key) or wanted.rest
         if inner is None:
             inner = FREE
-            if wanted.fields and (meant := _near_miss(key, tuple(wanted.fields))):
-                message = f"{_shown(key)} isn't known here and not acted on; did you mean {meant!r}?"
-                found.warn("unknown_key", message, (*at, key))
+            if wanted.fields:
+                _unknown_key(key, value, wanted, at, found)
         if wanted.key and (problem := wanted.key(key)):
             found.no("bad_variable_name", f"{_shown(key)}: {problem}", (*at, key))
         _by_table(value, inner, (*at, key), found)
+
+
+def _unknown_key(key: str, value: Any, wanted: Field, at: Path, found: Findings) -> None:
+    """Refuse a key that another engine would act on; warn about any other one."""
+    instead = wanted.foreign.get(folded(key)) if value not in (None, "") else None
+    if instead is None and _is_misplaced_variable(key, value, wanted):
+        instead = f"Write `envs: {{{key}: …}}` in `environment`."
+    if instead is not None:
+        found.no("unsupported_key", f"{_shown(key)} has no meaning here", (*at, key), instead)
+        return
+    meant = _near_miss(key, tuple(wanted.fields))
+    if (environment := wanted.fields.get("environment")) and key in environment.fields:
+        meant = f"environment.{key}"
+    did = f"; did you mean {meant!r}?" if meant else ""
+    found.warn(
+        "unknown_key",
+        f"{_shown(key)} is not a key that is known here: it is kept, and not acted on{did}",
+        (*at, key),
+    )
+
+
+def _is_misplaced_variable(key: str, value: Any, wanted: Field) -> bool:
+    """Tell `environment: {EPOCHS: 3}`, where other engines have their variables."""
+    return (
+        wanted.fields.get("envs") is VARIABLES
+        and _VARIABLE.fullmatch(key) is not None
+        and not isinstance(value, dict | list)
+    )
 
 
 @lru_cache(4096)
@@ -267,7 +255,10 @@ def _command(task: dict[str, Any], at: Path, found: Findings) -> None:
     blank = command is None or (isinstance(command, str) and not command.strip())
     if not blank or is_serving(task) or amounts.truth(task.get("skip")):
         return
-    meant = next((key for key in task if key not in TASK.fields and _near_miss(key, ("command",))), None)
+    others = [key for key in task if isinstance(key, str) and key not in TASK.fields]
+    if any(command_synonym(key) for key in others):
+        return  # refused as that key
+    meant = next((key for key in others if _near_miss(key, ("command",))), None)
     hint = f"Did you mean `command` by {meant!r}?" if meant else ""
     found.no("missing_command", f"task {_shown(task.get('name'))} has no command", (*at, "command"), hint)
 

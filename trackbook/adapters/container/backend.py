@@ -11,7 +11,7 @@ from trackbook.adapters.container.client import Client, EngineAway, EngineRefuse
 from trackbook.adapters.container.config import HINT, Engine
 from trackbook.adapters.container.plan import GPUS, SLOTS
 from trackbook.adapters.sessions.data_folders import DataFolders
-from trackbook.adapters.sessions.refusals import refused_service
+from trackbook.adapters.sessions.refusals import refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import ExecutorUnavailable, Finding, Live, SessionSpec
@@ -60,10 +60,7 @@ class ContainerBackend:
         if task.cluster_size > 1:
             message = f"task {task.name!r} runs as one container here, not on {task.cluster_size} nodes"
             yield Warned("cluster_ignored", message, f"{place}.cluster_size")
-        for slot, amount in task.resources.items():
-            if slot not in SLOTS and amount:
-                message = f"task {task.name!r} asks for {slot}, which containers here are not given"
-                yield Warned("resource_ignored", message, f"{place}.resources.{slot}")
+        yield from unknown_slots(task, SLOTS, "containers of this machine")
 
     async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
         """Look whether the engine has the images, and as much as the sessions ask for."""

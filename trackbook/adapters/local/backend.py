@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trackbook.adapters.sessions.data_folders import DataFolders
-from trackbook.adapters.sessions.refusals import refused_service
+from trackbook.adapters.sessions.refusals import refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import Executor, Finding, Live, SessionSpec
+
+_SLOTS = ("cpu", "mem")
 
 
 class LocalBackend:
@@ -25,7 +27,7 @@ class LocalBackend:
         return self._make()
 
     def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
-        """Refuse serving tasks; images and clusters mean nothing to processes."""
+        """Refuse serving tasks; images, clusters and accelerators mean nothing to processes."""
         found: list[Refused | Warned] = []
         if images := list(dict.fromkeys(task.image for task in tasks if task.image)):
             message = f"images mean nothing to processes of this machine: {', '.join(images)}"
@@ -36,6 +38,7 @@ class LocalBackend:
             elif task.cluster_size > 1:
                 message = f"task {task.name!r} runs as one process here, not on {task.cluster_size} nodes"
                 found.append(Warned("cluster_ignored", message, f"tasks[{task.index}].cluster_size"))
+            found += unknown_slots(task, _SLOTS, "processes of this machine")
         return found
 
     async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:  # noqa: ARG002 - nothing is scarce here
