@@ -153,7 +153,7 @@ async def test_a_mount_may_have_folders_above_it(bench: Bench) -> None:
 async def test_an_impossible_mount_fails_the_task(bench: Bench) -> None:
     """A mount whose name leads out of the data directory fails its task, in words, and the command never runs."""
     end, _ = await failed(bench, spec("a", "echo run", mounts=["../../etc"]))
-    assert "'../../etc' can't be the name of a folder" in end.message
+    assert "'../../etc' is not 'folder'" in end.message
 
 
 async def failed(bench: Bench, session: SessionSpec) -> tuple[ReportTaskEnded, bool]:

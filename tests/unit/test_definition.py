@@ -189,7 +189,8 @@ _REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"environment": {"envs": {"A=B": "x"}}}, "bad_variable_name", 'environment.envs["A=B"]'),
     ({"environment": {"envs": {"": "x"}}}, "bad_variable_name", 'environment.envs[""]'),
     ({"mounts": "data"}, "wrong_type", "mounts"),
-    ({"mounts": ["a/b"]}, "bad_mount", "mounts[0]"),
+    ({"mounts": ["a/../b"]}, "bad_mount", "mounts[0]"),
+    ({"mounts": ["/a"]}, "bad_mount", "mounts[0]"),
     ({"mounts": [".."]}, "bad_mount", "mounts[0]"),
     ({"mounts": ["data:"]}, "bad_mount", "mounts[0]"),
     ({"mounts": [":x"]}, "bad_mount", "mounts[0]"),
@@ -198,6 +199,7 @@ _REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"mounts": [None]}, "bad_mount", "mounts[0]"),
     ({"mounts": ["a:x", "b:x"]}, "duplicate_mount", "mounts[1]"),
     ({"mounts": ["x", "b:x"]}, "duplicate_mount", "mounts[1]"),
+    ({"mounts": ["x", "b:/home/work/x"]}, "duplicate_mount", "mounts[1]"),
     ({"dependencies": "a"}, "wrong_type", "dependencies"),
     ({"service": {"replicas": "many"}, "type": "serving"}, "bad_number", "service.replicas"),
     ({"x": float("nan")}, "bad_value", "x"),
@@ -230,7 +232,7 @@ def test_values_that_cant_be_read_are_refused_in_their_place(
         {"resources": {"mem": "512 MB"}, "resource_opts": {"shmem": 0}},
         {"environment": {"envs": {"A": 1, "B": 1.5, "C": True, "D": None, "_e2": ""}}},
         {"environment": {"envs": None}, "mounts": None, "dependencies": None, "resources": None},
-        {"mounts": ["data", "models:m/v1"]},
+        {"mounts": ["data", "models:m/v1", "data/2026/may:may", "weights:/mnt/weights"]},
     ],
 )
 def test_what_files_of_three_generations_hold_will_do(given: dict[str, Any]) -> None:
@@ -248,7 +250,7 @@ def test_the_pipelines_own_values_are_checked_too() -> None:
             resources={"cpu": "x"},
             resource_opts={"shmem": "x"},
             environment={"envs": {"A B": "x"}},
-            mounts=["a/b"],
+            mounts=["a//b"],
             params=3,
             version=25.6,
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from trackbook.engine import amounts, foreign_keys
+from trackbook.engine import amounts, foreign_keys, mounts
 from trackbook.engine.names import variable_name_problem
 
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
@@ -136,16 +136,11 @@ def _is_any(value: Any) -> bool:
 
 
 def _is_mount(value: Any) -> bool:
-    """Tell `folder` and `folder:alias`: a name, and a relative path that can't climb."""
-    if not isinstance(value, str) or not value.isprintable() or len(value) > 512:
+    try:
+        mounts.parse(value if isinstance(value, str) else "")
+    except ValueError:
         return False
-    folder, colon, alias = value.partition(":")
-    steps = alias.split("/") if colon else []
-    return "/" not in folder and all(map(_is_step, (folder, *steps)))
-
-
-def _is_step(step: str) -> bool:
-    return step.strip() == step and step not in ("", ".", "..")
+    return True
 
 
 def _or_blank(fits: Callable[[Any], Any]) -> Callable[[Any], bool]:
@@ -162,7 +157,7 @@ _COUNT = Kind("a whole number from 1", "bad_number", core, _is_count)
 _AMOUNT = Kind("a number such as 4 or 1.5", "bad_amount", core, _or_blank(amounts.amount))
 _SIZE = Kind("a size such as 16g, 512m or 1.5g", "bad_size", core, _or_blank(amounts.size))
 _QUANTITY = Kind("a number or a size such as 16g", "bad_amount", core, _or_blank(amounts.size))
-_MOUNT = Kind("'folder' or 'folder:alias'", "bad_mount", _text, _is_mount)
+_MOUNT = Kind(f"{mounts.FORMS}, at a path of its own", "bad_mount", _text, _is_mount)
 _ANY = Kind("a number of 64 bits, a text without NUL, true or false", "bad_value", core, _is_any)
 
 # Fields, in FastTrack's order -------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from trackbook.engine import amounts, graph
+from trackbook.engine import amounts, graph, mounts
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.fields import FREE, LONGEST_TEXT, PIPELINE, TASK, VARIABLES, Field
 from trackbook.engine.findings import AT_MOST, Findings, Path
@@ -217,18 +218,18 @@ def _settings(holder: Mapping[str, Any], at: Path, found: Findings) -> None:
     _mounts(holder.get("mounts"), at, found)
 
 
-def _mounts(mounts: Any, at: Path, found: Findings) -> None:
-    aliases: set[str] = set()
-    for index, mount in enumerate(mounts if isinstance(mounts, list) else ()):
+def _mounts(given: Any, at: Path, found: Findings) -> None:
+    paths: set[str] = set()
+    for index, text in enumerate(given if isinstance(given, list) else ()):
         place = (*at, "mounts", index)
-        if mount is None:
+        if text is None:
             found.no("bad_mount", "the mount is empty", place)
-        elif isinstance(mount, str):
-            folder, _, alias = mount.partition(":")
-            alias = alias or folder
-            if alias in aliases:
-                found.no("duplicate_mount", f"a second folder would be found at /home/work/{alias}", place)
-            aliases.add(alias)
+        elif isinstance(text, str):
+            with suppress(ValueError):  # found by its kind
+                path = mounts.parse(text).path
+                if path in paths:
+                    found.no("duplicate_mount", f"a second folder would be found at {path}", place)
+                paths.add(path)
 
 
 # Each task --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from trackbook.adapters.backendai.client import Client, part
 from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.engine.mounts import WORK
 
 FINAL = frozenset({"TERMINATED", "CANCELLED"})
 """The states after which a session never changes; any other, known or not, isn't final. ERROR isn't either."""
@@ -123,7 +124,7 @@ async def create_session(client: Client, new: NewSession, timeout: float = 30.0)
         "resources": {slot: str(amount) for slot, amount in new.resources.items()},
         "environ": new.variables,
         "mounts": list(new.mounts),
-        "mount_map": new.mounts,
+        "mount_map": _mount_map(new.mounts),
     }
     if new.shmem is not None:
         config["resource_opts"] = {"shmem": str(new.shmem)}
@@ -149,6 +150,18 @@ async def create_session(client: Client, new: NewSession, timeout: float = 30.0)
         body["bootstrap_script"] = new.bootstrap
     answer = await client.request("POST", "/session", body=body, timeout=timeout)
     return str(answer["sessionId"])
+
+
+def _mount_map(mounts: Mapping[str, str]) -> dict[str, str]:
+    """Return where each folder is mounted, in a form that 23.09 takes.
+
+    It refuses a place below /home/work that has the name of one of the folders, even of the same folder. It
+    compares text, so a `.` in the path lets it through, and the path is the same.
+    """
+    return {
+        source: f"{WORK}/./{place}" if (place := path.removeprefix(f"{WORK}/")) in mounts else path
+        for source, path in mounts.items()
+    }
 
 
 async def sessions_named(client: Client, names: Iterable[str]) -> list[Session]:

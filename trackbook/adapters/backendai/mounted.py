@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.sheet import Sheet, there_are
 from trackbook.adapters.backendai.survey import Limits, Survey
+from trackbook.engine.mounts import Mount, overlap, parse
 from trackbook.engine.names import did_you_mean
 from trackbook.engine.ports import FolderState, SessionSpec
+
+_RESERVED = frozenset((".terminfo", ".jupyter", ".tmux.conf", ".ssh"))
+_STARTUP_FILE = re.compile(r"\.[a-z0-9]+(rc|_profile)")
 
 
 def mounts(sheet: Sheet, seen: Survey, spec: SessionSpec) -> None:
     """Look whether the folders that the task names are there, may be used, and don't meet in one place."""
     by_name = {each.name: each for each in seen.folders or [] if not each.trashed and not each.going}
-    taken: dict[str, str] = {}
-    sources: set[str] = set()
+    before: list[tuple[str, Mount]] = []
     for text in spec.mounts:
-        source, _, alias = text.partition(":")
-        name = source.partition("/")[0]
-        target = (alias or source).strip("/")
-        for other, there in taken.items():
-            if target == other or target.startswith(f"{other}/") or other.startswith(f"{target}/"):
-                words = f"{text!r} and {there!r} are mounted at one another's place"
-                sheet.add("mounts", words, "fail", "Give them aliases: FOLDER:ALIAS.", spec.task)
-        if source in sources:
-            sheet.add("mounts", f"{source!r} is mounted twice", "fail", "A cluster mounts it once.", spec.task)
-        taken[target] = text
-        sources.add(source)
+        try:
+            mount = parse(text)
+        except ValueError as error:
+            sheet.add("mounts", str(error), "fail", "", spec.task)
+            continue
+        _place(sheet, text, mount, before, spec.task)
+        before.append((text, mount))
         if seen.folders is None:
             continue
+        name = mount.folder
         if name not in by_name:
             _missing(sheet, seen, name, spec)
         elif by_name[name].permission == "ro":
@@ -35,6 +38,25 @@ def mounts(sheet: Sheet, seen: Survey, spec: SessionSpec) -> None:
         if name in by_name and not _may(seen, by_name[name].host, "mount-in-session"):
             words = f"folders on {by_name[name].host} may not be mounted"
             sheet.add("mounts", words, "fail", "Ask the cluster's operator.", spec.task)
+
+
+def _place(sheet: Sheet, text: str, mount: Mount, before: Sequence[tuple[str, Mount]], task: str) -> None:
+    """Look whether a mount meets one before it, or what the cluster keeps for itself."""
+    for other, there in before:
+        if overlap(mount.path, there.path):
+            words = f"{text!r} and {other!r} are mounted at one another's place"
+            sheet.add("mounts", words, "fail", "Give them aliases: FOLDER:ALIAS.", task)
+        if overlap(mount.source, there.source):
+            words = f"{text!r} and {other!r} have files in common, which a cluster mounts once"
+            sheet.add("mounts", words, "fail", "Mount the folder once, or parts of it apart.", task)
+    if _is_reserved(mount):
+        words = f"{text!r}: the cluster keeps {mount.path} for itself"
+        sheet.add("mounts", words, "fail", "Choose another alias: FOLDER:ALIAS.", task)
+
+
+def _is_reserved(mount: Mount) -> bool:
+    """Whether managers refuse to mount anything there; seen in the sources of 23.09 and 26.8 alike."""
+    return mount.below_work in _RESERVED or bool(_STARTUP_FILE.fullmatch(mount.below_work))
 
 
 def model_folder(sheet: Sheet, seen: Survey, model: str, spec: SessionSpec) -> None:

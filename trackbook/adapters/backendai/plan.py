@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import msgspec
 
@@ -11,10 +10,10 @@ from trackbook.adapters.backendai import names, record, wrapper
 from trackbook.adapters.backendai.api import NewSession, Version
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.sessions import folders, variables
+from trackbook.engine import mounts
 from trackbook.engine.ports import SessionInput, SessionSpec
 
 PIPELINE = "/pipeline"
-WORK = "/home/work"
 _TAG = "tb1-"
 """What tags begin with; the number changes with how they are made."""
 
@@ -84,7 +83,7 @@ def new_session(
         raise NoImage(
             f"task {spec.task!r} names no image, and neither does the configuration of cluster {cluster.name!r}"
         )
-    mounts = _pipeline_mounts(spec, folder) | dict(_mounts(spec))
+    own = [mounts.parse(text) for text in spec.mounts]
     read_only = [f"{folder}/{outputs(spec, source)}" for source in spec.inputs] if version.mount_options else []
     return NewSession(
         name=names.session(installation, spec.session),
@@ -97,7 +96,7 @@ def new_session(
         resources=dict(spec.resources),
         shmem=spec.shmem,
         variables={name: value for name, value in environment(spec).items() if value},  # see startup
-        mounts=mounts,
+        mounts=_pipeline_mounts(spec, folder) | {mount.source: mount.path for mount in own},
         read_only=list(dict.fromkeys(read_only)),
         cluster_mode=spec.cluster_mode,
         cluster_size=spec.cluster_size,
@@ -136,11 +135,3 @@ def _pipeline_mounts(spec: SessionSpec, folder: str) -> dict[str, str]:
         f"{folder}/vfroot": f"{PIPELINE}/vfroot",
         f"{folder}/{record.folder(spec.job)}": wrapper.RECORDS,
     }
-
-
-def _mounts(spec: SessionSpec) -> Iterator[tuple[str, str]]:
-    """Yield (vfolder, path where it is seen); raises ValueError for what can't be a path below /home/work."""
-    for text in spec.mounts:
-        name, _, alias = text.partition(":")
-        source, place = ("/".join(map(folders.part, path.split("/"))) for path in (name, alias or name))
-        yield source, f"{WORK}/{place}"

@@ -12,10 +12,11 @@ from msgspec import Struct
 from trackbook.adapters.backendai import names
 from trackbook.adapters.backendai.api import Version
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.sessions import folders, variables
+from trackbook.adapters.sessions import variables
 from trackbook.engine import amounts
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
+from trackbook.engine.mounts import parse
 from trackbook.engine.ports import SessionSpec
 
 OWNER = "TRACKBOOK_SERVICE"
@@ -220,13 +221,8 @@ def options(spec: SessionSpec) -> dict[str, str]:
 
 def mounts(spec: SessionSpec) -> list[tuple[str, str, str]]:
     """Return (folder, part of it, path where it is seen) of what the task mounts. Raises ValueError."""
-    found = []
-    for text in spec.mounts:
-        source, _, alias = text.partition(":")
-        folder, _, inner = source.partition("/")
-        parts = [folders.part(each) for each in (alias or source).split("/")]
-        found.append((folder, inner, "/".join(("/home/work", *parts))))
-    return found
+    found = [parse(text) for text in spec.mounts]
+    return [(mount.folder, mount.subpath, mount.path) for mount in found]
 
 
 def image(spec: SessionSpec, cluster: Cluster) -> str:

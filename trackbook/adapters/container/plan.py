@@ -10,6 +10,7 @@ from trackbook.adapters.container import records
 from trackbook.adapters.container.client import Facts
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.sessions import folders, variables
+from trackbook.engine.mounts import parse
 from trackbook.engine.ports import SessionSpec
 
 PIPELINE = "/pipeline"
@@ -101,23 +102,13 @@ class Planner:
         for number, source in enumerate(spec.inputs, 1):
             path = self._empty() if source.skipped else folders.outputs(self._data, spec, source)
             found.append((path, f"{PIPELINE}/input{number}", True))
-        for mount in spec.mounts:
-            path, alias = self._mount(mount)
-            (work / alias).mkdir(parents=True, exist_ok=True)  # else the engine makes it, as root
-            found.append((path, f"{WORK}/{alias}", False))
+        for mount in map(parse, spec.mounts):
+            if mount.below_work:
+                (work / mount.below_work).mkdir(parents=True, exist_ok=True)  # else the engine makes it, as root
+            found.append((folders.mounted(self._data, mount), mount.path, False))
         for path, _, _ in found:
             path.mkdir(parents=True, exist_ok=True)
         return found
-
-    def _mount(self, text: str) -> tuple[Path, str]:
-        """Return the folder of `FOLDER[/SUBPATH][:ALIAS]` and the alias."""
-        source, _, alias = text.partition(":")
-        name, *below = source.split("/")
-        folder = folders.vfolder(self._data, name)
-        path = folder.joinpath(*map(folders.part, below))
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"the mount {text!r} leads out of its folder")
-        return path, "/".join(map(folders.part, (alias or source).split("/")))
 
     def _empty(self) -> Path:
         """Return the folder that stands for a skipped dependency's outputs."""

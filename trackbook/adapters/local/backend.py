@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from trackbook.adapters.local.plan import NO_ABSOLUTE
 from trackbook.adapters.sessions.data_folders import DataFolders
 from trackbook.adapters.sessions.refusals import refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
+from trackbook.engine.mounts import parse
 from trackbook.engine.ports import Executor, Finding, Live, SessionSpec
 
 _SLOTS = ("cpu", "mem")
+
+
+def _refused_mounts(task: Task) -> list[Refused]:
+    """Refuse mounts that a process can't be given."""
+    hint = "Use an alias without the leading '/', or another executor."
+    return [
+        Refused("mount_unsupported", f"{text!r}: {NO_ABSOLUTE}", f"tasks[{task.index}].mounts", hint=hint)
+        for text in task.mounts
+        if not parse(text).below_work
+    ]
 
 
 class LocalBackend:
@@ -33,6 +45,7 @@ class LocalBackend:
             message = f"images mean nothing to processes of this machine: {', '.join(images)}"
             found.append(Warned("image_ignored", message))
         for task in tasks:
+            found += _refused_mounts(task)
             if task.serving:
                 found.append(refused_service(task, self.name))
             elif task.cluster_size > 1:

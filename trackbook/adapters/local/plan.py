@@ -12,9 +12,11 @@ from typing import Any
 from trackbook.adapters.local import disk
 from trackbook.adapters.local.box.roots import PIPELINE, WORK
 from trackbook.adapters.sessions import folders, variables
+from trackbook.engine.mounts import parse
 from trackbook.engine.ports import SessionSpec
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NO_ABSOLUTE = "processes of this machine can be given folders below /home/work alone"
 _LONGEST_ARGUMENT = 100_000
 """The kernel takes at most 128 KiB in one argument; a longer command is run from a file."""
 
@@ -72,8 +74,10 @@ class Planner:
         ]
 
     def _mount(self, text: str) -> tuple[str, str]:
-        name, _, alias = text.partition(":")
-        return str(folders.vfolder(self._data, name)), "/".join(map(folders.part, (alias or name).split("/")))
+        mount = parse(text)
+        if not mount.below_work:
+            raise ValueError(f"{text!r}: {NO_ABSOLUTE}")
+        return str(folders.mounted(self._data, mount)), mount.below_work
 
     def _command(self, spec: SessionSpec, folder: Path) -> list[str]:
         if "\0" in spec.command:

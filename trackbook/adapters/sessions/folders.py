@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from trackbook.engine.mounts import Mount
 from trackbook.engine.ports import SessionInput, SessionSpec
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -48,6 +49,15 @@ def outputs(data: Path, spec: SessionSpec, source: SessionInput | None = None) -
 def vfolder(data: Path, name: str) -> Path:
     """Return the local folder that stands for a vfolder. Raises ValueError for a name that isn't one."""
     return data / "vfolders" / part(name)
+
+
+def mounted(data: Path, mount: Mount) -> Path:
+    """Return the local folder that a task mounts. Raises ValueError for one that leads out of its vfolder."""
+    folder = vfolder(data, mount.folder)
+    path = folder / mount.subpath
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"the mount {mount.source!r} leads out of its folder, by a link")
+    return path
 
 
 def part(name: str) -> str:
