@@ -198,6 +198,23 @@ def _print_job(job: dict[str, Any], tasks: list[dict[str, Any]], moment: dict[st
     for task in tasks:
         if len(_note(task)) > _NOTE:
             print(f"\n{task['name']}: {_note(task)}")
+    for task in tasks:
+        if task.get("clock_jump") is not None:
+            print(f"\n{_clock_note(task)}")
+
+
+def _clock_note(task: dict[str, Any]) -> str:
+    """Return how far the clock jumped while a task ran, and what its times are worth."""
+    from trackbook.cli.output import duration
+
+    jump = float(task["clock_jump"])
+    ran = task["run_time"]
+    worth = "its run time is not known" if ran is None else f"it ran {duration(ran)}"
+    way = "forward" if jump > 0 else "back"
+    return (
+        f"{task['name']}: the clock was set {way} by {duration(abs(jump))} while it ran, or two machines differ;"
+        f" {worth}"
+    )
 
 
 def _note(task: dict[str, Any]) -> str:

@@ -49,6 +49,8 @@ class Task:
     why: str = ""
     error: str = ""
     fault: str = ""
+    measured: float | None = None
+    """The seconds that it ran, by a clock that can't be set."""
 
     @property
     def note(self) -> str:
@@ -57,8 +59,8 @@ class Task:
 
     def run_time(self, now: datetime) -> float | None:
         """Return the seconds that it ran, or has run by now."""
-        if self.started is None:
-            return None
+        if self.measured is not None or self.started is None:
+            return self.measured
         return max(0.0, ((self.finished or now) - self.started).total_seconds())
 
 
@@ -131,9 +133,9 @@ class Progress:
             return []
         happened = parsed(data["at"]) if "at" in data else at
         if state == "running":
-            task.started, task.finished = happened, None
+            task.started, task.finished, task.measured = happened, None, None
         elif state in _TASK_ENDED:
-            task.finished = happened
+            task.finished, task.measured = happened, data.get("run_time")
         task.attempt = attempt
         error = data.get("error") or {}
         task.error, task.fault = error.get("message", ""), error.get("fault", "")
@@ -201,6 +203,7 @@ def _task(row: dict[str, Any]) -> Task:
         row.get("executor_message") or "",
         row.get("error") or "",
         row.get("fault") or "",
+        row.get("run_time") if row.get("finished_at") else None,
     )
 
 

@@ -71,7 +71,8 @@ class ReportTaskStatus(JobCommand, frozen=True):
 class ReportTaskEnded(JobCommand, frozen=True):
     """The session is gone. `started_at` is None when its command never ran; `tail` ends its output.
 
-    `fault` says whose failure it is (see TaskError); `result` is what a service offers, such as its `url`.
+    `fault` says whose failure it is (see TaskError); `result` is what a service offers, such as its `url`;
+    `run_time` is in seconds, by a clock that can't be set, None where nobody measured it.
     """
 
     task: str
@@ -85,6 +86,7 @@ class ReportTaskEnded(JobCommand, frozen=True):
     tail: str = ""
     fault: Fault = ""
     result: dict[str, str] = field(default_factory=dict)
+    run_time: float | None = None
 
 
 Report = ReportTaskStarted | ReportTaskStatus | ReportTaskEnded
@@ -277,13 +279,15 @@ def _started(task: TaskState, at: datetime | None) -> list[AnyJobEvent]:
 
 def _ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
     if report.outcome == "succeeded":
-        return facts.TaskSucceeded(report.task, report.attempt, report.ended_at, report.result)
+        return facts.TaskSucceeded(report.task, report.attempt, report.ended_at, report.result, report.run_time)
     if task.stop_requested:
-        return facts.TaskCancelled(report.task, report.attempt, report.ended_at, report.exit_code, report.signal)
+        return facts.TaskCancelled(
+            report.task, report.attempt, report.ended_at, report.exit_code, report.signal, report.run_time
+        )
     error = TaskError(
         report.message or report.outcome, report.exit_code, report.signal, report.tail, report.fault
     )
-    return facts.TaskFailed(report.task, report.attempt, report.ended_at, error)
+    return facts.TaskFailed(report.task, report.attempt, report.ended_at, error, report.run_time)
 
 
 # Reactions: the saga ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The events of a job: one run of a pipeline, from its creation to one terminal event.
 
-A storage format: fields are only added, with defaults. Times are UTC; `task` is the task's name.
+A storage format: fields are only added, with defaults. Times are UTC; `task` is the task's name. `run_time` is in
+seconds, by a clock that can't be set, and left out where nobody measured it.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class TaskSucceeded(JobEvent, frozen=True):
     attempt: int
     at: datetime
     result: dict[str, str] = field(default_factory=dict)
+    run_time: float | None = None
 
 
 class TaskFailed(JobEvent, frozen=True):
@@ -114,6 +116,7 @@ class TaskFailed(JobEvent, frozen=True):
     attempt: int
     at: datetime
     error: TaskError
+    run_time: float | None = None
 
 
 class TaskCancelled(JobEvent, frozen=True):
@@ -124,6 +127,7 @@ class TaskCancelled(JobEvent, frozen=True):
     at: datetime
     exit_code: int | None = None
     signal: int | None = None
+    run_time: float | None = None
 
 
 class JobCancelRequested(JobEvent, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -17,7 +16,10 @@ _DONE = frozenset(("succeeded", "skipped"))
 
 
 class TaskRow(Struct, gc=False):
-    """A task instance; the fields are the columns. `waiting` counts the dependencies that aren't done."""
+    """A task instance; the fields are the columns. `waiting` counts the dependencies that aren't done.
+
+    `run_time` is in microseconds, by a clock that can't be set; None where nobody measured it.
+    """
 
     idx: int
     name: str
@@ -32,6 +34,7 @@ class TaskRow(Struct, gc=False):
     launched_at: int | None = None
     started_at: int | None = None
     finished_at: int | None = None
+    run_time: int | None = None
     exit_code: int | None = None
     signal: int | None = None
     error: str = ""
@@ -75,6 +78,9 @@ class JobRow(Struct):
     cancelled: int = 0
 
 
+_End = facts.TaskSucceeded | facts.TaskFailed | facts.TaskCancelled
+
+
 class JobFold(Struct):
     """A job with its tasks, and which of them changed since they were last stored."""
 
@@ -110,14 +116,14 @@ class JobFold(Struct):
             case facts.TaskSucceeded():
                 task = self._task(event.task)
                 task.result = msgspec.json.encode(event.result).decode() if event.result else ""
-                self._end(task, "succeeded", event.at, 0, None)
+                self._end(task, "succeeded", event, 0, None)
                 self._release(event.task)
             case facts.TaskFailed():
                 task = self._task(event.task)
                 task.error, task.tail, task.fault = event.error.message, event.error.tail, event.error.fault
-                self._end(task, "failed", event.at, event.error.exit_code, event.error.signal)
+                self._end(task, "failed", event, event.error.exit_code, event.error.signal)
             case facts.TaskCancelled():
-                self._end(self._task(event.task), "cancelled", event.at, event.exit_code, event.signal)
+                self._end(self._task(event.task), "cancelled", event, event.exit_code, event.signal)
             case facts.TaskSkipped():
                 self._move(self._task(event.task), "skipped")
                 self._release(event.task)
@@ -158,12 +164,13 @@ class JobFold(Struct):
     def _launch(self, task: TaskRow, event: facts.TaskLaunchRequested, at: int) -> None:
         task.attempt, task.session, task.launched_at = event.attempt, event.session, at
         task.executor_status = task.executor_message = ""
-        task.started_at = task.finished_at = task.exit_code = task.signal = None
+        task.started_at = task.finished_at = task.run_time = task.exit_code = task.signal = None
         task.error = task.tail = task.fault = task.result = ""
         self._move(task, "launching")
 
-    def _end(self, task: TaskRow, state: str, at: datetime, exit_code: int | None, signal: int | None) -> None:
-        task.finished_at, task.exit_code, task.signal = to_micros(at), exit_code, signal
+    def _end(self, task: TaskRow, state: str, event: _End, exit_code: int | None, signal: int | None) -> None:
+        task.finished_at, task.exit_code, task.signal = to_micros(event.at), exit_code, signal
+        task.run_time = None if event.run_time is None else round(event.run_time * 1e6)
         self._move(task, state)
 
     def _release(self, name: str) -> None:

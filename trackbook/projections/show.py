@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from trackbook.events.clock_jump import clock_jump
 from trackbook.projections.jobfold import JobFold, JobRow, TaskRow
 from trackbook.projections.times import optional_text, to_text
 from trackbook.projections.views import (
@@ -65,7 +66,8 @@ def show_job(row: JobRow | Any) -> JobView:
         created_at=to_text(row.created_at),
         started_at=optional_text(row.started_at),
         finished_at=optional_text(row.finished_at),
-        run_time=_run_time(row.started_at, row.finished_at),
+        run_time=_run_time(_elapsed(row), None),
+        clock_jump=clock_jump(_elapsed(row), None),
         error=row.error or None,
         failed_task=row.failed_task or None,
         exit_code=row.exit_code,
@@ -96,7 +98,8 @@ def show_task(row: TaskRow | Any, dependencies: list[str]) -> TaskView:
         launched_at=optional_text(row.launched_at),
         started_at=optional_text(row.started_at),
         finished_at=optional_text(row.finished_at),
-        run_time=_run_time(row.started_at, row.finished_at),
+        run_time=_run_time(_elapsed(row), row.run_time),
+        clock_jump=clock_jump(_elapsed(row), None if row.run_time is None else row.run_time / 1e6),
         exit_code=row.exit_code,
         signal=row.signal,
         error=row.error or None,
@@ -142,7 +145,15 @@ def _words(text: str) -> list[str]:
     return text.split("\n") if text else []
 
 
-def _run_time(started: int | None, finished: int | None) -> float | None:
-    if started is None or finished is None:
+def _elapsed(row: JobRow | TaskRow | Any) -> float | None:
+    """Return the seconds from start to end by the wall clock; negative where it was set back meanwhile."""
+    if row.started_at is None or row.finished_at is None:
         return None
-    return max(0, finished - started) / 1e6
+    return float(row.finished_at - row.started_at) / 1e6
+
+
+def _run_time(elapsed: float | None, measured: int | None) -> float | None:
+    """Return what was measured, else the time by the wall clock, None where that can't be right."""
+    if measured is not None:
+        return measured / 1e6
+    return None if elapsed is None or clock_jump(elapsed, None) else max(0.0, elapsed)

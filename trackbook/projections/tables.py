@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Index, Integer, MetaData, Table, Text, UniqueConstraint, func
 
-MODEL = 2
+MODEL = 3
 """Goes up with any change of the tables or of what they hold; a file with another number is rebuilt."""
 
 metadata = MetaData()
@@ -157,6 +157,7 @@ tasks = Table(
     _maybe("launched_at"),
     _maybe("started_at"),
     _maybe("finished_at"),
+    _maybe("run_time"),
     _maybe("exit_code"),
     _maybe("signal"),
     _text("error"),

@@ -62,7 +62,8 @@ class TaskCounts(Struct):
 class JobView(Struct):
     """A job. `exit_code`, `signal` and `tail` (last lines of output) are those of the task that failed.
 
-    `revision` counts the job's commits; `problem` says why it stands still, if it does.
+    `revision` counts the job's commits; `problem` says why it stands still, if it does. `clock_jump` says by
+    how many seconds the clock was moved back between `started_at` and `finished_at`, if it was.
     """
 
     id: str
@@ -75,6 +76,7 @@ class JobView(Struct):
     started_at: Time | None
     finished_at: Time | None
     run_time: float | None
+    clock_jump: float | None
     error: str | None
     failed_task: str | None
     exit_code: int | None
@@ -93,6 +95,8 @@ class JobView(Struct):
 class TaskView(Struct):
     """A task instance. `run_time` is in seconds; `executor_status` is the executor's own word.
 
+    `clock_jump` says by how many seconds the clock was moved between `started_at` and `finished_at`, if it was.
+
     `executor_message` says why it stands there, `fault` whose failure it is (see TaskError), `result` is what a
     service offers, such as its `url`.
     """
@@ -109,6 +113,7 @@ class TaskView(Struct):
     started_at: Time | None
     finished_at: Time | None
     run_time: float | None
+    clock_jump: float | None
     exit_code: int | None
     signal: int | None
     error: str | None

@@ -273,7 +273,7 @@ class Attempt:
             self.spec.attempt,
             verdict.outcome,
             ended_at,
-            min(verdict.started_at, ended_at) if verdict.started_at else None,
+            verdict.started_at,
             verdict.exit_code,
             verdict.signal,
             verdict.message,

@@ -247,7 +247,7 @@ class ServiceAttempt:
             self.spec.attempt,
             verdict.outcome,
             ended_at,
-            min(self._started.at, ended_at) if self._started else None,
+            self._started.at if self._started else None,
             None,
             None,
             verdict.message,

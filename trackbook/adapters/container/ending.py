@@ -53,7 +53,7 @@ def conclude(seen: Seen | None, spec: SessionSpec, folder: Path, started_at: dat
         message = "the container was removed before its end was known; it is not run again"
         return Record(ended_at=records.now(), started_at=started_at, lost=True, message=message)
     started_at = seen.started_at or started_at
-    ended_at = max(filter(None, (seen.ended_at or records.now(), started_at)))
+    ended_at = seen.ended_at or records.now()
     if not records.claimed(folder):
         message = f"the command never began: {_why_not(seen)}"
         return Record(ended_at=ended_at, message=message, fault="permanent")

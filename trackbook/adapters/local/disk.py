@@ -34,6 +34,7 @@ class Record(Struct, kw_only=True):
     left_out: int = 0
     shell: str = ""
     private_root: bool = False
+    run_time: float | None = None
 
 
 class Claim(Struct):
@@ -178,6 +179,7 @@ def report(spec: SessionSpec, record: Record, folder: Path) -> ReportTaskEnded:
         record.signal,
         message,
         "" if outcome == "succeeded" else tail(folder / "log"),
+        run_time=record.run_time,
     )
 
 

@@ -8,6 +8,7 @@ import structlog
 
 from trackbook.engine.job import Report, ReportTaskEnded
 from trackbook.engine.ports import ReportSink, SessionSpec
+from trackbook.events.clock_jump import clock_jump
 from trackbook.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
@@ -38,6 +39,12 @@ class Reporter:
         if spec.session not in self._ends:
             self._ends.add(spec.session)
             self.send(spec, report)
+            if isinstance(report, ReportTaskEnded) and report.started_at:
+                jump = clock_jump((report.ended_at - report.started_at).total_seconds(), report.run_time)
+                if jump is not None:
+                    _log.warning(
+                        "the clock jumped while a task ran", session=spec.session, seconds=round(jump, 3)
+                    )
 
     async def _repeat(self, spec: SessionSpec, report: Report) -> None:
         pause = _FIRST_PAUSE

@@ -92,14 +92,14 @@ def stamp() -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1000:06}Z"
 
 
-def to_json(values: dict[str, str | int | None]) -> bytes:
+def to_json(values: dict[str, str | float | None]) -> bytes:
     """Return a flat JSON object; the json module would add a third to every launcher's memory."""
     return ("{" + ",".join(f'"{key}":{_json_value(value)}' for key, value in values.items()) + "}\n").encode(
         errors="replace"
     )
 
 
-def _json_value(value: str | int | None) -> str:
+def _json_value(value: str | float | None) -> str:
     if isinstance(value, str):
         return '"' + "".join(c if c >= " " and c not in '"\\' else f"\\u{ord(c):04x}" for c in value) + '"'
     return "null" if value is None else str(value).lower()
@@ -121,6 +121,7 @@ class Launcher:
         self.left_out = 0
         self.stopped = False
         self.started: str | None = None
+        self.began = 0.0
         self.status: int | None = None
 
     def run(self) -> bool:
@@ -229,7 +230,7 @@ class Launcher:
 
     def _spawn(self, output: int) -> int:
         """Start the command; posix_spawn copies no page tables and closes what is marked close-on-exec."""
-        started_at = stamp()
+        started_at, began = stamp(), time.clock_gettime(time.CLOCK_BOOTTIME)
         child = os.posix_spawn(
             self.plan["arguments"][0],
             self.plan["arguments"],
@@ -243,7 +244,7 @@ class Launcher:
             setsigmask=(),
             setsigdef=_ALL_SIGNALS,
         )
-        self.started = started_at
+        self.started, self.began = started_at, began
         claim = to_json({"pid": os.getpid(), "command_pid": child, "started_at": started_at})
         os.pwrite(self.claim_file, claim, 0)
         return child
@@ -290,6 +291,7 @@ class Launcher:
                 "stopped": self.stopped,
                 "started_at": self.started,
                 "ended_at": stamp(),
+                "run_time": self._run_time(),
                 "message": message,
                 "left_out": self.left_out,
                 "shell": self.plan["arguments"][0],
@@ -298,6 +300,10 @@ class Launcher:
         )
         while not self._leave(record):
             time.sleep(1)  # the disk is full, say: the result must not be lost, so wait until it can be written
+
+    def _run_time(self) -> float | None:
+        """Return the seconds since the command began, by a clock that can't be set and counts a suspend."""
+        return round(time.clock_gettime(time.CLOCK_BOOTTIME) - self.began, 6) if self.started else None
 
     def _leave(self, record: bytes) -> bool:
         try:
