@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from histories.made import History
 from trackbook.adapters.sessions.data_folders import DataFolders
+from trackbook.adapters.sessions.output_log import Kept, Piece
 from trackbook.engine.errors import Refused
 from trackbook.engine.ports import ExecutorUnavailable, Folders
 from trackbook.http.app import create_app
@@ -81,20 +82,21 @@ class Logs:
         self.logs[session] = self.logs.get(session, b"") + data
         self._more.set()
 
-    async def size(self, session: str) -> int | None:
-        """Return the length."""
-        return len(self.logs[session]) if session in self.logs else None
+    async def kept(self, session: str) -> Kept | None:
+        """Return all of it."""
+        size = len(self.logs.get(session, b""))
+        return Kept(size, size, size) if session in self.logs else None
 
-    async def read(self, session: str, offset: int, limit: int) -> bytes:
+    async def read(self, session: str, offset: int, limit: int) -> Piece:
         """Return a part."""
-        return self.logs.get(session, b"")[offset : offset + limit]
+        return Piece(offset, self.logs.get(session, b"")[offset : offset + limit])
 
-    async def follow(self, session: str, offset: int) -> AsyncIterator[bytes]:
+    async def follow(self, session: str, offset: int) -> AsyncIterator[Piece]:
         """Yield for ever."""
         while True:
             if data := self.logs.get(session, b"")[offset:]:
+                yield Piece(offset, data)
                 offset += len(data)
-                yield data
             else:
                 self._more.clear()
                 await self._more.wait()

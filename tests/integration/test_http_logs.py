@@ -12,6 +12,7 @@ from histories.served import Site, site
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trackbook.adapters.sessions.output_log import Kept, Piece
 from trackbook.engine import job
 from trackbook.events.job import TaskShape
 from trackbook.http import logs
@@ -133,12 +134,12 @@ def test_the_last_lines_are_found_however_the_log_is_cut(data: bytes, lines: int
     """The last lines found by reading backwards in pieces are those that splitting the whole gives."""
 
     class Source:
-        async def read(self, session: str, offset: int, limit: int) -> bytes:
-            return data[offset : offset + limit]
+        async def read(self, session: str, offset: int, limit: int) -> Piece:
+            return Piece(offset, data[offset : offset + limit])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logs, "_CHUNK", chunk)
-        start = asyncio.run(logs._start_of_tail(Source(), "s", len(data), lines))  # type: ignore[arg-type]
+        start = asyncio.run(logs._start_of_tail(Source(), "s", Kept(*[len(data)] * 3), lines))  # type: ignore[arg-type]
 
     pieces = data.split(b"\n")
     whole = [piece + b"\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])

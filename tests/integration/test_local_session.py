@@ -16,7 +16,6 @@ from trackbook.adapters.local import disk, floor
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.local.leftovers import find
 from trackbook.adapters.sessions import folders
-from trackbook.adapters.sessions.logs import read_from
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionInput, SessionSpec
 from trackbook.testing.reports import Reports
@@ -309,19 +308,6 @@ async def test_a_session_starts_afresh(bench: Bench) -> None:
         _, output = await bench.run(spec(f"t{number}", f"{look}; {spoil}", index=number))
         outputs.append(output)
     assert len(set(outputs)) == 1
-
-
-async def test_a_log_is_followed_over_a_cut(bench: Bench, tmp_path: Path) -> None:
-    """Reading on in a log that was cut meanwhile goes on at the line that says so."""
-    log = tmp_path / "log"
-    assert read_from(log, 0) == (b"", 0)
-    log.write_bytes(b"a" * 100)
-    assert read_from(log, 0, 60) == (b"a" * 60, 60)
-    assert read_from(log, 60) == (b"a" * 40, 100)
-    log.write_bytes(b"a" * 50 + b"\n[trackbook: 50 bytes of output are left out here]\nb")
-    data, offset = read_from(log, 200)
-    assert data.startswith(b"\n[trackbook: 50")
-    assert read_from(log, offset) == (b"", offset)
 
 
 def test_the_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,13 +320,15 @@ def test_a_divergence_is_exit_code_1_with_what_was_expected(fake: FakeServer, ru
 
 
 def test_events_are_followed_to_the_end_of_the_job(fake: FakeServer, run: Run) -> None:
-    """What is there comes first, then what happens, each event once, until the last one."""
-    old = event_row("JobCreated", 7, 0, 0)
-    new = [event_row("TaskStarted", 8, 0, 1, task="a", attempt=1), event_row("JobSucceeded", 9, 0, 2)]
+    """All of the job's events are shown once, across a broken connection, until the last one."""
+    happened = [
+        event_row("JobCreated", 7, 0, 0),
+        event_row("TaskStarted", 8, 0, 1, task="a", attempt=1),
+        event_row("JobSucceeded", 9, 0, 2),
+    ]
     fake.scripts |= {
-        f"GET /api/jobs/{JOB}/events": {"items": [old], "next": None},
         f"GET /api/jobs/{JOB}": job_row(seq=8),
-        "GET /api/events": streamed(new),
+        "GET /api/events": [streamed(happened[:1]), streamed(happened[1:])],
     }
     result = run("job", "events", JOB, "--follow", "--json")
 
@@ -335,6 +337,38 @@ def test_events_are_followed_to_the_end_of_the_job(fake: FakeServer, run: Run) -
         "JobCreated", "TaskStarted", "JobSucceeded",
     ]  # fmt: skip
     assert fake.asked[-1].headers["Last-Event-ID"] == "7.0"
+
+
+@pytest.mark.parametrize("type_", ["TaskFailed", "TaskStarted"])
+def test_events_of_one_type_are_followed_to_the_end_of_the_job(fake: FakeServer, run: Run, type_: str) -> None:
+    """The job's last event ends it, whether or not it is of that type."""
+    happened = [event_row("TaskStarted", 8, 0, 1, task="a", attempt=1), event_row("JobSucceeded", 9, 0, 2)]
+    fake.scripts |= {f"GET /api/jobs/{JOB}": job_row(seq=8), "GET /api/events": [streamed(happened)]}
+    result = run("job", "events", JOB, "--follow", "--json", "--type", type_)
+
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["type"] for line in result.stdout.splitlines()] == ["TaskStarted"] * (
+        type_ == "TaskStarted"
+    )
+
+
+@pytest.mark.parametrize("command", ["events", "watch"])
+def test_a_job_with_an_unreadable_event_is_not_followed_for_ever(
+    fake: FakeServer, run: Run, command: str
+) -> None:
+    """Where none of the job's later events can be read, following ends and says why."""
+    unreadable = {"seq": 8, "aggregate": f"job/{JOB}", "reason": "unknown type"}
+    fake.scripts |= {
+        f"GET /api/jobs/{JOB}": lambda _: job_row(
+            seq=7, problem="the commit at sequence 8 could not be projected"
+        ),
+        f"GET /api/jobs/{JOB}/tasks": {"items": [], "next": None},
+        "GET /api/events": [Answer(text=frame("8.0", "quarantined", unreadable))],
+    }
+    result = run("job", command, JOB, *["--follow"] * (command == "events"))
+
+    assert isinstance(result.exception, Trouble)
+    assert "the commit at sequence 8" in str(result.exception)
 
 
 def test_without_a_server_and_data_the_message_says_what_to_do(tmp_path: Path) -> None:

@@ -194,14 +194,23 @@ class Client:
         self._answered = True
         return connection, answer
 
-    def follow_text(self, path: str, **query: Any) -> Iterator[bytes]:
-        """Yield an answer's bytes as they arrive, until it ends; raises Unreachable where it breaks."""
+    def output(self, path: str, /, *, resumes: bool = False, **query: Any) -> tuple[int, Iterator[bytes]]:
+        """Return where a part of a task's output begins and its bytes as they arrive.
+
+        Where the connection breaks, they end for a caller that `resumes`; others get Unreachable.
+        """
         connection, answer = self._persist(lambda: self._open(_target(path, query)))
+        return int(answer.headers.get("trackbook-log-offset") or 0), self._arriving(connection, answer, resumes)
+
+    def _arriving(
+        self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse, resumes: bool
+    ) -> Iterator[bytes]:
         try:
             while chunk := answer.read1(65536):
                 yield chunk
         except _BROKEN as lost:
-            raise Unreachable(f"the connection to {self.url} broke: {_why(lost)}") from None
+            if not resumes:
+                raise Unreachable(f"the connection to {self.url} broke: {_why(lost)}") from None
         finally:
             answer.close()
             connection.close()

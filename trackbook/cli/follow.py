@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from trackbook.cli.client import Client, escaped
+from trackbook.cli.following import check_unreadable
 from trackbook.cli.output import counted, duration, state_text, styled
 from trackbook.cli.progress import Change, Progress, progress_of
 from trackbook.cli.server import say
@@ -102,7 +103,7 @@ def _cancel(client: Client, job: str) -> None:
 def _take_events(client: Client, progress: Progress, view: View) -> None:
     for at, kind, event in client.events(progress.last, job=progress.job["id"]):
         if kind == "quarantined":
-            view.note(f"the event at sequence {event['seq']} can't be read: {event['reason']}")
+            view.note(check_unreadable(client, str(progress.job["id"]), event))
         elif kind == "reset":
             fresh = read_progress(client, str(progress.job["id"]))
             progress.__dict__.update(fresh.__dict__)

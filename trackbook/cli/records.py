@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.client import Client, escaped
+from trackbook.cli.client import Client, Json, escaped
+from trackbook.cli.following import follow_events, follow_output
 from trackbook.cli.job import Job, app, refuse_standing, short
 from trackbook.cli.server import attended, server
 from trackbook.cli.trouble import Trouble
@@ -42,7 +44,8 @@ def logs(
         path = f"/api/jobs/{escaped(job)}/tasks/{escaped(name)}/logs"
         if json:
             return emit({"job": job, "task": name, "text": client.text(path, tail=tail)})
-        for chunk in client.follow_text(path, tail=tail, follow="true" if follow else None):
+        chunks = follow_output(client, job, name, tail) if follow else client.output(path, tail=tail)[1]
+        for chunk in chunks:
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
     return None
@@ -77,32 +80,15 @@ def events(
     with server(place) as client:
         if follow:
             refuse_standing(client, job, runs=runs)
-        path = f"/api/jobs/{escaped(job)}/events"
-        seen = client.pages(path, order="oldest", type=type_)
+        if follow:
+            seen: Iterator[Json] = follow_events(client, job, type_)
+        else:
+            seen = client.pages(f"/api/jobs/{escaped(job)}/events", order="oldest", type=type_)
         if json and not follow:
             return emit(list(seen))
-        last = ""
         for event in seen:
             _print_event(event, json=json)
-            last = f"{event['seq']}.{event['index']}"
-        if follow:
-            _follow_events(client, job, last, type_, json=json)
     return None
-
-
-_LAST_EVENTS = ("JobSucceeded", "JobFailed", "JobCancelled")
-
-
-def _follow_events(client: Client, job: str, last: str, type_: str | None, *, json: bool) -> None:
-    found = client.get(f"/api/jobs/{escaped(job)}")
-    if found["finished_at"] and int(last.partition(".")[0] or 0) >= found["seq"]:
-        return
-    for _, kind, event in client.events(last or f"{found['seq']}.0", job=found["id"]):
-        if kind == "reset" or (type_ and event["type"] != type_):
-            continue
-        _print_event(event, json=json)
-        if event["type"] in _LAST_EVENTS:
-            return
 
 
 def _print_event(event: dict[str, Any], *, json: bool) -> None:

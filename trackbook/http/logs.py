@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from litestar import Response, get
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
+from trackbook.adapters.sessions.output_log import Kept, Piece, note
 from trackbook.http.errors import documented
 from trackbook.http.parameters import After, JobKey, Served, TaskName
 from trackbook.http.ports import LogSource, Services
@@ -28,80 +29,127 @@ async def get_log(
     services: Served,
     job: JobKey,
     name: TaskName,
-    follow: Annotated[bool, QueryParameter(description="Go on while the task runs.")] = False,
-    offset: Annotated[int, QueryParameter(ge=0, le=1 << 62, description="Bytes to leave out.")] = 0,
+    *,
+    follow: Annotated[bool, QueryParameter(description="Continue until the task has ended.")] = False,
+    offset: Annotated[
+        int, QueryParameter(ge=0, le=1 << 62, description="Bytes of the task's output to skip, kept or not.")
+    ] = 0,
     tail: Annotated[
         int | None, QueryParameter(ge=0, le=100_000, description="Only so many lines of the end.")
     ] = None,
-    bytes_range: Annotated[str | None, HeaderParameter(name="Range", description="`bytes=FIRST-LAST`")] = None,
+    gaps: Annotated[
+        Literal["note", "end"],
+        QueryParameter(description="Where bytes are left out: write a line about it, or end the answer there."),
+    ] = "note",
+    bytes_range: Annotated[
+        str | None, HeaderParameter(name="Range", description="`bytes=FIRST-LAST` of what is kept at the time.")
+    ] = None,
     after: After = None,
 ) -> Stream | Response[str]:
-    """Show a task's output; with `follow`, as it is written until the task has ended."""
+    """Show a task's output; with `follow`, as it is written until the task has ended.
+
+    `trackbook-log-offset` is the offset of the answer's first byte, `trackbook-log-size` how many were written.
+    """
     await services.read.settled(after)
     task = await services.read.task(job, name)
-    if follow:
-        return Stream(_follow(services, job, task, offset, tail), media_type=_PLAIN)
-    session = task.session
-    size = await services.logs.size(session) if session else None
-    if session is None or size is None:
+    kept = await services.logs.kept(task.session) if task.session else None
+    if not follow and (task.session is None or kept is None):
         raise ReadError("log_not_found", f"task {name} has no output: it is {task.state}")
-    if tail is not None:
-        offset = max(offset, await _start_of_tail(services.logs, session, size, tail))
-    first, last = (offset, size - 1) if bytes_range is None else _range(bytes_range, size)
-    headers = {"accept-ranges": "bytes", "trackbook-log-size": str(size)}
+    if kept is not None and task.session is not None:
+        if tail is not None:
+            offset = max(offset, await _start_of_tail(services.logs, task.session, kept, tail))
+        if kept.head <= offset < kept.tail and gaps == "end":
+            offset = kept.tail
+    if follow:
+        chunks = _follow(services, job, task, offset, gaps=gaps)
+        return Stream(chunks, media_type=_PLAIN, headers={"trackbook-log-offset": str(offset)})
+    assert task.session is not None
+    assert kept is not None
+    size = {"accept-ranges": "bytes", "trackbook-log-size": str(kept.end)}
     if bytes_range is not None:
-        headers["content-range"] = f"bytes {first}-{last}/{size}"
+        return _ranged(services.logs, task.session, kept, bytes_range, size)
     return Stream(
-        _part(services.logs, session, first, last + 1),
-        status_code=200 if bytes_range is None else 206,
+        _shown(services.logs, task.session, offset, kept.end, gaps=gaps),
         media_type=_PLAIN,
-        headers=headers,
+        headers=size | {"trackbook-log-offset": str(offset)},
     )
 
 
-async def _part(logs: LogSource, session: str, start: int, end: int) -> AsyncIterator[bytes]:
-    while start < end and (chunk := await logs.read(session, start, min(_CHUNK, end - start))):
-        start += len(chunk)
-        yield chunk
+def _ranged(logs: LogSource, session: str, kept: Kept, text: str, headers: dict[str, str]) -> Stream:
+    first, last = _range(text, kept.size)
+    offset, skip = kept.offset(first)
+    return Stream(
+        _part(_shown(logs, session, offset, kept.end), skip, last + 1 - first),
+        status_code=206,
+        media_type=_PLAIN,
+        headers=headers | {"content-range": f"bytes {first}-{last}/{kept.size}"},
+    )
+
+
+async def _shown(
+    logs: LogSource, session: str, offset: int, end: int, *, gaps: str = "note"
+) -> AsyncIterator[bytes]:
+    """Yield the output between two offsets, and lines about what of it is left out."""
+    while offset < end:
+        piece = await logs.read(session, offset, min(_CHUNK, end - offset))
+        if piece.start > offset:
+            if gaps == "end":
+                return
+            yield note(piece.start - offset)
+        if not piece.data:
+            return
+        offset = piece.end
+        yield piece.data
+
+
+async def _part(chunks: AsyncIterator[bytes], skip: int, size: int) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        part = chunk[skip : skip + size]
+        skip = max(0, skip - len(chunk))
+        size -= len(part)
+        yield part
+        if not size:
+            return
 
 
 async def _follow(
-    services: Services, job: str, task: TaskView, offset: int, tail: int | None
+    services: Services, job: str, task: TaskView, offset: int, *, gaps: str
 ) -> AsyncIterator[bytes]:
     """Yield the output of the task's session, which may have to be awaited, until the task has ended."""
     while task.session is None and task.state not in _ENDED and not services.read.projector.feed.closed:
         task = await _next_state(services, job, task)
     if task.session is None:
         return
-    if tail is not None:
-        size = await services.logs.size(task.session) or 0
-        offset = max(offset, await _start_of_tail(services.logs, task.session, size, tail))
     ended = asyncio.create_task(_until_ended(services, job, task))
     try:
-        async for chunk in _live(services.logs, task.session, offset, ended):
-            offset += len(chunk)
-            yield chunk
-        size = await services.logs.size(task.session) or 0
-        async for chunk in _part(services.logs, task.session, offset, size):
+        async for piece in _live(services.logs, task.session, offset, ended):
+            if piece.start > offset:
+                if gaps == "end":
+                    return
+                yield note(piece.start - offset)
+            offset = piece.end
+            yield piece.data
+        kept = await services.logs.kept(task.session)
+        async for chunk in _shown(services.logs, task.session, offset, kept.end if kept else 0, gaps=gaps):
             yield chunk
     finally:
         ended.cancel()
 
 
-async def _live(logs: LogSource, session: str, offset: int, ended: asyncio.Task[None]) -> AsyncIterator[bytes]:
+async def _live(logs: LogSource, session: str, offset: int, ended: asyncio.Task[None]) -> AsyncIterator[Piece]:
     """Yield what the source follows, until it ends or the task has."""
-    async with closing(logs.follow(session, offset)) as chunks:
+    async with closing(logs.follow(session, offset)) as pieces:
         while True:
-            coming = asyncio.ensure_future(anext(chunks, None))
+            coming = asyncio.ensure_future(anext(pieces, None))
             try:
                 await asyncio.wait({coming, ended}, return_when=asyncio.FIRST_COMPLETED)
-                chunk = coming.result() if coming.done() else None
+                piece = coming.result() if coming.done() else None
             finally:
                 coming.cancel()
                 await asyncio.wait({coming})
-            if chunk is None:
+            if piece is None:
                 return
-            yield chunk
+            yield piece
 
 
 async def _until_ended(services: Services, job: str, task: TaskView) -> None:
@@ -125,12 +173,19 @@ async def _next_state(services: Services, job: str, task: TaskView) -> TaskView:
     return now
 
 
-async def _start_of_tail(logs: LogSource, session: str, size: int, lines: int) -> int:
-    """Return where the last `lines` lines begin; a last line without an end counts."""
-    at, wanted, first = size, lines, True
-    while at > 0 and lines:
-        start = max(0, at - _CHUNK)
-        chunk = await logs.read(session, start, at - start)
+async def _start_of_tail(logs: LogSource, session: str, kept: Kept, lines: int) -> int:
+    """Return where the last `lines` lines begin; a last line without an end counts, as does one about a gap."""
+    if not lines:
+        return kept.end
+    at, wanted, first = kept.end, lines, True
+    while at > 0:
+        if at == kept.tail > kept.head:  # the line about the gap has an end before it and one behind it
+            if wanted <= 2:
+                return kept.tail if wanted == 1 else kept.head
+            at, wanted, first = kept.head, wanted - 2, False
+            continue
+        start = max(kept.tail if at > kept.tail else 0, at - _CHUNK)
+        chunk = (await logs.read(session, start, at - start)).data
         text = chunk[:-1] if first and chunk.endswith(b"\n") else chunk
         first = False
         breaks = text.count(b"\n")
@@ -138,7 +193,7 @@ async def _start_of_tail(logs: LogSource, session: str, size: int, lines: int) -
             return start + len(text.rsplit(b"\n", wanted)[0]) + 1
         wanted -= breaks
         at = start
-    return 0 if lines else size
+    return 0
 
 
 def _range(text: str, size: int) -> tuple[int, int]:

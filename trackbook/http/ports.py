@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trackbook.adapters.sessions.output_log import Kept, Piece
 from trackbook.engine.ports import Folders
 from trackbook.projections.find import ReadModel
 
@@ -19,17 +20,17 @@ class CommandGateway(Protocol):
 
 
 class LogSource(Protocol):
-    """The output of sessions."""
+    """The output of sessions. Offsets count every byte that was written, also those that are no longer kept."""
 
-    async def size(self, session: str) -> int | None:
-        """Return how many bytes the log has, None when there is none (yet)."""
+    async def kept(self, session: str) -> Kept | None:
+        """Return which bytes are there, None when there is no output (yet)."""
         ...
 
-    async def read(self, session: str, offset: int, limit: int) -> bytes:
-        """Return up to `limit` bytes from `offset`; b'' at the end."""
+    async def read(self, session: str, offset: int, limit: int) -> Piece:
+        """Return up to `limit` bytes from `offset`, or from the first kept byte behind it; none at the end."""
         ...
 
-    def follow(self, session: str, offset: int) -> AsyncIterator[bytes]:
+    def follow(self, session: str, offset: int) -> AsyncIterator[Piece]:
         """Yield from `offset` on what is there and what comes; waits for a log that isn't there yet.
 
         It may end with the session, or never: the reader stops once the task has ended.

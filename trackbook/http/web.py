@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
-from trackbook.adapters.sessions import folders, logs
+from trackbook.adapters.sessions import folders, logs, output_log
+from trackbook.adapters.sessions.output_log import Kept, Piece
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.yaml.dump import dump
 from trackbook.engine.diff import describe, diff
@@ -27,7 +28,10 @@ from trackbook.runtime.book import Book
 from trackbook.runtime.history import History
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 _LOOK = 0.1  # seconds between looks at a log that somebody follows
+_CUT_PAUSE, _CUT_LOOKS = 0.01, 20
+"""Seconds between looks at a log that is being cut, and how often."""
 _LEVEL_WITHIN = 5.0
 """Seconds for the read model to be level with the log before it is shown: the last process may not have been."""
 
@@ -95,31 +99,40 @@ class Logs:
     def __init__(self, data: Path) -> None:
         self._data = data
 
-    async def size(self, session: str) -> int | None:
-        """Return the bytes there are, None before the session's command ran."""
+    async def kept(self, session: str) -> Kept | None:
+        """Return which bytes are there, None before the session's command ran."""
         try:
             log = folders.log_file(self._data, session)
             logs.want(log)
-            return log.stat().st_size
+            found = await _consistent(lambda: output_log.kept(log))
+            return found or output_log.head_alone(log)
         except (FileNotFoundError, ValueError):
             return None
 
-    async def read(self, session: str, offset: int, limit: int) -> bytes:
-        """Return up to `limit` bytes from `offset`."""
-        with folders.log_file(self._data, session).open("rb") as log:
-            log.seek(offset)
-            return log.read(limit)
+    async def read(self, session: str, offset: int, limit: int) -> Piece:
+        """Return up to `limit` bytes from `offset`, or from the first one behind it that is kept."""
+        log = folders.log_file(self._data, session)
+        return await _consistent(lambda: output_log.read(log, offset, limit)) or Piece(offset, b"")
 
-    async def follow(self, session: str, offset: int) -> AsyncIterator[bytes]:
+    async def follow(self, session: str, offset: int) -> AsyncIterator[Piece]:
         """Yield what is there and what comes, looked for while somebody follows."""
         while True:
-            size = await self.size(session) or 0
-            if size > offset:
-                piece = await self.read(session, offset, 65536)
-                offset += len(piece)
+            found = await self.kept(session)
+            piece = await self.read(session, offset, 65536) if found and found.end > offset else None
+            if piece and piece.data:
+                offset = piece.end
                 yield piece
             else:
                 await asyncio.sleep(_LOOK)
+
+
+async def _consistent(look: Callable[[], T | None]) -> T | None:
+    """Look until the log is not being cut, for a moment: its writer may have died while it did."""
+    for pause in (0, *[_CUT_PAUSE] * _CUT_LOOKS):
+        await asyncio.sleep(pause)
+        if (found := look()) is not None:
+            return found
+    return None
 
 
 class Contents:

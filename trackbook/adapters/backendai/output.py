@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from trackbook.adapters.backendai.record import Record
+from trackbook.adapters.sessions.output_log import NOTE, cut_file
 
 LIMIT = 16 * 2**20
 TAIL = 4096
@@ -15,7 +16,6 @@ TAIL = 4096
 _PIECE = 2**20
 _LINE = 80
 """Bytes that the line about what is left out takes at most."""
-_CUT = b"\n[trackbook: %d bytes of output are left out here]\n"
 
 Read = Callable[[int, int], Awaitable[bytes | None]]
 """Reads so many bytes of the output from an offset on."""
@@ -33,11 +33,12 @@ class Output:
         self._limit = limit
         self.offset = 0
         self._size = 0
+        self._head = 0
         self._tail_from = 0
         self._left_out = 0
         self._fresh = True
         with contextlib.suppress(OSError):
-            if path.stat().st_size <= limit // 2 and _CUT[:12] not in (copied := path.read_bytes()):
+            if path.stat().st_size <= limit // 2 and NOTE[:12] not in (copied := path.read_bytes()):
                 self.offset = self._size = len(copied)
                 self._fresh = False
 
@@ -112,16 +113,18 @@ class Output:
     def _cut(self, missing: int) -> None:
         """Drop the middle of what there is, or say that `missing` bytes never came."""
         with self._open() as file:
-            head = min(self._size, self._limit // 2)
+            head = self._head if self._tail_from else min(self._size, self._limit // 2)
             start = self._tail_from or head
             keep = 0 if missing else min(self._limit // 4 - _LINE, self._size - start)
             file.seek(self._size - keep)
             tail = file.read(keep)
             self._left_out += self._size - keep - start + missing
-            line = _CUT % self._left_out
+            line = NOTE % self._left_out
+            cut_file(self._path).write_bytes(b"%20d %20d %20d\n" % (head, self._left_out, self._left_out))
             file.truncate(head)
             file.seek(head)
             file.write(line + tail)
+        self._head = head
         self._tail_from = head + len(line)
         self._size = self._tail_from + len(tail)
 
@@ -129,5 +132,6 @@ class Output:
         if self._fresh:
             self._fresh = False
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            cut_file(self._path).unlink(missing_ok=True)
             return self._path.open("w+b")
         return self._path.open("r+b")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused
 from trackbook.adapters.local.box.output import Log
+from trackbook.adapters.sessions.output_log import cut_file
 
 _CUT = re.compile(rb"\n\[trackbook: (\d+) bytes of output are left out here\]\n")
 _GONE = 404
@@ -26,13 +27,15 @@ class SessionLog(Log):
     """
 
     def __init__(self, path: Path, limit: int) -> None:
-        super().__init__(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), limit)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        super().__init__(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), limit, folder)
         self._size = os.fstat(self._file).st_size
         self.received = self._size
         head = self._limit // 2
         if self._size > head and (cut := _CUT.match(os.pread(self._file, 80, head))):
             self._tail_from = head + cut.end()
             self.left_out = int(cut[1])
+            self._dropped = _dropped(path, self.left_out)
             self.received += self.left_out - len(cut[0])
 
     def write(self, data: bytes) -> None:
@@ -43,6 +46,14 @@ class SessionLog(Log):
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+        os.close(self._folder)
+
+
+def _dropped(path: Path, left_out: int) -> int:
+    """Return how many bytes the last cut says are dropped; all that is left out where it can't be read."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(cut_file(path).read_bytes().split()[1])
+    return left_out
 
 
 class Passing:

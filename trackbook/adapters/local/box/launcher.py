@@ -191,7 +191,7 @@ class Launcher:
         """Run the command to its end; return why it could not run, or ''."""
         try:
             log_file = self._open("log", os.O_RDWR | os.O_TRUNC)
-            log = Log(log_file, self.plan["log_limit"])
+            log = Log(log_file, self.plan["log_limit"], self.folder)
             self._prepare()
             output, write_end = os.pipe()
             self.files += (log_file, output)

@@ -9,14 +9,17 @@ class Log:
     """Writes output to a file that never exceeds `limit` bytes.
 
     Once full, the file keeps its first half and the last quarter, a line between them says how much was left out,
-    and writing goes on behind that. A reader sees the file become shorter then, as with a log that is rotated.
+    and writing continues behind that. The file `log.cut` in `folder` says where the line is, how many bytes were
+    dropped there, and what number the line has, so that a reader knows at any time which bytes it has.
     """
 
-    def __init__(self, file: int, limit: int) -> None:
+    def __init__(self, file: int, limit: int, folder: int) -> None:
         self._file = file
+        self._folder = folder
         self._limit = max(limit, 1024)
         self._size = 0
         self._tail_from = 0
+        self._dropped = 0
         self.left_out = 0
 
     def write(self, data: bytes) -> None:
@@ -41,9 +44,22 @@ class Log:
         head, keep = self._limit // 2, self._limit // 4
         start = self._tail_from or head
         tail = os.pread(self._file, keep, self._size - keep)
-        self.left_out += self._size - keep - start
-        line = b"\n[trackbook: %d bytes of output are left out here]\n" % self.left_out
+        gone = self._size - keep - start
+        line = b"\n[trackbook: %d bytes of output are left out here]\n" % (self.left_out + gone)
+        self._announce(b"%20d %20d %20d\n" % (head, self._dropped + gone, self.left_out + gone))
+        self._dropped += gone
+        self.left_out += gone
         os.ftruncate(self._file, head)
-        os.pwrite(self._file, line + tail, head)
-        self._tail_from = head + len(line)
-        self._size = self._tail_from + len(tail)
+        self._size = self._tail_from = head + len(line)
+        os.pwrite(self._file, line, head)
+        kept = os.pwrite(self._file, tail, self._size)
+        self._size += kept
+        self.left_out += len(tail) - kept
+
+    def _announce(self, cut: bytes) -> None:
+        """Say in `log.cut` what the line about to be written stands for: a reader waits until the two agree."""
+        file = os.open("log.cut", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=self._folder)
+        try:
+            os.pwrite(file, cut, 0)
+        finally:
+            os.close(file)
