@@ -67,10 +67,12 @@ def job_that_fails() -> dict[str, Any]:
             "changes": ["task b added"],
             "summary": {"tasks": 2, "skipped": 0, "dependencies": 1, "depth": 2, "width": 1,
                         "total": {"cpu": 3, "mem": 3 << 30}, "largest": {"cpu": 2, "mem": 2 << 30}, "images": []},
+        },
+        "POST /api/commands/job/check": {
+            "command_id": "c", "status": "accepted", "ok": True, "findings": [],
             "warnings": [{"code": "not_acted_on", "message": "`retry` is not acted on yet",
                           "path": "tasks[0].retry", "line": 9, "column": 3}],
         },
-        "POST /api/commands/job/check": {"command_id": "c", "status": "accepted", "ok": True, "findings": []},
         "POST /api/commands/job/start": {"command_id": "c", "status": "accepted", "seq": 7, "job": JOB,
                                          "pipeline": "p", "name": "train", "version": 2},
         f"GET /api/jobs/{JOB}": [job_row(), ended],
@@ -151,23 +153,23 @@ def test_run_starts_nothing_that_would_fail(fake: FakeServer, run: Run, tmp_path
     ):
         assert line in result.stdout.splitlines()
     assert "it answers" not in result.stdout
-    assert not [asked for asked in fake.asked if asked.path.endswith("job/start")]
-    looked = next(asked.body for asked in fake.asked if asked.path.endswith("job/check"))
-    assert (looked["pipeline"], looked["version"], looked["executor"]) == ("p", 2, "backendai/main")
+    assert fake.paths() == ["/api/commands/job/check"]
+    looked = fake.asked[0].body
+    assert (looked["yaml"], looked["offline"], looked["executor"]) == ("name: train\n", False, "backendai/main")
 
 
-def test_run_unchecked_asks_nobody(fake: FakeServer, run: Run, tmp_path: Path) -> None:
+def test_run_unchecked_asks_no_executor(fake: FakeServer, run: Run, tmp_path: Path) -> None:
     """Who knows better runs it all the same; what the start warns of is told then."""
     file = tmp_path / "train.yaml"
     file.write_text("name: train\n")
     scripts = job_that_fails()
     scripts["POST /api/commands/job/start"] |= {"warnings": WARNED}
-    fake.scripts |= scripts | {"POST /api/commands/job/check": checked(ok=False)}
+    fake.scripts |= scripts
     result = run("run", str(file), "--unchecked")
 
     assert f"Job {JOB} of train@2 failed" in result.stdout
     assert "/pipeline/input1 is empty" in result.stderr
-    assert not [asked for asked in fake.asked if asked.path.endswith("job/check")]
+    assert [asked.body["offline"] for asked in fake.asked if asked.path.endswith("job/check")] == [True]
 
 
 @pytest.mark.parametrize("command", [("run", "FILE"), ("job", "start", "train@2")])
@@ -196,7 +198,7 @@ def test_a_rejected_file_is_told_with_its_name(fake: FakeServer, run: Run, tmp_p
     file = tmp_path / "train.yaml"
     file.write_text("name: train\n")
     error = {"code": "cycle", "message": "a → a", "line": 3, "column": 1}
-    fake.scripts["POST /api/commands/pipeline/apply"] = Answer({"status": "rejected", "error": error}, 422)
+    fake.scripts["POST /api/commands/job/check"] = Answer({"status": "rejected", "error": error}, 422)
     result = run("run", str(file))
 
     assert isinstance(result.exception, Rejected)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from trackbook.cli.client import Client
 from trackbook.cli.output import plural, styled
 from trackbook.cli.server import say
 from trackbook.cli.trouble import Trouble
@@ -48,22 +47,40 @@ def failures(reply: dict[str, Any]) -> int:
     return sum(finding["verdict"] == "fail" for finding in reply.get("findings") or [])
 
 
-def look(client: Client, asked: dict[str, Any], source: str, before: Told, *, json: bool) -> Told:
-    """Look before a run, and tell what was found; raises Trouble where something would fail."""
-    from trackbook.cli.told import told_warnings
+def show(checked: dict[str, Any], source: str, *, confirm: bool, json: bool) -> None:
+    """Print what was found before a run, where that ends it or somebody is to confirm it.
 
-    reply = client.command("job", "check", asked, source)
+    Raises Trouble where something would fail.
+    """
+    ok = checked.get("ok", True)
     if json:
-        for line in lines(reply):
+        for line in lines(checked):
             say(line.strip())
-    else:
-        told_warnings(untold(reply, before), source)
-        for line in lines(reply):
-            print(line)
-    if not reply.get("ok", True):
-        message = f"nothing was started: {plural(failures(reply), 'thing')} would fail"
+    elif confirm or not ok:
+        _show_summary(checked, source, dry_run=True)
+    if not ok:
+        message = f"nothing was started: {plural(failures(checked), 'thing')} would fail"
         raise Trouble(message, "`--unchecked` runs it all the same.")
-    return before if json else before | told(reply)
+
+
+def show_applied(applied: dict[str, Any], checked: dict[str, Any], source: str, *, confirmed: bool) -> None:
+    """Print what was applied, and what was found before unless somebody has `confirmed` it."""
+    from trackbook.cli.told import told_applied
+
+    if confirmed:
+        told_applied(applied)
+    else:
+        _show_summary(applied | {key: checked.get(key) for key in ("warnings", "findings")}, source)
+
+
+def _show_summary(reply: dict[str, Any], source: str, *, dry_run: bool = False) -> None:
+    from trackbook.cli.told import told_applied, told_summary, told_warnings
+
+    told_applied(reply, dry_run=dry_run)
+    told_summary(reply.get("summary") or {})
+    told_warnings(reply.get("warnings") or [], source)
+    for line in lines(reply):
+        print(line)
 
 
 def tell_dry(reply: dict[str, Any], source: str, *, json: bool) -> bool:

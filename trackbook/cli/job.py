@@ -50,7 +50,7 @@ def start(
     place = options.where(url, data)
     client = running_server(place)
     asked = {
-        "pipeline": name, "version": version, "executor": executor, "parameters": options.pairs(param, "--param"),
+        "pipeline": name, "version": version, "executor": executor, "parameters": options.parameters(param),
     }  # fmt: skip
     if dry_run:
         from trackbook.cli.checked import tell_dry

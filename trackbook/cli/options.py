@@ -38,6 +38,17 @@ def pairs(given: list[str] | None, option: str) -> dict[str, str]:
     return found
 
 
+def parameters(given: list[str] | None) -> dict[str, str]:
+    """Return the `--param KEY=VALUE`s as a mapping; raises bad usage, also for a bad name."""
+    from trackbook.engine.names import variable_name_problem
+
+    found = pairs(given, "--param")
+    for name in found:
+        if problem := variable_name_problem(name):
+            raise typer.BadParameter(f"{name!r}: {problem}", param_hint="--param")
+    return found
+
+
 def versioned(ref: str) -> tuple[str, int | None]:
     """Split `NAME@3` into the name and the version, None where no version is named."""
     name, at, version = ref.rpartition("@")

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.checked import look, told, untold
+from trackbook.cli.checked import show, show_applied, told, untold
 from trackbook.cli.client import Client
 from trackbook.cli.server import Where, detached, own_server, say, server
+from trackbook.cli.trouble import Trouble
 
 EPILOG = """
 Examples:
@@ -56,10 +57,11 @@ def run(
 ) -> None:
     """Apply a pipeline, run it, and watch it to its end.
 
-    Its executors are asked first whether something would fail: images, resources, quotas, folders.
+    Its executors are asked first whether something would fail: images, resources, quotas, folders. Where the file
+    is refused, or something would fail, nothing is applied.
     Uses a running server if there is one; else the whole system runs in this process until the job has ended.
     """
-    parameters = options.pairs(param, "--param")
+    parameters = options.parameters(param)
     if durability not in ("always", "fast"):
         raise typer.BadParameter(f"{durability!r} is neither `always` nor `fast`", param_hint="--durability")
     text, source = options.read_source(file)
@@ -68,20 +70,17 @@ def run(
         raise typer.Exit(_dry(place, text, source, executor, parameters, json=json))
     began = datetime.now(UTC).isoformat()
     with _reached(place, durability, detach=detach) as (client, ours):
+        chosen = {"parameters": parameters, "executor": executor}
+        checked = client.command("job", "check", {"yaml": text, "offline": unchecked, **chosen}, source)
+        show(checked, source, confirm=confirm, json=json)
+        if confirm and not typer.confirm("Run it?", default=True, err=True):
+            raise Trouble("nothing was applied or run")
         applied = client.command("pipeline", "apply", {"yaml": text}, source)
         if not json:
-            _summarize(applied, source)
-        asked = {
-            "pipeline": applied["pipeline"], "version": applied["version"],
-            "parameters": parameters, "executor": executor,
-        }  # fmt: skip
-        known = set() if json else told(applied)
-        if not unchecked:
-            known = look(client, asked, source, known, json=json)
-        if confirm and not typer.confirm("Run it?", default=True, err=True):
-            raise typer.Exit(1)
-        started = client.command("job", "start", asked, source)
-        for warning in untold(started, told(applied) | known):
+            show_applied(applied, checked, source, confirmed=confirm)
+        version = {"pipeline": applied["pipeline"], "version": applied["version"]}
+        started = client.command("job", "start", {**version, **chosen}, source)
+        for warning in untold(started, set() if json else told(checked)):
             say(f"trackbook: {warning['message']}")
         if detach:
             _tell_detached(client, started, place.again(), json=json)
@@ -117,15 +116,6 @@ def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[C
             yield stack.enter_context(Client(lambda: url)), True
         else:
             yield stack.enter_context(Client(place.find)), False
-
-
-def _summarize(applied: dict[str, Any], source: str) -> None:
-    """Print what will run: tasks, resources, and what the author should know."""
-    from trackbook.cli.told import told_applied, told_summary, told_warnings
-
-    told_applied(applied)
-    told_summary(applied.get("summary") or {})
-    told_warnings(applied.get("warnings") or [], source)
 
 
 def _tell_detached(client: Client, started: dict[str, Any], again: str, *, json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar, overload
 from msgspec.structs import replace
 
 from trackbook.adapters.yaml.load import Loaded, locate
+from trackbook.engine import parameters
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import session_name
@@ -45,6 +46,7 @@ class Checks:
         """`job.check`: validated, judged and made ready as a start would be, then looked at by the executors."""
         request = asked.request
         assert isinstance(request, CheckJob)
+        parameters.refuse_malformed(request.parameters)
         loaded: Loaded | None = None
         if request.yaml is None and request.definition is None:
             reply, ready = await self._of_version(asked, request)
@@ -54,7 +56,11 @@ class Checks:
         place = None if request.executor else loaded  # an executor that is asked for stands in no text
         assigned = _located(lambda: self._preparing.assign(ready, request.executor), place)
         judged = [locate(w, loaded.positions) if loaded and w.path else w for w in assigned.warned]
+        judged += parameters.unused(request.parameters, ready.tasks)
         reply.warnings = [*(reply.warnings or []), *warnings_of(judged), *assigned.limits]
+        if request.offline:
+            reply.ok = True
+            return reply
         job, pipeline = derived_id(asked.command_id), reply.pipeline or ""
         found = await asyncio.gather(
             *(

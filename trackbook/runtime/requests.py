@@ -98,6 +98,7 @@ class CheckJob(Request, kw_only=True):
 
     Of a version of a `pipeline` (the latest unless said), or of a `yaml` or `definition` as it would be applied.
     It is checked as a start would be, and its executors are asked what would fail there: see `ok` and `findings`.
+    With `offline` no executor is asked.
     Nothing is put on the log.
     """
 
@@ -110,6 +111,7 @@ class CheckJob(Request, kw_only=True):
     name: str | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     executor: str | None = None
+    offline: bool = False
 
 
 class SweepExecutors(Request, kw_only=True):

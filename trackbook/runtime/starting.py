@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import convert, to_builtins
 
-from trackbook.engine import job
+from trackbook.engine import job, parameters
 from trackbook.engine.errors import Refused
 from trackbook.events.commit import Input
 from trackbook.runtime.book import Book
@@ -30,12 +30,14 @@ class JobCommands:
         """`job.start`: the version and its content hash are fixed here; later edits never reach the job."""
         request = asked.request
         assert isinstance(request, StartJob)
+        parameters.refuse_malformed(request.parameters)
         pipeline = await self._pipelines.find(request.pipeline)
         if pipeline.state.deleted:
             raise Refused("pipeline_deleted", f"the pipeline {pipeline.state.name} was deleted", "pipeline")
         version = request.version if request.version is not None else pipeline.state.version
         prepared = await self._preparing.version(pipeline.id, version)
         assigned = self._preparing.assign(prepared, request.executor)
+        unused = parameters.unused(request.parameters, prepared.tasks)
         command = job.StartJob(
             pipeline.id,
             prepared.name,
@@ -53,7 +55,7 @@ class JobCommands:
             name=prepared.name,
             version=version,
             summary=prepared.summary,
-            warnings=[*warnings_of([*prepared.warnings, *assigned.warned]), *assigned.limits],
+            warnings=[*warnings_of([*prepared.warnings, *assigned.warned, *unused]), *assigned.limits],
         )
         return await self._submit(asked, reply, command)
 
