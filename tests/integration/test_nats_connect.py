@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from hard_deadline import hard_deadline
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.child import find_server
@@ -249,3 +250,19 @@ async def test_a_damaged_store_is_refused(tmp_path: Path, index: str) -> None:
 
     await nc.close()
     await broker.stop()
+
+
+async def test_waiting_for_the_broker_lets_others_run_before_the_loss_is_announced(
+    broker: EmbeddedBroker,
+) -> None:
+    """Who waits in the moment between a loss and the client's word of it does not block the event loop."""
+    async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:
+        nc = await connect(Access(proxy.url, broker.engine.user, broker.engine.password))
+        with hard_deadline(30):
+            proxy.cut()
+            while bool(nc.is_connected):  # noqa: ASYNC110 - the very turn of the loop matters
+                await asyncio.sleep(0)
+
+            await nc.up()
+            assert (await api(nc, "INFO"))["type"].endswith("account_info_response")
+        await nc.close()

@@ -119,10 +119,12 @@ async def _follow(services: Services, only: Only, place: Place | None) -> AsyncI
                 upto = min(upto, feed.begin - 1)
                 async for message in _older(services, only, at, upto):
                     yield await _frames(services, message, place)
+                    await asyncio.sleep(0)  # a client that reads fast never makes the server wait
             else:
                 for fact in facts:
                     if only.takes(fact):
                         yield await _frames(services, fact, place)
+                        await asyncio.sleep(0)
             at = upto
 
 

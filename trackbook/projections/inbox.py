@@ -46,8 +46,8 @@ class Inbox:
         self._arrived.set()
         if len(self._messages) >= _BATCH or any(end in message.data for message in messages for end in _ENDS):
             self._hurry.set()
-        self._room.clear()
         while len(self._messages) > _ROOM:
+            self._room.clear()  # at each turn: an event that is set returns without letting the loop run
             await self._room.wait()
 
     async def take(self, linger: float) -> list[Message]:

@@ -26,6 +26,10 @@ _START_HELD_BACK = 0.05
 """Seconds before a start is reported: a shorter task is told of once, at its end, and saves a commit."""
 _LAUNCHES = 4
 """How often a launcher may die before its claim until the session counts as failed."""
+_LOOKS = 3
+"""How often a session that dies between two looks is looked at in one go."""
+_LOOK_AGAIN = 0.5
+"""Seconds until a living session is looked at again that can't be watched: no descriptors are left, say."""
 
 
 class _Running(msgspec.Struct):
@@ -179,7 +183,7 @@ class LocalExecutor:
     def _look(self, spec: SessionSpec, *, fresh: bool) -> None:
         """Do what the session's folder asks for."""
         folder = self._folder(spec)
-        while True:
+        for _ in range(_LOOKS):
             state = disk.State("new") if fresh else disk.examine(folder)
             if state.name == "alive":
                 disk.mark(
@@ -197,6 +201,15 @@ class LocalExecutor:
             else:
                 self._burials[spec.session] = asyncio.get_running_loop().create_task(self._bury(spec, folder))
             return
+        _log.warning("a running session can't be watched yet, trying again", session=spec.session)
+        asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again, spec)
+
+    def _look_again(self, spec: SessionSpec) -> None:
+        """Look at a living session that could not be watched, unless another look has settled it."""
+        if not (
+            self._closing or spec.session in self._running or spec.session in self._queue or self._is_ending(spec)
+        ):
+            self._look(spec, fresh=False)
 
     def _adopt(self, spec: SessionSpec, folder: Path, handle: int) -> None:
         running = _Running(spec, folder, handle, adopted=True, started_at=disk.read_claim(folder).started_at)

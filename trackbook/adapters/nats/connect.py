@@ -192,6 +192,7 @@ class Connection(Client):
         while not self.is_connected:
             if self.is_closed:
                 raise BrokerUnreachable("the connection to the broker is closed")
+            self._up.clear()  # the client notices a loss before it calls `_lost`
             await self._up.wait()
 
     def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
