@@ -8,31 +8,13 @@ from pathlib import Path
 
 import pytest
 from conditions import holds
+from trainings import COUNT, DIES, WAITS
 
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.local.leftovers import find
 from trackbook.engine.ports import SessionSpec
 from trackbook.testing.reports import Reports
 
-TRAININGS = 24
-TRAIN = f"""
-cat >save <<'END'
-echo saving
-until [ -e "$PIPELINE_VFROOT/save" ]; do sleep 0.05; done
-echo saved >"$PIPELINE_OUTPUTS/checkpoint-$1"
-END
-cat >train <<'END'
-trap 'bash save "$1"; exit 0' TERM
-sleep 1000 &
-echo ready
-wait
-END
-trap : TERM
-for number in $(seq {TRAININGS}); do bash train "$number" & done
-wait
-wait
-"""
-"""Trainings that write a checkpoint when they get SIGTERM, each by a program that it starts then."""
 DEAF = """
 cat >daemon <<'END'
 trap '' TERM HUP
@@ -73,33 +55,34 @@ async def said(executor: LocalExecutor, session: SessionSpec, word: str, times: 
     await holds(lambda: log.exists() and log.read_text().split("\n").count(word) >= times)
 
 
+@pytest.mark.parametrize("command", [WAITS, DIES], ids=["waits", "dies"])
 async def test_what_a_handler_starts_is_left_alone(
-    executor: LocalExecutor, reports: Reports, tmp_path: Path
+    command: str, executor: LocalExecutor, reports: Reports, tmp_path: Path
 ) -> None:
     """Programs that handlers of SIGTERM start to save their work get to their end, every one of them."""
-    session = spec("a", TRAIN)
+    session = spec("a", command)
     await executor.launch(session)
-    await said(executor, session, "ready", TRAININGS)
+    await said(executor, session, "ready", COUNT)
     await executor.stop(session)
-    await said(executor, session, "saving", TRAININGS)
+    await said(executor, session, "saving", COUNT)
     (tmp_path / "pipelines/p1/vfroot/save").touch()
     assert (await reports.ended("a")).outcome == "cancelled"
     checkpoints = executor.outputs_dir(session).glob("checkpoint-*")
-    assert sorted(path.read_text() for path in checkpoints) == ["saved\n"] * TRAININGS
+    assert [path.read_text() for path in checkpoints] == ["saved\n"] * COUNT
 
 
 async def test_another_stop_changes_nothing(executor: LocalExecutor, reports: Reports, tmp_path: Path) -> None:
     """A stop that is asked for again, of the session's launcher too, sends no second SIGTERM to the handlers."""
-    session = spec("a", TRAIN)
+    session = spec("a", WAITS)
     await executor.launch(session)
-    await said(executor, session, "ready", TRAININGS)
+    await said(executor, session, "ready", COUNT)
     await executor.stop(session)
-    await said(executor, session, "saving", TRAININGS)
+    await said(executor, session, "saving", COUNT)
     for _ in range(3):
         await executor.stop(session)
     (tmp_path / "pipelines/p1/vfroot/save").touch()
     await reports.ended("a")
-    assert len(list(executor.outputs_dir(session).glob("checkpoint-*"))) == TRAININGS
+    assert len(list(executor.outputs_dir(session).glob("checkpoint-*"))) == COUNT
 
 
 async def test_a_handler_that_never_ends_is_killed(tmp_path: Path, reports: Reports) -> None:

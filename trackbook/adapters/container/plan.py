@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,57 @@ REFUSES = 125
 """The exit code of a container that found its attempt taken, as `docker run` has it for what did not run."""
 _LONGEST_ARGUMENT = 100_000
 """The kernel takes at most 128 KiB in one argument; a longer command is run from a file."""
+RUN = """\
+_tb_signalled= _tb_stopped= _tb_command=
+_tb_stop() {
+  _tb_signalled=1
+  [ -z "$_tb_stopped" ] || return 0
+  _tb_stopped=1
+  if [ $$ = 1 ] || [ "$PPID" = 1 ]; then
+    kill -TERM -1
+  elif [ "$_tb_command" ]; then
+    kill -TERM "$_tb_command"
+  fi
+}
+exec 3>&2 2>/dev/null
+[ -z "$BASH_VERSION" ] || set -m
+trap _tb_stop TERM INT HUP
+"$0" "$@" </dev/null 2>&3 3>&- &
+_tb_command=$!
+[ -z "$_tb_stopped" ] || kill -TERM "$_tb_command"
+wait "$_tb_command"
+_tb_code=$?
+while [ "$_tb_signalled" ]; do
+  _tb_signalled=
+  wait "$_tb_command"
+  _tb_again=$?
+  [ $_tb_again = 127 ] || _tb_code=$_tb_again
+done
+[ $$ = 1 ] || [ "$PPID" = 1 ] || exit $_tb_code
+while [ "$_tb_stopped" ] && kill -0 -1; do
+  sleep 0.1 || sleep 1 || break
+done
+exit $_tb_code
+"""
+"""Runs the command. The first SIGTERM is sent on to all that runs in the container then, and to nothing later.
+
+An engine sends it to the first process alone, and a container ends with that. So this one stays until nothing
+else is left, whatever becomes of the command: trainings may be saving their work. The engine kills it after the
+grace. Process 1, and its child, can signal "all" (-1): in any other place that may be the machine's processes.
+Only job control lets a background command have SIGINT, and only bash has it without a terminal.
+"""
 _BEGIN = f"""\
 if ! (set -C; : >{_BOX}/{records.CLAIM}) 2>/dev/null; then
   : >{_BOX}/{records.REFUSED}
   echo "trackbook: this attempt was taken before, or can't be; the command is not run" >&2
   exit {REFUSES}
 fi
-if command -v bash >/dev/null 2>&1; then exec bash "$@"; fi
-exec /bin/sh "$@"
+if command -v bash >/dev/null 2>&1; then exec bash -p -c {shlex.quote(RUN)} bash "$@"; fi
+exec /bin/sh -c {shlex.quote(RUN)} /bin/sh "$@"
 """
-"""Claims the attempt by an exclusive create: engines start an ended container again when they are told to."""
+"""Claims the attempt by an exclusive create: engines start an ended container again when they are told to.
+
+"""
 
 
 def container_name(installation: str, session: str) -> str:
@@ -48,7 +90,7 @@ class Planner:
         self._engine = engine
         self._installation = installation
         self.init = True
-        """Whether containers get an init process, which passes TERM on; not every engine has one."""
+        """Whether containers get an init process, which takes care of orphans; not every engine has one."""
 
     def plan(self, spec: SessionSpec, facts: Facts) -> dict[str, Any]:
         """Make the folders and return the body. Raises ValueError for what no container can be given, OSError."""
