@@ -57,17 +57,36 @@ def test_waiting_counts_from_when_the_session_was_made() -> None:
 
 
 def test_silence() -> None:
-    """A session whose sign of life stays as it is counts as lost, as far as that was looked at."""
+    """A session whose heartbeat stays as it is counts as lost, as far as it was read by its path."""
     known, clocks = seen("RUNNING")
-    clocks.listed(ALIVE, 10.0)
-    clocks.listed(ALIVE, 59.0)
+    clocks.listed(ALIVE, 9.0)
+    clocks.read(b"one", 10.0)
+    clocks.read(b"one", 59.0)
     assert deadlines.apply(known, clocks, None, 1000.0) == known
-    clocks.listed(ALIVE, 61.0)
+    clocks.read(b"one", 61.0)
     found = deadlines.apply(known, clocks, None, 61.0)
     assert found.silent
     assert "no sign of life for 51 seconds" in found.because
     clocks.listed(Item("0-1.alive", "file", 21, None), 62.0)
     assert deadlines.apply(known, clocks, None, 63.0) == known
+
+
+def test_nothing_follows_from_what_a_listing_has_not() -> None:
+    """A heartbeat that is not in a listing, or unchanged in it, is no silence, and is read by its path."""
+    known, clocks = seen("RUNNING")
+    for at in range(0, 1000, 5):
+        clocks.listed(None, float(at))
+        assert deadlines.apply(known, clocks, None, float(at)) == known
+    assert clocks.wants_reading(None, 1000.0)
+    clocks.read(b"one", 1000.0)
+    assert not clocks.wants_reading(None, 1001.0)
+    assert clocks.wants_reading(None, 1010.0)
+    clocks.listed(ALIVE, 1010.0)
+    assert not clocks.wants_reading(ALIVE, 1020.0)
+    assert clocks.wants_reading(ALIVE, 1030.0)
+    clocks.read(b"two", 1030.0)
+    clocks.read(None, 1070.0)
+    assert deadlines.apply(known, clocks, None, 1075.0) == known
 
 
 def test_a_manager_that_is_away() -> None:

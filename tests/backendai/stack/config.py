@@ -6,6 +6,8 @@ from pathlib import Path
 
 from backendai.stack.settings import IMAGE, NAMESPACE, Settings
 
+SCANDIR_LIMIT = 20
+"""Entries after which the storage proxy cuts a listing without saying so: 1,000 where nobody sets it."""
 LOGGING = """\
 [logging]
 level = "INFO"
@@ -135,6 +137,7 @@ num-proc = 1
 ipc-base-path = "{settings.state}/ipc"
 secret = "sim-storage-token-secret"
 session-expire = "1d"
+scandir-limit = {SCANDIR_LIMIT}
 {_monitors(settings, 1)}
 [api.client]
 service-addr = {address(settings.port("storage for clients"))}

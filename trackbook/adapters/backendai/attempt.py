@@ -76,15 +76,24 @@ class Attempt:
             self._tell(self._known.session or session)
         self._wake.set()
 
-    def saw_records(self, found: dict[str, Item]) -> None:
-        """Look for an exit record that came unheard, for the sign of life, and for output."""
-        name = record.name(self.spec)
-        self._clocks.listed(found.get(f"{name}.alive"), asyncio.get_running_loop().time())
-        output = found.get(f"{name}.log")
+    def saw_records(self, found: dict[str, Item]) -> bool:
+        """Look for an exit record that came unheard, for the heartbeat, and for output."""
+        name, now = record.name(self.spec), asyncio.get_running_loop().time()
+        heartbeat, output = found.get(f"{name}.alive"), found.get(f"{name}.log")
+        self._clocks.listed(heartbeat, now)
         if f"{name}.exit" in found:
             self.command_ended()
-        elif output and output.size != self._output.offset:
+            return False
+        if output and output.size != self._output.offset:
             self.copy_output()
+        return self._clocks.wants_reading(heartbeat, now)
+
+    async def read_records(self) -> None:
+        """Read by their paths the heartbeat, and whether there is an exit record. Raises ClusterError."""
+        heartbeat = await self._parts.shelf.read(self.spec, "alive")
+        if await self._parts.shelf.read(self.spec, "exit", 0, 1) is not None:
+            self.command_ended()
+        self._clocks.read(heartbeat, asyncio.get_running_loop().time())
 
     def command_ended(self) -> None:
         """Look for the exit record."""

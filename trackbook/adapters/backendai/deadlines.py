@@ -14,6 +14,10 @@ from trackbook.adapters.backendai.observe import Known
 from trackbook.adapters.backendai.storage import Item
 
 _LONGEST_TICK = 15.0
+_STALE = 3
+"""A heartbeat that has not changed for this part of `unreachable_timeout` is read by its path."""
+_READS = 6
+"""So many reads of a heartbeat by its path within `unreachable_timeout`."""
 _STOPS = 3
 """After so many times the cluster's `stop_timeout` a session counts as ended, whatever the cluster says."""
 
@@ -32,9 +36,11 @@ class Clocks:
         self.cluster = cluster
         self.waiting_since = now
         self.alive_since = now
-        self.listed_at = now
+        self.looked_at = now
         self.end_wanted_at: float | None = None
-        self._alive: Item | None = None
+        self._listed: Item | None = None
+        self._read: bytes | None = None
+        self._read_at: float | None = None
         self._running = False
 
     @property
@@ -50,14 +56,33 @@ class Clocks:
             self.waiting_since = min(self.waiting_since, now - max(0, waited))
         running = "RUNNING" in session.status
         if running and not self._running:
-            self.alive_since = self.listed_at = now
+            self.alive_since = self.looked_at = now
         self._running = running
 
-    def listed(self, alive: Item | None, now: float) -> None:
-        """Note the sign of life as it lies in the folder."""
-        if alive != self._alive:
-            self._alive, self.alive_since = alive, now
-        self.listed_at = now
+    def listed(self, heartbeat: Item | None, now: float) -> None:
+        """Note the heartbeat's file as a listing of the folder has it; None where it is not in the listing.
+
+        A listing proves that a session lives and never that it is silent: storage proxies cut long ones.
+        """
+        if heartbeat is not None and heartbeat != self._listed:
+            self._listed, self.alive_since, self.looked_at = heartbeat, now, now
+
+    def wants_reading(self, heartbeat: Item | None, now: float) -> bool:
+        """Whether the heartbeat has to be read by its path.
+
+        It has where a listing does not have it, or has had it unchanged for long. It is not read at each look,
+        because managers limit the requests of a key.
+        """
+        timeout = self.cluster.unreachable_timeout
+        if heartbeat is not None and now - self.alive_since < timeout / _STALE:
+            return False
+        return self._read_at is None or now - self._read_at >= timeout / _READS
+
+    def read(self, heartbeat: bytes | None, now: float) -> None:
+        """Note the heartbeat as it was read by its path, None where there is none."""
+        if heartbeat != self._read or self._read_at is None:
+            self.alive_since = now
+        self._read, self._read_at, self.looked_at = heartbeat, now, now
 
     def end_wanted(self, now: float) -> None:
         """Note that the session is to be ended."""
@@ -79,7 +104,7 @@ def apply(known: Known, clocks: Clocks, away: Away | None, now: float) -> Known:
 
 def _overdue(known: Known, session: Session, clocks: Clocks, now: float) -> Known:
     """Return why the session is to be ended, if it is."""
-    waited, silence = now - clocks.waiting_since, clocks.listed_at - clocks.alive_since
+    waited, silence = now - clocks.waiting_since, clocks.looked_at - clocks.alive_since
     if session.status == "ERROR":
         why = observe.problem(session) or session.status_info or "it does not say why"
         return replace(known, because=f"the cluster holds the session for broken: {why}")

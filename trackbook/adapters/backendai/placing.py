@@ -125,8 +125,7 @@ class Placer:
         data = await self._parts.shelf.read(self._spec, "exit")
         if data is not None:
             return Placed(known=Known(record=record.read_record(data)))
-        left = await self._parts.shelf.records(self._spec.pipeline, self._spec.job)
-        if f"{record.name(self._spec)}.claim" in left:
+        if await self._parts.shelf.is_claimed(self._spec):
             return Placed(known=Known(gone=True, no_record=True))
         return None
 

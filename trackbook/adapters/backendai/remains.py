@@ -49,9 +49,8 @@ class Remains:
         return known
 
     async def _without_record(self, known: Known) -> Known:
-        left = await self._parts.shelf.records(self._spec.pipeline, self._spec.job)
         claim = None
-        if f"{record.name(self._spec)}.claim" in left:
+        if await self._parts.shelf.is_claimed(self._spec):
             claim = record.read_claim(await self._parts.shelf.read(self._spec, "claim/by") or b"")
             if not known.asked and not known.fenced:
                 for pause in _LOOKS:

@@ -72,13 +72,26 @@ class Shelf:
                 "POST", f"/folders/{part(self._name(spec.pipeline))}/mkdir", body=body
             )
         except ClusterError:  # the managers' words differ; after a lost answer it may be ours, which does no harm
-            if f"{record.name(spec)}.claim" in await self.records(spec.pipeline, spec.job):
+            if await self.is_claimed(spec):
                 return False
             raise
         return True
 
+    async def is_claimed(self, spec: SessionSpec) -> bool:
+        """Whether somebody has the attempt."""
+        try:
+            inside = await self._storage.items(self._name(spec.pipeline), record.path(spec, "claim"))
+        except ClusterError as error:
+            if _is_missing(error):
+                return False
+            raise
+        return inside is not None
+
     async def records(self, pipeline: str, job: str) -> dict[str, Item]:
-        """Return what there is of a job's sessions, by name; nothing where there is no such folder."""
+        """Return what there is of a job's sessions, by name; nothing where there is no such folder.
+
+        The storage proxy cuts long listings without saying so: nothing follows from what is not in this one.
+        """
         try:
             found = await self._storage.items(self._name(pipeline), record.folder(job))
         except ClusterError as error:

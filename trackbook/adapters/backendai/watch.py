@@ -22,6 +22,8 @@ from trackbook.engine.ports import SessionSpec
 _log = structlog.get_logger(__name__)
 _RECORDS_EVERY = 3
 """Polls of the sessions for each look at the records of their jobs."""
+_AT_ONCE = 8
+"""Sessions whose records are read by their paths at once."""
 _FOLLOWED_EVERY = 2.0
 """Seconds between copies of an output that somebody reads."""
 _BEGINS = frozenset({"kernel_started", "session_started"})
@@ -50,8 +52,12 @@ class Watched(Protocol):
         """Take what the manager says; None where it knows no such session."""
         ...
 
-    def saw_records(self, found: dict[str, Item]) -> None:
-        """Take what lies in the folder of the job's records."""
+    def saw_records(self, found: dict[str, Item]) -> bool:
+        """Take what a listing of the job's records has; whether its own have to be read by their paths."""
+        ...
+
+    async def read_records(self) -> None:
+        """Read its own records by their paths. Raises ClusterError."""
         ...
 
     def follow_output(self) -> None:
@@ -174,11 +180,21 @@ class Watch:
         for each in self._watched.values():
             if each.may_have_begun:
                 jobs.setdefault((each.spec.pipeline, each.spec.job), []).append(each)
+        unlisted: list[Watched] = []
         for (pipeline, job), running in jobs.items():
             try:
                 found = await self._shelf.records(pipeline, job)
             except ClusterError as error:
                 _log.debug("records can't be listed", job=job, why=str(error))
                 continue
-            for each in running:
-                each.saw_records(found)
+            unlisted += [each for each in running if each.saw_records(found)]
+        gate = asyncio.Semaphore(_AT_ONCE)
+        await asyncio.gather(*(self._read(each, gate) for each in unlisted))
+
+    @staticmethod
+    async def _read(watched: Watched, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            try:
+                await watched.read_records()
+            except ClusterError as error:
+                _log.debug("records can't be read", session=watched.spec.session, why=str(error))

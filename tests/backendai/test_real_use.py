@@ -1,0 +1,52 @@
+"""Jobs as large as users have them: more records and outputs than the storage proxy lists.
+
+TRACKBOOK_LONG_TESTS=1 runs them at full length.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from backendai.cluster import Cluster
+from backendai.stack.config import SCANDIR_LIMIT
+from backendai.worlds import ClusterWorld, spec
+from trackbook.adapters.backendai import wrapper
+
+LONG = os.environ.get("TRACKBOOK_LONG_TESTS", "") not in ("", "0")
+TIMEOUT, RUNTIME, BEAT = (60, 180, 10) if LONG else (12, 30, 2)
+"""Seconds of silence after which a session counts as lost, of a task's run, and between two heartbeats."""
+BRIEF, LASTING = (50, 10) if LONG else (8, 2)
+"""Tasks that end at once, and tasks that run on."""
+
+
+@pytest.fixture
+async def world(stack: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClusterWorld]:
+    """Give a world on the manager, with heartbeats in proportion."""
+    script = wrapper._SCRIPT.replace(f"sleep {wrapper.BEAT} &", f"sleep {BEAT} &")
+    monkeypatch.setattr(wrapper, "_SCRIPT", script)
+    made = ClusterWorld(stack, tmp_path, unreachable_timeout=float(TIMEOUT), poll_interval=1.0)
+    yield made
+    await made.close()
+
+
+async def test_no_task_is_lost_because_a_listing_was_cut(world: ClusterWorld) -> None:
+    """Tasks run on for longer than silence is allowed while their heartbeats are in no listing, and succeed."""
+    executor = await world.open()
+    brief = [f"b{number}" for number in range(BRIEF)]
+    lasting = [f"l{number}" for number in range(LASTING)]
+    assert 4 * len(brief) > SCANDIR_LIMIT  # each leaves a claim, a heartbeat, a log and an exit record
+    for name in brief:
+        await executor.launch(spec(name, "true"))
+    for name in brief:
+        assert (await world.reports.ended(name)).outcome == "succeeded"
+    for name in lasting:
+        await executor.launch(spec(name, f"sleep {RUNTIME}; echo done"))
+    world.reports.patience += RUNTIME
+    for name in lasting:
+        end = await world.reports.ended(name)
+        assert (end.outcome, end.message, end.exit_code) == ("succeeded", "", 0)
+        assert world.log(name) == "done\n"
