@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from test_executor import (
+    test_a_command_that_looks_like_an_option,  # noqa: F401
     test_attempts_are_sessions_of_their_own,  # noqa: F401
     test_close_with_cancel,  # noqa: F401
     test_failure,  # noqa: F401

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from backendai.cluster import Cluster
 from backendai.stack.config import SCANDIR_LIMIT
 from backendai.worlds import ClusterWorld, spec
 from trackbook.adapters.backendai import wrapper
+from trackbook.adapters.sessions import folders
 
 LONG = os.environ.get("TRACKBOOK_LONG_TESTS", "") not in ("", "0")
 TIMEOUT, RUNTIME, BEAT = (60, 180, 10) if LONG else (12, 30, 2)
@@ -50,3 +52,21 @@ async def test_no_task_is_lost_because_a_listing_was_cut(world: ClusterWorld) ->
         end = await world.reports.ended(name)
         assert (end.outcome, end.message, end.exit_code) == ("succeeded", "", 0)
         assert world.log(name) == "done\n"
+
+
+async def test_variables_arrive_as_they_are(world: ClusterWorld) -> None:
+    """Line breaks, blanks, `=` and emptiness reach the command, though an agent has one line for a variable."""
+    values = {
+        "A_FIRST": "1",
+        "KEY": "-----BEGIN KEY-----\nMIIB=\n\n-----END KEY-----\n",
+        "OTHERS": 'tab\t, \\n as it is, it\'s "$HOME"\r\nnext\u2028line',
+        "NOTHING": "",
+        "Z_LAST": "a = b",
+    }
+    executor = await world.open()
+    shown = "".join(f'printf "%s|" "${{{name}-unset}}"; ' for name in values)
+    await executor.launch(replace(spec("vars", shown), variables=values))
+
+    assert (await world.reports.ended("vars")).outcome == "succeeded"
+    log = (folders.log_file(world.folder, spec("vars", "").session)).read_bytes().decode()
+    assert log.split("|") == [*values.values(), ""]

@@ -40,6 +40,8 @@ def play(spec: SessionSpec) -> Play:
         return Play(hold=True)
     if word == "exit":
         return Play(exit_code=int(rest), tail="")
+    if word.startswith("-"):
+        return Play(exit_code=127, tail="")
     return Play(tail="said\n" if word == "echo" else "")
 
 
@@ -134,6 +136,14 @@ async def test_failure(world: World) -> None:
     await executor.launch(spec("a", "exit 3"))
     end = await world.reports.ended("a")
     assert (end.outcome, end.exit_code, end.message) == ("failed", 3, "the command ended with exit code 3")
+
+
+async def test_a_command_that_looks_like_an_option(world: World) -> None:
+    """A command that begins with a dash is run as a command, and is none that there is."""
+    executor = await world.open()
+    await executor.launch(spec("a", "--version"))
+    end = await world.reports.ended("a")
+    assert (end.outcome, end.exit_code) == ("failed", 127)
 
 
 async def test_start_of_a_long_session_is_reported(world: World) -> None:

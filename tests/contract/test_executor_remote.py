@@ -11,6 +11,7 @@ import pytest
 from test_executor import (
     play,
     spec,
+    test_a_command_that_looks_like_an_option,  # noqa: F401
     test_attempts_are_sessions_of_their_own,  # noqa: F401
     test_close_with_cancel,  # noqa: F401
     test_failure,  # noqa: F401

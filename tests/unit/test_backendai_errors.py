@@ -120,3 +120,20 @@ def test_a_query_is_wrong_or_the_manager_is_ill() -> None:
 
     assert (wrong.kind, ill.kind) == ("permanent", "infrastructure")
     assert "SQL" not in str(ill)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"config": {"environ": {"KEY": "blank value is not allowed"}}}, "config.environ.KEY: blank value"),
+        ({"config": {"mounts": ["no such folder"]}}, "config.mounts: no such folder"),
+        ([{"loc": ["body", "name"], "msg": "too short", "input": "secret"}], "body.name: too short"),
+        ({"errors": [{"loc": ["name"], "msg": "too short", "input": "secret"}]}, "errors.name: too short"),
+        ("mounts are wrong", "(mounts are wrong)"),
+    ],
+)
+def test_which_parameter_is_wrong_is_said(data: Any, words: str) -> None:
+    """Whatever form the manager names a parameter in, it is told, and never the value sent."""
+    error = problem(400, "invalid-api-params", "Missing or invalid API parameters.", data=data)
+    assert words in str(error)
+    assert "secret" not in str(error)

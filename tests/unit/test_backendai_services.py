@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from trackbook.adapters.backendai import service_observe, service_plan
 from trackbook.adapters.backendai.api import Session, Version
@@ -153,10 +154,31 @@ def test_names_are_the_same_for_each_run_and_fit_all_versions() -> None:
 def test_variables_are_all_there() -> None:
     """The task's, the names of the job, and whose service it is."""
     one = SessionSpec("tb-j-0-1", "j", "p1", "P", "serve", 0, 1, "", {"TOKEN": "secret"}, service={"model": "m"})
-    found = service_plan.environment(one, wanted(ephemeral=True), HOME)
+    found = service_plan.environment(one, wanted(ephemeral=True), HOME, NEW)
     assert found["TOKEN"] == "secret"
     assert found["BACKENDAI_PIPELINE_JOB_ID"] == "j"
     assert found["TRACKBOOK_SERVICE"] == f"{HOME}/p1/ephemeral/none"
+
+
+def test_empty_variables_are_left_out_where_the_version_takes_none() -> None:
+    """23.09 answers 400 to an empty variable: it is left out, with a warning; 26.8 takes it."""
+    one = replace(spec(), variables={"EMPTY": "", "SET": "1"})
+    assert "EMPTY" not in service_plan.environment(one, wanted(), HOME, OLD)
+    assert service_plan.environment(one, wanted(), HOME, NEW)["EMPTY"] == ""
+    envs = {"envs": {"EMPTY": "", "SET": "1"}}
+    found = [("service_variable_left_out", "tasks[0].environment.envs.EMPTY")]
+    assert judged({"model": "m"}, OLD, environment=envs) == found
+    assert judged({"model": "m"}, NEW, environment=envs) == []
+
+
+def test_variables_with_line_breaks_are_refused() -> None:
+    """Agents cut them at the first break, and no wrapper of ours runs where a model is served."""
+    envs = {"envs": {"LINES": "a\nb"}}
+    found = [("service_invalid", "tasks[0].environment.envs.LINES")]
+    assert judged({"model": "m"}, NEW, environment=envs) == found
+    assert judged({"model": "m"}, environment=envs) == found
+    with pytest.raises(ValueError, match="line breaks"):
+        service_plan.environment(replace(spec(), variables={"LINES": "a\nb"}), wanted(), HOME, NEW)
 
 
 # How far a service has come ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trackbook.adapters.backendai import record, wrapper
+from trackbook.adapters.backendai import lines, record, wrapper
 
 SHELLS = {"dash": "dash", "bash": "bash --posix", "busybox": "busybox sh"}
 Run = Callable[..., "Session"]
@@ -98,7 +98,7 @@ def test_an_attempt_runs_once(run: Run) -> None:
     first = run("echo once")
     first.ended()
     before = {path: path.read_bytes() for path in first.records.rglob("*") if path.is_file()}
-    code, output = run("echo twice").ended()
+    code, output = run("echo twice", BACKENDAI_SESSION_ID="s2").ended()
     assert (code, "not run again" in output) == (wrapper.TAKEN, True)
     assert {path: path.read_bytes() for path in first.records.rglob("*") if path.is_file()} == before
 
@@ -106,7 +106,10 @@ def test_an_attempt_runs_once(run: Run) -> None:
 def test_sessions_race_for_an_attempt(run: Run, tmp_path: Path) -> None:
     """Of many sessions at once one alone runs the command."""
     count = tmp_path / "count"
-    codes = [session.ended()[0] for session in [run(f"echo x >>{count}") for _ in range(8)]]
+    codes = [
+        session.ended()[0]
+        for session in [run(f"echo x >>{count}", BACKENDAI_SESSION_ID=f"s{number}") for number in range(8)]
+    ]
     assert sorted(codes) == [0] + [wrapper.TAKEN] * 7
     assert count.read_text() == "x\n"
 
@@ -238,3 +241,57 @@ def test_records_that_are_not_whole() -> None:
     for broken in (text[:-1], text.replace(b"exit_code 0\n", b""), text.replace(b"trackbook 1\n", b""), b""):
         with pytest.raises(ValueError, match="record"):
             record.read_record(broken)
+
+
+def test_a_session_whose_command_is_started_twice_ends_as_the_first_start(run: Run, tmp_path: Path) -> None:
+    """A manager may make one container twice: the second start waits for the first, and ends with its code."""
+    go = tmp_path / "go"
+    first = run(f"until [ -e {go} ]; do sleep 0.05; done; echo x >>{tmp_path}/count; exit 3")
+    first.has("3-1.claim/by")
+    second = run("echo never", BACKENDAI_SESSION_ID="s1")
+    assert second.process.stdout
+    assert b"waiting for its end" in second.process.stdout.readline()
+    assert second.process.poll() is None
+    go.touch()
+    assert first.ended()[0] == 3
+    assert second.ended() == (3, "")
+    assert (tmp_path / "count").read_text() == "x\n"
+
+
+def test_the_second_start_ends_by_the_signal_of_the_first(run: Run) -> None:
+    """An end by a signal is an end as any other."""
+    first = run("kill -9 $$")
+    first.ended()
+    assert run("echo never").ended()[0] == 137
+
+
+def test_variables_with_line_breaks(run: Run) -> None:
+    """What an agent would cut arrives whole: line breaks at any place, backslashes, and text beside them."""
+    values = {
+        "LINES": "one\ntwo=2\n\nfour\n\n",
+        "SLASHES": "a\\nb\\\\c\\0101\nd",
+        "OTHERS": "a\r\nb\vc\fd\x1ce\x85f\u2028g",
+        "QUOTES": 'it\'s "$HOME" `x`\n%s%b',
+        "PLAIN": "a\\nb%s",
+    }
+    sent = lines.escaped(values)
+    assert all(len(value.splitlines()) == 1 for value in sent.values())
+    assert sent["PLAIN"] == values["PLAIN"]
+    shown = "".join(f'printf "%s\\0" "${name}"; ' for name in values)
+    code, output = run(f'{shown} echo "${{{lines.NAMES}-unset}}"', **sent).ended()
+    assert code == 0
+    assert output.split("\0") == [*values.values(), "unset\n"]
+
+
+def test_variables_that_cant_be_sent() -> None:
+    """A value that is too long once it is escaped, or has a name that no shell takes, is refused."""
+    with pytest.raises(ValueError, match="more than 131,000 bytes"):
+        lines.escaped({"A": "\n" * 70_000})
+    with pytest.raises(ValueError, match="line breaks"):
+        lines.escaped({"ODD-NAME": "a\nb"})
+    assert lines.escaped({"ODD-NAME": "a", "B": ""}) == {"ODD-NAME": "a", "B": ""}
+
+
+def test_commands_that_look_like_options(run: Run) -> None:
+    """A command that begins with - or + is a command, which there is not."""
+    assert run("--version").ended()[0] == 127

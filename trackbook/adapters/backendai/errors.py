@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import httpx
@@ -14,6 +15,8 @@ operator: somebody must mend key, rights or clock; unknown: it may have been don
 _CLOCK = "date/time sync error"
 _NO_AGENTS = "no agents serving"
 _LONGEST = 500
+_VALUES = ("input", "ctx", "url", "existingSessionId")
+"""Keys of a problem's data that have no words about parameters, or the values sent."""
 _ABOUT_QUERY = ("Cannot query field", "Unknown ", "Variable ", "Syntax Error")
 
 
@@ -120,9 +123,19 @@ def _words(problem: dict[str, Any], data: Any) -> str:
 
 
 def _parameters(data: Any) -> str:
-    if isinstance(data, dict):
-        return "; ".join(f"{key}: {value}" for key, value in data.items() if isinstance(value, str))
-    if isinstance(data, list):
-        named = [item for item in data if isinstance(item, dict) and "msg" in item]
-        return "; ".join(f"{'.'.join(map(str, item.get('loc', ())))}: {item['msg']}" for item in named)
-    return ""
+    return "; ".join(f"{path}: {words}" if path else words for path, words in _wrong(data, ()))
+
+
+def _wrong(data: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with which parameter: 23.09 nests it by their names, 26.8 lists `loc` and `msg`."""
+    if isinstance(data, str):
+        yield ".".join(path), " ".join(data.split())
+    elif isinstance(data, list):
+        for item in data:
+            yield from _wrong(item, path)
+    elif isinstance(data, dict) and "msg" in data:
+        yield ".".join((*path, *map(str, data.get("loc") or ()))), str(data["msg"])
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            if key not in _VALUES:
+                yield from _wrong(value, (*path, str(key)))

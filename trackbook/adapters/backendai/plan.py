@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from trackbook.adapters.backendai import names, record, wrapper
+from trackbook.adapters.backendai import lines, names, record, wrapper
 from trackbook.adapters.backendai.api import NewSession, Version
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.sessions import folders, variables
@@ -95,7 +95,9 @@ def new_session(
         scaling_group=spec.scaling_group or cluster.scaling_group,
         resources=dict(spec.resources),
         shmem=spec.shmem,
-        variables={name: value for name, value in environment(spec).items() if value},  # see startup
+        variables=lines.escaped(
+            {name: value for name, value in environment(spec).items() if value}
+        ),  # see startup
         mounts=_pipeline_mounts(spec, folder) | {mount.source: mount.path for mount in own},
         read_only=list(dict.fromkeys(read_only)),
         cluster_mode=spec.cluster_mode,

@@ -29,12 +29,26 @@ async def check(link: Link, specs: Sequence[SessionSpec]) -> list[Finding]:
             wanted, faults = service_plan.read(spec.service or {})
             faults = faults or service_plan.lacking(version, wanted, bool(spec.mounts))
             found += [Finding("service", fault.message, "fail", task=spec.task) for fault in faults]
+            found += _variables(version, spec)
             if not faults:
                 found.append(await _model(link, spec, wanted, folders))
                 found.append(_taken(link, version, spec, wanted, there))
         found += await _proxies(link, serving)
     except ClusterError as error:
         return [trouble(link.cluster, error)]
+    return found
+
+
+def _variables(version: Version, spec: SessionSpec) -> list[Finding]:
+    """Look for variables that replicas can't be given; those of the run, too, which the definition has not."""
+    found = []
+    if broken := service_plan.with_breaks(spec.variables):
+        words = f"agents cut values at line breaks: {', '.join(broken)}"
+        found.append(Finding("service", words, "fail", "Put the text into a file, or encode it.", spec.task))
+    empty = sorted(name for name, value in spec.variables.items() if not value)
+    if empty and not service_plan.takes_empty(version):
+        words = f"Backend.AI {version.manager} takes no empty variables, they are left out: {', '.join(empty)}"
+        found.append(Finding("service", words, "warn", task=spec.task))
     return found
 
 

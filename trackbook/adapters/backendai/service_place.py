@@ -115,7 +115,7 @@ class ServicePlace:
         config: dict[str, Any] = {
             "model": model,
             "model_mount_destination": wanted.mount,
-            "environ": service_plan.environment(spec, wanted, self._link.installation),
+            "environ": service_plan.environment(spec, wanted, self._link.installation, version),
             "resources": service_plan.resources(spec),
             "resource_opts": service_plan.options(spec),
         }
@@ -153,7 +153,9 @@ class ServicePlace:
         group = self.spec.scaling_group or self._link.cluster.scaling_group or found.group
         if not service_plan.has_revisions(version):
             home = self._link.installation
-            if group != found.group or not service_renew.is_possible(self.spec, wanted, model, home, found):
+            if group != found.group or not service_renew.is_possible(
+                self.spec, wanted, model, home, version, found
+            ):
                 return await self._replace(version, found)
             await self._renew(found)
             return found.id
@@ -224,7 +226,9 @@ class ServicePlace:
         image, architecture = await self._lookup.image(self.spec)
         return {
             "image": {"name": image, "registry": image.partition("/")[0], "architecture": architecture},
-            "environ": json.dumps(service_plan.environment(spec, self.wanted, self._link.installation)),
+            "environ": json.dumps(
+                service_plan.environment(spec, self.wanted, self._link.installation, await self._link.version())
+            ),
             "resource_slots": json.dumps(service_plan.resources(spec)),
             "resource_opts": json.dumps(service_plan.options(spec)),
             "cluster_mode": spec.cluster_mode,

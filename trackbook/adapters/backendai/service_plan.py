@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from trackbook.adapters.backendai import names
+from trackbook.adapters.backendai import lines, names
 from trackbook.adapters.backendai.api import Version
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.sessions import variables
@@ -26,6 +26,7 @@ CUSTOM = "custom"
 MODELS = "/models"
 DEFINITIONS = ("model-definition.yml", "model-definition.yaml")
 """Where a cluster looks for the model's definition by itself."""
+_BREAKS = "variables of a service can't have line breaks, which agents cut values at: {}"
 _SHORT = 24
 """Characters that 23.09 takes for a service's name."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{2,62}[A-Za-z0-9_]")
@@ -169,6 +170,7 @@ def judge(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
         for fault in faults:
             place = f"{at}.mounts" if fault.key == "mounts" else f"{at}.service.{fault.key}"
             found.append(Refused("service_invalid", f"task {task.name!r}: {fault.message}", place))
+        found += _judged_variables(task, version)
         if wanted.name and wanted.name in taken:
             message = f"tasks {taken[wanted.name]!r} and {task.name!r} would both be the service {wanted.name!r}"
             found.append(Refused("service_twice", message, f"{at}.service.name"))
@@ -179,6 +181,20 @@ def judge(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
             )
             found.append(Warned("service_command_ignored", message, f"{at}.command"))
     return found
+
+
+def _judged_variables(task: Task, version: Version | None) -> Iterator[Refused | Warned]:
+    at = f"tasks[{task.index}].environment.envs"
+    for variable in with_breaks(task.variables):
+        hint = "Put the text into a file in the model's folder, or encode it."
+        message = f"task {task.name!r}: {_BREAKS.format(variable)}"
+        yield Refused("service_invalid", message, f"{at}.{variable}", hint=hint)
+    for variable, value in task.variables.items():
+        if version and not value and not takes_empty(version):
+            message = (
+                f"task {task.name!r}: {variable} is empty, which {version.manager} does not take: it is left out"
+            )
+            yield Warned("service_variable_left_out", message, f"{at}.{variable}")
 
 
 def name(spec: SessionSpec, wanted: Wanted, installation: str) -> str:
@@ -202,11 +218,26 @@ def owned(given: Mapping[str, str]) -> tuple[str, str, str, str]:
     return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else ("", "", "", "")
 
 
-def environment(spec: SessionSpec, wanted: Wanted, installation: str) -> dict[str, str]:
-    """Return the variables of the replicas: those of the task, all of them, and who it is. Raises ValueError."""
+def takes_empty(version: Version) -> bool:
+    """Whether a service may have empty variables: 23.09 answers 400 to one, 26.8 takes it."""
+    return has_revisions(version)
+
+
+def environment(spec: SessionSpec, wanted: Wanted, installation: str, version: Version) -> dict[str, str]:
+    """Return the variables of the replicas: those of the task, and who it is.
+
+    Empty ones are left out where the version takes none. Raises ValueError for what a replica can't be given.
+    """
     found = spec.variables | variables.of(spec) | {OWNER: owner(spec, wanted, installation)}
     variables.check(found)
-    return found
+    if broken := with_breaks(found):
+        raise ValueError(_BREAKS.format(", ".join(broken)))
+    return {name: value for name, value in found.items() if value or takes_empty(version)}
+
+
+def with_breaks(given: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables with line breaks, which an agent would cut at the first of them."""
+    return sorted(name for name, value in given.items() if lines.has_breaks(value))
 
 
 def resources(spec: SessionSpec) -> dict[str, str]:

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from trackbook.adapters.backendai import service_api, service_plan
+from trackbook.adapters.backendai.api import Version
 from trackbook.adapters.backendai.client import Client
 from trackbook.adapters.backendai.ending import Undertaker
 from trackbook.adapters.backendai.service_api import Service
@@ -21,14 +22,16 @@ from trackbook.engine.ports import SessionSpec
 _LEAVING = frozenset(("TERMINATING", "TERMINATED", "FAILED_TO_START"))
 
 
-def is_possible(spec: SessionSpec, wanted: Wanted, model: str, installation: str, found: Service) -> bool:
+def is_possible(
+    spec: SessionSpec, wanted: Wanted, model: str, installation: str, version: Version, found: Service
+) -> bool:
     """Whether the service differs in nothing that 23.09 can't change: variables, model and its place, openness.
 
     The variables that name the job stay those of the run that made the service, so an ephemeral one, which is
     known by them, is made anew.
     """
     names = set(variables.of(spec))
-    new = service_plan.environment(spec, wanted, installation)
+    new = service_plan.environment(spec, wanted, installation, version)
     return (
         not wanted.ephemeral
         and _without(new, names) == _without(found.variables, names)

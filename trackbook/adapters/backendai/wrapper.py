@@ -10,6 +10,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from trackbook.adapters.backendai import lines
+from trackbook.adapters.sessions.commands import shell_argument
+
 RECORDS = "/pipeline/.trackbook"
 OUTPUTS = "/pipeline/outputs"
 TAKEN = 75
@@ -22,6 +25,8 @@ LONGEST = 60_000
 """Bytes that a start-up command may have; a longer task's command is run from a file in the folder of records."""
 BEAT = 10
 """Seconds between two signs of life."""
+SILENCE = 120
+"""Seconds without a heartbeat after which a second copy of a session waits for the first one no more."""
 LOG_LIMIT = 64 * 2**20
 """Bytes of output in the folder after which that begins anew; what was there is counted in the file `.cut`."""
 TAIL = 64 * 1024
@@ -47,8 +52,34 @@ _tb_who() {{
   echo "started_at $_tb_began"
 }}
 
+_tb_same_session() {{
+  [ "${{BACKENDAI_SESSION_ID:-}}" ] || return 1
+  for _tb_try in 1 2 3 4 5; do
+    [ ! -e "$_tb_at.claim/by" ] || break
+    sleep 1
+  done
+  grep -qx "session $BACKENDAI_SESSION_ID" "$_tb_at.claim/by" 2>/dev/null
+}}
+_tb_join() {{
+  _tb_say "this session runs the command already; waiting for its end"
+  _tb_beats= _tb_silence=0
+  while [ ! -e "$_tb_at.exit" ]; do
+    _tb_had=$_tb_beats
+    _tb_beats=$(cat "$_tb_at.alive" 2>/dev/null)
+    [ "$_tb_beats" = "$_tb_had" ] && _tb_silence=$((_tb_silence + 1)) || _tb_silence=0
+    [ $_tb_silence -lt {SILENCE} ] || return {TAKEN}
+    sleep 1
+  done
+  _tb_code=$(sed -n "/^log$/q; s/^exit_code //p; s/^signal /128+/p" "$_tb_at.exit")
+  return $((${{_tb_code:-{TAKEN}}}))
+}}
+
 if ! mkdir "$_tb_at.claim" 2>/dev/null; then
   if [ -d "$_tb_at.claim" ]; then
+    if _tb_same_session; then
+      _tb_join
+      exit $?
+    fi
     _tb_say "this attempt was claimed before; its command is not run again"
     exit {TAKEN}
   fi
@@ -76,6 +107,7 @@ _tb_began=$(_tb_now)
 ) </dev/null >/dev/null 2>&1 &
 _tb_beat=$!
 
+{lines.DECODE}
 if [ "$_tb_command" ]; then
   set -- -c "$_tb_command"
 else
@@ -116,6 +148,9 @@ while [ "$_tb_signalled" ]; do
   _tb_again=$?
   [ $_tb_again -eq 127 ] || _tb_code=$_tb_again
 done
+if [ "$_tb_stopped" ] && [ $_tb_code -eq 127 ]; then
+  _tb_code=143  # the shell has lost the status of a command that ended while it was told to stop
+fi
 _tb_pid=
 if [ "$_tb_pipe" ]; then
   (
@@ -183,7 +218,7 @@ def startup(
     """
     if "\0" in command:
         raise ValueError("the command has a NUL character")
-    arguments = (records, outputs, name, str(attempt), command)
+    arguments = (records, outputs, name, str(attempt), shell_argument(command))
     environment = "".join(f"{shlex.quote(variable + '=')} " for variable in empty)
     begin = f"exec env {environment}sh" if environment else "exec sh"
     return f"{begin} -c {shlex.quote(_SCRIPT.strip())} trackbook {' '.join(map(shlex.quote, arguments))}"

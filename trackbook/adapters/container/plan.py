@@ -11,6 +11,7 @@ from trackbook.adapters.container import records
 from trackbook.adapters.container.client import Facts
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.sessions import folders, variables
+from trackbook.adapters.sessions.commands import shell_argument
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import SessionSpec
 
@@ -162,7 +163,7 @@ class Planner:
             raise ValueError("the command has a NUL character")
         command = spec.command.encode()
         if len(command) < _LONGEST_ARGUMENT:
-            return ["-c", spec.command]
+            return ["-c", shell_argument(spec.command)]
         (box / "command").write_bytes(command)
         return [f"{_BOX}/command"]
 

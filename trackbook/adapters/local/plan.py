@@ -12,6 +12,7 @@ from typing import Any
 from trackbook.adapters.local import disk
 from trackbook.adapters.local.box.roots import PIPELINE, WORK
 from trackbook.adapters.sessions import folders, variables
+from trackbook.adapters.sessions.commands import shell_argument
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import SessionSpec
 
@@ -83,7 +84,7 @@ class Planner:
         if "\0" in spec.command:
             raise ValueError("the command has a NUL character")
         if len(spec.command.encode()) < _LONGEST_ARGUMENT:
-            return ["-c", spec.command]
+            return ["-c", shell_argument(spec.command)]
         disk.write(folder / "command", spec.command.encode())
         return [str(folder / "command")]
 

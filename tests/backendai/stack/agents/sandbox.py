@@ -56,6 +56,20 @@ HELD = 1.0
 """Seconds from a command's start to the earliest report of its end."""
 
 
+def as_read(environ: dict[str, str]) -> dict[str, str]:
+    """Return what of the variables a container's runner reads: the agent leaves it a file of lines `name=value`.
+
+    It stops at the first line without a `=`, as ai.backend.kernel.base does.
+    """
+    found = {}
+    for line in "".join(f"{name}={value}\n" for name, value in environ.items()).splitlines():
+        name, equals, value = line.partition("=")
+        if not equals:
+            break
+        found[name] = value
+    return found
+
+
 def birth(pid: int) -> str:
     """Return what tells a process from a later one of the same number; empty when it doesn't run."""
     try:
@@ -121,7 +135,12 @@ class Sandbox:
 
     async def run(self, argv: list[str]) -> None:
         """Start the command; its output goes to the log."""
-        inside = {"PATH": os.environ["PATH"], "HOME": "/home/work", "LANG": "C.UTF-8", **self.told["environ"]}
+        inside = {
+            "PATH": os.environ["PATH"],
+            "HOME": "/home/work",
+            "LANG": "C.UTF-8",
+            **as_read(self.told["environ"]),
+        }
         binds = [word for bind in self.told["binds"] for word in bind]
         namespaces = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
         (self.folder / "exit").unlink(missing_ok=True)
