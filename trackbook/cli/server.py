@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +151,9 @@ def detached(where: Where, durability: str = "always") -> Client:
     directory = where.directory
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = directory / "trackbook.log"
-    command = [sys.executable, "-m", "trackbook", "up", "--data", str(directory), "--durability", durability]
+    # -P: else the caller's directory would be the first in which the server looks for modules.
+    program = [sys.executable, "-P", "-m", "trackbook"]
+    command = [*program, "up", "--data", str(directory), "--durability", durability]
     with log.open("ab") as output:
         began = output.tell()
         child = subprocess.Popen(  # noqa: S603 - our own command line, no shell
@@ -159,6 +161,7 @@ def detached(where: Where, durability: str = "always") -> Client:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            env=environment(os.environ),
             start_new_session=True,
         )
     deadline = time.monotonic() + _START_WITHIN
@@ -167,6 +170,13 @@ def detached(where: Where, durability: str = "always") -> Client:
             raise Trouble("the server did not start", _last_words(log, began))
         time.sleep(_LOOK_EVERY)
     return Client(where.find)
+
+
+def environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a server that is started: relative entries of PYTHONPATH are left out of it."""
+    kept = [entry for entry in ours.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()]
+    others = {name: value for name, value in ours.items() if name != "PYTHONPATH"}
+    return others | ({"PYTHONPATH": os.pathsep.join(kept)} if kept else {})
 
 
 def _last_words(log: Path, began: int) -> str:
