@@ -25,7 +25,7 @@ from trackbook.adapters.backendai.service_api import Service
 from trackbook.adapters.backendai.storage import Storage
 from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStatus
-from trackbook.engine.ports import ExecutorUnavailable, SessionSpec
+from trackbook.engine.ports import ExecutorUnavailable, Owned, SessionSpec
 
 LONG = 900.0
 """26.8 takes four minutes until a service is healthy: it looks at most things once a minute."""
@@ -201,11 +201,11 @@ async def test_the_sweep_takes_down_what_a_crash_left(world: ServiceWorld) -> No
     await world.run(world.spec("job1", name=f"kept-{world.installation}"))
     await world.run(world.spec("job2", ephemeral=True))
 
-    async def live() -> set[str]:
-        return {"tb-job2-0-1"}
+    async def live() -> Owned:
+        return Owned({"tb-job2-0-1"})
 
-    async def none() -> set[str]:
-        return set()
+    async def none() -> Owned:
+        return Owned(set())
 
     assert await world.backend.sweep(live, end=True) == []
     (found,) = await world.backend.sweep(none, end=False)

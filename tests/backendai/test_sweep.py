@@ -22,6 +22,7 @@ from trackbook.adapters.backendai.config import Cluster as Settings
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.sweep import sweep
+from trackbook.engine.ports import Owned
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 from command_line import CommandLine
@@ -106,9 +107,9 @@ async def link(stack: Cluster, sessions: Sessions) -> AsyncIterator[Link]:
     await made.close()
 
 
-def _owning(*owned: str) -> Callable[[], Awaitable[set[str]]]:
-    async def live() -> set[str]:
-        return set(owned)
+def _owning(*owned: str) -> Callable[[], Awaitable[Owned]]:
+    async def live() -> Owned:
+        return Owned(set(owned))
 
     return live
 
@@ -134,6 +135,29 @@ async def test_only_what_no_attempt_owns_is_ended(sessions: Sessions, link: Link
     assert again == []
 
 
+async def test_a_session_of_a_job_that_the_log_does_not_know_is_only_told_of(
+    sessions: Sessions, link: Link
+) -> None:
+    """A copy of the data directory may own it: it is ended on request alone."""
+    copys = await sessions.make("tb-0b-0-1", runs=True)
+    left = await sessions.make("tb-0a-0-1", runs=True)
+
+    async def live() -> Owned:
+        return Owned(set(), lambda job: job == "0a")
+
+    told = await sweep(link, live, end=True)
+    spared = await sessions.running()
+    await sweep(link, live, end=True, unknown=True)
+
+    assert [(each.verdict, "does not know its job" in each.hint) for each in told] == [
+        ("warn", True),
+        ("ok", False),
+    ]
+    assert spared == [copys]
+    assert left not in spared
+    assert await sessions.running() == []
+
+
 async def test_another_users_session_is_nobody_elses(sessions: Sessions, stack: Cluster) -> None:
     """An admin's key sees all sessions; one of our name that another key made is not ours."""
     if stack.newer:
@@ -152,9 +176,9 @@ async def test_what_is_launched_meanwhile_is_never_taken_for_left_over(sessions:
     """Sessions are listed before the log is asked: one made after the list isn't looked at."""
     await sessions.make("tb-0c-0-1")
 
-    async def live() -> set[str]:
+    async def live() -> Owned:
         await sessions.make("tb-0c-1-1")
-        return {"tb-0c-0-1"}
+        return Owned({"tb-0c-0-1"})
 
     assert await sweep(link, live, end=True) == []
     assert len(await sessions.running()) == 2
@@ -164,7 +188,7 @@ async def test_without_the_log_nothing_is_ended(sessions: Sessions, link: Link) 
     """A job that can't be read may own anything."""
     left = await sessions.make("tb-0d-0-1")
 
-    async def live() -> set[str]:
+    async def live() -> Owned:
         raise LookupError("a job can't be read")
 
     with pytest.raises(LookupError):
@@ -177,9 +201,9 @@ async def test_one_that_goes_by_itself_is_left_to_it(sessions: Sessions, link: L
     """An attempt that has just ended leaves its session a moment behind: it is told of by nobody."""
     left = await sessions.make("tb-0e-0-1")
 
-    async def live() -> set[str]:
+    async def live() -> Owned:
         await api.destroy(link.client, left)
-        return set()
+        return Owned(set())
 
     async with asyncio.timeout(60):
         found = await sweep(link, live, end=True)

@@ -14,6 +14,7 @@ from container.world import PATIENCE, World, holds, spec
 from trackbook.adapters.container import records
 from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskStatus
+from trackbook.engine.ports import Owned
 
 POINTS = ("noted", "created", "started", "ended", "recorded")
 RECORD = 'echo "$TRACKBOOK_TASK" >> /pipeline/vfroot/ledger; '
@@ -166,8 +167,8 @@ async def test_the_sweep_takes_what_nobody_owns(world: World, tmp_path: Path) ->
     await other.reports.started("other")
     await executor.close()
 
-    async def live() -> set[str]:
-        return {spec("live", "").session}
+    async def live() -> Owned:
+        return Owned({spec("live", "").session})
 
     backend = world.backend()
     found = await backend.sweep(live, end=False)
@@ -210,8 +211,8 @@ async def swept(world: World) -> None:
     assert {each.status for each in await world.containers()} <= {"exited", "created", "configured"}
     backend = world.backend()
 
-    async def nobody() -> set[str]:
-        return set()
+    async def nobody() -> Owned:
+        return Owned(set())
 
     await backend.sweep(nobody, end=True)
     await backend.close()

@@ -11,6 +11,7 @@ import pytest
 from office import CHAIN, Office, opened
 
 from trackbook.adapters.local.backend import LocalBackend
+from trackbook.engine.job import job_of
 from trackbook.engine.ports import Finding, Live, SessionSpec
 from trackbook.runtime import checking
 from trackbook.testing.executor import Play
@@ -34,6 +35,8 @@ class Far(LocalBackend):
         self.asked: list[SessionSpec] = []
         self.ends: list[bool] = []
         self.live: set[str] = set()
+        self.unknown: list[bool] = []
+        self.knows: Callable[[str], bool] = bool
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -47,10 +50,12 @@ class Far(LocalBackend):
         self.asked = list(specs)
         return list(self.found())
 
-    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
+    async def sweep(self, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
         """Note what is live, and find what is to be found."""
         self.ends.append(end)
-        self.live = await live()
+        self.unknown.append(unknown)
+        owned = await live()
+        self.live, self.knows = owned.sessions, owned.knows_job
         return list(self.found())
 
 
@@ -207,10 +212,12 @@ async def test_a_sweep_knows_the_live_sessions(tmp_path: Path) -> None:
     told = await office.must("executor.sweep")
     ended = await office.must("executor.sweep", executor="far", end=True)
     unknown = await office.ask("executor.sweep", executor="fra")
+    known = (far.knows(job_of(f"tb-{job}-0-1")), far.knows("00"))
     await office.close()
 
     assert far.live == {f"tb-{job}-0-1"}
-    assert far.ends == [False, True]
+    assert far.ends == far.unknown == [False, True]
+    assert known == (True, False)
     assert [one["findings"][0]["found"] for one in (told, ended)] == ["left over"] * 2
     assert told["ok"] is True
     assert unknown["error"]["code"] == "unknown_executor"

@@ -22,7 +22,7 @@ from trackbook.adapters.container.plan import Planner, container_name
 from trackbook.adapters.container.records import Record
 from trackbook.engine.definition import Task, from_mapping, tasks
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.ports import ExecutorUnavailable, SessionSpec
+from trackbook.engine.ports import ExecutorUnavailable, Owned, SessionSpec
 
 FACTS = Facts("Docker", "28.0", False, False, 4, 2**33, [], False)
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -106,7 +106,7 @@ async def test_looking_at_an_engine_that_is_not_there(tmp_path: Path) -> None:
         assert "none.sock can't be reached" in found[0].found
         assert "DOCKER_HOST" in found[0].hint
 
-    async def live() -> set[str]:
+    async def live() -> Owned:
         raise AssertionError("nothing was found that anybody could own")
 
     assert await nobody.sweep(live, end=True) == []  # no container was ever made

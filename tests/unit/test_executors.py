@@ -111,7 +111,7 @@ async def test_after_a_restart_each_session_goes_to_its_own_executor(tmp_path: P
     job = (await office.must("job.start", pipeline="mixed"))["job"]
     await _until(lambda: all(office.executors[name].live for name in ("here", "there")))
     sessions = {name: set(office.executors[name].live) for name in NAMES}
-    live = {name: await office.jobs.live(name) for name in NAMES}
+    live = {name: (await office.jobs.live(name)).sessions for name in NAMES}
     await office.close()
 
     again = await opened(tmp_path, office.store, office.blobs, played=office.executors)
@@ -138,10 +138,10 @@ async def test_a_service_is_live_until_its_job_ends(tmp_path: Path) -> None:
     await office.must("pipeline.apply", yaml=MIXED)
     job = (await office.must("job.start", pipeline="mixed"))["job"]
     await _until(lambda: office.executors["here"].live)
-    live = {name: await office.jobs.live(name) for name in NAMES}
+    live = {name: (await office.jobs.live(name)).sessions for name in NAMES}
     office.executors["here"].finish(f"tb-{job}-1-1")
     await office.ended(job)
-    after = {name: await office.jobs.live(name) for name in NAMES}
+    after = {name: (await office.jobs.live(name)).sessions for name in NAMES}
     await office.close()
 
     assert live == {"local": set(), "here": {f"tb-{job}-1-1"}, "there": {f"tb-{job}-0-1"}}

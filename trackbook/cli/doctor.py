@@ -22,6 +22,7 @@ from trackbook.cli.client import Client
 from trackbook.cli.finding import Finding
 from trackbook.cli.server import Where
 from trackbook.cli.trouble import Trouble
+from trackbook.runtime.data_identity import problem
 
 EPILOG = """Examples:
 
@@ -65,9 +66,9 @@ def doctor(
 def _looked(look: Callable[[Where], Iterator[Finding]], place: Where) -> Iterator[Finding]:
     try:
         yield from look(place)
-    except Exception as problem:  # a look that breaks is a finding; the others go on
+    except Exception as error:  # a look that breaks is a finding; the others go on
         name = getattr(look, "__name__", "left over").strip("_").replace("_", " ")
-        yield Finding(name, f"could not be looked at: {problem}", "warn")
+        yield Finding(name, f"could not be looked at: {error}", "warn")
 
 
 def _python(_: Where) -> Iterator[Finding]:
@@ -110,6 +111,9 @@ def _data_directory(place: Where) -> Iterator[Finding]:
             "fail",
             "Name another one with --data.",
         )
+        return
+    if copied := problem(directory):
+        yield Finding("data directory", copied, "fail")
         return
     free = shutil.disk_usage(standing).free
     verdict = "fail" if free < _ROOM_NEEDED else "warn" if free < _ROOM else "ok"

@@ -71,7 +71,7 @@ def _told(problem: Exception) -> bool:
     """Tell a failure of the embedded system that says itself what was found and what to do."""
     known = {
         "BrokerFailed", "BrokerHeld", "BrokerUnfit", "BrokerUnreachable", "ServerNotFound", "LogDamaged",
-        "ExecutorsMisconfigured",
+        "ExecutorsMisconfigured", "DataDirectoryCopied",
     }  # fmt: skip
     if not known & {kind.__name__ for kind in type(problem).__mro__}:
         return False

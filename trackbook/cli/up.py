@@ -16,7 +16,9 @@ UP_EPILOG = """Examples:
 
   trackbook up --data ./book --http 127.0.0.1:8080
 
-  trackbook up --cancel      (Ctrl-C ends the running jobs as well)"""
+  trackbook up --cancel      (Ctrl-C ends the running jobs as well)
+
+  trackbook up --fork --data ./copy      (a copy of a data directory; the original stays in use)"""
 
 SERVE_EPILOG = """Examples:
 
@@ -48,10 +50,18 @@ def up(
     durability: Durability = "always",
     cancel: Annotated[bool, typer.Option("--cancel", help="End the running jobs when stopped.")] = False,
     sessions: Limit = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="The data directory was moved or restored, and is the only one.")
+    ] = False,
+    fork: Annotated[
+        bool, typer.Option("--fork", help="The data directory is a copy; the original stays in use.")
+    ] = False,
     log_level: Level = "info",
 ) -> None:
     """Run the whole system: broker, engine, executor and HTTP. After Ctrl-C tasks go on and are adopted again."""
     _check(http, durability, log_level)
+    if adopt and fork:
+        raise typer.BadParameter("give --adopt or --fork, not both", param_hint="--fork")
     place = options.where(None, data)
 
     def told(url: str) -> None:
@@ -62,6 +72,7 @@ def up(
     _hold(
         log_level, told,
         data=place.directory, http=http, durability=durability, limit=sessions, cancel_on_stop=cancel,
+        ownership="adopt" if adopt else "fork" if fork else "",
     )  # fmt: skip
 
 

@@ -346,6 +346,11 @@ def session_name(job: str, index: int, attempt: int) -> str:
     return f"tb-{job}-{index}-{attempt}"
 
 
+def job_of(session: str) -> str:
+    """Return the id of the job that an attempt's session is named after."""
+    return session.removeprefix("tb-").rsplit("-", 2)[0]
+
+
 def _conclusion(state: JobState) -> list[AnyJobEvent]:
     if state.undone or state.ended:
         return []

@@ -235,9 +235,25 @@ class Folders(Protocol):
         ...
 
 
-Live = Callable[[], Awaitable[set[str]]]
-"""Returns the sessions, by the log's names, that a live attempt of the folded log owns on this executor, and
-those of services that an open job offers."""
+class Owned(Struct, frozen=True):
+    """What the log says of an executor's sessions, by the log's names.
+
+    `sessions` are those that a live attempt owns, and those of services that an open job offers. A job that the
+    log doesn't know may belong to another copy of this data directory, or to a log that is newer than this one.
+    """
+
+    sessions: set[str]
+    knows_job: Callable[[str], bool] = lambda job: True  # noqa: ARG005 - the log knows every job
+
+
+Live = Callable[[], Awaitable[Owned]]
+"""Returns what the folded log owns on this executor."""
+
+UNKNOWN_JOB = (
+    "The log does not know its job: a copy of this data directory may own it, or the log was restored from an "
+    "older backup. It is never ended automatically; `trackbook doctor --sweep` ends it."
+)
+"""What to say of a session that is of this installation and of no job of the log."""
 
 
 class Backend(Protocol):
@@ -266,10 +282,11 @@ class Backend(Protocol):
         """Look whether the executor could work: reachability, versions, keys, what it offers."""
         ...
 
-    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
+    async def sweep(self, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
         """Find sessions of this installation that no live attempt owns, and end them where `end` is set.
 
-        Lists what is there before it asks `live`, so that a session launched meanwhile is never taken for one.
+        Those of jobs that the log doesn't know are only told of, unless `unknown` is set as well. Lists what is
+        there before it asks `live`, so that a session launched meanwhile is never taken for one.
         """
         ...
 

@@ -19,14 +19,16 @@ from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Access, Connection, connect, no_keeper, require_server
 from trackbook.adapters.nats.find import current_url, engine_access
 from trackbook.adapters.nats.store import NatsEventStore
-from trackbook.adapters.nats.streams import StreamMissing, ensure, installation
+from trackbook.adapters.nats.streams import StreamMissing, ensure, installation, renew_installation
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine import job as jobs
-from trackbook.engine.ports import Backend, Executor
+from trackbook.engine.ports import UNKNOWN_JOB, Backend, Executor
 from trackbook.events.commit import Input
 from trackbook.runtime.book import Book
 from trackbook.runtime.data import ServerRecord, held, is_initialised, mark_initialised, record_server
+from trackbook.runtime.data_identity import Identity, Ownership, finish_fork
 from trackbook.runtime.executors import Backends, configured
+from trackbook.runtime.fork import claim_directory, end_open_jobs
 from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.handlers import new_gateway
 from trackbook.runtime.history import History
@@ -47,7 +49,10 @@ log = structlog.get_logger(__name__)
 
 
 class Config(Struct, kw_only=True):
-    """What a process runs. `http` is HOST:PORT, port 0 for any free one; `limit` counts sessions at once."""
+    """What a process runs. `http` is HOST:PORT, port 0 for any free one; `limit` counts sessions at once.
+
+    `ownership` says whose a copied data directory is.
+    """
 
     data: Path
     roles: frozenset[str] = ROLES
@@ -61,12 +66,14 @@ class Config(Struct, kw_only=True):
     )
     takes_up_jobs: bool = True
     cancel_on_stop: bool = False
+    ownership: Ownership = ""
 
 
 class System(Struct):
     """The parts that run here; None for those that do not."""
 
     config: Config
+    identity: Identity | None = None
     broker: EmbeddedBroker | None = None
     access: Access | None = None
     connection: Connection | None = None
@@ -96,13 +103,18 @@ Web = Callable[[System, AsyncExitStack], Awaitable[str]]
 async def running(config: Config, web: Web | None = None) -> AsyncIterator[System]:
     """Start the parts that `config` names and stop them in the opposite order; the role `web` needs `web`.
 
-    Raises DataDirectoryHeld, BrokerFailed, BrokerUnfit, LogDamaged and others that say what was found.
+    Raises DataDirectoryHeld, DataDirectoryCopied, BrokerFailed, BrokerUnfit, LogDamaged and others that say what
+    was found.
     """
     system = System(config)
     if unsafe := os.environ.get("TRACKBOOK_UNSAFE"):
         log.warning("unsafe", switched_off=unsafe, hint="for tests only: the log or the sessions may be spoilt")
     async with AsyncExitStack() as stack:
         stack.enter_context(held(config.data, config.roles))
+        embedded = "broker" in config.roles and Access.from_env() is None
+        system.identity = claim_directory(
+            config.data, config.ownership, embedded=embedded, engine="engine" in config.roles
+        )
         await _connect(system, stack)
         if "engine" in config.roles:
             await _engine(system, stack)
@@ -151,6 +163,9 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     book = open_book(system, ledger)
     system.book, system.history = book, History(book)
     await book.catch_up()
+    assert system.identity is not None
+    if system.identity.forking:
+        await _fork(system, system.identity)
     system.backends = await open_backends(system, stack)
     executors = _executors(system, system.backends)
     sessions = Sessions(executors, book.blobs, system.backends)
@@ -159,6 +174,16 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     stack.push_async_callback(system.jobs.close)
     system.gateway = new_gateway(book, system.jobs, system.history, system.backends, executors)
     await _start_executors(system, executors, stack)
+
+
+async def _fork(system: System, identity: Identity) -> None:
+    """Give the copy an installation id of its own and leave what runs to the original."""
+    assert system.book is not None
+    assert system.connection is not None
+    ended = await end_open_jobs(system.book)
+    new = await renew_installation(system.connection, system.config.prefix)
+    finish_fork(system.config.data, identity)
+    log.info("data.forked", installation=new, jobs_ended=ended)
 
 
 async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
@@ -275,7 +300,8 @@ async def _sweep(system: System, backend: Backend) -> None:
             wait = min(2 * wait, _LONGEST_SWEEP_AGAIN)
         else:
             for found in swept:
-                log.warning("session.swept", executor=backend.name, what=found.what, found=found.found)
+                event = "session.of_unknown_job" if found.hint == UNKNOWN_JOB else "session.swept"
+                log.warning(event, executor=backend.name, what=found.what, found=found.found)
             return
 
 

@@ -118,7 +118,9 @@ class Checks:
                 _within(
                     _SWEPT_WITHIN,
                     name,
-                    lambda backend: backend.sweep(lambda: self._jobs.live(backend.name), end=request.end),
+                    lambda backend: backend.sweep(
+                        lambda: self._jobs.live(backend.name), end=request.end, unknown=request.end
+                    ),
                     self._backends,
                 )
                 for name in names

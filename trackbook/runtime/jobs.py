@@ -15,7 +15,7 @@ from trackbook.engine.decider import step
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import LIVE, AnyJobCommand, JobState
 from trackbook.engine.kinds import KINDS
-from trackbook.engine.ports import AppendConflict
+from trackbook.engine.ports import AppendConflict, Owned
 from trackbook.events import job as facts
 from trackbook.events.commit import Input
 from trackbook.failpoints import failpoint
@@ -118,12 +118,10 @@ class Jobs:
             self._launch_rest(aggregate)
         return len(heads)
 
-    async def live(self, executor: str) -> set[str]:
-        """Return the sessions that live attempts own on an executor, by the log, and those of services that open
-        jobs have; raises Unreadable.
-        """
+    async def live(self, executor: str) -> Owned:
+        """Return what the log owns on an executor; raises Unreadable."""
         await self._book.keep_up()
-        found = set()
+        found: set[str] = set()
         for head in self._book.ledger.open_heads("job"):
             state = (await self.state(head.id)).state
             found |= {
@@ -131,7 +129,7 @@ class Jobs:
                 for task in state.tasks.values()
                 if (task.status in LIVE or task.serves) and executor_of(state, task.shape.name) == executor
             }
-        return found
+        return Owned(found, lambda job: self._book.ledger.head("job", job) is not None)
 
     async def all_ended(self) -> None:
         """Return once no job is open; every open job must be in memory, as after `recover`."""

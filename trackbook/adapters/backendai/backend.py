@@ -58,10 +58,10 @@ class BackendAIBackend:
         """Look whether the cluster could work."""
         return await examine(self._link)
 
-    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
+    async def sweep(self, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
         """Find sessions of the installation that no live attempt owns, and services. Raises ClusterError."""
-        sessions = await sweep(self._link, live, end=end)
-        return sessions + await self._services.sweep(live, end=end)
+        sessions = await sweep(self._link, live, end=end, unknown=unknown)
+        return sessions + await self._services.sweep(live, end=end, unknown=unknown)
 
     async def release(self, job: str) -> None:
         """Take down the services that were to live as long as the job."""

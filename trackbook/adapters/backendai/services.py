@@ -11,7 +11,7 @@ from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.service_api import Service
 from trackbook.adapters.backendai.service_plan import JOB, SESSION
-from trackbook.engine.ports import ExecutorUnavailable, Finding, Live
+from trackbook.engine.ports import UNKNOWN_JOB, ExecutorUnavailable, Finding, Live
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.3, 5.0
 
@@ -33,22 +33,35 @@ class Services:
                 str(error) or "the services of the job are still being taken down"
             ) from None
 
-    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
-        """Find ephemeral services whose job has ended, take them down where `end`. Raises ClusterError."""
+    async def sweep(self, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
+        """Find ephemeral services whose job has ended, take them down where `end`. Raises ClusterError.
+
+        Those of jobs that the log doesn't know are only taken down where `unknown` is set as well.
+        """
         version = await self._link.version()
         found = await self._ephemeral(version)
         if not found:
             return []
-        sessions = await live()
+        owned = await live()
         orphans = [
             each
             for each in found
-            if each.variables.get(SESSION) not in sessions and not await self._changes(version, each)
+            if each.variables.get(SESSION) not in owned.sessions and not await self._changes(version, each)
         ]
+        strangers = [each for each in orphans if not owned.knows_job(each.variables.get(JOB, ""))]
+        orphans = [each for each in orphans if each not in strangers]
+        if end and unknown:
+            orphans, strangers = [*orphans, *strangers], []
         if end:
             await self._end(version, orphans)
         done = "taken down" if end else "still there"
-        return [
+        told = [
+            Finding(
+                f"service {each.name}", f"it belongs to job {each.variables.get(JOB, '')}", "warn", UNKNOWN_JOB
+            )
+            for each in strangers
+        ]
+        return told + [
             Finding(
                 f"service {service.name}",
                 f"it belongs to job {service.variables.get(JOB, '')}, which has ended: {done}",

@@ -17,7 +17,8 @@ from trackbook.adapters.backendai import api, names
 from trackbook.adapters.backendai.client import Client
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.link import Link
-from trackbook.engine.ports import Finding, Live
+from trackbook.engine.job import job_of
+from trackbook.engine.ports import UNKNOWN_JOB, Finding, Live
 
 log = structlog.get_logger(__name__)
 _PAGE = 200
@@ -41,30 +42,36 @@ class Left(Struct, frozen=True):
     created_at: str
 
 
-async def sweep(link: Link, live: Live, *, end: bool) -> list[Finding]:
+async def sweep(link: Link, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
     """Find what is left over, and end it where asked. Raises ClusterError, and what `live` raises.
 
+    Sessions of jobs that the log doesn't know are only ended where `unknown` is set as well.
     What there is was read before `live` is asked, so a session that is made meanwhile is never seen.
     """
     there = await ours(link)
     if not there:
         return []
     owned = await live()
-    orphans = [each for each in there if each.session not in owned]
+    orphans = [each for each in there if each.session not in owned.sessions]
     if not orphans:
         return []
     await asyncio.sleep(_SETTLE)
     orphans = await _remaining(link.client, orphans)
+    strangers = [each for each in orphans if not owned.knows_job(job_of(each.session))]
+    orphans = [each for each in orphans if each not in strangers]
+    if end and unknown:
+        orphans, strangers = [*orphans, *strangers], []
+    told = [Finding("session", _words(each), "warn", UNKNOWN_JOB) for each in strangers]
     if not end:
         hint = "`trackbook doctor --sweep` ends it."
-        return [Finding("session", f"{_words(each)}: no job owns it", "warn", hint) for each in orphans]
+        return told + [Finding("session", f"{_words(each)}: no job owns it", "warn", hint) for each in orphans]
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def ended(each: Left) -> Finding:
         async with gate:
             return await _end(link, each)
 
-    return await asyncio.gather(*(ended(each) for each in orphans))
+    return told + await asyncio.gather(*(ended(each) for each in orphans))
 
 
 async def ours(link: Link) -> list[Left]:

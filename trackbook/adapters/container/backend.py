@@ -14,7 +14,8 @@ from trackbook.adapters.sessions.data_folders import DataFolders
 from trackbook.adapters.sessions.refusals import refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.ports import ExecutorUnavailable, Finding, Live, SessionSpec
+from trackbook.engine.job import job_of
+from trackbook.engine.ports import UNKNOWN_JOB, ExecutorUnavailable, Finding, Live, Owned, SessionSpec
 
 if TYPE_CHECKING:
     from trackbook.adapters.container.executor import ContainerExecutor
@@ -106,7 +107,7 @@ class ContainerBackend:
     def _nobody(self, away: ExecutorUnavailable) -> Finding:
         return Finding("container engine", str(away), "fail", "" if HINT in str(away) else HINT)
 
-    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:
+    async def sweep(self, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
         """Find containers of this installation that no live attempt owns, and remove them where `end` is set.
 
         Raises ExecutorUnavailable where there may be some and the engine can't be asked.
@@ -115,11 +116,16 @@ class ContainerBackend:
             return []  # nor is an engine asked that nobody may have meant to be
         try:
             there = await self._client.labelled(f"trackbook.installation={self._installation}")
-            owned = await live() if there else set()
-            orphans = [each for each in there if each.session not in owned]
-            return [await self._orphan(each.name, each.status, end=end) for each in orphans]
+            owned = await live() if there else Owned(set())
+            found: list[Finding] = []
+            for each in there:
+                if not owned.knows_job(job_of(each.session)) and not unknown:
+                    found.append(Finding(f"container {each.name}", each.status, "warn", UNKNOWN_JOB))
+                elif each.session not in owned.sessions:
+                    found.append(await self._orphan(each.name, each.status, end=end))
         except EngineRefused as refused:
             raise ExecutorUnavailable(f"the container engine: {refused}") from None
+        return found
 
     async def _orphan(self, name: str, status: str, *, end: bool) -> Finding:
         if end:

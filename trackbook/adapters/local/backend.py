@@ -62,7 +62,7 @@ class LocalBackend:
         """Find nothing beside what is looked at for the machine itself."""
         return []
 
-    async def sweep(self, live: Live, *, end: bool) -> list[Finding]:  # noqa: ARG002 - no session is left behind
+    async def sweep(self, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:  # noqa: ARG002 - no session is left behind
         """Find nothing: a session whose launcher is gone is taken down when its job is taken up."""
         return []
 

@@ -107,6 +107,23 @@ async def installation(nc: Connection, prefix: str = "trackbook") -> str:
     return str(given or hashlib.sha256(str(info["created"]).encode()).hexdigest()[:8])
 
 
+async def renew_installation(nc: Connection, prefix: str = "trackbook") -> str:
+    """Give the installation another id and return it; for a log that was copied.
+
+    Raises StreamMissing, BrokerUnfit.
+    """
+    name = events_stream(prefix)
+    info = await insist(nc, f"STREAM.INFO.{name}")
+    if "error" in info:
+        raise StreamMissing(_missing(name))
+    new = secrets.token_hex(4)
+    metadata = (info["config"].get("metadata") or {}) | {_INSTALLATION: new}
+    info = await insist(nc, f"STREAM.UPDATE.{name}", info["config"] | {"metadata": metadata})
+    if fault := info.get("error"):
+        raise BrokerUnfit(f"stream {name}: {fault['description']} ({fault.get('err_code')})")
+    return new
+
+
 def _missing(name: str) -> str:
     return (
         f"the stream {name} is missing, although this data directory has used it: is this the right broker, and "
