@@ -12,7 +12,7 @@ import pytest
 from backendai.cluster import Cluster
 from backendai.stack.settings import KEYS
 from backendai.worlds import settings
-from trackbook.adapters.backendai import api
+from trackbook.adapters.backendai import api, facts
 from trackbook.adapters.backendai.api import NewSession
 from trackbook.adapters.backendai.backend import BackendAIBackend
 from trackbook.adapters.backendai.client import Client
@@ -217,3 +217,47 @@ async def test_a_cluster_that_cant_be_asked_is_a_finding(
     assert [(each.what, each.verdict) for each in found] == [(what, "fail")]
     assert words in found[0].found
     assert KEYS[stack.key].secret not in str(found)
+
+
+async def test_the_folder_quota_of_23_09_is_the_keys(stack: Cluster, tmp_path: Path) -> None:
+    """Its policy allows two folders: a third, the pipeline's, could not be made."""
+    if stack.newer:
+        pytest.skip("newer managers have it in the user's policy")
+    small = KEYS["small"]
+    looker = Looker(stack, tmp_path, access_key=small.access, secret_key=small.secret)
+    client = Client(settings(stack, access_key=small.access, secret_key=small.secret))
+    storage = Storage(client)
+    before = sum(each.owned and not each.project for each in await storage.folders())
+    made = [await storage.ensure(f"quota-{secrets.token_hex(4)}", "") for _ in range(before, 2)]
+    found = await looker.check(looker.spec())
+    for each in made:
+        await storage.remove(each)
+    await client.close()
+    await looker.backend.close()
+
+    (folder,) = [each for each in found if each.what == "folder"]
+    assert folder.verdict == "fail"
+    assert "2 are allowed" in folder.found
+
+
+async def test_a_fault_of_a_service_is_found_once(looker: Looker) -> None:
+    """Its session and the service are looked at apart, and what both find is told once, with the task."""
+    specs = [looker.spec(service={"model": "no-such-folder"}), looker.spec(1, service={})]
+    failing = await looker.failing(*specs)
+
+    assert sorted(failing) == [("mounts", "t0"), ("service", "t1")]
+
+
+async def test_what_cannot_be_checked_is_a_warning(looker: Looker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy manager answers check-presets with 500 at times: a run may go well all the same."""
+
+    async def broken(*_: Any) -> Any:
+        raise ClusterError("main", "unknown", "internal-server-error", "it broke", status=500)
+
+    monkeypatch.setattr(facts, "usage", broken)
+    found = await looker.check(looker.spec())
+
+    assert [each.found for each in found if each.verdict == "warn"] == [
+        "what is left of the limits can't be read, and was not checked: it broke"
+    ]
+    assert not [each for each in found if each.verdict == "fail"]

@@ -146,6 +146,41 @@ async def test_what_no_start_would_take_is_refused(tmp_path: Path, payload: dict
     assert reply["error"]["code"] == code
 
 
+async def test_all_that_would_fail_is_found_in_one_pass(tmp_path: Path) -> None:
+    """Secrets, executors and what the executors find are told together, each once, with its task and its line."""
+    text = """\
+name: broken
+tasks:
+- {name: a, command: "echo ${{secrets.KEY}}", executor: far}
+- {name: b, command: echo two, executor: moon}
+- {name: c, command: echo three, type: serving, service: {}}
+- {name: d, command: echo four, executor: far}
+"""
+    far = Far(
+        tmp_path,
+        lambda: [
+            Finding("image", "not there", "fail", "Build it.", "d"),
+            Finding("cluster", "what is left of the limits can't be read", "warn"),
+        ],
+    )
+    office = await _office(tmp_path, far)
+    reply = await office.ask("job.check", yaml=text)
+    again = await office.ask("job.check", yaml=text)
+    await office.close()
+
+    error = reply["error"]
+    found = [(each["code"], each.get("path"), each.get("line")) for each in (error, *error["others"])]
+    assert found == [
+        ("secrets_unsupported", "tasks[0].command", 3),
+        ("unknown_executor", "tasks[1].executor", 4),
+        ("serving_unsupported", "tasks[2]", 5),
+        ("would_fail", "tasks[3]", 6),
+    ]
+    assert error["others"][-1]["message"] == "task 'd': image: not there"
+    assert error["others"][-1]["hint"] == "Build it."
+    assert again["error"] == error
+
+
 async def test_an_executor_that_breaks_or_hangs_is_a_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

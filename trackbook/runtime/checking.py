@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar, overload
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import overload
 
 from msgspec.structs import replace
 
@@ -18,11 +18,10 @@ from trackbook.runtime.executors import Backends
 from trackbook.runtime.gateway import Asked, Invalid
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipelines import Pipelines, derived_id
-from trackbook.runtime.preparing import Prepared, Preparing, prepared, warnings_of
+from trackbook.runtime.preparing import Prepared, Preparing, prepared, together, warnings_of
 from trackbook.runtime.requests import ApplyPipeline, CheckJob, Found, Reply, SweepExecutors
 from trackbook.runtime.sessions import demands
 
-T = TypeVar("T")
 _WITHIN = 20.0
 """Seconds for each executor to say what it finds."""
 
@@ -43,7 +42,10 @@ class Checks:
         self._backends = backends
 
     async def check(self, asked: Asked) -> Reply:
-        """`job.check`: validated, judged and made ready as a start would be, then looked at by the executors."""
+        """`job.check`: validated, judged and made ready as a start would be, and looked at by the executors.
+
+        All that a start would refuse, or that would fail, is found in one pass.
+        """
         request = asked.request
         assert isinstance(request, CheckJob)
         parameters.refuse_malformed(request.parameters)
@@ -52,9 +54,8 @@ class Checks:
             reply, ready = await self._of_version(asked, request)
         else:
             reply, loaded = await self._of_text(asked, request)
-            ready = _located(lambda: prepared(loaded.content), loaded)
-        place = None if request.executor else loaded  # an executor that is asked for stands in no text
-        assigned = _located(lambda: self._preparing.assign(ready, request.executor), place)
+            ready = prepared(loaded.content)
+        assigned, refused = self._preparing.judge(ready, request.executor)
         judged = [locate(w, loaded.positions) if loaded and w.path else w for w in assigned.warned]
         judged += parameters.unused(request.parameters, ready.tasks)
         reply.warnings = [*(reply.warnings or []), *warnings_of(judged), *assigned.limits]
@@ -66,9 +67,13 @@ class Checks:
             *(
                 self._looked(name, Specs(ready, indexes, job, pipeline, request.parameters))
                 for name, indexes in assigned.by_executor().items()
+                if name in self._backends
             )
         )
         reply.findings = [finding for findings in found for finding in findings]
+        text = None if request.executor else loaded  # an executor that is asked for is in no text
+        if refused := [*_located(ready.blockers, loaded), *_located(refused, text)]:
+            raise together([*refused, *_located(_failures(reply.findings, ready, refused), loaded)])
         reply.ok = all(finding.verdict != "fail" for finding in reply.findings)
         return reply
 
@@ -171,12 +176,22 @@ def _fewer(found: list[Found]) -> list[Found]:
     ]
 
 
-def _located(made: Callable[[], T], loaded: Loaded | None) -> T:
-    """Make something of a text; what is refused has the place in it."""
-    try:
-        return made()
-    except Refused as refused:
-        raise (locate(refused, loaded.positions) if loaded else refused) from None
+def _failures(findings: Sequence[Found], ready: Prepared, refused: Sequence[Refused]) -> Iterator[Refused]:
+    """Yield what would fail besides what is refused already."""
+    places = {task.name: f"tasks[{task.index}]" for task in ready.tasks}
+    without_image = any(each.code in ("no_image", "image_missing") for each in refused)
+    for each in findings:
+        known = any(each.found in other.message for other in refused)
+        known = known or (without_image and each.what == "image" and "no image" in each.found)
+        if each.verdict == "fail" and not known:
+            about = f"task {each.task!r}: {each.what}" if each.task else each.what
+            place = places.get(each.task, "")
+            yield Refused("would_fail", f"{about}: {each.found}", place, hint=each.hint)
+
+
+def _located(refused: Iterable[Refused], loaded: Loaded | None) -> list[Refused]:
+    """Return refusals with their places in the text, if it is one."""
+    return [locate(each, loaded.positions) if loaded else each for each in refused]
 
 
 class Specs(Sequence[SessionSpec]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ class Prepared(Struct):
     summary: dict[str, Any]
     warnings: list[Warned]
     content: Content | None
+    blockers: list[Refused]
+    """What keeps the content from being run."""
     sha256: str = ""
 
 
@@ -64,7 +67,7 @@ class Preparing:
         self._prepared: OrderedDict[tuple[str, int], Prepared] = OrderedDict()
 
     async def version(self, pipeline: str, version: int) -> Prepared:
-        """Return a version made ready; raises Refused for one that isn't there or can't be run."""
+        """Return a version made ready; raises Refused for one that isn't there."""
         key = (pipeline, version)
         if key not in self._prepared:
             self._prepared[key] = prepared(await self._history.content(pipeline, version))
@@ -81,15 +84,20 @@ class Preparing:
         return ready.sha256
 
     def assign(self, ready: Prepared, asked: str | None) -> Assigned:
-        """Say who runs what, `asked` before all; raises Refused, with others, for what an executor can't do."""
-        executor, refused, warned = self._backends.judge(ready.tasks, asked, ready.executor)
-        if refused:
+        """Say who runs what, `asked` before all; raises Refused, with others, for all that can't be run."""
+        assigned, refused = self.judge(ready, asked)
+        if refused := [*ready.blockers, *refused]:
             raise together(refused)
+        return assigned
+
+    def judge(self, ready: Prepared, asked: str | None) -> tuple[Assigned, list[Refused]]:
+        """Say who runs what, `asked` before all, and what an executor can't do of it."""
+        executor, refused, warned = self._backends.judge(ready.tasks, asked, ready.executor)
         shapes = [
             _placed(shape, "" if asked or task.executor == executor else task.executor)
             for shape, task in zip(ready.shapes, ready.tasks, strict=True)
         ]
-        return Assigned(executor, shapes, warned, self._limits(executor, shapes))
+        return Assigned(executor, shapes, warned, self._limits(executor, shapes)), refused
 
     def _limits(self, executor: str, shapes: Sequence[TaskShape]) -> list[Warning_]:
         """Return in words what the executors can't give to their sessions, as far as it is known here."""
@@ -99,25 +107,24 @@ class Preparing:
 
 
 def prepared(content: Content) -> Prepared:
-    """Return a content made ready; raises Refused for one that can't be run."""
-    warnings = definition.check(content)
-    if blockers := definition.blockers(content):
-        raise together(blockers)
+    """Return a content made ready, with what keeps it from being run."""
     return Prepared(
         name=str(content["name"]),
         shapes=definition.shapes(content),
         tasks=list(definition.tasks(content).values()),
         executor=str(content.get("executor") or ""),
         summary=to_builtins(definition.summary(content)),
-        warnings=warnings,
+        warnings=definition.check(content),
         content=content,
+        blockers=definition.blockers(content),
     )
 
 
 def together(refused: list[Refused]) -> Refused:
-    """Return the first refusal, which carries the others."""
-    refused[0].others = refused[1:]
-    return refused[0]
+    """Return the first refusal, which carries the others; those given may be used again."""
+    first, *others = (dataclasses.replace(each) for each in refused)
+    first.others = others
+    return first
 
 
 def _placed(shape: TaskShape, executor: str) -> TaskShape:

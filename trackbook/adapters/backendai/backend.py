@@ -52,7 +52,9 @@ class BackendAIBackend:
     async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
         """Look at what the sessions need; that the cluster can't be asked is a finding, too."""
         found = await preflight.check(self._link, self.folders, specs)
-        return found + await service_checks.check(self._link, specs)
+        more = await service_checks.check(self._link, specs)
+        known = [each.found for each in found if each.verdict == "fail"]
+        return found + [each for each in more if not _is_known(each, known)]
 
     async def examine(self) -> list[Finding]:
         """Look whether the cluster could work."""
@@ -70,3 +72,9 @@ class BackendAIBackend:
     async def close(self) -> None:
         """Close connections."""
         await self._link.close()
+
+
+def _is_known(finding: Finding, known: Sequence[str]) -> bool:
+    """Whether a failure of a service was found already, with its task, when its session was looked at."""
+    folder = f"the folder {finding.what.removeprefix('model ')!r} is"
+    return finding.verdict == "fail" and any(finding.found in each or each.startswith(folder) for each in known)

@@ -108,7 +108,7 @@ async def _proxy(link: Link, group: str, project: str) -> Finding:
     except ClusterError as error:
         if error.kind == "operator":
             raise
-        return Finding(what, f"it can't be asked: {error.message}", "fail", hint)
+        return Finding(what, f"it can't be asked, and was not checked: {error.message}", "warn", hint)
     if kind == "v1":
         return Finding(what, "there is none that serves models", "fail", hint)
     return Finding(what, "it is there")

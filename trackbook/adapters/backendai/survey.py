@@ -88,9 +88,9 @@ async def survey(client: Client, version: Version, project: str) -> Survey:
             _tried(facts.scaling_groups(client, project), "the scaling groups", problems),
         ),
         asyncio.gather(
-            _tried(facts.usage(client, project), "", problems),  # refused for a project that isn't there
+            _tried(facts.usage(client, project), "what is left of the limits", problems, refusals=False),
             _tried(rules_of(client, key.domain, project), "the limits of domain and project", problems),
-            _tried(agents_of(client), "", problems),  # which some clusters hide from users
+            _tried(agents_of(client), "the agents", problems, refusals=False),  # hidden from users at times
             _tried(volumes_of(client), "the storage volumes", problems),
             _tried(Storage(client).folders(), "the virtual folders", problems),
         ),
@@ -98,16 +98,15 @@ async def survey(client: Client, version: Version, project: str) -> Survey:
     return Survey(version, key, policy, slots, images, groups, usage, rules, agents, volumes, folders, problems)
 
 
-async def _tried(reading: Awaitable[T], what: str, problems: list[str]) -> T | None:
-    """Return what is read, None where it can't be; told unless `what` is empty."""
+async def _tried(reading: Awaitable[T], what: str, problems: list[str], *, refusals: bool = True) -> T | None:
+    """Return what is read, None where it can't be; note why, without `refusals` only if something broke."""
     try:
         return await reading
     except ClusterError as error:
-        if what:
-            problems.append(f"{what} can't be read: {error.message}")
+        if refusals or (not 400 <= error.status < 500 and error.slug != "graphql"):
+            problems.append(f"{what} can't be read, and was not checked: {error.message}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # an answer of another shape than we know
-        if what:
-            problems.append(f"{what} can't be read: the answer has another form ({error!r})")
+        problems.append(f"{what} can't be read, and was not checked: the answer has another form ({error!r})")
     return None
 
 
@@ -125,8 +124,16 @@ async def rules_of(client: Client, domain: str, project: str) -> Rules:
     return Rules(
         _limits(data["domain"]),
         _limits(projects[0] if projects else None),
-        (data["user_resource_policy"] or {}).get("max_vfolder_count") or 0,
+        await _most_folders(client, data["user_resource_policy"]),
     )
+
+
+async def _most_folders(client: Client, policy: dict[str, Any] | None) -> int:
+    """Return how many folders the user may have, 0 for no limit; on 23.09 the key's policy says it."""
+    if policy is None:
+        data = await client.query("query{keypair_resource_policy{max_vfolder_count}}")
+        policy = data["keypair_resource_policy"]
+    return (policy or {}).get("max_vfolder_count") or 0
 
 
 async def agents_of(client: Client) -> list[Agent]:
