@@ -153,6 +153,10 @@ class Executors:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.away: Any = Away()
+        self.problem = ""
+
+    async def refresh(self) -> None:
+        """Do nothing: these stay."""
 
     def names(self) -> list[str]:
         """Return both."""

@@ -97,6 +97,16 @@ async def test_health_says_in_words_what_is_wrong(served: Site) -> None:
     assert (await served.get("/health/live")) == {"status": "live"}
 
 
+async def test_a_configuration_that_cannot_be_used_is_a_warning(served: Site) -> None:
+    """The system works on with what it had loaded, so it stays ready."""
+    served.executors.problem = "executors.toml is not TOML. The configuration from before stays in use"
+
+    found = await served.get("/health/ready")
+
+    assert found["status"] == "ready"
+    assert found["warnings"] == ["executors.toml is not TOML. The configuration from before stays in use"]
+
+
 async def test_metrics_are_in_prometheus_form(served: Site) -> None:
     """Metrics tell the projection's place, jobs by state and what the rest of the system adds, with types."""
     text = (await served.client.get("/metrics")).text

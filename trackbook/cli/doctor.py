@@ -145,6 +145,8 @@ def _server(place: Where) -> Iterator[Finding]:
             "warn",
             f"See {url}/api/quarantine.",
         )
+    for warning in ready.get("warnings") or []:
+        yield Finding("server", warning, "warn")
 
 
 def _durability(place: Where) -> Iterator[Finding]:

@@ -34,10 +34,28 @@ def executors(place: Where) -> Iterator[Finding]:
     except ExecutorsMisconfigured as wrong:
         yield Finding("executors", str(wrong), "fail", "docs/clusters.md says what stands there.")
         return
+    yield from _loaded(place, found)
     named = [LOCAL, *(f"{name} ({source})" for name, source in sorted(found.sources.items()))]
     default = f"; what names none runs on {found.default} ({found.default_source})"
     yield Finding("executors", ", ".join(named) + default)
     yield from looked
+
+
+def _loaded(place: Where, here: Configuration) -> Iterator[Finding]:
+    """Yield what the running server has loaded, which is what jobs run on."""
+    if place.find() is None:
+        return
+    items = Client(place.find, patience=0).get("/api/executors")["items"]
+    names = [each["name"] for each in items]
+    default = next((each["name"] for each in items if each["default"]), LOCAL)
+    expected = {LOCAL, CONTAINER, *here.sources}
+    differs = set(names) != expected or default != here.default
+    hint = (
+        f"The configuration seen here is another: {', '.join(sorted(expected))}, and {here.default}. The server"
+        f" has the {here.path.name} of its own data directory and the variables of its own environment."
+    )
+    shown = f"{', '.join(names)}; what names none runs on {default}"
+    yield Finding("executors of the server", shown, "warn" if differs else "ok", hint if differs else "")
 
 
 async def _looked(data: Path, found: Configuration) -> list[Finding]:

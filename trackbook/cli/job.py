@@ -106,6 +106,7 @@ def list_(
     return None
 
 
+_ELSEWHERE = 4
 _NOTE = 60
 """Characters of a remark in a table; a longer one stands below it in full."""
 
@@ -175,7 +176,7 @@ def _print_job(job: dict[str, Any], tasks: list[dict[str, Any]], moment: dict[st
             ("started", local_time(job["started_at"])),
             ("finished", local_time(job["finished_at"])),
             ("ran", duration(job["run_time"])),
-            ("executor", job["executor"]),
+            ("executor", _executors(job, tasks)),
             ("parameters", parameters),
             ("definition", f"sha256 {job['definition']}"),
         ]
@@ -215,6 +216,13 @@ def _clock_note(task: dict[str, Any]) -> str:
         f"{task['name']}: the clock was set {way} by {duration(abs(jump))} while it ran, or two machines differ;"
         f" {worth}"
     )
+
+
+def _executors(job: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
+    """Return the job's executor, and which tasks run elsewhere."""
+    elsewhere = [f"{task['name']} on {task['executor']}" for task in tasks if task["executor"] != job["executor"]]
+    more = f" and {len(elsewhere) - _ELSEWHERE} more elsewhere" if len(elsewhere) > _ELSEWHERE else ""
+    return "; ".join([str(job["executor"]), *([", ".join(elsewhere[:_ELSEWHERE]) + more] if elsewhere else [])])
 
 
 def _note(task: dict[str, Any]) -> str:

@@ -143,7 +143,7 @@ def _watch(client: Client, started: dict[str, Any], again: str, *, json: bool, s
 
     progress = read_progress(client, started["job"], started["seq"], from_start=True)
     if not json:
-        print(f"\nJob {started['job']}", flush=True)
+        print(f"\nJob {started['job']} on {progress.job['executor']}", flush=True)
     interrupted = follow(client, progress, Silent() if json else view_of(progress), cancels=True)
     if not progress.ended:
         say(f"trackbook: job {started['job']} is still being cancelled")

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from trackbook.engine.ports import ExecutorUnavailable, Folders
-from trackbook.runtime.app import System, open_backends
+from trackbook.runtime.app import System
 from trackbook.runtime.configuration import CONTAINER, LOCAL
 from trackbook.runtime.executors import Backends
+from trackbook.runtime.session_executors import open_backends
 
 _AT_ONCE = 1.0  # seconds within which a configuration that can't be used keeps this process from starting
 
@@ -25,6 +26,8 @@ async def read_executors(system: System, stack: AsyncExitStack) -> None:
 
     async def read() -> None:
         system.backends = await open_backends(system, stack)
+        assert system.reload is not None
+        system.reload.start()
 
     reading = asyncio.create_task(read(), name="executors")
 
@@ -49,6 +52,16 @@ class Configured:
     def default(self) -> str:
         """The name of the executor that runs what names none."""
         return self._backends().default
+
+    @property
+    def problem(self) -> str:
+        """Why the configuration can't be used as it is now, '' where it can."""
+        return self._system.reload.problem if self._system.reload else ""
+
+    async def refresh(self) -> None:
+        """Read the configuration again if it changed."""
+        if self._system.reload is not None:
+            await self._system.reload.refresh()
 
     def names(self) -> Sequence[str]:
         """Return the names, those of this machine first."""

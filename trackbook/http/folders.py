@@ -65,6 +65,7 @@ async def named(services: Services, pipeline: str, executor: str, after: int | N
     """Return the pipeline's folder on the executor that was named, its own, or the default; asks nobody."""
     await services.read.settled(after)
     found = await services.read.pipeline(pipeline)
+    await services.executors.refresh()
     if not executor:
         content = await services.history.content(found.id, found.version)
         executor = str(content.get("executor") or services.executors.default)
@@ -80,7 +81,8 @@ def writable(folder: Folder) -> Folder:
 
 @get("/api/executors", responses=ERRORS)
 async def list_executors(services: Served) -> Page[ExecutorView]:
-    """List the executors that are configured."""
+    """List the executors that are configured, by the configuration as it is now."""
+    await services.executors.refresh()
     default = services.executors.default
     return Page([ExecutorView(n, n.partition("/")[0], n == default) for n in services.executors.names()])
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 from litestar import Response, Router, get
-from msgspec import Struct
+from msgspec import Struct, field
 
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
@@ -23,14 +23,15 @@ class Live(Struct):
     status: str
 
 
-class Ready(Struct):
-    """Whether the system works: `problems` says in words what is wrong."""
+class Ready(Struct, omit_defaults=True):
+    """Whether the system works: `problems` says what keeps it from that, `warnings` what else is wrong."""
 
     status: str
     problems: list[str]
     checkpoint: int
     head: int
     quarantined: int
+    warnings: list[str] = field(default_factory=list)
 
 
 @get("/health/live")
@@ -49,8 +50,15 @@ async def ready(services: Served) -> Response[Ready]:
         problems.append(projector.problem)
     elif head - projector.checkpoint > _FAR_BEHIND:
         problems.append(f"the read model is {head - projector.checkpoint} commits behind the log and catches up")
+    await services.executors.refresh()
+    warnings = [services.executors.problem] if services.executors.problem else []
     body = Ready(
-        "not ready" if problems else "ready", problems, projector.checkpoint, head, projector.quarantined
+        "not ready" if problems else "ready",
+        problems,
+        projector.checkpoint,
+        head,
+        projector.quarantined,
+        warnings,
     )
     return Response(body, status_code=503 if problems else 200)
 

@@ -86,6 +86,15 @@ class Executors(Protocol):
         """The name of the executor that runs what names none."""
         ...
 
+    @property
+    def problem(self) -> str:
+        """Why the configuration can't be used as it is now, '' where it can."""
+        ...
+
+    async def refresh(self) -> None:
+        """Read the configuration again if it changed."""
+        ...
+
     def names(self) -> Sequence[str]:
         """Return the names, in the order in which they are shown."""
         ...

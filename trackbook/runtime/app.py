@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,27 +13,28 @@ from typing import Any
 import structlog
 from msgspec import Struct, field
 
-from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Access, Connection, connect, no_keeper, require_server
 from trackbook.adapters.nats.find import current_url, engine_access
 from trackbook.adapters.nats.store import NatsEventStore
-from trackbook.adapters.nats.streams import StreamMissing, ensure, installation, renew_installation
+from trackbook.adapters.nats.streams import ensure, renew_installation
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine import job as jobs
-from trackbook.engine.ports import UNKNOWN_JOB, Backend, Executor
+from trackbook.engine.ports import UNKNOWN_JOB, Backend
 from trackbook.events.commit import Input
 from trackbook.runtime.book import Book
 from trackbook.runtime.data import ServerRecord, held, is_initialised, mark_initialised, record_server
 from trackbook.runtime.data_identity import Identity, Ownership, finish_fork
-from trackbook.runtime.executors import Backends, configured
+from trackbook.runtime.executor_reload import ExecutorReload
+from trackbook.runtime.executors import Backends
 from trackbook.runtime.fork import claim_directory, end_open_jobs
 from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.handlers import new_gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.requests import REQUESTS
+from trackbook.runtime.session_executors import new_executor, open_backends, start_executors, start_workers
 from trackbook.runtime.sessions import Sessions
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
@@ -82,6 +83,7 @@ class System(Struct):
     jobs: Jobs | None = None
     gateway: Gateway | None = None
     backends: Backends | None = None
+    reload: ExecutorReload | None = None
     url: str = ""
 
     async def cancel_jobs(self) -> None:
@@ -119,7 +121,7 @@ async def running(config: Config, web: Web | None = None) -> AsyncIterator[Syste
         if "engine" in config.roles:
             await _engine(system, stack)
         elif "executor" in config.roles:
-            await _worker(system, stack)
+            await start_workers(system, stack)
         if "web" in config.roles and web is not None:
             system.url = await web(system, stack)
             if config.takes_up_jobs:  # else nobody but this process is to use it
@@ -167,13 +169,16 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     if system.identity.forking:
         await _fork(system, system.identity)
     system.backends = await open_backends(system, stack)
-    executors = _executors(system, system.backends)
+    assert system.reload is not None
+    executors = {name: new_executor(system, name, backend) for name, backend in system.backends.items()}
     sessions = Sessions(executors, book.blobs, system.backends)
     stack.push_async_callback(sessions.close)
     system.jobs = Jobs(book, sessions)
     stack.push_async_callback(system.jobs.close)
-    system.gateway = new_gateway(book, system.jobs, system.history, system.backends, executors)
-    await _start_executors(system, executors, stack)
+    system.gateway = new_gateway(
+        book, system.jobs, system.history, system.backends, executors, system.reload.refresh
+    )
+    await start_executors(system, executors, stack)
 
 
 async def _fork(system: System, identity: Identity) -> None:
@@ -186,74 +191,12 @@ async def _fork(system: System, identity: Identity) -> None:
     log.info("data.forked", installation=new, jobs_ended=ended)
 
 
-async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
-    """Return the configured executors; raises ExecutorsMisconfigured."""
-    assert system.connection is not None
-    config = system.config
-
-    def local() -> LocalExecutor:
-        return LocalExecutor(
-            config.data,
-            limit=config.limit,
-            grace=config.grace,
-            pass_environment=config.pass_environment,
-            durable=config.durability == "always",
-        )
-
-    backends = configured(config.data, local, await _installation(system.connection, config.prefix))
-    stack.push_async_callback(backends.close)
-    return backends
-
-
-async def _installation(connection: Connection, prefix: str) -> str:
-    """Return the installation's id, which is there once an engine has made the log."""
-    waiting = False
-    while True:
-        try:
-            return await installation(connection, prefix)
-        except StreamMissing:
-            if not waiting:
-                log.info("log.awaited", hint="no engine has started on this broker yet")
-            waiting = True
-            await asyncio.sleep(_LOOK)
-
-
 def open_book(system: System, ledger: Ledger) -> Book:
     """Return the book on this process's connection."""
     assert system.connection is not None
     keeper = system.broker.examine if system.broker else no_keeper
     store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)
     return Book(store, NatsBlobs(system.connection, system.config.prefix, keeper=keeper), ledger)
-
-
-def _executors(system: System, backends: Backends) -> Mapping[str, Executor]:
-    """Return who runs sessions, by name: in this process, or elsewhere."""
-    if "executor" in system.config.roles:
-        return {name: backend.executor() for name, backend in backends.items()}
-    return {name: _remote(system, name) for name in backends}
-
-
-def _remote(system: System, name: str) -> Executor:
-    from trackbook.adapters.nats.executors import RemoteExecutor
-
-    async def attached() -> None:
-        assert system.jobs is not None
-        await system.jobs.recover(name)
-
-    assert system.connection is not None
-    return RemoteExecutor(system.connection, system.config.prefix, name, attached)
-
-
-async def _start_executors(system: System, executors: Mapping[str, Executor], stack: AsyncExitStack) -> None:
-    running_jobs = system.jobs
-    assert running_jobs is not None
-    for name, executor in executors.items():
-
-        async def report(job: str, report: jobs.Report, name: str = name) -> None:
-            await running_jobs.report(name, job, report)
-
-        await executor.start(report)
-        stack.push_async_callback(executor.close)
 
 
 async def _take_up(system: System, stack: AsyncExitStack) -> None:
@@ -303,15 +246,3 @@ async def _sweep(system: System, backend: Backend) -> None:
                 event = "session.of_unknown_job" if found.hint == UNKNOWN_JOB else "session.swept"
                 log.warning(event, executor=backend.name, what=found.what, found=found.found)
             return
-
-
-async def _worker(system: System, stack: AsyncExitStack) -> None:
-    """Run sessions for an engine in another process."""
-    from trackbook.adapters.nats.executors import ExecutorWorker
-
-    assert system.access is not None
-    system.backends = await open_backends(system, stack)
-    for name, backend in system.backends.items():
-        worker = ExecutorWorker(backend.executor(), system.access, system.config.prefix, name)
-        await worker.start()
-        stack.push_async_callback(worker.close)

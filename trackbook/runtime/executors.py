@@ -47,6 +47,11 @@ class Backends(Mapping[str, Backend]):
     def __len__(self) -> int:
         return len(self._backends)
 
+    def replace(self, backends: Mapping[str, Backend], default: str) -> None:
+        """Have these from now on, as the configuration changed."""
+        self._backends = dict(backends)
+        self.default = default
+
     def judge(
         self, tasks: Sequence[Task], asked: str | None, pipeline: str = ""
     ) -> tuple[str, list[Refused], list[Warned]]:

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from trackbook.engine.ports import Executor
 from trackbook.runtime.book import Book
 from trackbook.runtime.checking import Checks
 from trackbook.runtime.executors import Backends
-from trackbook.runtime.gateway import Gateway
+from trackbook.runtime.gateway import Asked, Gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipelines import Pipelines
 from trackbook.runtime.preparing import Preparing
+from trackbook.runtime.requests import Reply
 from trackbook.runtime.starting import JobCommands
+
+Handler = Callable[[Asked], Awaitable[Reply]]
+
+
+async def _unchanging() -> None:
+    """Executors stay as they are."""
 
 
 def new_gateway(
-    book: Book, jobs: Jobs, history: History, backends: Backends, executors: Mapping[str, Executor]
+    book: Book,
+    jobs: Jobs,
+    history: History,
+    backends: Backends,
+    executors: Mapping[str, Executor],
+    refresh: Callable[[], Awaitable[None]] = _unchanging,
 ) -> Gateway:
-    """Return the gateway of an engine; `backends` are the executors that a job may ask for, by name."""
+    """Return the gateway of an engine; `backends` are the executors that a job may ask for, by name.
+
+    `refresh` reads their configuration again if it changed.
+    """
+
+    def refreshed(handler: Handler) -> Handler:
+        async def handle(asked: Asked) -> Reply:
+            await refresh()
+            return await handler(asked)
+
+        return handle
+
     pipelines = Pipelines(book, history)
     preparing = Preparing(book.blobs, history, backends, executors)
     commands = JobCommands(book, jobs, pipelines, preparing)
@@ -33,9 +56,9 @@ def new_gateway(
             ("pipeline", "rename"): pipelines.rename,
             ("pipeline", "restore"): pipelines.restore,
             ("pipeline", "delete"): pipelines.delete,
-            ("job", "start"): commands.start,
+            ("job", "start"): refreshed(commands.start),
             ("job", "cancel"): commands.cancel,
-            ("job", "check"): checks.check,
-            ("executor", "sweep"): checks.sweep,
+            ("job", "check"): refreshed(checks.check),
+            ("executor", "sweep"): refreshed(checks.sweep),
         },
     )

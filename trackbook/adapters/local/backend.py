@@ -41,9 +41,15 @@ class LocalBackend:
     def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
         """Refuse serving tasks; images, clusters and accelerators mean nothing to processes."""
         found: list[Refused | Warned] = []
-        if images := list(dict.fromkeys(task.image for task in tasks if task.image)):
-            message = f"images mean nothing to processes of this machine: {', '.join(images)}"
-            found.append(Warned("image_ignored", message))
+        if imaged := [task for task in tasks if task.image]:
+            first, more = imaged[0], len({task.image for task in imaged}) - 1
+            others = f" ({more} more image{'s' if more > 1 else ''} in other tasks)" if more else ""
+            message = (
+                f"task {first.name!r} asks for the image {first.image}{others}, and runs as a process of this "
+                f"machine without it: its executor is {self.name!r}"
+            )
+            hint = "Choose one that has images with --executor, or as `default` in executors.toml."
+            found.append(Warned("image_ignored", f"{message}. {hint}", f"tasks[{first.index}].environment.image"))
         for task in tasks:
             found += _refused_mounts(task)
             if task.serving:
