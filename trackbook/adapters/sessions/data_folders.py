@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import IO, ParamSpec, TypeVar
 
 from trackbook.adapters.sessions import folders
 from trackbook.adapters.sessions.beneath import Identity, Outside, identity, led, shown
+from trackbook.adapters.sessions.tree_removal import remove_file, remove_tree
 from trackbook.adapters.sessions.upload import Upload
 from trackbook.engine.files import OURS, clean
 from trackbook.engine.ports import (
@@ -75,8 +75,11 @@ class DataFolders:
                     raise ExecutorUnavailable(f"{root} is a link: delete it, and what it leads to, by hand")
                 if not root.is_dir():
                     return False
-                with suppress(FileNotFoundError):  # it may be going already
-                    shutil.rmtree(root)
+                above = os.open(root.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    remove_tree(root.name, above)
+                finally:
+                    os.close(above)
                 return True
 
         return await asyncio.to_thread(remove)
@@ -130,9 +133,9 @@ class DataFolders:
                 led(self._present(pipeline), path, last=False) as place,
             ):
                 if stat.S_ISDIR(place.status().st_mode):
-                    shutil.rmtree(place.name, dir_fd=place.folder)
+                    remove_tree(place.name, place.folder)
                 else:
-                    os.unlink(place.name, dir_fd=place.folder)
+                    remove_file(place.name, place.folder)
 
         await asyncio.to_thread(remove)
 
