@@ -315,12 +315,9 @@ async def test_what_may_not_be_read_is_told_in_words(ordinary: Path, pipeline: s
     with pytest.raises(ExecutorUnavailable, match=r"'vfroot/a' of pipeline \w+ can't be read: Permission denied"):
         await whole(folders, pipeline, "vfroot/a")
     vfroot.chmod(0o500)
-    with pytest.raises(ExecutorUnavailable, match="can't be deleted: Permission denied"):
-        await folders.purge(pipeline)
     with pytest.raises(ExecutorUnavailable, match="can't be written: Permission denied"):
         await put(folders, pipeline, "vfroot/b", b"x")
-    vfroot.chmod(0o700)
-    assert await folders.purge(pipeline) is True
+    assert await folders.purge(pipeline) is True  # its own folder, read-only or not
 
 
 async def test_times_out_of_range_are_no_times(folders: DataFolders, pipeline: str, vfroot: Path) -> None:
