@@ -14,13 +14,18 @@ from msgspec.structs import replace
 
 from backendai.cluster import Cluster
 from backendai.stack.config import SCANDIR_LIMIT
-from backendai.worlds import ClusterWorld, spec
+from backendai.worlds import ClusterWorld, settings, spec
 from trackbook.adapters.backendai import wrapper
+from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai.folders import ClusterFolders
+from trackbook.adapters.backendai.storage import Storage
 from trackbook.adapters.sessions import folders
+from trackbook.engine.ports import CutListing, NoSuchFile
 
 LONG = os.environ.get("TRACKBOOK_LONG_TESTS", "") not in ("", "0")
 TIMEOUT, RUNTIME, BEAT = (60, 180, 10) if LONG else (12, 30, 2)
 """Seconds of silence after which a session counts as lost, of a task's run, and between two heartbeats."""
+FILES = 1500 if LONG else 60
 BRIEF, LASTING = (50, 10) if LONG else (8, 2)
 """Tasks that end at once, and tasks that run on."""
 
@@ -70,3 +75,31 @@ async def test_variables_arrive_as_they_are(world: ClusterWorld) -> None:
     assert (await world.reports.ended("vars")).outcome == "succeeded"
     log = (folders.log_file(world.folder, spec("vars", "").session)).read_bytes().decode()
     assert log.split("|") == [*values.values(), ""]
+
+
+async def test_no_file_is_missing_because_a_listing_was_cut(world: ClusterWorld) -> None:
+    """A list that the storage has cut says so; each file can be looked at, read and replaced all the same."""
+    cluster = settings(world.cluster, listing_limit=SCANDIR_LIMIT)
+    client = Client(cluster)
+    files = ClusterFolders(Storage(client), world.folder, world.installation)
+    names = [f"f{number:04}" for number in range(FILES)]
+    executor = await world.open()
+    made = "mkdir d && cd d && for name in " + " ".join(names) + "; do echo $name >$name; done; mkdir sub"
+    await executor.launch(spec("many", f"cd /pipeline/vfroot && {made}"))
+    assert (await world.reports.ended("many")).outcome == "succeeded"
+    try:
+        listed = await files.entries("p1", "vfroot/d")
+        assert isinstance(listed, CutListing)
+        assert len(listed) == SCANDIR_LIMIT
+        assert not isinstance(await files.entries("p1", "vfroot"), CutListing)
+        for name in (*names[:3], *names[-3:]):
+            assert (await files.stat("p1", f"vfroot/d/{name}")).size == len(name) + 1
+            read = b"".join([chunk async for chunk in files.read("p1", f"vfroot/d/{name}")])
+            assert read == f"{name}\n".encode()
+        assert (await files.stat("p1", "vfroot/d/sub")).type == "folder"
+        await files.delete("p1", f"vfroot/d/{names[-1]}")
+        with pytest.raises(NoSuchFile):
+            await files.stat("p1", f"vfroot/d/{names[-1]}")
+    finally:
+        await files.purge("p1")
+        await client.close()

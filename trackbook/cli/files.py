@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from trackbook.cli.client import Client, escaped
 from trackbook.cli.completing import executor_names, file_paths, job_ids, pipeline_names
 from trackbook.cli.server import server
 from trackbook.cli.trouble import Trouble
+
+if TYPE_CHECKING:
+    from trackbook.cli.spots import Spot
 
 app = typer.Typer(no_args_is_help=True, help="Files of pipelines: their shared folder, and what tasks wrote.")
 
@@ -87,6 +90,7 @@ def list_(
             found = list(walk(client, at, entries))
         else:
             found = [(entry["name"], entry) for entry in entries]
+    _warn_of_cut(at)
     if json:
         return emit([entry for _, entry in found])
     shown = [(printable(name) + "/" * (entry["type"] == "folder"), entry) for name, entry in found]
@@ -100,6 +104,12 @@ def list_(
     for name, _ in shown:
         print(name)
     return None
+
+
+def _warn_of_cut(at: Spot) -> None:
+    for folder in at.cut:
+        words = f"the list of {folder} may be incomplete: the cluster's storage cuts long ones"
+        print(f"trackbook: {words}", file=sys.stderr)
 
 
 @app.command(
@@ -158,10 +168,16 @@ def get(
     from trackbook.cli.spots import spot
 
     with _client(url, data) as client:
-        done, there, top = received(client, spot(client, place, executor, job, task), destination, force=force)
+        at = spot(client, place, executor, job, task)
+        done, there, top = received(client, at, destination, force=force)
     _told_transfer("got", done, str(top), json=json)
     if there and not json:
         print(f"  {there} of them {'was' if there == 1 else 'were'} there already")
+    if at.cut:
+        words = (
+            f"{at.cut[0]} may have more files than the cluster's storage lists: the download may be incomplete"
+        )
+        raise Trouble(words, "Have tasks put many files into one archive, or name the missing ones one by one.")
 
 
 @app.command(

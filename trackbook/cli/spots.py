@@ -25,6 +25,8 @@ class Spot:
     base: str
     path: str
     query: dict[str, Any] = field(default_factory=dict)
+    cut: list[str] = field(default_factory=list, compare=False)
+    """Folders of which there may be more than the executor's storage has told, shared by all spots below."""
 
     @property
     def name(self) -> str:
@@ -88,6 +90,8 @@ def entries(client: Client, at: Spot) -> list[Json]:
         found += page["items"]
         cursor = page["next"]
         if cursor is None:
+            if page.get("may_be_cut"):
+                at.cut.append(str(at))
             return found
 
 

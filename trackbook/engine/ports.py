@@ -163,6 +163,10 @@ class FileEntry(Struct, frozen=True):
     modified_at: datetime | None = None
 
 
+class CutListing(list[FileEntry]):
+    """Entries of a folder that may have more of them: the executor's storage cuts long listings."""
+
+
 class FolderState(Struct, frozen=True):
     """A pipeline's folder: `none` was made yet, `present`, or `missing`: somebody removed it. `name` and `id` are
     the executor's own."""
@@ -212,7 +216,10 @@ class Folders(Protocol):
         ...
 
     async def entries(self, pipeline: str, path: str = "") -> list[FileEntry]:
-        """Return what is in a folder, by name; raises FolderMissing, NoSuchFile, UnsafePath."""
+        """Return what is in a folder, by name; raises FolderMissing, NoSuchFile, UnsafePath.
+
+        A CutListing says that there may be more.
+        """
         ...
 
     def read(self, pipeline: str, path: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:

@@ -18,7 +18,7 @@ from litestar.response import Stream
 from msgspec import Struct
 
 from trackbook.engine.files import clean
-from trackbook.engine.ports import FileEntry, Folders, NoSuchFile
+from trackbook.engine.ports import CutListing, FileEntry, Folders, NoSuchFile
 from trackbook.http.errors import ErrorBody, Problem, documented
 from trackbook.http.folders import named, writable
 from trackbook.http.parameters import After, ExecutorName, PipelineKey, Served
@@ -26,7 +26,7 @@ from trackbook.http.ranges import byte_range
 from trackbook.projections.decode import closing
 from trackbook.projections.paging import ReadError
 from trackbook.projections.times import text_of, to_micros
-from trackbook.projections.views import Page, Time
+from trackbook.projections.views import Time
 
 BYTES = "application/octet-stream"
 MOST = 100_000
@@ -51,6 +51,14 @@ class FileView(Struct):
     type: str
     size: int
     modified_at: Time | None
+
+
+class FilePage(Struct):
+    """A part of a folder's entries; `may_be_cut` says that the executor's storage may not have told of all."""
+
+    items: list[FileView]
+    next: str | None = None
+    may_be_cut: bool = False
 
 
 class DeletedFile(Struct):
@@ -93,7 +101,7 @@ class Area(Struct):
         return await self.folders.stat(self.pipeline, self.path(path))
 
 
-async def listing(area: Area, path: str, limit: int, cursor: str | None) -> Page[FileView]:
+async def listing(area: Area, path: str, limit: int, cursor: str | None) -> FilePage:
     """Return a folder's entries by name, or the one of a file."""
     try:
         entries: Sequence[FileEntry] = await area.folders.entries(area.pipeline, area.path(path))
@@ -107,7 +115,8 @@ async def listing(area: Area, path: str, limit: int, cursor: str | None) -> Page
     shown = entries[start : start + limit]
     following = _cursor(shown[-1].name) if start + limit < len(entries) else None
     # Not on the loop: a hundred thousand of them take it half a second.
-    return Page(await asyncio.to_thread(lambda: [area.view(entry) for entry in shown]), following)
+    views = await asyncio.to_thread(lambda: [area.view(entry) for entry in shown])
+    return FilePage(views, following, isinstance(entries, CutListing))
 
 
 async def part(
@@ -206,7 +215,7 @@ async def list_files(
     limit: FileLimit = 1000,
     cursor: FileCursor = None,
     after: After = None,
-) -> Page[FileView]:
+) -> FilePage:
     """List a folder of a pipeline's folder by name; of a file, itself."""
     return await listing(await _area(services, pipeline, executor, after), path, limit, cursor)
 

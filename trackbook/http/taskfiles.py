@@ -19,6 +19,7 @@ from trackbook.http.files import (
     FileCursor,
     FileLimit,
     FileOperation,
+    FilePage,
     FilePath,
     FileView,
     IfRange,
@@ -32,7 +33,7 @@ from trackbook.http.files import (
 )
 from trackbook.http.parameters import After, JobKey, Served, TaskName
 from trackbook.projections.paging import ReadError
-from trackbook.projections.views import Page, TaskView
+from trackbook.projections.views import TaskView
 
 
 async def _area(services: Served, job: str, name: str, after: int | None) -> tuple[Area, TaskView]:
@@ -52,7 +53,7 @@ async def list_outputs(
     limit: FileLimit = 1000,
     cursor: FileCursor = None,
     after: After = None,
-) -> Page[FileView]:
+) -> FilePage:
     """List what a task wrote to its outputs, by name; of a file, itself."""
     area, task = await _area(services, job, name, after)
     try:

@@ -23,7 +23,8 @@ class Cluster(Struct, frozen=True, kw_only=True):
     `pending_timeout` is how long a session may wait for resources, `unreachable_timeout` how long the manager may
     be away, or a session silent, until that counts as lost; `stop_timeout` how long a session may take to end
     until it is ended by force, `service_timeout` how long a service may take to be healthy. `image` is what tasks
-    without an image run in.
+    without an image run in. `listing_limit` is the number of entries after which the storage proxy cuts a listing
+    (its `scandir-limit`), 0 if it never does.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     unreachable_timeout: float = 900.0
     stop_timeout: float = 60.0
     service_timeout: float = 1800.0
+    listing_limit: int = 1000
     verify_tls: bool = True
 
     def __repr__(self) -> str:
@@ -85,6 +87,11 @@ def _read(where: str, key: str, value: Any) -> Any:
         if truth is None:
             raise ValueError(f"{where}: {key} is either true or false")
         return truth
+    if key == "listing_limit":
+        number = amounts.whole(value)
+        if number is None:
+            raise ValueError(f"{where}: {key} must be a whole number from 0")
+        return number
     if not isinstance(value, str):
         raise ValueError(f"{where}: {key} must be text")  # noqa: TRY004
     if not value.isprintable() or value != value.strip():

@@ -15,6 +15,7 @@ from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.storage import Folder, Item, Storage
 from trackbook.engine.files import OURS, clean
 from trackbook.engine.ports import (
+    CutListing,
     ExecutorUnavailable,
     FileEntry,
     FolderMissing,
@@ -98,7 +99,9 @@ class ClusterFolders:
         items = await self._items(pipeline, await self._present(pipeline), path)
         if items is None:
             raise NoSuchFile(f"there is no folder {path!r} in the folder of pipeline {pipeline}")
-        return sorted((_entry(path, item) for item in items), key=lambda entry: entry.name)
+        found = sorted((_entry(path, item) for item in items), key=lambda entry: entry.name)
+        limit = self._cluster.listing_limit
+        return CutListing(found) if limit and len(items) >= limit else found
 
     async def read(
         self, pipeline: str, path: str, start: int = 0, end: int | None = None
@@ -160,9 +163,11 @@ class ClusterFolders:
         return [item for item in items if path or item.name != OURS] if items is not None else None
 
     async def _stat(self, pipeline: str, name: str, path: str) -> FileEntry:
-        above, _, last = path.rpartition("/")
-        for item in await self._items(pipeline, name, above) or []:
-            if item.name == last:
+        above = path.rpartition("/")[0]
+        if path.partition("/")[0] != OURS:
+            with self._told(pipeline, path):
+                item = await self.storage.find(name, path)
+            if item:
                 return _entry(above, item)
         raise NoSuchFile(f"there is no {path!r} in the folder of pipeline {pipeline}")
 

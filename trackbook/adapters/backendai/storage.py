@@ -163,7 +163,10 @@ class Storage:
             raise ClusterError(self.client.cluster.name, "permanent", "mkdir-failed", f"it can't make {words}")
 
     async def items(self, folder: str, path: str = "") -> list[Item] | None:
-        """Return what is in a folder, None where it isn't there or is a file."""
+        """Return what is in a folder, None where it isn't there or is a file.
+
+        Storage proxies cut a listing after some entries, without saying so: what is not in it may be there.
+        """
         try:
             answer = await self.client.get(f"/folders/{part(folder)}/files", {"path": path or "."})
         except ClusterError as error:
@@ -171,6 +174,21 @@ class Storage:
                 return None
             raise
         return [_item(item) for item in answer["items"] if path or item["name"] != _UPLOADS]
+
+    async def find(self, folder: str, path: str) -> Item | None:
+        """Return a file or folder, looked for in the folder above it, then by its own path; None without it."""
+        above, _, name = path.rpartition("/")
+        listed = next((item for item in await self.items(folder, above) or [] if item.name == name), None)
+        if listed:
+            return listed
+        if await self.items(folder, path) is not None:
+            return Item(name, "folder", 0, None)
+        try:
+            return Item(name, "file", *await self._transfer.measure(folder, path))
+        except ClusterError as error:
+            if error.slug == "file-not-found" or error.missing:
+                return None
+            raise
 
     async def delete(self, folder: str, paths: Sequence[str]) -> None:
         """Delete files and folders with all that is in them; what isn't there is well."""
@@ -204,8 +222,8 @@ class Storage:
         """
         if await self._transfer.write(folder, path, chunks, size):
             return
-        above, _, name = path.rpartition("/")
-        if not any(item.name == name and item.size == size for item in await self.items(folder, above) or []):
+        found = await self.find(folder, path)
+        if found is None or found.size != size:
             message = f"the upload of {path} broke at its end, and the file is not there"
             raise ClusterError(self.client.cluster.name, "infrastructure", "upload-broken", message)
 

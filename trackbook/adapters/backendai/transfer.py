@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 import httpx
 
@@ -47,6 +49,22 @@ class Transfer:
                 await self._pause(lost, tries)
             else:
                 return
+
+    async def measure(self, folder: str, path: str) -> tuple[int, datetime | None]:
+        """Return size and time of change of a file; ClusterError `file-not-found` without it."""
+        url = await self._url(folder, "request-download", {"path": path, "archive": False})
+        headers = {"Accept-Encoding": "identity", "Range": "bytes=0-0"}  # not every proxy answers to HEAD
+        try:
+            async with self._client.http.stream("GET", url, headers=headers, timeout=_SILENCE) as answer:
+                if not answer.is_success and answer.status_code != httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    content = await answer.aread()
+                    raise answered(self._client.cluster.name, answer.status_code, content, changes=False)
+        except httpx.HTTPError as lost:
+            raise unanswered(self._client.cluster.name, lost, changes=False) from None
+        whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        size = int(whole) if whole.isdecimal() else int(answer.headers.get("Content-Length", 0))
+        changed = answer.headers.get("Last-Modified")
+        return size, parsedate_to_datetime(changed) if changed else None
 
     async def _pause(self, lost: httpx.HTTPError, tries: int) -> None:
         """Wait until the next try; raises ClusterError where there is none left."""
