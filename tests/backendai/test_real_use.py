@@ -5,7 +5,10 @@ TRACKBOOK_LONG_TESTS=1 runs them at full length.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import secrets
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +24,9 @@ from trackbook.adapters.backendai.folders import ClusterFolders
 from trackbook.adapters.backendai.storage import Storage
 from trackbook.adapters.sessions import folders
 from trackbook.engine.ports import CutListing, NoSuchFile
+
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))
+from command_line import CommandLine
 
 LONG = os.environ.get("TRACKBOOK_LONG_TESTS", "") not in ("", "0")
 TIMEOUT, RUNTIME, BEAT = (60, 180, 10) if LONG else (12, 30, 2)
@@ -103,3 +109,71 @@ async def test_no_file_is_missing_because_a_listing_was_cut(world: ClusterWorld)
     finally:
         await files.purge("p1")
         await client.close()
+
+
+PIPELINE = """\
+name: real use
+environment:
+  envs: {EMPTY: "", LINES: "one\\ntwo=2\\n\\nfour"}
+mounts: [MOUNTED]
+tasks:
+- name: make
+  command: |
+    [ "${EMPTY-unset}" = "" ] && [ "$(printf '%s\\n' "$LINES" | wc -l)" = 4 ] || exit 3
+    i=0
+    while [ $i -lt COUNT ]; do cp /home/work/MOUNTED/seed /pipeline/outputs/$i; i=$((i + 1)); done
+  resources: {cpu: 1, mem: 128m}
+- name: count
+  command: ls /pipeline/input1 | wc -l > /pipeline/outputs/count; cat /pipeline/input1/0
+  dependencies: [make]
+  resources: {cpu: 1, mem: 128m}
+"""
+
+
+def test_a_pipeline_as_users_write_it(stack: Cluster, tmp_path: Path) -> None:
+    """Plain mounts, variables with line breaks and without a value, and many outputs: the job runs whole."""
+    line = CommandLine(tmp_path)
+    key = stack.keys[stack.key]
+    line.environment |= {
+        "TRACKBOOK_BACKENDAI_ENDPOINT": stack.endpoint,
+        "TRACKBOOK_BACKENDAI_ACCESS_KEY": key.access,
+        "TRACKBOOK_BACKENDAI_SECRET_KEY": key.secret,
+        "TRACKBOOK_BACKENDAI_IMAGE": stack.image,
+        "TRACKBOOK_BACKENDAI_LISTING_LIMIT": str(SCANDIR_LIMIT),
+        "TRACKBOOK_EXECUTOR": "backendai/main",
+    }
+    mounted = asyncio.run(_seeded(stack))
+    text = PIPELINE.replace("MOUNTED", mounted).replace("COUNT", str(FILES))
+    (tmp_path / "real-use.yaml").write_text(text)
+    try:
+        line("run", "real-use.yaml")
+        outputs = ("--job", line.json("job", "list")[0]["id"], "--task")
+        last = line("files", "cat", str(FILES - 1), *outputs, "make")
+        count = line("files", "cat", "count", *outputs, "count")
+        _, warning = line.both("files", "list", *outputs, "make")
+        line("files", "get", ".", "got", *outputs, "make", code=1)
+        line("pipeline", "delete", "real use", "--purge", "--yes")
+    finally:
+        asyncio.run(_removed(stack, mounted))
+
+    assert (last, count.strip()) == ("a seed\n", str(FILES))
+    assert "may be incomplete" in warning
+    assert len(list((tmp_path / "got").iterdir())) == SCANDIR_LIMIT
+
+
+async def _seeded(stack: Cluster) -> str:
+    """Make a folder of the user's own with a file in it, and return its name."""
+    storage = Storage(Client(settings(stack)))
+    name = f"seed-{secrets.token_hex(4)}"
+    await storage.ensure(name)
+    await storage.write_small(name, "seed", b"a seed\n")
+    await storage.client.close()
+    return name
+
+
+async def _removed(stack: Cluster, name: str) -> None:
+    storage = Storage(Client(settings(stack)))
+    folder = await storage.folder(name)
+    assert folder
+    await storage.remove(folder)
+    await storage.client.close()
