@@ -60,11 +60,13 @@ def log(
     """Print who did what, and when; newest first."""
     from trackbook.cli.output import emit, local_time, table
 
+    kind = "job" if job else options.event_kind(kind)
+    options.event_type(type_, kind)
     with server(options.where(url, data)) as client:
         of_job = client.get(f"/api/jobs/{escaped(job)}")["id"] if job else None
         of_pipeline = client.get(f"/api/pipelines/{escaped(pipeline)}")["id"] if pipeline else None
         asked = {
-            "actor": actor, "pipeline": of_pipeline, "kind": "job" if job else kind, "id": of_job, "type": type_,
+            "actor": actor, "pipeline": of_pipeline, "kind": kind, "id": of_job, "type": type_,
             "since": _instant(since, "--since"), "until": _instant(until, "--until"),
         }  # fmt: skip
         found = list(client.pages("/api/audit", limit, **asked))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trackbook import __version__
-from trackbook.cli import book, doctor, files, pipeline, records, run, up
+from trackbook.cli import book, doctor, files, offline, pipeline, records, run, up
 from trackbook.cli.server import say
 from trackbook.cli.trouble import Trouble
 from trackbook.runtime.data import DataDirectoryHeld
@@ -18,8 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Run pipelines of tasks, and keep the book: every edit and every transition is an event on the log.",
-    epilog="Examples:\n\n  trackbook run train.yaml\n\n  trackbook up\n\n  trackbook job list\n\n"
-    "Where something is amiss: trackbook doctor",
+    epilog="Examples:\n\n  trackbook init\n\n  trackbook run train.yaml\n\n  trackbook up\n\n"
+    "  trackbook job list\n\nWhere something is amiss: trackbook doctor",
 )
 
 
@@ -41,6 +41,8 @@ def _root(
 app.command("run", epilog=run.EPILOG)(run.run)
 app.command("up", epilog=up.UP_EPILOG)(up.up)
 app.command("serve", epilog=up.SERVE_EPILOG)(up.serve)
+app.command("init", epilog=offline.INIT_EPILOG)(offline.init)
+app.command("validate", epilog=offline.VALIDATE_EPILOG)(offline.validate)
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(records.app, name="job")
 app.add_typer(files.app, name="files")

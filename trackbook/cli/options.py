@@ -38,6 +38,30 @@ def pairs(given: list[str] | None, option: str) -> dict[str, str]:
     return found
 
 
+def event_kind(given: str | None) -> str | None:
+    """Return a `--kind` as it was given; raises bad usage for one that does not exist."""
+    from trackbook.engine.kinds import EVENT_TYPES
+
+    return _one_of(given, tuple(EVENT_TYPES), "--kind")
+
+
+def event_type(given: str | None, kind: str | None = None) -> str | None:
+    """Return a `--type` of events as it was given; raises bad usage for one that does not exist."""
+    from trackbook.engine.kinds import EVENT_TYPES
+
+    kinds = [kind] if kind else list(EVENT_TYPES)
+    return _one_of(given, tuple(name for each in kinds for name in EVENT_TYPES[each]), "--type")
+
+
+def _one_of(given: str | None, known: tuple[str, ...], option: str) -> str | None:
+    from trackbook.engine.names import did_you_mean
+
+    if given is not None and given not in known:
+        hint = did_you_mean(given, known) or f"Known: {', '.join(known)}."
+        raise typer.BadParameter(f"there is no {given!r}. {hint}", param_hint=option)
+    return given
+
+
 def parameters(given: list[str] | None) -> dict[str, str]:
     """Return the `--param KEY=VALUE`s as a mapping; raises bad usage, also for a bad name."""
     from trackbook.engine.names import variable_name_problem

@@ -75,6 +75,7 @@ def events(
     """Print a job's events, oldest first: all that ever happened to it."""
     from trackbook.cli.output import emit
 
+    options.event_type(type_, "job")
     place = options.where(url, data)
     runs = attended(place)
     with server(place) as client:

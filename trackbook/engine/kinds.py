@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
@@ -41,6 +41,10 @@ class Kind(Struct, frozen=True):
         return any(isinstance(event, self.terminal) for event in events)
 
 
+def _names(events: Any) -> tuple[str, ...]:
+    return tuple(event.__name__ for event in get_args(events))
+
+
 def _kind(
     decider: Decider[Any, Any, Any],
     command: Any,
@@ -58,6 +62,14 @@ def _kind(
         mark,
     )
 
+
+EVENT_TYPES: dict[str, tuple[str, ...]] = {
+    "job": _names(job_facts.AnyJobEvent),
+    "pipeline": _names(pipeline_facts.AnyPipelineEvent),
+    "name": _names(pipeline_facts.AnyNameEvent),
+    "outcome": (CommandAnswered.__name__,),
+}
+"""The types of events of each kind of aggregate, as they are stored."""
 
 KINDS: dict[str, Kind] = {
     "job": _kind(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from litestar import Litestar, MediaType, get
 from litestar.di import Provide
@@ -17,6 +18,7 @@ from trackbook.http.commands import BODY_LIMIT
 from trackbook.http.errors import HANDLERS
 from trackbook.http.guard import Guard
 from trackbook.http.ports import CommandGateway, Executors, History, LogSource, Services, Status, Tools
+from trackbook.http.strict import answer_head, refuse_unknown_parameters
 from trackbook.projections.find import ReadModel
 
 _INDEX = """<!doctype html>
@@ -47,6 +49,10 @@ class _App(Litestar):
     def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
         """Leave out what serves pydantic and attrs: their import took a fifth of a second at every start."""
         return [*plugins, MsgspecDIPlugin()]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request; HEAD as GET would be."""
+        await answer_head(super().__call__, scope, receive, send)
 
 
 def create_app(
@@ -81,6 +87,7 @@ def create_app(
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         exception_handlers=HANDLERS,
+        before_request=refuse_unknown_parameters,
         openapi_config=OpenAPIConfig(
             title="Trackbook",
             version=__version__,

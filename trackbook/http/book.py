@@ -10,6 +10,7 @@ from litestar.params import QueryParameter
 
 from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import PAGE, After, Cursor, Limit, Served
+from trackbook.http.strict import known_kind, known_type
 from trackbook.projections.find import CommitFilter
 from trackbook.projections.views import CommitView, Page, QuarantineView
 
@@ -29,6 +30,8 @@ async def list_commits(  # noqa: PLR0917 - the framework gives them by name
     until: Annotated[datetime | None, QueryParameter(description="Before this time.")] = None,
 ) -> Page[CommitView]:
     """List commits, newest first: who did what, and when."""
+    known_kind(kind)
+    known_type(type)
     await services.read.settled(after)
     only = CommitFilter(kind, aggregate_id, pipeline, actor, type, _utc(since), _utc(until))
     return await services.read.commits(limit, cursor, only)

@@ -27,6 +27,7 @@ _STATUSES = {
     "invalid_json": 400,
     "invalid_cursor": 400,
     "invalid_parameter": 400,
+    "unknown_parameter": 400,
     "too_large": 413,
     "range_not_satisfiable": 416,
     "folder_missing": 404,

@@ -20,6 +20,7 @@ from trackbook.http.parameters import (
     Served,
     TaskName,
 )
+from trackbook.http.strict import known_type
 from trackbook.projections.paging import ReadError
 from trackbook.projections.views import EventView, JobMoment, JobView, Page, TaskView
 
@@ -89,7 +90,7 @@ async def list_job_events(
     await services.read.settled(after)
     found = await services.read.job(job)
     return await services.read.events.of(
-        "job", found.id, limit, cursor, type=type, newest_first=order == "newest"
+        "job", found.id, limit, cursor, type=known_type(type, "job"), newest_first=order == "newest"
     )
 
 

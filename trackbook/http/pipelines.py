@@ -10,6 +10,7 @@ from msgspec import Struct, field, structs
 
 from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import PAGE, After, Cursor, EventType, Limit, Order, PipelineKey, Served
+from trackbook.http.strict import known_type
 from trackbook.projections.views import EventView, Page, PipelineView, Time, VersionView
 
 Number = Annotated[int, PathParameter(ge=1, description="A version: the number of its commit.")]
@@ -125,7 +126,7 @@ async def list_pipeline_events(
     await services.read.settled(after)
     found = await services.read.pipeline(pipeline)
     return await services.read.events.of(
-        "pipeline", found.id, limit, cursor, type=type, newest_first=order == "newest"
+        "pipeline", found.id, limit, cursor, type=known_type(type, "pipeline"), newest_first=order == "newest"
     )
 
 

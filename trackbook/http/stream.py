@@ -19,6 +19,7 @@ from msgspec import Struct
 from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
+from trackbook.http.strict import known_kind
 from trackbook.projections.book import events_of
 from trackbook.projections.decode import Fact, Message
 from trackbook.projections.paging import ReadError
@@ -72,7 +73,7 @@ async def follow_events(
 
     Without an id it begins now. `reset` says that the id is beyond the log's end: read anew what you show.
     """
-    only = await _only(services, job, pipeline, kind)
+    only = await _only(services, job, pipeline, known_kind(kind))
     place = _place(last_event_id or last)
     first = await services.read.events.first_seq("job", only.id) if job and place is None else 0
     return Stream(
