@@ -117,5 +117,5 @@ async def test_a_check_can_ask_no_executor(tmp_path: Path) -> None:
     refused = await office.ask("job.check", yaml=serving, offline=True)
     await office.close()
 
-    assert (fine["ok"], fine.get("findings")) == (True, None)
+    assert (fine["ok"], fine["findings"]) == (True, [])
     assert refused["error"]["code"] == "serving_unsupported"

@@ -59,15 +59,12 @@ class Checks:
         judged = [locate(w, loaded.positions) if loaded and w.path else w for w in assigned.warned]
         judged += parameters.unused(request.parameters, ready.tasks)
         reply.warnings = [*(reply.warnings or []), *warnings_of(judged), *assigned.limits]
-        if request.offline:
-            reply.ok = True
-            return reply
         job, pipeline = derived_id(asked.command_id), reply.pipeline or ""
         found = await asyncio.gather(
             *(
                 self._looked(name, Specs(ready, indexes, job, pipeline, request.parameters))
                 for name, indexes in assigned.by_executor().items()
-                if name in self._backends
+                if name in self._backends and not request.offline
             )
         )
         reply.findings = [finding for findings in found for finding in findings]
