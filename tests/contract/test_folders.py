@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - it is imported late, when this test may be unable to read it
 import os
 import secrets
 import shutil
