@@ -52,12 +52,13 @@ class Host:
         from trackbook.http.system import running
         from trackbook.runtime import logs
         from trackbook.runtime.app import Config
+        from trackbook.runtime.watchdog import Watchdog
 
         self._loop = asyncio.get_running_loop()
         logs.configure(self._data / logs.LOG_FILE)
         config = Config(
             data=self._data, http="127.0.0.1:0", durability=self._durability, takes_up_jobs=not self._reading
         )
-        async with running(config) as system:
+        async with Watchdog() as watchdog, running(config, watchdog) as system:
             self._url.set_result(system.url)
             await self._stop.wait()

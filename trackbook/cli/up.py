@@ -125,6 +125,7 @@ def _hold(log_level: str, told: Any, **config: Any) -> None:
     from trackbook.http.system import running
     from trackbook.runtime import logs
     from trackbook.runtime.app import Config
+    from trackbook.runtime.watchdog import Watchdog
 
     logs.configure(level=log_level)
 
@@ -140,7 +141,7 @@ def _hold(log_level: str, told: Any, **config: Any) -> None:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, asked, number)
-        async with running(Config(**config)) as system:
+        async with Watchdog() as watchdog, running(Config(**config), watchdog) as system:
             told(system.url)
             await stop.wait()
 

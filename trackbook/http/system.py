@@ -6,11 +6,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from trackbook.runtime import app
 from trackbook.runtime.app import Config, System
+from trackbook.runtime.watchdog import Watchdog
 
 
-def running(config: Config) -> AbstractAsyncContextManager[System]:
+def running(config: Config, watchdog: Watchdog | None = None) -> AbstractAsyncContextManager[System]:
     """Run what `config` names, the web role included (see runtime/app.py)."""
-    return app.running(config, _web)
+    return app.running(config, _web, watchdog)
 
 
 async def _web(system: System, stack: AsyncExitStack) -> str:

@@ -170,6 +170,8 @@ class Health:
             found.append("the broker can't be reached")
         if system.broker is not None and (trouble := system.broker.space_trouble()):
             found.append(trouble)
+        if system.watchdog is not None and system.watchdog.problem:
+            found.append(system.watchdog.problem)
         return found
 
     def metrics(self) -> Mapping[str, float]:

@@ -36,6 +36,7 @@ from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.requests import REQUESTS
 from trackbook.runtime.session_executors import new_executor, open_backends, start_executors, start_workers
 from trackbook.runtime.sessions import Sessions
+from trackbook.runtime.watchdog import Watchdog
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
 """Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
@@ -84,6 +85,7 @@ class System(Struct):
     gateway: Gateway | None = None
     backends: Backends | None = None
     reload: ExecutorReload | None = None
+    watchdog: Watchdog | None = None
     url: str = ""
 
     async def cancel_jobs(self) -> None:
@@ -102,13 +104,17 @@ Web = Callable[[System, AsyncExitStack], Awaitable[str]]
 
 
 @asynccontextmanager
-async def running(config: Config, web: Web | None = None) -> AsyncIterator[System]:
+async def running(
+    config: Config, web: Web | None = None, watchdog: Watchdog | None = None
+) -> AsyncIterator[System]:
     """Start the parts that `config` names and stop them in the opposite order; the role `web` needs `web`.
+
+    What a `watchdog` finds is reported as a problem of the system.
 
     Raises DataDirectoryHeld, DataDirectoryCopied, BrokerFailed, BrokerUnfit, LogDamaged and others that say what
     was found.
     """
-    system = System(config)
+    system = System(config, watchdog=watchdog)
     if unsafe := os.environ.get("TRACKBOOK_UNSAFE"):
         log.warning("unsafe", switched_off=unsafe, hint="for tests only: the log or the sessions may be spoilt")
     async with AsyncExitStack() as stack:
