@@ -93,7 +93,7 @@ async def trackbook(data: Path, *options: str) -> AsyncIterator[Trackbook]:
     try:
         await _ready(data, process)
         access = json.loads((data / "nats.json").read_text())
-        await nc.connect(access["url"], user=access["user"], password=access["password"])
+        await nc.connect(access["url"], **_client(access))
         server = Trackbook(data, process, nc)
         await server.follow()
         yield server
@@ -118,7 +118,7 @@ async def _ready(data: Path, process: subprocess.Popen[bytes]) -> None:
 async def _commands_answered(data: Path) -> bool:
     access = json.loads((data / "nats.json").read_text())
     nc = Client()
-    await nc.connect(access["url"], user=access["user"], password=access["password"], allow_reconnect=False)
+    await nc.connect(access["url"], **_client(access), allow_reconnect=False)
     try:
         await nc.request("trackbook.cmd.job.cancel", b'{"job": "none", "command_id": "ready?"}', timeout=5)
     except Exception:
@@ -126,6 +126,11 @@ async def _commands_answered(data: Path) -> bool:
     finally:
         await nc.close()
     return True
+
+
+def _client(access: dict[str, str]) -> dict[str, Any]:
+    """Return what nats.json says of its user, as options of the client."""
+    return {name: access[name] for name in ("user", "password", "inbox_prefix")}
 
 
 _PAGE = os.sysconf("SC_PAGESIZE") // 1024

@@ -31,7 +31,7 @@ Options that many commands share, and that the tables leave out:
 | option | |
 |---|---|
 """
-_SHARED = ("--url", "--data", "--json")
+_SHARED = ("--url", "--token-file", "--data", "--json")
 
 
 def cli() -> str:

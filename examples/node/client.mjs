@@ -2,15 +2,16 @@
 //
 //   node client.mjs NATS.JSON PIPELINE.YAML
 //
-// NATS.JSON is the file of that name in the server's data directory: url, user, password and prefix.
+// NATS.JSON is the file of that name in the server's data directory: url, user, password, the prefix of the subjects
+// and that of the subjects to which replies may come.
 // Prints one JSON object a line; exits with 0 when the job succeeded, 1 when it didn't, 2 when a command was rejected.
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { connect } from '@nats-io/transport-node';
 
 const [, , access, pipeline] = process.argv;
-const { url, user, password, prefix } = JSON.parse(readFileSync(access, 'utf8'));
-const broker = await connect({ servers: url, user, pass: password, name: 'node client' });
+const { url, user, password, prefix, inbox_prefix: inboxPrefix } = JSON.parse(readFileSync(access, 'utf8'));
+const broker = await connect({ servers: url, user, pass: password, inboxPrefix, name: 'node client' });
 const say = (what) => console.log(JSON.stringify(what));
 
 // No answer, or none in time, says nothing about the outcome. Sent again under the same command_id, a command has

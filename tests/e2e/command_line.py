@@ -57,6 +57,11 @@ class CommandLine:
         """Return the address of the server that holds the data directory."""
         return str(json.loads((self.data / "server.json").read_bytes())["url"])
 
+    def server_headers(self) -> dict[str, str]:
+        """Return the headers that its HTTP asks for."""
+        token = json.loads((self.data / "server.json").read_bytes())["token"]
+        return {"Authorization": f"Bearer {token}"}
+
     def server_pid(self) -> int:
         """Return its process id."""
         return int(json.loads((self.data / "server.json").read_bytes())["pid"])

@@ -1,4 +1,4 @@
-"""As much of curl as the documents use, for machines without it: -s, -N, -m SECONDS, -H HEADER, -d BODY, URL."""
+"""As much of curl as the documents use, where it is missing: -s, -N, -m SECONDS, -H HEADER|@FILE, -d, URL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 
 def main() -> None:
@@ -14,7 +15,9 @@ def main() -> None:
     words = iter(sys.argv[1:])
     for word in words:
         if word == "-H":
-            name, _, value = next(words).partition(":")
+            given = next(words)
+            line = Path(given[1:]).read_text() if given.startswith("@") else given
+            name, _, value = line.partition(":")
             headers[name] = value.strip()
         elif word == "-d":
             body = next(words).encode()

@@ -427,7 +427,8 @@ def test_executors_and_folders_are_listed_over_http(cli: CommandLine) -> None:
     """The real server knows the executors that are configured."""
     import urllib.request
 
-    with urllib.request.urlopen(f"{cli.server_url()}/api/executors") as answer:
+    request = urllib.request.Request(f"{cli.server_url()}/api/executors", headers=cli.server_headers())
+    with urllib.request.urlopen(request) as answer:
         items = json.load(answer)["items"]
 
     assert {"name": "local", "kind": "local", "default": True} in items

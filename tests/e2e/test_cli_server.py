@@ -164,11 +164,23 @@ def test_the_book_is_read_checked_and_its_models_are_made_anew(cli: CommandLine)
 def test_the_server_is_found_by_its_address_too(cli: CommandLine, tmp_path: Path) -> None:
     """TRACKBOOK_URL leads to it from anywhere; --url goes before it; a wrong one is told with what to do."""
     elsewhere = CommandLine(tmp_path)
-    url = cli.server_url()
+    url, token = cli.server_url(), cli.server_headers()["Authorization"].removeprefix("Bearer ")
+    (tmp_path / "token").write_text(f"{token}\n")
 
-    assert elsewhere("pipeline", "list", TRACKBOOK_URL=url) == cli("pipeline", "list")
-    given = elsewhere("pipeline", "list", "--url", url, TRACKBOOK_URL="http://127.0.0.1:1")
-    assert given == cli("pipeline", "list")
+    shown = elsewhere("pipeline", "list", TRACKBOOK_URL=url, TRACKBOOK_TOKEN=token)
+    assert shown == cli("pipeline", "list")
+    by_option = ("--url", url, "--token-file", str(tmp_path / "token"))
+    given = elsewhere("pipeline", "list", *by_option, TRACKBOOK_URL="http://127.0.0.1:1", TRACKBOOK_TOKEN="other")
+    assert given == shown
+    assert cli("pipeline", "list", "--url", url) == shown  # its own token is found
+    _, err = elsewhere.both("pipeline", "list", "--url", url, code=1)
+    assert "[unauthorized]" in err
+    assert "--token-file" in err
+    _, err = elsewhere.both("pipeline", "list", "--url", url, "--token-file", "nowhere", code=1)
+    assert "can't be read" in err
+    _, err = elsewhere.both("pipeline", "list", TRACKBOOK_URL=url, TRACKBOOK_TOKEN=f"{token}\x01", code=1)
+    assert "TRACKBOOK_TOKEN holds no token" in err
+    assert token not in err
     _, err = elsewhere.both("pipeline", "list", code=1, TRACKBOOK_URL="http://127.0.0.1:1")
     assert "there is no server at http://127.0.0.1:1" in err
     assert "trackbook up" in err

@@ -11,7 +11,10 @@ from command_line import CommandLine
 def test_a_read_after_a_command_shows_what_it_did(tmp_path: Path) -> None:
     """The answer to a command comes when the read model has it, so the next request never misses it."""
     trackbook = CommandLine(tmp_path)
-    with trackbook.up(), httpx.Client(base_url=trackbook.server_url()) as client:
+    with (
+        trackbook.up(),
+        httpx.Client(base_url=trackbook.server_url(), headers=trackbook.server_headers()) as client,
+    ):
         for number in range(20):
             made = client.post("/api/commands/pipeline/create", json={"name": f"p{number}"}).json()
 

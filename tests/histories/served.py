@@ -25,6 +25,8 @@ from trackbook.projections.projector import Projector
 from trackbook.projections.tables import metadata
 from trackbook.projections.writer import Writer
 
+TOKEN = "token-of-the-tests"
+
 
 @asynccontextmanager
 async def projected(history: History, path: Path) -> AsyncIterator[ReadModel]:
@@ -197,9 +199,11 @@ class Site:
         self.history, self.read = history, read
         self.executors = Executors(data)
         self.gateway, self.logs, self.status = Gateway(), Logs(), Health()
-        self.app = create_app(read, self.gateway, self.logs, Contents(), self.status, Tools(), self.executors)
+        self.app = create_app(
+            read, self.gateway, self.logs, Contents(), self.status, Tools(), self.executors, token=TOKEN
+        )
         self.server = HttpServer(self.app, port=0, stopping=read.projector.feed.close)
-        self.client = httpx.AsyncClient(timeout=60)
+        self.client = httpx.AsyncClient(timeout=60, headers={"authorization": f"Bearer {TOKEN}"})
 
     async def get(self, path: str, /, **query: Any) -> Any:
         """Return the JSON of an answer that must be 200."""

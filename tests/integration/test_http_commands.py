@@ -145,7 +145,7 @@ async def test_other_methods_are_told_so(served: Site) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 async def test_only_loopback_is_served(host: str) -> None:
-    """Without authentication, an address that other machines reach is refused in words."""
+    """Tokens go over HTTP in the clear, so an address that other machines reach is refused in words."""
     with pytest.raises(BindRefusedError, match=r"127\.0\.0\.1"):
         await HttpServer(None, host, 0).start()  # type: ignore[arg-type]
 

@@ -266,6 +266,7 @@ async def test_an_upload_that_breaks_leaves_nothing(served: Site) -> None:
     for name in ("old", "new"):
         _, writer = await asyncio.open_connection(url.host, url.port)
         head = f"PUT {CONTENT}?path=vfroot/{name} HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: 100\r\n"
+        head += f"Authorization: {served.client.headers['authorization']}\r\n"
         writer.write(f"{head}Content-Type: application/octet-stream\r\n\r\nhalf of".encode())
         await writer.drain()
         await until(lambda: parts(served) != [])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -11,6 +14,7 @@ from nats.aio.msg import Msg
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import BrokerUnfit, Connection, Unanswered, api, connect
+from trackbook.adapters.nats.home import credentials
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append
@@ -155,6 +159,54 @@ async def test_a_client_may_only_listen_to_live_commits(pair: Pair, subject: str
     await client.settle()
 
     assert heard.pending_msgs == 0
+
+
+async def test_a_client_may_not_listen_to_the_replies_of_others(pair: Pair, broker: EmbeddedBroker) -> None:
+    """The usual inbox is closed to clients, and what is answered to one comes to its private inbox alone."""
+    engine, client = pair
+    got = await answer(engine, "trackbook.cmd.job.answered")
+    spy = await connect(replace(broker.client, inbox_prefix=f"{broker.client.inbox_prefix}.spy"))
+    heard = [await spy.subscribe(subject) for subject in ("_INBOX.>", "*.>", "*.*.*", ">")]
+    await spy.settle()
+
+    reply = await client.ask("trackbook.cmd.job.answered", b"{}")
+    await spy.settle()
+
+    assert (len(got), reply.data) == (1, b'{"status": "accepted"}')
+    assert [each.pending_msgs for each in heard] == [0, 0, 0, 0]
+    await spy.close()
+
+
+async def test_a_client_with_the_usual_inbox_gets_no_answer(pair: Pair, broker: EmbeddedBroker) -> None:
+    """A client that does not use the private prefix is refused its inbox by the broker."""
+    engine, _ = pair
+    await answer(engine, "trackbook.cmd.job.usual")
+    usual = await connect(replace(broker.client, inbox_prefix=""))
+
+    with pytest.raises(Unanswered):
+        await usual.ask("trackbook.cmd.job.usual", b"{}", timeout=0.5)
+    await usual.close()
+
+
+def test_the_private_inbox_is_announced(broker: EmbeddedBroker) -> None:
+    """nats.json tells clients their prefix, which nobody can guess and which stays from start to start."""
+    known = json.loads((broker.data / "nats.json").read_bytes())
+
+    assert known["inbox_prefix"] == broker.client.inbox_prefix
+    assert re.fullmatch(r"_INBOX_[0-9a-f]{24}", known["inbox_prefix"])
+    assert credentials(broker.home / "credentials.json").inbox == known["inbox_prefix"]
+
+
+def test_credentials_of_an_earlier_version_get_an_inbox(tmp_path: Path) -> None:
+    """An installation from before private inboxes keeps its passwords and is given one."""
+    path = tmp_path / "credentials.json"
+    path.write_text('{"engine": "e", "client": "c"}')
+
+    first, second = credentials(path), credentials(path)
+
+    assert (first.engine, first.client) == ("e", "c")
+    assert first.inbox.startswith("_INBOX_")
+    assert first == second
 
 
 async def test_a_wrong_password_opens_nothing(broker: EmbeddedBroker) -> None:

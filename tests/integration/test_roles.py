@@ -21,12 +21,12 @@ async def test_the_web_role_may_start_before_any_engine_has_made_the_streams(tmp
         running(Config(roles=frozenset({"web"}), **common)) as web,  # type: ignore[arg-type]
     ):
         before = await _health(web.url)
-        unknown = await _json(f"{web.url}/api/executors")
+        unknown = await _json(f"{web.url}/api/executors", web.token)
         async with running(Config(roles=frozenset({"engine", "executor"}), **common)):  # type: ignore[arg-type]
             async with asyncio.timeout(60):
                 while (await _health(web.url))["status"] != "ready":  # noqa: ASYNC110 - health is asked, not told
                     await asyncio.sleep(0.05)
-                while "items" not in (executors := await _json(f"{web.url}/api/executors")):  # noqa: ASYNC110 - so too
+                while "items" not in (executors := await _json(f"{web.url}/api/executors", web.token)):  # noqa: ASYNC110 - so too
                     await asyncio.sleep(0.05)
 
     assert before["status"] == "not ready"
@@ -39,10 +39,12 @@ async def _health(url: str) -> dict[str, Any]:
     return await _json(f"{url}/health/ready")
 
 
-async def _json(url: str) -> dict[str, Any]:
+async def _json(url: str, token: str = "") -> dict[str, Any]:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+
     def ask() -> dict[str, Any]:
         try:
-            with urllib.request.urlopen(url) as answer:
+            with urllib.request.urlopen(request) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             with error:

@@ -80,10 +80,11 @@ class Client:
         return (await self._http.post(self._url() + path, timeout=30.0)).raise_for_status().json()
 
     def _url(self) -> str:
-        url: str = json.loads((self._data / "server.json").read_text())["url"]
-        if not url:
+        known = json.loads((self._data / "server.json").read_text())
+        if not known["url"]:
             raise ConnectionError("HTTP is not served yet")
-        return url
+        self._http.headers["authorization"] = f"Bearer {known['token']}"  # each start has another
+        return str(known["url"])
 
     async def _over_http(self, kind: str, verb: str, payload: Reply) -> Reply:
         answer = await self._http.post(f"{self._url()}/api/commands/{kind}/{verb}", json=payload)
@@ -121,7 +122,7 @@ async def connect(announced: Path) -> Nats:
     async with asyncio.timeout(ANSWER):
         return await nats.connect(
             told["url"], user=told["user"], password=told["password"], allow_reconnect=False, connect_timeout=1,
-            error_cb=_unheard,
+            inbox_prefix=told.get("inbox_prefix", "_INBOX"), error_cb=_unheard,
         )  # fmt: skip
 
 

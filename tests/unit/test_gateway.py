@@ -214,3 +214,17 @@ async def test_an_outcome_that_another_engine_wrote_first_stands(tmp_path: Path)
     with pytest.raises(AppendConflict):
         await office.store.append(Append("outcome", office.store.commits[0].id, 0, b"other", "m"))
     await office.close()
+
+
+@pytest.mark.parametrize("claimed", ["engine", "executor:local", "Executor:local", "executor", " engine:x"])
+async def test_no_client_may_act_as_a_part_of_trackbook(tmp_path: Path, claimed: str) -> None:
+    """Neither a payload nor what carried it in may name the engine or an executor as the actor."""
+    office = await opened(tmp_path)
+
+    by_payload = await office.ask("pipeline.apply", yaml=CHAIN, actor=claimed)
+    by_carrier = await office.gateway.handle("pipeline", "apply", b"{}", claimed)
+
+    for reply in (by_payload, by_carrier):
+        assert (reply["status"], reply["error"]["code"]) == ("rejected", "reserved_actor")
+    assert office.store.commits == []
+    await office.close()

@@ -54,6 +54,7 @@ def log(
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before (ISO 8601).")] = None,
     limit: options.Limit = 50,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -62,7 +63,7 @@ def log(
 
     kind = "job" if job else options.event_kind(kind)
     options.event_type(type_, kind)
-    with server(options.where(url, data)) as client:
+    with server(options.where(url, data, token_file)) as client:
         of_job = client.get(f"/api/jobs/{escaped(job)}")["id"] if job else None
         of_pipeline = client.get(f"/api/pipelines/{escaped(pipeline)}")["id"] if pipeline else None
         asked = {
@@ -102,11 +103,16 @@ def _instant(text: str | None, option: str) -> str | None:
 
 
 @audit.command(epilog="Example:\n\n  trackbook audit verify && echo the book is whole")
-def verify(url: options.Url = None, data: options.Data = None, json: options.Json = False) -> None:
+def verify(
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
     """Check the whole log: no gap, every hash chain unbroken, nothing removed; exit 1 where it is broken."""
     from trackbook.cli.output import emit, plural, styled
 
-    with _busy("Reading the whole log …"), server(options.where(url, data)) as client:
+    with _busy("Reading the whole log …"), server(options.where(url, data, token_file)) as client:
         found = client.get("/api/audit/verify")
     if json:
         emit(found)
@@ -130,13 +136,14 @@ def verify(url: options.Url = None, data: options.Data = None, json: options.Jso
 def replay_job(
     job: Annotated[str, typer.Argument(metavar="JOB", autocompletion=job_ids)],
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
     """Decide a job's history again and name the first place where today's code differs; exit 1 where it does."""
     from trackbook.cli.output import emit, plural
 
-    with _busy("Deciding again …"), server(options.where(url, data)) as client:
+    with _busy("Deciding again …"), server(options.where(url, data, token_file)) as client:
         found = client.get(f"/api/jobs/{escaped(job)}/replay")
     divergence = found["divergence"]
     if json:
@@ -159,11 +166,16 @@ def _diverged(divergence: dict[str, Any]) -> None:
 
 
 @projection.command(epilog="Example:\n\n  trackbook projection rebuild")
-def rebuild(url: options.Url = None, data: options.Data = None, json: options.Json = False) -> None:
+def rebuild(
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
     """Throw the read model away and make it anew from the log."""
     from trackbook.cli.output import emit, plural
 
-    with _busy("Reading the log anew …"), server(options.where(url, data)) as client:
+    with _busy("Reading the log anew …"), server(options.where(url, data, token_file)) as client:
         found = client.post("/api/projection/rebuild")
     if json:
         return emit(found)

@@ -19,8 +19,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
+from trackbook.cli.address import Address
 from trackbook.cli.trouble import Rejected, Trouble, Unreachable
 
 PATIENCE = 30.0
@@ -44,12 +45,13 @@ def escaped(part: str) -> str:
 class Client:
     """One server. `find` returns its address, and is asked again while it is away: it may come back elsewhere.
 
-    A server that never answered is told at once; one that did may be away for PATIENCE seconds.
+    So it is where the token is refused, since each start of a server makes a new one. A server that never
+    answered is told at once; one that did may be away for PATIENCE seconds.
     """
 
     def __init__(
         self,
-        find: Callable[[], str | None],
+        find: Callable[[], Address | None],
         *,
         patience: float = PATIENCE,
         say: Callable[[str], None] | None = None,
@@ -57,9 +59,14 @@ class Client:
         self.find = find
         self.patience = patience
         self.say = say or (lambda text: print(text, file=sys.stderr))
-        self.url = find() or ""
+        self.address = find() or Address("")
         self._answered = False
         self._connection: http.client.HTTPConnection | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self.address.url
 
     def __enter__(self) -> Client:
         return self
@@ -94,9 +101,9 @@ class Client:
 
     def probe(self, path: str) -> Any:
         """Return the JSON answer of a health check, whatever its status; raises Unreachable."""
-        connection = _connect(self.url, 10)
+        connection = self.address.connect(10)
         try:
-            connection.request("GET", self._base_path() + path)
+            connection.request("GET", self.address.base_path + path, headers=self.address.headers)
             return _decoded(connection.getresponse().read())
         except _BROKEN as lost:
             raise self._unreachable(lost) from None
@@ -105,9 +112,10 @@ class Client:
 
     def briefly(self, path: str, seconds: float, /, **query: Any) -> Any:
         """Return the JSON answer, or None where none comes in time: of what is good to know and not needed."""
-        connection = _connect(self.url, seconds)
+        connection = self.address.connect(seconds)
         try:
-            connection.request("GET", self._base_path() + _target(path, query))
+            target = self.address.base_path + _target(path, query)
+            connection.request("GET", target, headers=self.address.headers)
             answer = connection.getresponse()
             body = answer.read()
             return _decoded(body) if answer.status < 400 else None
@@ -181,9 +189,10 @@ class Client:
         self, target: str, headers: dict[str, str] | None = None
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """Ask on a connection of its own, which keepalive watches while it is quiet; both are to be closed."""
-        connection = _connect(self.url)
+        connection = self.address.connect()
         try:
-            connection.request("GET", self._base_path() + target, headers=headers or {})
+            known = {**self.address.headers, **(headers or {})}
+            connection.request("GET", self.address.base_path + target, headers=known)
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             answer = connection.getresponse()
             if answer.status >= 400:
@@ -220,10 +229,11 @@ class Client:
         return self._persist(lambda: self._send(_target(path, query), size, chunks()))
 
     def _send(self, target: str, size: int, chunks: Iterator[bytes]) -> Any:
-        connection = _connect(self.url)
+        connection = self.address.connect()
         try:
-            connection.putrequest("PUT", self._base_path() + target)
-            for name, value in (("Content-Type", "application/octet-stream"), ("Content-Length", str(size))):
+            connection.putrequest("PUT", self.address.base_path + target)
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+            for name, value in (headers | self.address.headers).items():
                 connection.putheader(name, value)
             connection.putheader("Expect", "100-continue")
             connection.endheaders()
@@ -248,7 +258,7 @@ class Client:
         if kept is not None:
             with suppress(*_BROKEN):  # a server closes idle connections: that says nothing about its health
                 answer = self._ask(kept, method, target, body)
-        status, data = answer or self._ask(_connect(self.url), method, target, body)
+        status, data = answer or self._ask(self.address.connect(), method, target, body)
         if status >= 400 and not _is_reply(data):
             _refuse(status, data)
         return status, data
@@ -257,11 +267,11 @@ class Client:
         self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None
     ) -> tuple[int, bytes]:
         """Ask on a connection and keep it for the next question, or close it where it broke."""
-        headers = {"Accept": "*/*", "Trackbook-Actor": actor()}
+        headers = {"Accept": "*/*", "Trackbook-Actor": actor(), **self.address.headers}
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            connection.request(method, self._base_path() + target, body, headers)
+            connection.request(method, self.address.base_path + target, body, headers)
             answer = connection.getresponse()
             data = answer.read()
         except BaseException:
@@ -271,15 +281,15 @@ class Client:
         self._connection = connection
         return answer.status, data
 
-    def _base_path(self) -> str:
-        return urlsplit(self.url).path.rstrip("/")
-
     def _persist(self, attempt: Callable[[], T]) -> T:
         """Try until it works, while the server is away for a moment only; raises Unreachable."""
         began, told, wait = time.monotonic(), False, _FIRST_WAIT
         while True:
             try:
                 return attempt()
+            except Rejected as refused:
+                if not self._token_may_change(refused) or time.monotonic() - began > self.patience:
+                    raise
             except _BROKEN as lost:
                 away = time.monotonic() - began
                 if not self._answered or away > self.patience:
@@ -289,7 +299,14 @@ class Client:
                     told = True
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
-            self.url = self.find() or self.url
+            self.address = self.find() or self.address
+
+    def _token_may_change(self, refused: Rejected) -> bool:
+        """Whether the server may have been started anew: another token is known now, or about to be."""
+        if refused.error.get("code") != "unauthorized" or not self.address.token:
+            return False
+        found = self.find()
+        return found is None or found.token != self.address.token
 
     def _unreachable(self, lost: Exception) -> Unreachable:
         if isinstance(lost, _Unavailable):
@@ -316,14 +333,6 @@ def actor() -> str:
 def _target(path: str, query: Json) -> str:
     asked = urlencode({key: value for key, value in query.items() if value is not None}, doseq=True)
     return f"{path}?{asked}" if asked else path
-
-
-def _connect(url: str, timeout: float | None = None) -> http.client.HTTPConnection:
-    parts = urlsplit(url if "//" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Trouble(f"{url!r} is not the address of a server", "It looks like http://127.0.0.1:9500.")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname, parts.port, timeout=timeout)
 
 
 def _goes_on(connection: socket.socket) -> bool:

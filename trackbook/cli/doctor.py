@@ -41,6 +41,7 @@ def doctor(
         bool, typer.Option("--sweep", help="End sessions that were left on executors and no job owns.")
     ] = False,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -48,7 +49,7 @@ def doctor(
     from trackbook.cli.executors import executors, leftovers
     from trackbook.cli.output import emit, styled
 
-    place = options.where(url, data)
+    place = options.where(url, data, token_file)
     looks = (*_LOOKS, executors, partial(leftovers, end=sweep))
     findings = [finding for look in looks for finding in _looked(look, place)]
     if json:
@@ -125,8 +126,8 @@ def _data_directory(place: Where) -> Iterator[Finding]:
 
 
 def _server(place: Where) -> Iterator[Finding]:
-    url = place.find()
-    if url is None:
+    address = place.find()
+    if address is None:
         yield Finding("server", "none is running", hint="`trackbook up` starts one; `trackbook run` needs none.")
         return
     try:
@@ -136,14 +137,14 @@ def _server(place: Where) -> Iterator[Finding]:
         yield Finding("server", str(trouble), "fail", trouble.hint)
         return
     problems = ready.get("problems") or []
-    found = f"{url}, {ready.get('head', 0):,} commits on the log"
+    found = f"{address.url}, {ready.get('head', 0):,} commits on the log"
     yield Finding("server", "; ".join([found, *problems]), "fail" if problems else "ok")
     if ready.get("quarantined"):
         yield Finding(
             "read model",
             f"{ready['quarantined']} commits could not be projected",
             "warn",
-            f"See {url}/api/quarantine.",
+            f"See {address.url}/api/quarantine.",
         )
     for warning in ready.get("warnings") or []:
         yield Finding("server", warning, "warn")

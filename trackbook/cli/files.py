@@ -46,8 +46,8 @@ Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="The ta
 
 
 @contextmanager
-def _client(url: str | None, data: Any) -> Iterator[Client]:
-    with server(options.where(url, data)) as client:
+def _client(url: str | None, data: Any, token_file: Any) -> Iterator[Client]:
+    with server(options.where(url, data, token_file)) as client:
         yield client
 
 
@@ -72,6 +72,7 @@ def list_(
     job: Job = None,
     task: Task = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -81,7 +82,7 @@ def list_(
     from trackbook.cli.transfer import size_text
     from trackbook.engine.names import printable
 
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         at = spot(client, place, executor, job, task)
         file, entries = look(client, at)
         if file is not None:
@@ -122,13 +123,14 @@ def cat(
     job: Job = None,
     task: Task = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
 ) -> None:
     """Print a file's bytes as they are."""
     from trackbook.cli.spots import spot
     from trackbook.cli.transfer import pieces
 
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         at = spot(client, place, executor, job, task)
         done = 0
         for start, chunk in pieces(client, at):
@@ -156,6 +158,7 @@ def get(
     job: Job = None,
     task: Task = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -167,7 +170,7 @@ def get(
     from trackbook.cli.receiving import received
     from trackbook.cli.spots import spot
 
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         at = spot(client, place, executor, job, task)
         done, there, top = received(client, at, destination, force=force)
     _told_transfer("got", done, str(top), json=json)
@@ -187,10 +190,12 @@ def get(
 def put(
     source: Annotated[str, typer.Argument(metavar="SRC", help="A file, a folder, or - for stdin.")],
     place: Place,
+    *,
     executor: Executor = None,
     job: Job = None,
     task: Task = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -202,7 +207,7 @@ def put(
     from trackbook.cli.sending import gather, sent
     from trackbook.cli.spots import is_folder, spot
 
-    with gather(source) as (name, files), _client(url, data) as client:
+    with gather(source) as (name, files), _client(url, data, token_file) as client:
         at = spot(client, place, executor, job, task)
         if place.endswith(("/", ":")) or is_folder(client, at):
             if name is None:
@@ -234,6 +239,7 @@ def _told_transfer(did: str, files: list[tuple[str, str, int]], where: str, *, j
 )
 def remove(
     place: Place,
+    *,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="A folder, with all that is in it.")
     ] = False,
@@ -241,6 +247,7 @@ def remove(
     job: Job = None,
     task: Task = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -249,7 +256,7 @@ def remove(
     from trackbook.cli.spots import spot
     from trackbook.cli.trouble import Rejected
 
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         at = spot(client, place, executor, job, task)
         try:
             found = client.delete(at.content, recursive="true" if recursive else None, **at.asked)
@@ -270,6 +277,7 @@ def create(
     ],
     executor: Executor = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -277,7 +285,7 @@ def create(
     from trackbook.cli.output import emit
 
     name = options.unversioned(pipeline.removesuffix(":"))
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         found = client.post(f"/api/pipelines/{escaped(name)}/folder", executor=executor)
     if json:
         return emit(found)

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
+from trackbook.cli.address import Address
 from trackbook.cli.server import say
 
 
@@ -16,18 +17,18 @@ class Host:
 
     def __init__(self, data: Path, durability: str, *, reading: bool) -> None:
         self._data, self._durability, self._reading = data, durability, reading
-        self._url: Future[str] = Future()
+        self._address: Future[Address] = Future()
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="trackbook")
 
-    def start(self) -> str:
+    def start(self) -> Address:
         """Start it and return its address once it serves."""
         self._thread.start()
         try:
             import trackbook.http.web  # noqa: F401 - the other thread waits for the broker meanwhile
 
-            return self._url.result()
+            return self._address.result()
         except BaseException:
             self.stop()
             raise
@@ -43,10 +44,10 @@ class Host:
         try:
             asyncio.run(self._serve())
         except BaseException as problem:  # it is raised again where the system was asked for
-            if self._url.done():
+            if self._address.done():
                 say(f"trackbook: the embedded system broke: {problem!r}; see {self._data}/trackbook.log")
             else:
-                self._url.set_exception(problem)
+                self._address.set_exception(problem)
 
     async def _serve(self) -> None:
         from trackbook.http.system import running
@@ -60,5 +61,5 @@ class Host:
             data=self._data, http="127.0.0.1:0", durability=self._durability, takes_up_jobs=not self._reading
         )
         async with Watchdog() as watchdog, running(config, watchdog) as system:
-            self._url.set_result(system.url)
+            self._address.set_result(Address(system.url, system.token))
             await self._stop.wait()

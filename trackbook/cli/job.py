@@ -29,6 +29,7 @@ def start(
         str,
         typer.Argument(metavar="PIPELINE[@VERSION]", help="Its name or id.", autocompletion=pipeline_names),
     ],
+    *,
     param: Annotated[
         list[str] | None,
         typer.Option("--param", "-p", metavar="K=V", help="A variable of this run's own; may be repeated."),
@@ -39,6 +40,7 @@ def start(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Start nothing; only say what would fail.")] = False,
     watch_: Annotated[bool, typer.Option("--watch", "-w", help="Watch it to its end.")] = False,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -47,7 +49,7 @@ def start(
     from trackbook.cli.told import told_summary, told_warnings
 
     name, version = options.versioned(pipeline)
-    place = options.where(url, data)
+    place = options.where(url, data, token_file)
     client = running_server(place)
     asked = {
         "pipeline": name, "version": version, "executor": executor, "parameters": options.parameters(param),
@@ -80,6 +82,7 @@ def list_(
     state: Annotated[str | None, typer.Option("--state", help="Only in this state: running, failed …")] = None,
     limit: options.Limit = 20,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -88,7 +91,7 @@ def list_(
         raise typer.BadParameter(f"{state!r} is not one of {', '.join(_STATES)}", param_hint="--state")
     from trackbook.cli.output import duration, emit, local_time, table
 
-    with server(options.where(url, data)) as client:
+    with server(options.where(url, data, token_file)) as client:
         found = list(client.pages("/api/jobs", limit, pipeline=pipeline, state=state))
     if json:
         return emit(found)
@@ -128,13 +131,14 @@ def show(
         typer.Option("--at", metavar="EVENT", help="As it stood then: VERSION, VERSION.INDEX, or an event's id."),
     ] = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
     """Show a job and its tasks, as they are or as they stood at any of its events."""
     from trackbook.cli.output import emit
 
-    with server(options.where(url, data)) as client:
+    with server(options.where(url, data, token_file)) as client:
         if at is not None:
             moment = client.get(f"/api/jobs/{escaped(job)}/at/{_moment(at)}")
             found, tasks = moment["job"], moment["tasks"]
@@ -238,11 +242,12 @@ def _note(task: dict[str, Any]) -> str:
 def watch(
     job: Job,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
     """Watch a job to its end; Ctrl-C stops the watching, not the job."""
-    place = options.where(url, data)
+    place = options.where(url, data, token_file)
     runs = attended(place)
     with server(place) as client:
         refuse_standing(client, job, runs=runs)
@@ -276,11 +281,12 @@ def cancel(
     reason: Annotated[str, typer.Option("--reason", help="Why; it stands in the book.")] = "on request",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until every session is gone.")] = False,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
     """Cancel a job: nothing more starts, and what runs is stopped."""
-    place = options.where(url, data)
+    place = options.where(url, data, token_file)
     if place.find_ready():
         return _cancel(Client(place.find), job, reason, wait=wait, json=json)
     with server(place) as client:  # refuses early what isn't there or has ended

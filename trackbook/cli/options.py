@@ -14,6 +14,12 @@ Url = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="Address of the server. [TRACKBOOK_URL]"),
 ]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file", metavar="FILE", help="Holds the token of the server at --url. [TRACKBOOK_TOKEN]"
+    ),
+]
 Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data directory; the user's own by default. [TRACKBOOK_DATA]"),
@@ -22,9 +28,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, newest first.")]
 
 
-def where(url: str | None, data: Path | None) -> Where:
+def where(url: str | None, data: Path | None, token_file: Path | None = None) -> Where:
     """Return the server that is meant."""
-    return Where(url.rstrip("/") if url else None, data.absolute() if data else None)
+    return Where(url.rstrip("/") if url else None, data.absolute() if data else None, token_file)
 
 
 def pairs(given: list[str] | None, option: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import typer
 from trackbook.cli import edits, options
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.completing import pipeline_names
-from trackbook.cli.server import server
+from trackbook.cli.server import Where, server
 
 app = typer.Typer(no_args_is_help=True, help="Pipelines and their versions.")
 _BRIEFLY = 2.0
@@ -35,8 +35,8 @@ Expected = Annotated[
 
 
 @contextmanager
-def _client(url: str | None, data: Any, *, creates: bool = False) -> Iterator[Client]:
-    with server(options.where(url, data), creates=creates) as client:
+def _client(url: str | None, data: Any, token_file: Any, *, creates: bool = False) -> Iterator[Client]:
+    with server(options.where(url, data, token_file), creates=creates) as client:
         yield client
 
 
@@ -46,6 +46,7 @@ def _client(url: str | None, data: Any, *, creates: bool = False) -> Iterator[Cl
 )
 def apply(
     file: Annotated[str, typer.Argument(metavar="FILE.yaml", help="The YAML; - reads it from stdin.")],
+    *,
     name: Annotated[str | None, typer.Option("--name", help="Name it so, whatever the file says.")] = None,
     pipeline: Annotated[
         str | None,
@@ -54,13 +55,14 @@ def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     expect: Expected = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
     """Make a pipeline be what a YAML file says: a new one, or the changes as one version."""
     text, source = options.read_source(file)
     asked: dict[str, Any] = {"yaml": text, "name": name, "pipeline": pipeline, "expected_version": expect}
-    with _client(url, data, creates=True) as client:
+    with _client(url, data, token_file, creates=True) as client:
         reply = client.command("pipeline", "apply", asked | ({"dry_run": True} if dry_run else {}), source)
     _told(reply, source, json=json, dry_run=dry_run)
 
@@ -73,12 +75,13 @@ def create(
         list[str] | None, typer.Option("--set-var", metavar="K=V", help="A variable of all its tasks.")
     ] = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
     """Create an empty pipeline."""
     variables = options.pairs(set_var, "--set-var")
-    with _client(url, data, creates=True) as client:
+    with _client(url, data, token_file, creates=True) as client:
         asked = {"name": name, "description": description, "variables": variables}
         reply = client.command("pipeline", "create", asked)
     _told(reply, json=json)
@@ -101,6 +104,7 @@ def edit(
     description: edits.Description = None,
     expect: Expected = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -113,7 +117,7 @@ def edit(
     changes = edits.changes(context, given)
     if not changes:
         raise typer.BadParameter("say what to change", param_hint="OPTIONS")
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         asked = {"pipeline": options.unversioned(pipeline), "changes": changes, "expected_version": expect}
         reply = client.command("pipeline", "edit", asked)
     _told(reply, json=json)
@@ -124,13 +128,14 @@ def list_(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Deleted ones too.")] = False,
     limit: options.Limit = 100,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
     """List pipelines, newest first."""
     from trackbook.cli.output import emit, local_time, table
 
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         found = list(client.pages("/api/pipelines", limit, state="all" if everything else None))
     if json:
         return emit(found)
@@ -156,6 +161,7 @@ def list_(
 def show(
     pipeline: Versioned,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -163,7 +169,7 @@ def show(
     from trackbook.cli.output import emit, fields, local_time, table
 
     name, version = options.versioned(pipeline)
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         found = client.get(f"/api/pipelines/{escaped(name)}")
         at = version if version is not None else found["version"]
         moment = client.get(f"/api/pipelines/{found['id']}/versions/{at}")
@@ -207,10 +213,15 @@ def _resources(task: dict[str, Any]) -> str:
 
 
 @app.command(epilog="Example:\n\n  trackbook pipeline yaml train@3 > old.yaml")
-def yaml(pipeline: Versioned, url: options.Url = None, data: options.Data = None) -> None:
+def yaml(
+    pipeline: Versioned,
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    data: options.Data = None,
+) -> None:
     """Print a version as YAML, which `apply` and FastTrack read."""
     name, version = options.versioned(pipeline)
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         found = client.get(f"/api/pipelines/{escaped(name)}") if version is None else {}
         at = found.get("version", version)
         print(client.text(f"/api/pipelines/{escaped(name)}/versions/{at}/yaml"), end="")
@@ -221,6 +232,7 @@ def versions(
     pipeline: Pipeline,
     limit: options.Limit = 100,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -228,7 +240,7 @@ def versions(
     from trackbook.cli.output import emit, local_time, table
 
     name = options.unversioned(pipeline)
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         found = list(client.pages(f"/api/pipelines/{escaped(name)}/versions", limit))
     if json:
         return emit(found)
@@ -260,6 +272,7 @@ def diff(
     ] = None,
     to: Annotated[int | None, typer.Option("--to", metavar="VERSION", help="The last unless said.")] = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -272,7 +285,7 @@ def diff(
         other, to = options.versioned(second)
         if other != name:
             raise typer.BadParameter("compare two versions of one pipeline", param_hint="PIPELINE@VERSION")
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         last = client.get(f"/api/pipelines/{escaped(name)}")["version"]
         end = to if to is not None else last
         start = start if start is not None else max(1, end - 1)
@@ -291,6 +304,7 @@ def restore(
     pipeline: Versioned,
     expect: Expected = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -298,7 +312,7 @@ def restore(
     name, version = options.versioned(pipeline)
     if version is None:
         raise typer.BadParameter("name the version to restore: NAME@3", param_hint="PIPELINE@VERSION")
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         reply = client.command(
             "pipeline", "restore", {"pipeline": name, "version": version, "expected_version": expect}
         )
@@ -310,11 +324,12 @@ def rename(
     pipeline: Pipeline,
     name: Annotated[str, typer.Argument(help="Its new name.")],
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
     """Give a pipeline another name; its id and its history stay."""
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         reply = client.command("pipeline", "rename", {"pipeline": options.unversioned(pipeline), "name": name})
     _told(reply, json=json)
 
@@ -329,6 +344,7 @@ def delete(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -338,12 +354,12 @@ def delete(
     """
     name = options.unversioned(pipeline)
     if purge:
-        return _delete_all(name, yes=yes, url=url, data=data, json=json)
+        return _delete_all(options.where(url, data, token_file), name, yes=yes, json=json)
     from trackbook.cli.output import emit
     from trackbook.cli.purge import confirm, told_kept
 
     confirm(f"Delete the pipeline {name}?", yes=yes)
-    with _client(url, data) as client:
+    with _client(url, data, token_file) as client:
         reply = client.command("pipeline", "delete", {"pipeline": name})
         if json:
             return emit(reply)
@@ -351,12 +367,12 @@ def delete(
         return told_kept(client, str(reply.get("pipeline")))
 
 
-def _delete_all(name: str, *, yes: bool, url: str | None, data: Any, json: bool) -> None:
+def _delete_all(place: Where, name: str, *, yes: bool, json: bool) -> None:
     """Delete a pipeline, if it isn't deleted yet, and its folders; exits 1 where one could not be."""
     from trackbook.cli.output import emit
     from trackbook.cli.purge import confirm, folders_of, pipeline_of, purge, question_of, told_purge
 
-    with _client(url, data) as client:
+    with server(place) as client:
         found = pipeline_of(client, name)
         folders = folders_of(client, found)
         confirm(question_of(found, folders), yes=yes)

@@ -27,6 +27,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only the last so many lines.")] = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -35,7 +36,7 @@ def logs(
 
     from trackbook.cli.output import emit
 
-    place = options.where(url, data)
+    place = options.where(url, data, token_file)
     runs = attended(place)
     with server(place) as client:
         if follow:
@@ -69,6 +70,7 @@ def events(
     ] = False,
     type_: Annotated[str | None, typer.Option("--type", help="Only of this type, such as TaskFailed.")] = None,
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -76,7 +78,7 @@ def events(
     from trackbook.cli.output import emit
 
     options.event_type(type_, "job")
-    place = options.where(url, data)
+    place = options.where(url, data, token_file)
     runs = attended(place)
     with server(place) as client:
         if follow:

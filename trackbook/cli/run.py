@@ -52,6 +52,7 @@ def run(
         str, typer.Option(metavar="always|fast", help="Of an embedded broker: fsync each commit, or not.")
     ] = "always",
     url: options.Url = None,
+    token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -65,7 +66,7 @@ def run(
     if durability not in ("always", "fast"):
         raise typer.BadParameter(f"{durability!r} is neither `always` nor `fast`", param_hint="--durability")
     text, source = options.read_source(file)
-    place = options.where(url, data)
+    place = options.where(url, data, token_file)
     if dry_run:
         raise typer.Exit(_dry(place, text, source, executor, parameters, json=json))
     began = datetime.now(UTC).isoformat()
@@ -112,8 +113,8 @@ def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[C
             yield stack.enter_context(Client(place.find)), False
         elif detach:
             yield stack.enter_context(detached(place, durability)), False
-        elif (url := own_server(place, stack, durability)) is not None:
-            yield stack.enter_context(Client(lambda: url)), True
+        elif (own := own_server(place, stack, durability)) is not None:
+            yield stack.enter_context(Client(lambda: own)), True
         else:
             yield stack.enter_context(Client(place.find)), False
 

@@ -12,8 +12,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackbook.cli.address import Address, token_in, token_of
 from trackbook.cli.client import Client
 from trackbook.cli.trouble import Trouble
+from trackbook.private_files import private_file, private_folder
 from trackbook.runtime.data import DataDirectoryHeld, default_data, server_record
 
 HOST, PORT = "127.0.0.1", 9500
@@ -24,13 +26,14 @@ _TURNS, _TURN_EVERY = 50, 0.1
 
 @dataclass(frozen=True)
 class Where:
-    """What the user said about the server: its address, or the data directory that it holds.
+    """What the user said about the server: its address and token, or the data directory that it holds.
 
     An option goes before the environment, an address before a directory.
     """
 
     url: str | None = None
     data: Path | None = None
+    token_file: Path | None = None
 
     @property
     def directory(self) -> Path:
@@ -38,28 +41,39 @@ class Where:
         return self.data or default_data()
 
     @property
-    def address(self) -> str | None:
+    def given_url(self) -> str | None:
         """The address that was given, if one was."""
         return self.url or (None if self.data else os.environ.get("TRACKBOOK_URL") or None)
 
-    def find(self) -> str | None:
-        """Return the address of the server, None where none runs."""
-        if given := self.address:
-            return given
-        record = server_record(self.directory)
-        return record.url or None if record else None
+    def find(self) -> Address | None:
+        """Return the address of the server and its token, None where none runs; raises Trouble for a bad token.
 
-    def find_ready(self) -> str | None:
+        A token is given, or is that of the server which the data directory names: it goes to no other address.
+        """
+        record = server_record(self.directory)
+        url = self.given_url or (record.url if record else "")
+        if not url:
+            return None
+        return Address(url, self._given_token() or (record.token if record and record.url == url else ""))
+
+    def _given_token(self) -> str:
+        if self.token_file is not None:
+            return token_of(self.token_file)
+        meant = self.given_url and self.given_url == (os.environ.get("TRACKBOOK_URL") or self.given_url)
+        given = os.environ.get("TRACKBOOK_TOKEN") if meant else None
+        return token_in(given, "TRACKBOOK_TOKEN") if given else ""
+
+    def find_ready(self) -> Address | None:
         """Return the server's address, once it listens if it is only just starting."""
         deadline = time.monotonic() + _START_WITHIN
-        while not (url := self.find()) and server_record(self.directory) and time.monotonic() < deadline:
+        while not (found := self.find()) and server_record(self.directory) and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY)
-        return url
+        return found
 
     def again(self) -> str:
         """Return the options with which another command reaches the same place."""
         if self.url:
-            return f" --url {self.url}"
+            return f" --url {self.url}" + (f" --token-file {self.token_file}" if self.token_file else "")
         return f" --data {self.data}" if self.data else ""
 
 
@@ -76,14 +90,14 @@ def server(where: Where, *, creates: bool = False) -> Iterator[Client]:
     Raises Trouble where there is neither a server nor data, unless the command `creates` something.
     """
     with ExitStack() as stack:
-        find: Callable[[], str | None] = where.find
+        find: Callable[[], Address | None] = where.find
         if not where.find_ready():
-            url = _own(where, stack, creates=creates)
-            find = where.find if url is None else lambda: url
+            own = _own(where, stack, creates=creates)
+            find = where.find if own is None else lambda: own
         yield stack.enter_context(Client(find))
 
 
-def _own(where: Where, stack: ExitStack, *, creates: bool) -> str | None:
+def _own(where: Where, stack: ExitStack, *, creates: bool) -> Address | None:
     """Return the address of a server in this process; None if another command was quicker: its server will do."""
     directory = where.directory
     if not (creates or (directory / "broker").exists()):
@@ -97,7 +111,7 @@ def _own(where: Where, stack: ExitStack, *, creates: bool) -> str | None:
 
 def own_server(
     where: Where, stack: ExitStack, durability: str = "always", *, reading: bool = False
-) -> str | None:
+) -> Address | None:
     """Start a server in this process, stopped with `stack`, and return its address.
 
     Waits for its turn while another command only looks; None if somebody else serves by then.
@@ -130,7 +144,7 @@ def running_server(where: Where) -> Client:
 
 
 @contextmanager
-def embedded(data: Path, durability: str = "always", *, reading: bool = False) -> Iterator[str]:
+def embedded(data: Path, durability: str = "always", *, reading: bool = False) -> Iterator[Address]:
     """Run the whole system in this process, on a thread with a loop of its own, and yield its address.
 
     So the command's own thread may block, and Ctrl-C reaches it and not the system. With `reading`, the system
@@ -139,18 +153,17 @@ def embedded(data: Path, durability: str = "always", *, reading: bool = False) -
     from trackbook.cli.host import Host
 
     host = Host(data, durability, reading=reading)
-    url = host.start()
+    address = host.start()
     try:
-        yield url
+        yield address
     finally:
         host.stop()
 
 
 def detached(where: Where, durability: str = "always") -> Client:
     """Start a server that outlives this command, wait until it listens, and return a client of it."""
-    directory = where.directory
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    log = directory / "trackbook.log"
+    directory = private_folder(where.directory)
+    log = private_file(directory / "trackbook.log")
     # -P: else the caller's directory would be the first in which the server looks for modules.
     program = [sys.executable, "-P", "-m", "trackbook"]
     command = [*program, "up", "--data", str(directory), "--durability", durability]

@@ -38,6 +38,12 @@ Durability = Annotated[
     ),
 ]
 Level = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")]
+NoAuth = Annotated[
+    bool,
+    typer.Option(
+        "--no-auth", help="Serve HTTP without a token: every user of this machine may then run commands as you."
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option("--sessions", min=1, help="Sessions at once; twice the cores unless said."),
@@ -45,6 +51,7 @@ Limit = Annotated[
 
 
 def up(
+    *,
     data: options.Data = None,
     http: Http = f"{HOST}:{PORT}",
     durability: Durability = "always",
@@ -56,6 +63,7 @@ def up(
     fork: Annotated[
         bool, typer.Option("--fork", help="The data directory is a copy; the original stays in use.")
     ] = False,
+    no_auth: NoAuth = False,
     log_level: Level = "info",
 ) -> None:
     """Run the whole system: broker, engine, executor and HTTP. After Ctrl-C tasks go on and are adopted again."""
@@ -63,6 +71,7 @@ def up(
     if adopt and fork:
         raise typer.BadParameter("give --adopt or --fork, not both", param_hint="--fork")
     place = options.where(None, data)
+    _warn_open(no_auth)
 
     def told(url: str) -> None:
         say(f"Trackbook serves {url} on {place.directory}.")
@@ -73,6 +82,7 @@ def up(
         log_level, told,
         data=place.directory, http=http, durability=durability, limit=sessions, cancel_on_stop=cancel,
         ownership="adopt" if adopt else "fork" if fork else "",
+        authenticates=not no_auth,
     )  # fmt: skip
 
 
@@ -85,6 +95,7 @@ def serve(
     http: Http = f"{HOST}:{PORT}",
     durability: Durability = "always",
     sessions: Limit = None,
+    no_auth: NoAuth = False,
     log_level: Level = "info",
 ) -> None:
     """Run some parts of the system here, others elsewhere (TRACKBOOK_NATS_URL names a broker)."""
@@ -96,6 +107,7 @@ def serve(
         )
     _check(http, durability, log_level)
     place = options.where(None, data)
+    _warn_open(no_auth)
 
     def told(url: str) -> None:
         say(f"Trackbook runs {', '.join(role)} on {place.directory}{f', HTTP on {url}' if url else ''}.")
@@ -103,6 +115,7 @@ def serve(
     _hold(
         log_level, told,
         data=place.directory, http=http, durability=durability, limit=sessions, roles=frozenset(role),
+        authenticates=not no_auth,
     )  # fmt: skip
 
 
@@ -116,6 +129,11 @@ def _check(http: str, durability: str, log_level: str) -> None:
     ):
         if given not in known:
             raise typer.BadParameter(f"{given!r} is not one of {', '.join(known)}", param_hint=option)
+
+
+def _warn_open(no_auth: bool) -> None:
+    if no_auth:
+        say("trackbook: warning: HTTP asks for no token (--no-auth): every user of this machine may run commands")
 
 
 def _hold(log_level: str, told: Any, **config: Any) -> None:

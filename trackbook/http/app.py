@@ -64,9 +64,12 @@ def create_app(
     book_tools: Tools,
     executors: Executors,
     *,
+    token: str,
     hosts: Iterable[str] = (),
 ) -> Guard:
     """Return the ASGI application; `hosts` are names by which it is addressed beside those of loopback.
+
+    Requests must carry `token`; with '' anybody is served who can reach it.
 
     The Litestar application itself is `.app` of what is returned.
     """
@@ -98,4 +101,4 @@ def create_app(
         request_max_body_size=BODY_LIMIT,
         logging_config=None,  # the runtime says where logs go
     )
-    return Guard(app, hosts)
+    return Guard(app, token, hosts)

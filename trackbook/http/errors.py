@@ -25,6 +25,7 @@ _STATUSES = {
     "unknown_command": 404,
     "unavailable": 503,
     "invalid_json": 400,
+    "reserved_actor": 403,
     "invalid_cursor": 400,
     "invalid_parameter": 400,
     "unknown_parameter": 400,

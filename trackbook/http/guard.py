@@ -1,12 +1,14 @@
-"""What stands before every request: who may be addressed, from where, and with what; and headers on every answer.
+"""What is checked before every request: its Host, its token, where it comes from, and what it carries.
 
-A page of a stranger in the user's browser can reach a server on loopback. It can't set the Host header (so a
-name that it made point here is refused), can't hide its Origin when it posts, and can't send JSON without asking;
-nor can it put or delete anything without asking, whatever it sends.
+Every user of the machine can reach a server on loopback, so each request proves by the server's token that it may
+ask. The other checks hold without a token (`--no-auth`) too: a page of a stranger in the user's browser can't set
+the Host header (so a name that was made to point here is refused), can't hide its Origin when it posts, and can't
+send JSON, put or delete anything without a preflight request, which is never granted.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +17,15 @@ import msgspec
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _AS_WHAT = "send the body as JSON, with Content-Type: application/json (a file as application/octet-stream)"
+OPEN = frozenset(("/health/live", "/health/ready"))
+"""What is answered without a token: whether the server works, for those who watch it."""
+
+_HOW_TO_ASK = (
+    "Send `Authorization: Bearer TOKEN`; server.json in the data directory holds it. The command line takes it"
+    " from there, or by --token-file and TRACKBOOK_TOKEN."
+)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="trackbook"')
 HEADERS = (
     (
         b"content-security-policy",
@@ -29,10 +39,11 @@ HEADERS = (
 
 
 class Guard:
-    """Wraps an ASGI application."""
+    """Wraps an ASGI application. With the token '' nobody is asked for one."""
 
-    def __init__(self, app: Any, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, app: Any, token: str, hosts: Iterable[str] = ()) -> None:
         self.app = app
+        self._token = token.encode()
         self.hosts = {host.lower() for host in (*LOOPBACK, *hosts)}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -40,7 +51,11 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(scope["method"], _headers(scope))
+        headers = _headers(scope)
+        if (refusal := self._unknown_host(headers)) is None and not self._may_ask(scope, headers):
+            await _refuse(send, 401, "unauthorized", _unauthorized(headers), _HOW_TO_ASK, (_CHALLENGE,))
+            return
+        refusal = refusal or _refusal(scope["method"], headers)
         if refusal is not None:
             await _refuse(send, *refusal)
             return
@@ -52,23 +67,38 @@ class Guard:
 
         await self.app(scope, receive, send_guarded)
 
-    def _refusal(self, method: str, headers: dict[str, str]) -> tuple[int, str, str] | None:
+    def _unknown_host(self, headers: dict[str, str]) -> tuple[int, str, str] | None:
         host = headers.get("host", "")
-        if _name(host) not in self.hosts:
-            return 421, "unknown_host", f"this server isn't {host!r}: use the address that it printed"
-        if method in _SAFE:
+        if _name(host) in self.hosts:
             return None
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return 403, "foreign_origin", f"commands from pages of {origin} are refused"
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return 403, "foreign_origin", "commands from pages of other sites are refused"
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-        file = method == "PUT" and kind == "application/octet-stream"
-        if kind != "application/json" and not file and (kind or not empty):
-            return 415, "not_json", _AS_WHAT
+        return 421, "unknown_host", f"this server isn't {host!r}: use the address that it printed"
+
+    def _may_ask(self, scope: Any, headers: dict[str, str]) -> bool:
+        if not self._token or (scope["path"] in OPEN and scope["method"] in ("GET", "HEAD")):
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        known = secrets.compare_digest(given.strip().encode(), self._token)
+        return known and scheme.lower() == "bearer"
+
+
+def _refusal(method: str, headers: dict[str, str]) -> tuple[int, str, str] | None:
+    if method in _SAFE:
         return None
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        return 403, "foreign_origin", f"commands from pages of {origin} are refused"
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return 403, "foreign_origin", "commands from pages of other sites are refused"
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    file = method == "PUT" and kind == "application/octet-stream"
+    if kind != "application/json" and not file and (kind or not empty):
+        return 415, "not_json", _AS_WHAT
+    return None
+
+
+def _unauthorized(headers: dict[str, str]) -> str:
+    return "this is not the server's token" if "authorization" in headers else "this server asks for a token"
 
 
 def _headers(scope: Any) -> dict[str, str]:
@@ -83,8 +113,12 @@ def _name(host: str) -> str:
         return ""
 
 
-async def _refuse(send: Any, status: int, code: str, message: str) -> None:
-    body = msgspec.json.encode({"error": {"code": code, "message": message}})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
+async def _refuse(
+    send: Any, status: int, code: str, message: str, hint: str = "", more: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    error = {"code": code, "message": message} | ({"hint": hint} if hint else {})
+    body = msgspec.json.encode({"error": error})
+    length = (b"content-length", str(len(body)).encode())
+    headers = [(b"content-type", b"application/json"), length, *more, *HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

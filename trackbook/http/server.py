@@ -120,7 +120,7 @@ class HttpServer:
             raise BindRefusedError(f"{self._host!r} is not an address; try 127.0.0.1") from None
         if not address.is_loopback:
             raise BindRefusedError(
-                f"{self._host} is open to other machines, and there is no authentication: bind 127.0.0.1 "
-                "and reach it through an SSH tunnel"
+                f"{self._host} is open to other machines, and what goes over HTTP can be read there: bind "
+                "127.0.0.1 and reach it through an SSH tunnel"
             )
         return address

@@ -20,6 +20,7 @@ from trackbook.engine.diff import describe, diff
 from trackbook.http.app import create_app
 from trackbook.http.executors import Configured, read_executors
 from trackbook.http.server import HttpServer
+from trackbook.private_files import private_file
 from trackbook.projections.find import ReadModel
 from trackbook.projections.projector import NotProjectedError, Projector
 from trackbook.runtime import tools
@@ -55,6 +56,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
         Health(system),
         BookTools(book),
         Configured(system),
+        token=system.token,
     )
     host, _, port = config.http.rpartition(":")
     server = HttpServer(application, host or "127.0.0.1", int(port), stopping=projector.feed.close)
@@ -75,7 +77,7 @@ async def _level(projector: Projector, book: Book) -> None:
 
 def _reader(system: System, stack: AsyncExitStack) -> Book:
     """Return a book that only reads; its ledger is the engine's, as far as that is written: the witness."""
-    ledger = Ledger(system.config.data / "engine.db")
+    ledger = Ledger(private_file(system.config.data / "engine.db"))
     stack.callback(ledger.close)
     return open_book(system, ledger)
 

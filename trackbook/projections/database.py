@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, event, insert, select, update
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from trackbook.private_files import private_file
 from trackbook.projections.tables import MODEL, checkpoint, metadata
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Database:
     async def open(self) -> tuple[int, str]:
         """Open or create the file and return its checkpoint: sequence and digest; raises DamagedError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_file(self.path)  # SQLite gives the files beside it the same mode
         self._writer = _engine(self.path, 1, ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"))
         found = await self.write(_prepare)
         self._readers = _engine(self.path, READERS, ("query_only=ON", "busy_timeout=10000"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine import job as jobs
 from trackbook.engine.ports import UNKNOWN_JOB, Backend
 from trackbook.events.commit import Input
+from trackbook.private_files import private_file
 from trackbook.runtime.book import Book
 from trackbook.runtime.data import ServerRecord, held, is_initialised, mark_initialised, record_server
 from trackbook.runtime.data_identity import Identity, Ownership, finish_fork
@@ -53,7 +55,8 @@ log = structlog.get_logger(__name__)
 class Config(Struct, kw_only=True):
     """What a process runs. `http` is HOST:PORT, port 0 for any free one; `limit` counts sessions at once.
 
-    `ownership` says whose a copied data directory is.
+    `ownership` says whose a copied data directory is. HTTP asks for a token, made anew at each start, unless
+    `authenticates` is false.
     """
 
     data: Path
@@ -67,6 +70,7 @@ class Config(Struct, kw_only=True):
         default_factory=lambda: [n for n in os.environ.get("TRACKBOOK_PASS_ENV", "").split(",") if n]
     )
     takes_up_jobs: bool = True
+    authenticates: bool = True
     cancel_on_stop: bool = False
     ownership: Ownership = ""
 
@@ -87,6 +91,7 @@ class System(Struct):
     reload: ExecutorReload | None = None
     watchdog: Watchdog | None = None
     url: str = ""
+    token: str = ""
 
     async def cancel_jobs(self) -> None:
         """Cancel every job that has not ended and wait until they have."""
@@ -114,7 +119,8 @@ async def running(
     Raises DataDirectoryHeld, DataDirectoryCopied, BrokerFailed, BrokerUnfit, LogDamaged and others that say what
     was found.
     """
-    system = System(config, watchdog=watchdog)
+    token = secrets.token_urlsafe(32) if config.authenticates else ""
+    system = System(config, watchdog=watchdog, token=token)
     if unsafe := os.environ.get("TRACKBOOK_UNSAFE"):
         log.warning("unsafe", switched_off=unsafe, hint="for tests only: the log or the sessions may be spoilt")
     async with AsyncExitStack() as stack:
@@ -131,7 +137,7 @@ async def running(
         if "web" in config.roles and web is not None:
             system.url = await web(system, stack)
             if config.takes_up_jobs:  # else nobody but this process is to use it
-                record_server(config.data, ServerRecord(os.getpid(), system.url))
+                record_server(config.data, ServerRecord(os.getpid(), system.url, system.token))
         if "engine" in config.roles and config.takes_up_jobs:
             await _take_up(system, stack)
         yield system
@@ -166,7 +172,7 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     config = system.config
     await ensure(system.connection, config.prefix, initialised=is_initialised(config.data))
     mark_initialised(config.data)
-    ledger = Ledger(config.data / "engine.db")
+    ledger = Ledger(private_file(config.data / "engine.db"))
     stack.callback(ledger.close)
     book = open_book(system, ledger)
     system.book, system.history = book, History(book)

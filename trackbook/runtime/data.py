@@ -11,12 +11,15 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from trackbook.private_files import private_file, private_folder
+
 
 class ServerRecord(Struct):
-    """`server.json`: the process that holds the data directory, and its HTTP address once it listens."""
+    """`server.json`: the process that holds the data directory; its HTTP address and token once it listens."""
 
     pid: int
     url: str = ""
+    token: str = ""
 
 
 class DataDirectoryHeld(Exception):
@@ -37,10 +40,11 @@ def held(data: Path, roles: frozenset[str]) -> Iterator[None]:
 
     The role `web` holds `lock` and leaves `server.json` for clients; every other holds `lock-ROLE`.
     """
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(data)
     with ExitStack() as stack:
         for role in sorted(roles, reverse=True):
-            lock = stack.enter_context((data / ("lock" if role == "web" else f"lock-{role}")).open("a+"))
+            path = private_file(data / ("lock" if role == "web" else f"lock-{role}"))
+            lock = stack.enter_context(path.open("a+"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -67,7 +71,7 @@ def mark_initialised(data: Path) -> None:
     """Note for ever that the streams were made; on disk when it returns, or a power cut would take the note."""
     if is_initialised(data):
         return
-    (data / "initialised").touch()
+    private_file(data / "initialised")
     folder = os.open(data, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -76,8 +80,8 @@ def mark_initialised(data: Path) -> None:
 
 
 def record_server(data: Path, record: ServerRecord) -> None:
-    """Write `server.json` whole or not at all."""
-    fresh = data / "server.json.new"
+    """Write `server.json`, for its owner alone, whole or not at all."""
+    fresh = private_file(data / "server.json.new")
     fresh.write_bytes(msgspec.json.encode(record))
     fresh.replace(data / "server.json")
 

@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from trackbook.private_files import private_file
+
 FILE = "identity.json"
 MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -150,7 +152,7 @@ def _copied(data: Path, recorded: Identity, changed: list[str]) -> str:
 
 def _write(data: Path, identity: Identity) -> None:
     """Write the record whole or not at all; on disk when this returns, before anything is done under it."""
-    fresh = data / f"{FILE}.{os.getpid()}"
+    fresh = private_file(data / f"{FILE}.{os.getpid()}")
     try:
         with fresh.open("wb") as file:
             file.write(msgspec.json.encode(identity))

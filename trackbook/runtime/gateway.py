@@ -41,6 +41,9 @@ class Invalid(Exception):
 _KEPT_FOR = 15.0
 """Seconds for which the answer to what is only looked at is kept for those who asked already."""
 
+_RESERVED = frozenset(("engine", "executor"))
+"""Actors that are parts of Trackbook: `engine`, `executor:local`."""
+
 Handler = Callable[[Asked], Awaitable[Reply]]
 
 
@@ -133,9 +136,18 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
         raise Invalid(Refused("invalid_payload", message, path.rstrip("`").lstrip("."))) from None
     except msgspec.DecodeError as error:
         raise Invalid(Refused("invalid_json", f"the payload is not JSON: {error}")) from None
+    for claimed in (actor, request.actor or ""):
+        _refuse_reserved(claimed)
     command_id = request.command_id or uuid.uuid4().hex
     who = f"{actor.split(':', maxsplit=1)[0]}:{request.actor}" if request.actor else actor
     return Asked(request, command_id, request.correlation_id or command_id, who, _digest(kind, verb, plain))
+
+
+def _refuse_reserved(actor: str) -> None:
+    """Refuse a client that gives itself out as a part of Trackbook, whose acts the log must tell apart."""
+    if actor.partition(":")[0].strip().casefold() in _RESERVED:
+        hint = "Name the person or program that gives the command, such as user:ann."
+        raise Invalid(Refused("reserved_actor", f"no client may act as {actor!r}", "actor", hint=hint))
 
 
 def _digest(kind: str, verb: str, plain: dict[str, Any]) -> str:

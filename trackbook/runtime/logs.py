@@ -9,6 +9,8 @@ from typing import TextIO
 
 import structlog
 
+from trackbook.private_files import private_file, private_folder
+
 LOG_FILE = "trackbook.log"
 """In the data directory."""
 _ROTATE_AT = 8 * 1024 * 1024
@@ -49,7 +51,7 @@ def _libraries(stream: TextIO, chain: list[structlog.typing.Processor], colors: 
 
 def _opened(file: Path) -> TextIO:
     """Open for appending, one line at a time; a file that grew large makes room, and one older is kept."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(file.parent)
     if file.exists() and file.stat().st_size > _ROTATE_AT:
         file.replace(file.with_name(f"{file.name}.1"))
-    return file.open("a", buffering=1, encoding="utf-8")
+    return private_file(file).open("a", buffering=1, encoding="utf-8")

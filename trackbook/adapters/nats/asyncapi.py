@@ -121,7 +121,8 @@ def _server(skeleton: Json) -> Json:
     return {
         "host": found["host"],
         "protocol": "nats",
-        "description": "Where, and with which user and password, stands in nats.json of the data directory.",
+        "description": "nats.json of the data directory says where, with which user and password, and the "
+        "inbox_prefix below which replies may come.",
         "security": found["security"],
     }
 

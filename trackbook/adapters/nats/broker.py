@@ -84,7 +84,8 @@ class EmbeddedBroker:
     @property
     def client(self) -> Access:
         """Access for clients: may send commands and follow live commits, nothing else."""
-        return Access(url=self.url, user="client", password=self._credentials.client)
+        known = self._credentials
+        return Access(url=self.url, user="client", password=known.client, inbox_prefix=known.inbox)
 
     @property
     def pid(self) -> int:
@@ -233,7 +234,9 @@ class EmbeddedBroker:
         old, self._port = self._port, port
         known = {"url": self.url, "prefix": self.prefix}
         for path, access in ((self.data / "nats.json", self.client), (self.home / "engine.json", self.engine)):
-            write(path, msgspec.json.encode(known | {"user": access.user, "password": access.password}))
+            private = {"inbox_prefix": access.inbox_prefix} if access.inbox_prefix else {}
+            told = known | {"user": access.user, "password": access.password} | private
+            write(path, msgspec.json.encode(told))
         if old and old != port:
             log.warning("broker.moved", url=self.url, hint="the port was taken while the broker was away")
             for call in list(self.moved):

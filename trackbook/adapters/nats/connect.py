@@ -61,7 +61,10 @@ async def no_keeper(refused: bool) -> str | None:
 
 
 class Access(Struct, frozen=True):
-    """Where a broker is and how to be let in; `creds` and `nkey` name files, several URLs are split by commas."""
+    """Where a broker is and how to be let in; `creds` and `nkey` name files, several URLs are split by commas.
+
+    `inbox_prefix` begins the subjects that replies are sent to, where the usual `_INBOX` may not be listened to.
+    """
 
     url: str
     user: str = ""
@@ -69,13 +72,14 @@ class Access(Struct, frozen=True):
     token: str = ""
     creds: str = ""
     nkey: str = ""
+    inbox_prefix: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Access | None:
         """Return the foreign broker that TRACKBOOK_NATS_URL names, or None."""
         if not (url := env.get("TRACKBOOK_NATS_URL", "")):
             return None
-        fields = ("user", "password", "token", "creds", "nkey")
+        fields = ("user", "password", "token", "creds", "nkey", "inbox_prefix")
         return cls(url=url, **{name: env.get(f"TRACKBOOK_NATS_{name.upper()}", "") for name in fields})
 
     def options(self) -> dict[str, Any]:
@@ -86,6 +90,7 @@ class Access(Struct, frozen=True):
             "token": self.token,
             "user_credentials": self.creds,
             "nkeys_seed": self.nkey,
+            "inbox_prefix": self.inbox_prefix,
         }
         return {name: value for name, value in named.items() if value}
 

@@ -59,6 +59,7 @@ def new_broker(access: Access, name: str) -> NatsBroker:
         access.url.split(","),
         name=name,
         security=_security(access),
+        inbox_prefix=access.inbox_prefix or "_INBOX",
         max_reconnect_attempts=-1,
         reconnect_time_wait=RETRY_WAIT,  # type: ignore[arg-type]  # a whole number by its annotation only
         graceful_timeout=GRACE,

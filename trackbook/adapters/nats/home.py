@@ -25,16 +25,19 @@ class Owner(Struct):
 
 
 class Credentials(Struct):
-    """The random passwords of an installation's two users."""
+    """The random passwords of an installation's two users, and where replies to clients are sent."""
 
     engine: str
     client: str
+    inbox: str = ""
 
 
 def credentials(path: Path) -> Credentials:
     """Return the installation's passwords, made at the first call."""
-    if (known := read(path, Credentials)) is None:
-        known = Credentials(secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+    known = read(path, Credentials)
+    if known is None or not known.inbox:
+        known = known or Credentials(secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+        known.inbox = f"_INBOX_{secrets.token_hex(12)}"
         write(path, msgspec.json.encode(known))
     return known
 
@@ -67,7 +70,7 @@ accounts {{
   CLIENT {{
     users: [{{user: client, password: "{passwords.client}", permissions: {{
       publish: {{allow: [{cmd}]}}
-      subscribe: {{allow: ["_INBOX.>", {live}]}}
+      subscribe: {{allow: ["{passwords.inbox}.>", {live}]}}
     }}}}]
     imports: [{{service: {{account: ENGINE, subject: {cmd}}}}}, {{stream: {{account: ENGINE, subject: {live}}}}}]
   }}
