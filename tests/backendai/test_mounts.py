@@ -33,6 +33,7 @@ REFUSED = {
     "in one another": ["A:x", "B:x/y"],
     "kept by the cluster": ["A:.ssh"],
     "not there": ["nowhere-to-be-found"],
+    "no such part": ["A/nowhere:x"],
 }
 PARTS = ("", "in/it/", "other/")
 

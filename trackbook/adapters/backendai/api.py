@@ -205,7 +205,7 @@ async def _list(client: Client, condition: str, *, containers: bool = False) -> 
         data = await client.query(text, limit=_PAGE, offset=offset, filter=condition)
         page = data["compute_session_list"]
         found |= {item["id"]: _session(item) for item in page["items"]}
-        offset += _PAGE
+        offset += len(page["items"])  # a server may give less than it is asked for
         if offset >= page["total_count"] or not page["items"]:
             return list(found.values())
 

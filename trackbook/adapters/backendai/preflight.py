@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from trackbook.adapters.backendai import checks, survey
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.examine import trouble
 from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.sheet import ORDER
+from trackbook.adapters.backendai.storage import Storage
+from trackbook.engine.mounts import parse
 from trackbook.engine.ports import ExecutorUnavailable, Finding, Folders, FolderState, SessionSpec
 
 
@@ -32,7 +35,7 @@ async def _of_project(link: Link, folders: Folders, specs: Sequence[SessionSpec]
     known = {image.canonical for image in seen.images or []}
     named = {spec.image or link.cluster.image for spec in specs} - {""}
     aliases = await survey.aliases(link.client, sorted(named - known)) if seen.images is not None else {}
-    return checks.check(
+    found = checks.check(
         seen,
         link.cluster,
         link.installation,
@@ -40,6 +43,28 @@ async def _of_project(link: Link, folders: Folders, specs: Sequence[SessionSpec]
         aliases=aliases,
         folder=await _folder(folders, specs[0].pipeline),
     )
+    return found + await _missing_parts(Storage(link.client), specs)
+
+
+async def _missing_parts(storage: Storage, specs: Sequence[SessionSpec]) -> list[Finding]:
+    """Look for the parts of folders that are mounted: a session whose part is missing never starts."""
+    tasks: dict[tuple[str, str], str] = {}
+    for spec in specs:
+        for text in spec.mounts:
+            with suppress(ValueError):  # the checks tell
+                mount = parse(text)
+                if mount.subpath:
+                    tasks.setdefault((mount.folder, mount.subpath), spec.task)
+    found = []
+    for (folder, subpath), task in tasks.items():
+        try:
+            there = await storage.find(folder, subpath)
+        except ClusterError:  # the folder itself can't be looked at, which the checks tell
+            continue
+        if there is None:
+            words = f"the folder {folder!r} has no {subpath!r} in it"
+            found.append(Finding("mounts", words, "fail", "Make it before the run, or mount another part.", task))
+    return found
 
 
 async def _folder(folders: Folders, pipeline: str) -> FolderState | None:

@@ -108,7 +108,7 @@ async def listed(client: Client, version: Version) -> list[Service]:
     while True:
         page = (await client.query(text, limit=_PAGE, offset=offset))["endpoint_list"]
         found |= {item["endpoint_id"]: _service(item) for item in page["items"]}
-        offset += _PAGE
+        offset += len(page["items"])  # a server may give less than it is asked for
         if offset >= page["total_count"] or not page["items"]:
             return [service for service in found.values() if not service.gone]
 

@@ -65,10 +65,11 @@ async def _model(link: Link, spec: SessionSpec, wanted: Wanted, folders: Sequenc
     wants = [wanted.definition] if wanted.definition else list(service_plan.DEFINITIONS)
     if wanted.variant == service_plan.CUSTOM and not wanted.definition:
         try:
-            items = await Storage(link.client).items(models[0].name)
+            storage = Storage(link.client)
+            there = any([await storage.find(models[0].name, path) for path in wants])
         except ClusterError as error:
-            return Finding(what, f"its files can't be listed: {error}", "warn", task=spec.task)
-        if not {item.name for item in items or []} & set(wants):
+            return Finding(what, f"its files can't be looked at: {error}", "warn", task=spec.task)
+        if not there:
             found = f"there is no {' or '.join(wants)} in the folder yet"
             return Finding(what, found, "warn", "It has to be there when the service is made.", spec.task)
     return Finding(what, "the folder is there", task=spec.task)

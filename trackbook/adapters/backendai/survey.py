@@ -138,11 +138,16 @@ async def _most_folders(client: Client, policy: dict[str, Any] | None) -> int:
 
 async def agents_of(client: Client) -> list[Agent]:
     """Return the agents that take sessions; some clusters hide them from users (ClusterError)."""
-    data = await client.query(
-        'query($limit:Int!){agent_summary_list(limit:$limit,offset:0,status:"ALIVE"){items{scaling_group'
-        " schedulable architecture available_slots occupied_slots}}}",
-        limit=_AGENTS,
+    text = (
+        'query($limit:Int!,$offset:Int!){agent_summary_list(limit:$limit,offset:$offset,status:"ALIVE"){items{'
+        "scaling_group schedulable architecture available_slots occupied_slots} total_count}}"
     )
+    found: list[dict[str, Any]] = []
+    while True:
+        page = (await client.query(text, limit=_AGENTS, offset=len(found)))["agent_summary_list"]
+        found += page["items"]
+        if len(found) >= page["total_count"] or not page["items"]:
+            break
     return [
         Agent(
             item["scaling_group"] or "",
@@ -150,7 +155,7 @@ async def agents_of(client: Client) -> list[Agent]:
             numbers(json_object(item["available_slots"])),
             numbers(json_object(item["occupied_slots"])),
         )
-        for item in data["agent_summary_list"]["items"]
+        for item in found
         if item["schedulable"]
     ]
 

@@ -95,7 +95,7 @@ async def ours(link: Link) -> list[Left]:
             if session and item["access_key"] == key:
                 created = str(item["created_at"] or "")
                 found[item["id"]] = Left(item["id"], item["name"], session, item["status"], created)
-        offset += _PAGE
+        offset += len(page["items"])  # a server may give less than it is asked for
         if offset >= page["total_count"] or not page["items"]:
             return list(found.values())
 
