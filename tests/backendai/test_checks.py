@@ -142,19 +142,22 @@ async def test_all_that_would_fail_is_told_at_once(looker: Looker) -> None:
 
 
 async def test_mounts_that_are_there_are_good(looker: Looker) -> None:
-    """A folder of the user's own, and a part of it, may be mounted; an alias keeps two apart."""
+    """A folder of the user's own may be mounted, or parts of it; not twice, nor a part beside the whole."""
     client = Client(settings(looker.cluster))
     name = f"data-{secrets.token_hex(4)}"
     folder = await Storage(client).ensure(name)
     try:
-        fine = await looker.failing(looker.spec(mounts=[name, f"{name}/part:part"]))
+        await Storage(client).mkdir(name, ["part", "other"])
+        whole = await looker.failing(looker.spec(mounts=[name]))
+        parts = await looker.failing(looker.spec(mounts=[f"{name}/part:part", f"{name}/other"]))
         twice = await looker.failing(looker.spec(mounts=[name, f"{name}:again"]))
+        both = await looker.failing(looker.spec(mounts=[name, f"{name}/part:part"]))
     finally:
         await Storage(client).remove(folder)
         await client.close()
 
-    assert fine == []
-    assert twice == [("mounts", "t0")]
+    assert whole == parts == []
+    assert twice == both == [("mounts", "t0")]
 
 
 async def test_a_pipelines_folder_that_was_removed_is_told(looker: Looker) -> None:
