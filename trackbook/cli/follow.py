@@ -13,6 +13,7 @@ from trackbook.cli.following import check_unreadable
 from trackbook.cli.output import counted, duration, state_text, styled
 from trackbook.cli.progress import Change, Progress, progress_of
 from trackbook.cli.server import say
+from trackbook.cli.stop_signals import stop_signals
 from trackbook.cli.trouble import Rejected
 
 INTERRUPTED = 130
@@ -116,12 +117,12 @@ def _take_events(client: Client, progress: Progress, view: View) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, and Ctrl-C do it also where a shell has a background command ignore it."""
+    """Let other signals do what Ctrl-C does, and Ctrl-C itself where a shell has it ignored in the background."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in stop_signals()}
     try:
         yield
     finally:

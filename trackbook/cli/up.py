@@ -9,6 +9,7 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.server import HOST, PORT, say
+from trackbook.cli.stop_signals import stop_signals
 
 UP_EPILOG = """Examples:
 
@@ -137,7 +138,7 @@ def _warn_open(no_auth: bool) -> None:
 
 
 def _hold(log_level: str, told: Any, **config: Any) -> None:
-    """Run the system until SIGINT or SIGTERM; a second one ends the process at once."""
+    """Run the system until one of `stop_signals`; a second one ends the process at once."""
     import asyncio
 
     from trackbook.http.system import running
@@ -157,7 +158,7 @@ def _hold(log_level: str, told: Any, **config: Any) -> None:
             stop.set()
             loop.remove_signal_handler(number)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             loop.add_signal_handler(number, asked, number)
         async with Watchdog() as watchdog, running(Config(**config), watchdog) as system:
             told(system.url)

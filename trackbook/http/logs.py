@@ -66,8 +66,8 @@ async def get_log(
     assert task.session is not None
     assert kept is not None
     size = {"accept-ranges": "bytes", "trackbook-log-size": str(kept.end)}
-    if bytes_range is not None:
-        return _ranged(services.logs, task.session, kept, bytes_range, size)
+    if bytes_range is not None and (asked := byte_range(bytes_range, kept.size)) is not None:
+        return _ranged(services.logs, task.session, kept, asked, size)
     return Stream(
         _shown(services.logs, task.session, offset, kept.end, gaps=gaps),
         media_type=_PLAIN,
@@ -75,8 +75,10 @@ async def get_log(
     )
 
 
-def _ranged(logs: LogSource, session: str, kept: Kept, text: str, headers: dict[str, str]) -> Stream:
-    first, last = _range(text, kept.size)
+def _ranged(logs: LogSource, session: str, kept: Kept, asked: tuple[int, int], headers: dict[str, str]) -> Stream:
+    first, last = asked
+    if first > last:
+        raise ReadError("range_not_satisfiable", f"the log has {kept.size} bytes, the range holds none of them")
     offset, skip = kept.offset(first)
     return Stream(
         _part(_shown(logs, session, offset, kept.end), skip, last + 1 - first),
@@ -194,11 +196,3 @@ async def _start_of_tail(logs: LogSource, session: str, kept: Kept, lines: int) 
         wanted -= breaks
         at = start
     return 0
-
-
-def _range(text: str, size: int) -> tuple[int, int]:
-    """Return the first and last byte of a Range header; raises ReadError."""
-    start, end = byte_range(text, size) or (0, -1)
-    if start > end:
-        raise ReadError("range_not_satisfiable", f"the log has {size} bytes, {text!r} asks for none of them")
-    return start, end

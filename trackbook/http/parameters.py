@@ -9,6 +9,9 @@ from litestar.params import PathParameter, QueryParameter
 
 from trackbook.http.ports import Services
 
+LARGEST = 1 << 62
+"""The largest number that is taken: no version or sequence comes near it, and the columns hold it."""
+
 Served = NamedDependency[Services]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many items at most.")]
 Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before.", max_length=200)]
@@ -16,7 +19,7 @@ After = Annotated[
     int | None,
     QueryParameter(
         ge=0,
-        le=1 << 62,
+        le=LARGEST,
         description="A sequence (`seq` of a command's reply): the answer shows at least what stands up to it.",
     ),
 ]

@@ -9,11 +9,11 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import Struct, field, structs
 
 from trackbook.http.errors import ERRORS
-from trackbook.http.parameters import PAGE, After, Cursor, EventType, Limit, Order, PipelineKey, Served
+from trackbook.http.parameters import LARGEST, PAGE, After, Cursor, EventType, Limit, Order, PipelineKey, Served
 from trackbook.http.strict import known_type
 from trackbook.projections.views import EventView, Page, PipelineView, Time, VersionView
 
-Number = Annotated[int, PathParameter(ge=1, description="A version: the number of its commit.")]
+Number = Annotated[int, PathParameter(ge=1, le=LARGEST, description="A version: the number of its commit.")]
 
 
 class VersionContent(Struct):
@@ -97,10 +97,12 @@ async def get_yaml(
 async def get_diff(
     services: Served,
     pipeline: PipelineKey,
-    first: Annotated[int, QueryParameter(name="from", ge=1, description="The version to begin with.")],
+    first: Annotated[
+        int, QueryParameter(name="from", ge=1, le=LARGEST, description="The version to begin with.")
+    ],
     last: Annotated[
         int | None,
-        QueryParameter(name="to", ge=1, description="The version to arrive at; the last one."),
+        QueryParameter(name="to", ge=1, le=LARGEST, description="The version to arrive at; the last one."),
     ] = None,
     after: After = None,
 ) -> Difference:

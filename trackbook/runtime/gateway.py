@@ -134,8 +134,10 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         raise Invalid(Refused("invalid_payload", message, path.rstrip("`").lstrip("."))) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid(Refused("invalid_json", f"the payload is not JSON: {error}")) from None
+    except RecursionError:
+        raise Invalid(Refused("invalid_json", "the payload is nested too deeply")) from None
     for claimed in (actor, request.actor or ""):
         _refuse_reserved(claimed)
     command_id = request.command_id or uuid.uuid4().hex
@@ -175,7 +177,7 @@ def _again(known: Outcome, asked: Asked) -> dict[str, Any]:
 def _id_in(payload: bytes) -> str:
     try:
         given = msgspec.json.decode(payload).get("command_id", "")
-    except (msgspec.DecodeError, AttributeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
         return ""
     return given if isinstance(given, str) else ""
 

@@ -45,7 +45,7 @@ def _with_actor(payload: bytes, actor: str) -> bytes:
     try:
         plain = msgspec.json.decode(payload)
         return msgspec.json.encode({"actor": actor, "command_id": uuid.uuid4().hex, **plain})
-    except (msgspec.DecodeError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
         return payload
 
 
@@ -61,5 +61,5 @@ def _unanswered(data: bytes, problem: str) -> dict[str, Any]:
 def _id_in(data: bytes) -> str:
     try:
         return str(msgspec.json.decode(data)["command_id"])
-    except (msgspec.DecodeError, TypeError, KeyError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, KeyError):
         return ""
