@@ -248,7 +248,7 @@ async def test_a_fault_of_a_service_is_found_once(looker: Looker) -> None:
     specs = [looker.spec(service={"model": "no-such-folder"}), looker.spec(1, service={})]
     failing = await looker.failing(*specs)
 
-    assert sorted(failing) == [("mounts", "t0"), ("service", "t1")]
+    assert sorted(each for each in failing if each[1]) == [("mounts", "t0"), ("service", "t1")]
 
 
 async def test_what_cannot_be_checked_is_a_warning(looker: Looker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,14 @@ class ClusterWorld:
 
         await _until(reported, f"{task} was not {statuses}")
 
+    async def returned(self, task: str, status: str) -> None:
+        """Wait until the status is the last one that was reported."""
+
+        async def last() -> bool:
+            return self.statuses(task)[-1:] == [status]
+
+        await _until(last, f"{task} is not {status} again")
+
     async def said(self, task: str, words: str) -> None:
         """Wait until the words were reported with a status."""
 

@@ -53,6 +53,19 @@ def verdict(known: Known) -> Verdict:
     return found
 
 
+def test_a_folder_that_was_deleted_is_no_command_that_did_not_run() -> None:
+    """Without the folder there can be no claim: that the session ran is then the manager's word."""
+    ran = replace(
+        session("TERMINATED", "task-failed", "FAILURE"), history={"RUNNING": "2026-11-24T12:00:00+00:00"}
+    )
+    never = session("TERMINATED", "task-failed", "FAILURE")
+
+    found = verdict(Known(session=ran, no_record=True, folder_removed=True))
+    assert (found.outcome, "folder was deleted" in found.message) == ("lost", True)
+    found = verdict(Known(session=never, no_record=True, folder_removed=True))
+    assert (found.outcome, "did not run" in found.message) == ("failed", True)
+
+
 @pytest.mark.parametrize("status", LIVE)
 def test_no_state_but_the_last_ones_is_an_end(status: str) -> None:
     """As long as a session may run there is no verdict, however the manager calls that, and whatever it says."""

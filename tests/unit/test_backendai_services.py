@@ -99,8 +99,6 @@ def test_what_is_wrong_is_refused_at_its_place(service: Any, key: str) -> None:
 @pytest.mark.parametrize(
     ("service", "path"),
     [
-        ({"max_surge": 1}, "tasks[0].service.max_surge"),
-        ({"max_unavailable": 1}, "tasks[0].service.max_unavailable"),
         ({"runtime_variant": "vllm"}, "tasks[0].service.runtime_variant"),
         ({"model_definition_path": "sub/model.yml"}, "tasks[0].service.model_definition_path"),
         ({"name": "a-name-of-more-than-twenty-four"}, "tasks[0].service.name"),
@@ -111,6 +109,15 @@ def test_what_a_version_lacks_is_refused(service: dict[str, Any], path: str) -> 
     service = {"model": "m", **service}
     assert judged(service, OLD) == [("service_invalid", path)]
     assert judged(service, NEW) == judged(service) == []
+
+
+@pytest.mark.parametrize("key", ["max_surge", "max_unavailable"])
+def test_how_an_update_rolls_is_a_warning_where_none_does(key: str) -> None:
+    """The service is the same without it: 23.09 replaces it as a whole."""
+    (found,) = service_plan.judge([task({"model": "m", key: 1})], OLD)
+    assert isinstance(found, Warned)
+    assert (found.code, found.path) == ("service_key_ignored", f"tasks[0].service.{key}")
+    assert service_plan.judge([task({"model": "m", key: 1})], NEW) == []
 
 
 def test_mounts_need_a_newer_version() -> None:

@@ -263,6 +263,25 @@ def test_a_job_is_shown_as_it_stood(fake: FakeServer, run: Run, at: str, path: s
     assert json.loads(run("job", "show", JOB, "--at", at, "--json").stdout) == moment
 
 
+def test_a_service_is_shown_with_its_address(fake: FakeServer, run: Run) -> None:
+    """It is what the task was run for; nothing else says where it answers."""
+    served = task_row(
+        "serve", state="succeeded", finished_at="2026-01-31T12:00:01.000000Z", result={"url": "http://proxy/app/"}
+    )
+    fake.scripts |= {
+        f"GET /api/jobs/{JOB}": job_row(),
+        f"GET /api/jobs/{JOB}/tasks": {
+            "items": [served, task_row("far", executor="backendai/main")],
+            "next": None,
+        },
+    }
+    result = run("job", "show", JOB)
+
+    assert result.exit_code == 0, result.output
+    assert "serves http://proxy/app/" in result.stdout
+    assert "local; far on backendai/main" in result.stdout
+
+
 def test_versions_differ_in_words(fake: FakeServer, run: Run) -> None:
     """NAME@1 NAME@3 and --from --to ask the same; the last two versions are compared unless said."""
     changes = [{"type": "TaskRemoved", "task": "a", "text": "task a removed"}]

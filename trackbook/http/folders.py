@@ -152,7 +152,10 @@ async def _used(services: Services, folder: Folder) -> bool:
 def _view(executor: str, state: FolderState, *, used: bool) -> FolderView:
     if state.state == "present":
         return FolderView(executor, "present", state.name, state.id, "")
-    if state.state == "missing" or used:
+    if state.state == "missing":
+        message = "it was there and was removed; runs are refused until `trackbook files create` makes it anew"
+        return FolderView(executor, "missing", state.name, state.id, message)
+    if used:
         message = "it was there and was removed; the next run makes it anew, as does `trackbook files create`"
         return FolderView(executor, "missing", state.name, state.id, message)
     return FolderView(executor, "none", state.name, state.id, "the first run makes it")

@@ -26,6 +26,8 @@ from trackbook.engine.ports import SessionSpec
 _log = structlog.get_logger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0
 _AGAIN = 5.0
+UNREACHABLE = "UNREACHABLE"
+"""The status of a session whose manager does not answer, or not to us; it may well run on."""
 _FENCED_WITHIN = 5.0
 
 
@@ -48,6 +50,7 @@ class Attempt:
         self._missed = 0
         self._ending: asyncio.Task[Session | None] | None = None
         self._fencing: asyncio.Task[None] | None = None
+        self._began_anyway = False
         self._output = Output(parts.notes.log(spec), self._remains.read_output)
         self._copying: asyncio.Task[None] | None = None
 
@@ -94,6 +97,11 @@ class Attempt:
         if await self._parts.shelf.read(self.spec, "exit", 0, 1) is not None:
             self.command_ended()
         self._clocks.read(heartbeat, asyncio.get_running_loop().time())
+
+    def lost_sight(self, why: str) -> None:
+        """Report that nobody can say how the session is; what is seen of it next is reported again."""
+        if self._verdict is None:
+            self._say(UNREACHABLE, why)
 
     def command_ended(self) -> None:
         """Look for the exit record."""
@@ -217,7 +225,13 @@ class Attempt:
         """Look for what the session has left, and for the one that claimed the attempt if that is another."""
         self._command_ended = False
         seen = await self._remains.look(self._known)
-        self._known = replace(self._known, record=seen.record, claim=seen.claim, no_record=seen.no_record)
+        self._known = replace(
+            self._known,
+            record=seen.record,
+            claim=seen.claim,
+            no_record=seen.no_record,
+            folder_removed=seen.folder_removed,
+        )
         self._command_ended = self._command_ended or self._remains.unread
         claim = self._known.claim
         if self._known.record is None and claim and claim.session and claim.session != self.id:
@@ -236,9 +250,9 @@ class Attempt:
             self._fencing = asyncio.create_task(self._fence())
 
     async def _keep_from_returning(self) -> None:
-        """See to it that a session which was cancelled before it began runs nothing, even if it begins still."""
+        """See to it that a session which was ended before it began runs nothing, even if it begins still."""
         session = self._known.session
-        if session is None or session.status != "CANCELLED":
+        if session is None or not session.final or self._known.has_run or self._known.record:
             return
         self._parts.undertaker.guard(session)
         if self._fencing is None and not self._known.fenced and not self._known.claim:
@@ -251,6 +265,8 @@ class Attempt:
             if await self._parts.shelf.claim(self.spec):
                 self._known = replace(self._known, fenced=True)
                 self._wake.set()
+            else:
+                self._began_anyway = True
 
     def _session_ended(self, task: asyncio.Task[Session | None]) -> None:
         if task.cancelled() or task.exception():
@@ -275,6 +291,8 @@ class Attempt:
             await asyncio.gather(self._copying, return_exceptions=True)
         if self._fencing:  # what was cancelled while it was being scheduled may start after all (23.09)
             await asyncio.wait({self._fencing}, timeout=self._parts.cluster.stop_timeout)
+        if self._began_anyway and verdict.outcome == "failed":
+            verdict = Verdict("lost", f"{verdict.message}; its command began all the same", "infrastructure")
         await self._remains.complete(self._output, self._known)
         ended_at = verdict.ended_at or datetime.now(UTC)
         report = ReportTaskEnded(

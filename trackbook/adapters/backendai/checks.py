@@ -213,5 +213,7 @@ def _service(sheet: Sheet, seen: Survey, spec: SessionSpec) -> None:
     wanted, faults = service_plan.read(spec.service)
     for fault in (*faults, *service_plan.lacking(seen.version, wanted, bool(spec.mounts))):
         sheet.add("service", fault.message, "fail", "", spec.task)
+    for fault in service_plan.ignored(seen.version, wanted):
+        sheet.add("service", fault.message, "warn", "", spec.task)
     if wanted.model and seen.folders is not None:
         model_folder(sheet, seen, wanted.model, spec)

@@ -24,7 +24,8 @@ class Known(Struct, frozen=True, kw_only=True):
     """What was seen of one attempt's session, and what we did to it.
 
     `session` is the manager's latest word, its last one once there was one; `gone`: it knows no such session;
-    `no_record`: there was no exit record when the session had ended. `fenced`: we hold the claim, so that the
+    `no_record`: there was no exit record when the session had ended, `folder_removed`: nor the pipeline's folder,
+    in which it would be. `fenced`: we hold the claim, so that the
     command will never run. `asked`: the engine wants it ended; `because`: we do, and why, `silent` for want of a
     sign of life. `given_up` says why we no longer wait for the manager's word that it has ended.
     """
@@ -34,6 +35,7 @@ class Known(Struct, frozen=True, kw_only=True):
     record: Record | None = None
     claim: Claim | None = None
     no_record: bool = False
+    folder_removed: bool = False
     fenced: bool = False
     asked: bool = False
     because: str = ""
@@ -49,6 +51,11 @@ class Known(Struct, frozen=True, kw_only=True):
     def running(self) -> bool:
         """Whether the session's command can be running, as far as the manager says."""
         return self.session is not None and not self.session.final and "RUNNING" in self.session.status
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the manager ever said that the session runs."""
+        return self.session is not None and "RUNNING" in self.session.history
 
 
 class Verdict(Struct, frozen=True):
@@ -169,6 +176,12 @@ def _unwanted_end(known: Known) -> tuple[Outcome, str, Fault]:
         message = f"the session was ended on the cluster, not by this job ({info})"
     elif info == _NEVER_RAN or (session.status == "CANCELLED" and claim is None):
         message = f"the session could not start: {problem(session) or info or 'cancelled'}"
+    elif known.folder_removed and known.has_run:
+        message = (
+            "the pipeline's folder was deleted on the cluster while the task ran, and its exit code and outputs"
+            f" with it ({how}); it is not run again"
+        )
+        return "lost", message, "infrastructure"
     elif claim is None:
         message = f"the command did not run: the session ended without it ({how})"
     else:

@@ -58,7 +58,8 @@ class Remains:
                     found = await self._record()
                     if found:
                         return replace(known, record=found)
-        return replace(known, claim=claim, no_record=True)
+        removed = claim is None and await self._parts.shelf.is_removed(self._spec.pipeline)
+        return replace(known, claim=claim, no_record=True, folder_removed=removed)
 
     async def _record(self) -> Record | None:
         data = await self._parts.shelf.read(self._spec, "exit")
@@ -92,8 +93,9 @@ class Remains:
         try:
             if known.record is not None:
                 await output.complete(known.record)
-            elif known.claim is not None or (known.session and "RUNNING" in known.session.history):
-                await output.catch_up()
+            elif known.claim is not None or known.has_run:
+                with contextlib.suppress(ClusterError):  # the folder may be gone; the manager has a copy
+                    await output.catch_up()
                 if not output.offset and known.session:
                     output.add(await self._logs(known.session.id))
         except ClusterError as error:

@@ -132,11 +132,8 @@ def lacking(version: Version, wanted: Wanted, mounts: bool) -> list[Fault]:
     """
     if has_revisions(version):
         return []
-    found = []
+    found: list[Fault] = []
     release = version.manager
-    for key, given in (("max_surge", wanted.surge), ("max_unavailable", wanted.unavailable)):
-        if given is not None:
-            found.append(Fault(key, f"{key} needs rolling updates, which Backend.AI {release} does not have"))
     if has_variants(version):
         return found
     if wanted.variant != CUSTOM:
@@ -151,6 +148,17 @@ def lacking(version: Version, wanted: Wanted, mounts: bool) -> list[Fault]:
         message = f"services of Backend.AI {release} see the model's folder alone: mounts can't be had"
         found.append(Fault("mounts", message))
     return found
+
+
+def ignored(version: Version, wanted: Wanted) -> list[Fault]:
+    """Return what the task asks for that means nothing to this version, and keeps nothing from running."""
+    if has_revisions(version):
+        return []
+    return [
+        Fault(key, f"{key} is not used: Backend.AI {version.manager} has no rolling updates")
+        for key, given in (("max_surge", wanted.surge), ("max_unavailable", wanted.unavailable))
+        if given is not None
+    ]
 
 
 def judge(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
@@ -171,6 +179,9 @@ def judge(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
             place = f"{at}.mounts" if fault.key == "mounts" else f"{at}.service.{fault.key}"
             found.append(Refused("service_invalid", f"task {task.name!r}: {fault.message}", place))
         found += _judged_variables(task, version)
+        for fault in ignored(version, wanted) if version else ():
+            message = f"task {task.name!r}: {fault.message}"
+            found.append(Warned("service_key_ignored", message, f"{at}.service.{fault.key}"))
         if wanted.name and wanted.name in taken:
             message = f"tasks {taken[wanted.name]!r} and {task.name!r} would both be the service {wanted.name!r}"
             found.append(Refused("service_twice", message, f"{at}.service.name"))

@@ -63,6 +63,11 @@ class Shelf:
         with _in_its_words():
             return (await self._folders.state(pipeline)).state == "present"
 
+    async def is_removed(self, pipeline: str) -> bool:
+        """Whether the pipeline's folder is not there any more, by its id."""
+        with _in_its_words():
+            return (await self._folders.state(pipeline)).state != "present"
+
     async def claim(self, spec: SessionSpec) -> bool:
         """Take the attempt, so that no wrapper will ever run its command; False where somebody has it."""
         await self.prepare(spec.pipeline, [record.folder(spec.job)])

@@ -6,6 +6,7 @@ Seen to work on 23.09.10 and 26.8.3 alike, for an ordinary user too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
@@ -130,10 +131,12 @@ async def rules_of(client: Client, domain: str, project: str) -> Rules:
 
 async def _most_folders(client: Client, policy: dict[str, Any] | None) -> int:
     """Return how many folders the user may have, 0 for no limit; on 23.09 the key's policy says it."""
-    if policy is None:
+    if most := (policy or {}).get("max_vfolder_count"):
+        return int(most)
+    with contextlib.suppress(ClusterError):  # newer managers have no such field
         data = await client.query("query{keypair_resource_policy{max_vfolder_count}}")
-        policy = data["keypair_resource_policy"]
-    return (policy or {}).get("max_vfolder_count") or 0
+        return int((data["keypair_resource_policy"] or {}).get("max_vfolder_count") or 0)
+    return 0
 
 
 async def agents_of(client: Client) -> list[Agent]:

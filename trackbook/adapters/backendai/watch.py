@@ -26,6 +26,8 @@ _AT_ONCE = 8
 """Sessions whose records are read by their paths at once."""
 _FOLLOWED_EVERY = 2.0
 """Seconds between copies of an output that somebody reads."""
+_BRIEFLY = 30.0
+"""Seconds that a manager may be away, to restart say, until that is told of each session."""
 _BEGINS = frozenset({"kernel_started", "session_started"})
 _SOON = (0.0, 0.3, 1.0)
 """Seconds between looks at a session that is said to begin: the manager says so before it has it so itself."""
@@ -58,6 +60,10 @@ class Watched(Protocol):
 
     async def read_records(self) -> None:
         """Read its own records by their paths. Raises ClusterError."""
+        ...
+
+    def lost_sight(self, why: str) -> None:
+        """Take that the manager doesn't tell of its sessions, and why."""
         ...
 
     def follow_output(self) -> None:
@@ -168,6 +174,10 @@ class Watch:
         except ClusterError as error:
             since = self.away.since if self.away else asyncio.get_running_loop().time()
             self.away = Away(since, str(error))
+            if error.kind == "operator" or asyncio.get_running_loop().time() - since >= _BRIEFLY:
+                for id in ids:  # noqa: A001
+                    if watched := self._watched.get(id):
+                        watched.lost_sight(error.message)
             _log.info("a cluster doesn't tell of its sessions", cluster=error.cluster, why=error.message)
             return
         self.away = None
