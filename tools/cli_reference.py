@@ -23,6 +23,9 @@ Commands find the server by `--url` or `--data`, else by `TRACKBOOK_URL`, else b
 itself for as long as it takes; `run` runs the whole system until the job has ended; `job start` wants a server.
 Where the server goes away for a moment, a command waits for it.
 
+Control characters in names, descriptions, errors and outputs are escaped (`\\x1b`), and those that change the
+direction of writing too; `job logs --raw` and `files cat` print bytes as they are.
+
 `trackbook --install-completion` teaches the shell to complete commands, and names of pipelines and ids of jobs
 while a server runs.
 

@@ -81,10 +81,17 @@ def serving(scripts: dict[str, Any]) -> Iterator[FakeServer]:
         def do_POST(self) -> None:
             self._respond()
 
+        def do_PUT(self) -> None:
+            self._respond()
+
+        def do_DELETE(self) -> None:
+            self._respond()
+
         def _respond(self) -> None:
             path, _, query = self.path.partition("?")
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = Asked(self.command, path, query, dict(self.headers), json.loads(body or b"{}"))
+            sent = {} if self.command == "PUT" else json.loads(body or b"{}")
+            asked = Asked(self.command, path, query, dict(self.headers), sent)
             answer = fake.answer(asked)
             if answer.drop:
                 self.close_connection = True

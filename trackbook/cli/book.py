@@ -27,7 +27,9 @@ def _busy(text: str) -> Iterator[None]:
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
+    from trackbook.cli.escapes import raw
+
+    with Console(file=raw(sys.stderr)).status(text):
         yield
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from trackbook.cli.client import Client, escaped
+from trackbook.cli.escapes import plain_line
 from trackbook.cli.following import check_unreadable
 from trackbook.cli.output import counted, duration, state_text, styled
 from trackbook.cli.progress import Change, Progress, progress_of
@@ -205,8 +206,10 @@ def _cause(found: dict[str, Any]) -> str:
 
 def tail(text: str | None) -> None:
     """Print the last lines of a task's output."""
-    for line in (text or "").rstrip().splitlines():
-        print(f"    {styled('│', 'dim')} {line}")
+    if not (text or "").strip():
+        return
+    for line in (text or "").rstrip().split("\n"):
+        print(f"    {styled('│', 'dim')} {plain_line(line)}")
 
 
 def _slowest(progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from trackbook.cli.escapes import escape, raw
 from trackbook.cli.output import STATE_STYLES, counted, duration, parsed, plural
 from trackbook.cli.progress import Change, Progress, Task, utc_now
 
@@ -27,7 +29,7 @@ class LiveView:
 
     def __init__(self, progress: Progress, console: Console | None = None) -> None:
         self.progress = progress
-        self.console = console or Console()
+        self.console = console or Console(file=raw(sys.stdout))
         self._spinner = Spinner("dots", style="cyan")
         self._note = ""
         self._live = Live(get_renderable=self.render, console=self.console, refresh_per_second=8)
@@ -54,7 +56,7 @@ class LiveView:
         parts: list[RenderableType] = [self._table(list(progress.tasks.values())) if fits else self._collapsed()]
         parts.append(self._bar())
         if self._note:
-            parts.append(Text(self._note, style="yellow"))
+            parts.append(Text(escape(self._note), style="yellow"))
         return Group(*parts)
 
     def _table(self, tasks: list[Task]) -> Table:
@@ -71,8 +73,8 @@ class LiveView:
             if task.state in ("launching", "running") and not self.progress.ended:
                 mark = self._spinner
             attempt = f" (attempt {task.attempt})" if task.attempt > 1 else ""
-            drawn.add_row(mark, Text(task.name), Text(task.state + attempt, style=style),
-                          duration(task.run_time(now)), Text(" ".join(task.note.split())))  # fmt: skip
+            drawn.add_row(mark, Text(escape(task.name)), Text(task.state + attempt, style=style),
+                          duration(task.run_time(now)), Text(escape(" ".join(task.note.split()))))  # fmt: skip
         return drawn
 
     def _collapsed(self) -> RenderableType:

@@ -9,6 +9,7 @@ import typer
 
 from trackbook import __version__
 from trackbook.cli import book, doctor, files, offline, pipeline, records, run, up
+from trackbook.cli.escapes import guarded
 from trackbook.cli.server import say
 from trackbook.cli.trouble import Trouble
 from trackbook.runtime.data import DataDirectoryHeld
@@ -31,11 +32,13 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    del version
+    context.with_resource(guarded())
 
 
 app.command("run", epilog=run.EPILOG)(run.run)
@@ -55,6 +58,11 @@ app.command("asyncapi", epilog="Example:\n\n  trackbook asyncapi > asyncapi.json
 
 def main() -> None:
     """Run the command line; errors go to stderr with exit code 1, bad usage with 2, Ctrl-C is 130."""
+    with guarded():
+        _run()
+
+
+def _run() -> None:
     try:
         app(prog_name="trackbook")
     except Trouble as trouble:

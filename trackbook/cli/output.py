@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from trackbook.cli.escapes import colour, escape_json
+
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 STATE_STYLES = {
     "succeeded": "green",
@@ -32,7 +34,7 @@ def colored() -> bool:
 def styled(text: str, style: str) -> str:
     """Return the text in a colour or weight, where stdout shows it."""
     code = _STYLES.get(style)
-    return f"\x1b[{code}m{text}\x1b[0m" if code and text and colored() else text
+    return f"{colour(code)}{text}{colour('0')}" if code and text and colored() else text
 
 
 def state_text(state: str) -> str:
@@ -42,7 +44,12 @@ def state_text(state: str) -> str:
 
 def emit(value: Any) -> None:
     """Print JSON for scripts."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON in UTF-8 whose control characters are escaped, all of them."""
+    return escape_json(json.dumps(value, indent=indent, ensure_ascii=False))
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -84,7 +91,8 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> None:
     shown = [(name, str(value)) for name, value in pairs if value not in (None, "")]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
-        print(f"{styled(name + ':', 'bold')}{' ' * (width - len(name) + 1)}{value}")
+        lines = value.rstrip("\n").replace("\n", "\n" + " " * (width + 2))
+        print(f"{styled(name + ':', 'bold')}{' ' * (width - len(name) + 1)}{lines}")
 
 
 def parsed(time: str) -> datetime:

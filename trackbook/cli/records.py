@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -26,14 +26,16 @@ def logs(
     task: Annotated[str | None, typer.Argument(help="The one that failed, or the only one, unless said.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only the last so many lines.")] = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Its bytes as they are: with colours, progress bars and escape sequences."),
+    ] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
     """Print a task's output, as it is written if you like."""
-    import sys
-
     from trackbook.cli.output import emit
 
     place = options.where(url, data, token_file)
@@ -46,10 +48,30 @@ def logs(
         if json:
             return emit({"job": job, "task": name, "text": client.text(path, tail=tail)})
         chunks = follow_output(client, job, name, tail) if follow else client.output(path, tail=tail)[1]
+        _print_output(chunks, raw=raw)
+    return None
+
+
+def _print_output(chunks: Iterable[bytes], *, raw: bool) -> None:
+    """Print output as it comes: line by line and safe for a terminal, or as it is."""
+    import sys
+
+    from trackbook.cli.escapes import OutputLines
+
+    if raw:
         for chunk in chunks:
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
-    return None
+        return
+    lines = OutputLines()
+    for chunk in chunks:
+        _print_lines(lines.take(chunk))
+    _print_lines(lines.take(b"", final=True))
+
+
+def _print_lines(lines: list[str]) -> None:
+    if lines:
+        print("\n".join(lines), flush=True)
 
 
 def _obvious_task(client: Client, job: str) -> str:
@@ -95,12 +117,10 @@ def events(
 
 
 def _print_event(event: dict[str, Any], *, json: bool) -> None:
-    from json import dumps
-
-    from trackbook.cli.output import local_time, styled
+    from trackbook.cli.output import json_text, local_time, styled
 
     if json:
-        print(dumps(event, ensure_ascii=False), flush=True)
+        print(json_text(event), flush=True)
         return
     place = f"{event['version']}.{event['index']}"
     data = {key: value for key, value in event["data"].items() if key not in ("task", "at", "tasks")}

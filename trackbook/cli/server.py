@@ -195,7 +195,7 @@ def environment(ours: Mapping[str, str]) -> dict[str, str]:
 def _last_words(log: Path, began: int) -> str:
     with log.open("rb") as written:
         written.seek(began)
-        lines = written.read().decode(errors="replace").strip().splitlines()
+        lines = written.read().decode(errors="replace").strip().split("\n")
     return "\n  ".join([f"The end of {log}:", *lines[-5:]])
 
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from trackbook.cli.client import Client, Json
+from trackbook.cli.escapes import escape, raw
 from trackbook.cli.spots import Spot
 from trackbook.cli.told import amount_text
 from trackbook.cli.trouble import Trouble
@@ -40,7 +41,7 @@ class Meter:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            print("\r\x1b[K", end="", file=raw(sys.stderr), flush=True)
 
     def at(self, done: int) -> None:
         """Show how many bytes are done."""
@@ -49,7 +50,7 @@ class Meter:
             self._next = now + self._EVERY
             share = f"{100 * done // self._total} %" if self._total else ""
             line = f"{self._name[-40:]}  {size_text(done)} of {size_text(self._total)}  {share}"
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{escape(line)}", end="", file=raw(sys.stderr), flush=True)
 
 
 def size_text(size: int) -> str:

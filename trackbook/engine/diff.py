@@ -220,6 +220,6 @@ def _dotted(path: list[str]) -> str:
 
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-    first, *more = text.strip().splitlines() or [""]
+    first, *more = text.strip().split("\n")
     first = first if len(first) <= 60 else f"{first[:59]}…"
     return f"{first} … ({len(more) + 1} lines)" if more else first

@@ -9,6 +9,7 @@ from typing import TextIO
 
 import structlog
 
+from trackbook.engine.names import printable
 from trackbook.private_files import private_file, private_folder
 
 LOG_FILE = "trackbook.log"
@@ -18,7 +19,7 @@ _ROTATE_AT = 8 * 1024 * 1024
 
 def configure(file: Path | None = None, level: str = "info") -> None:
     """Send the log of this process, its libraries' warnings included, to stderr or to the end of `file`."""
-    stream = sys.stderr if file is None else _opened(file)
+    stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr) if file is None else _opened(file)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     colors = stream.isatty()
     chain: list[structlog.typing.Processor] = [
@@ -30,6 +31,7 @@ def configure(file: Path | None = None, level: str = "info") -> None:
         processors=[
             *chain,
             structlog.processors.format_exc_info,
+            _printable,
             structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -43,10 +45,23 @@ def _libraries(stream: TextIO, chain: list[structlog.typing.Processor], colors: 
     """Give the standard library's loggers, which libraries use, the same form and place."""
     handler = logging.StreamHandler(stream)
     renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=chain))
+    clean: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _printable,
+        renderer,
+    ]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=clean, foreign_pre_chain=chain))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+
+
+def _printable(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape what a terminal would act on: names and errors come from others."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = "\n".join(printable(line) for line in value.split("\n"))
+    return event
 
 
 def _opened(file: Path) -> TextIO:

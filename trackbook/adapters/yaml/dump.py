@@ -23,7 +23,9 @@ _STRING = "tag:yaml.org,2002:str"
 _LETTERS = frozenset("yYnN")
 """Booleans by the letter of YAML 1.1, though few readers take them so."""
 _UNFOLDED = 2**30
-_BREAKS = re.compile("[\r\x85\u2028\u2029]")
+_BREAKS = re.compile("[\r\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_ESCAPED = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal would act on; such texts are quoted, so that it can be escaped."""
 _NUMERIC = re.compile(r"[-+.\d]|inf|nan", re.IGNORECASE)
 _NO_BLOCK = re.compile(r"[ \t]\n|[ \t]\Z|\A[ \t\n]")
 
@@ -40,7 +42,7 @@ def dump(content: Content) -> str:
         dumper.emit(yaml.StreamEndEvent())
     finally:
         dumper.dispose()
-    return stream.getvalue()
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", stream.getvalue())
 
 
 def _node(value: Any, wanted: Field, write: Callable[[yaml.Event], None]) -> None:

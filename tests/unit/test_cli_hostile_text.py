@@ -1,0 +1,323 @@
+"""Text of others never reaches the terminal as anything but text."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import typer
+from cli_server import Answer, Asked, FakeServer, event_row, frame, job_row, serving, task_row
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from trackbook.adapters.yaml.dump import dump
+from trackbook.adapters.yaml.load import load
+from trackbook.cli import doctor, main
+from trackbook.cli.escapes import OutputLines, escape, escape_json, guarded
+from trackbook.cli.finding import Finding
+from trackbook.cli.live import LiveView
+from trackbook.cli.output import styled
+from trackbook.cli.progress import progress_of
+from trackbook.runtime import logs
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31mred\u202etxt.exe\u2066\rfake\x08\x7f\u2028end"
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+JOB = "1f2e3d4c5b6a7988"
+NOON = "2026-01-31T12:00:00.000000Z"
+
+PIPELINE = {
+    "id": "aaaabbbbccccdddd", "name": EVIL, "description": EVIL, "version": 3, "versions": 3, "state": "active",
+    "created_at": NOON, "updated_at": NOON, "actor": EVIL, "seq": 3, "problem": EVIL,
+    "tasks": 1, "executor": EVIL,
+}  # fmt: skip
+VERSION = {
+    "version": 3, "created_at": NOON, "at": NOON, "actor": EVIL, "changes": [EVIL],
+    "summary": [EVIL], "content": {"name": EVIL, "description": EVIL, "tasks": [{"name": EVIL, "command": EVIL}]},
+    "definition": EVIL, "seq": 3, "types": [EVIL], "pipeline": "aaaabbbbccccdddd", "tasks": 1, "text": [EVIL],
+}  # fmt: skip
+REPLY = {
+    "command_id": "c", "status": "accepted", "seq": 9, "pipeline": "aaaabbbbccccdddd", "name": EVIL, "version": 2,
+    "changes": [EVIL], "job": JOB, "ok": True, "removed": [],
+    "warnings": [{"code": "c", "message": EVIL, "path": EVIL}], "summary": {"tasks": 2, "images": [EVIL]},
+    "findings": [
+        {"what": EVIL, "found": EVIL, "verdict": "warn", "hint": EVIL, "task": EVIL, "executor": EVIL},
+    ],
+}  # fmt: skip
+REFUSAL = {
+    "command_id": "c", "status": "rejected",
+    "error": {
+        "code": EVIL, "message": EVIL, "path": EVIL, "hint": EVIL, "others": [{"code": EVIL, "message": EVIL}],
+    },
+}  # fmt: skip
+EVENTS = [
+    event_row("TaskStarted", 8, 0, 1, task=EVIL, attempt=1),
+    event_row("TaskStatusReported", 8, 1, 1, task=EVIL, attempt=1, status=EVIL, message=EVIL),
+    event_row("TaskFailed", 9, 0, 2, task=EVIL, attempt=1, error={"message": EVIL, "tail": EVIL, "fault": EVIL}),
+    event_row("JobFailed", 9, 1, 2, task=EVIL, error={"message": EVIL}) | {"actor": EVIL},
+]
+FOLDER = {"executor": EVIL, "name": EVIL, "state": "unavailable", "message": EVIL, "path": EVIL, "host": EVIL}
+ENTRY = {"name": EVIL, "path": EVIL, "type": "file", "size": 3, "modified_at": NOON}
+
+
+def task() -> dict[str, Any]:
+    """Return a task of which everything is hostile."""
+    return task_row(EVIL, state="failed", error=EVIL, executor_status=EVIL, executor_message=EVIL, tail=EVIL,
+                    finished_at=NOON, started_at=NOON, executor=EVIL)  # fmt: skip
+
+
+def job() -> dict[str, Any]:
+    """Return a job that failed, with such a task."""
+    return job_row(
+        pipeline_name=EVIL, state="failed", error=EVIL, failed_task=EVIL, tail=EVIL * 3, reason=EVIL, actor=EVIL,
+        executor=EVIL, parameters={EVIL: EVIL}, finished_at=NOON, problem=EVIL,
+    )  # fmt: skip
+
+
+DIVERGENCE = {
+    "seq": 4, "version": 2, "index": 0, "problem": EVIL, "expected": {EVIL: EVIL}, "actual": EVIL,
+}  # fmt: skip
+AUDIT = {
+    "seq": 3, "at": NOON, "actors": [EVIL], "kind": EVIL, "aggregate_id": EVIL, "version": 1, "types": [EVIL],
+}  # fmt: skip
+VERIFIED = {
+    "ok": False, "commits": 1, "aggregates": 1, "events": 1, "witnessed": 1,
+    "defects": [{"seq": 1, "aggregate": EVIL, "version": 1, "problem": EVIL}],
+}  # fmt: skip
+STREAM = "".join(frame(f"{event['seq']}.{event['index']}", event["type"], event) for event in EVENTS)
+LISTS = {
+    "pipelines": PIPELINE, "versions": VERSION, "files": ENTRY, "folders": FOLDER, "executors": {"name": EVIL},
+    "audit": AUDIT, "events": EVENTS[0],
+}  # fmt: skip
+ANSWERS: tuple[tuple[str, Callable[[], Any]], ...] = (
+    (r"/api/events", lambda: Answer(text=STREAM)),
+    (r".*/(yaml|logs|content)", lambda: Answer(text=EVIL + "\n")),
+    (r"/api/audit/verify", lambda: VERIFIED),
+    (r".*/replay", lambda: {"job": JOB, "commits": 3, "events": 5, "divergence": DIVERGENCE}),
+    (
+        r"/api/projection/rebuild",
+        lambda: {"checkpoint": 3, "head": 3},
+    ),
+    (r".*/at/.*", lambda: {"version": 7, "index": 0, "at": NOON, "job": job(), "tasks": [task()]}),
+    (r".*/diff", lambda: {"changes": [{"type": "TaskChanged", "text": EVIL}]}),
+    (r".*/versions/\d+", lambda: VERSION),
+    (r".*/tasks", lambda: {"items": [task()], "next": None}),
+    (r".*/jobs", lambda: {"items": [job()], "next": None}),
+    (r".*/tasks/.*", task),
+    (r".*/folder", lambda: FOLDER),
+    (r".*/jobs/.*", job),
+)
+
+
+def answer(asked: Asked) -> Any:
+    """Answer whatever is asked with hostile text."""
+    if asked.method == "POST" and "/api/commands/" in asked.path:
+        return REPLY
+    last = asked.path.rpartition("/")[2]
+    if last in LISTS and asked.path != "/api/events":
+        return {"items": [LISTS[last]], "next": None}
+    return next((made() for pattern, made in ANSWERS if re.fullmatch(pattern, asked.path)), PIPELINE)
+
+
+class Anything(FakeServer):
+    """Answers everything; every command is refused with `refuses`."""
+
+    refuses = False
+
+    def answer(self, asked: Asked) -> Answer:
+        """Return the answer to a request."""
+        if self.refuses:
+            return Answer(REFUSAL if "/api/commands/" in asked.path else {"error": REFUSAL["error"]}, 409)
+        found = answer(asked)
+        return found if isinstance(found, Answer) else Answer(found)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A server that says nothing but hostile things."""
+    monkeypatch.setattr("cli_server.FakeServer", Anything)
+    with serving({}) as server:
+        yield server
+
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "run": ("{file}", "--unchecked"),
+    "doctor": (),
+    "pipeline apply": ("{file}",),
+    "pipeline create": (EVIL,),
+    "pipeline edit": ("p", "--description", EVIL),
+    "pipeline list": (),
+    "pipeline show": ("p",),
+    "pipeline yaml": ("p",),
+    "pipeline versions": ("p",),
+    "pipeline diff": ("p@1", "p@2"),
+    "pipeline restore": ("p@1",),
+    "pipeline rename": ("p", EVIL),
+    "pipeline delete": (EVIL, "--yes"),
+    "job start": ("p", "--watch"),
+    "job list": (),
+    "job show": (JOB,),
+    "job watch": (JOB,),
+    "job cancel": (JOB,),
+    "job logs": (JOB, EVIL),
+    "job events": (JOB,),
+    "files list": ("p:", "--long", "--recursive"),
+    "files get": (f"p:{EVIL}", "{folder}/got"),
+    "files put": ("{file}", f"p:{EVIL}/"),
+    "files remove": (f"p:{EVIL}",),
+    "files create": (EVIL,),
+    "audit log": (),
+    "audit verify": (),
+    "replay job": (JOB,),
+    "projection rebuild": (),
+}
+"""How each command is called."""
+EXCEPTIONS = {
+    "up": "runs until it is stopped; what it logs is tried below",
+    "serve": "as `up`",
+    "asyncapi": "prints a document of ours",
+    "files cat": "copies a file's bytes as they are",
+}
+
+
+def test_every_command_is_tried() -> None:
+    """A new command is walked here too."""
+
+    def walk(command: Any, before: str = "") -> Iterator[str]:
+        for name, below in command.commands.items():
+            if hasattr(below, "commands"):
+                yield from walk(below, f"{before}{name} ")
+            else:
+                yield before + name
+
+    assert set(walk(typer.main.get_command(main.app))) == COMMANDS.keys() | EXCEPTIONS.keys()
+
+
+def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the real entry point."""
+    monkeypatch.setattr("sys.argv", ["trackbook", *arguments])
+    try:
+        main.main()
+    except SystemExit:
+        return
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the process would end here
+@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_prints_control_characters(
+    fake: Anything,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+    as_json: bool,
+    refuses: bool,
+) -> None:
+    """Names, descriptions, outputs and errors are shown with what a terminal would act on escaped."""
+    if command == "doctor":
+        monkeypatch.setattr(doctor, "_LOOKS", (lambda _: iter([Finding(EVIL, EVIL, "fail", EVIL)]),))
+        monkeypatch.setattr("trackbook.cli.executors.executors", lambda _: iter([Finding(EVIL, EVIL)]))
+    fake.refuses = refuses
+    file = tmp_path / "p.yaml"
+    file.write_text("name: p\ntasks:\n- {name: a, command: 'true'}\n")
+    filled = {"{file}": str(file), "{folder}/got": str(tmp_path / "got")}
+    arguments = [filled.get(part, part) for part in COMMANDS[command]]
+    json_too = ["--json"] if as_json and command != "pipeline yaml" else []
+    url = ["--url", fake.url]
+
+    call([*command.split(), *arguments, *json_too, *url], monkeypatch)
+
+    out, err = capsys.readouterr()
+    assert out or err
+    assert "end" in out + err or command in {"projection rebuild", "job cancel"}
+    assert not CONTROL.search(out), out
+    assert not CONTROL.search(err), err
+    if json_too and out and command != "job watch":
+        json.loads(out)
+
+
+def test_our_own_colours_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, colours of ours arrive and those of others don't."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with guarded():
+        print(styled(f"good {EVIL}", "green"), "\x1b[31mred")
+
+    assert terminal.getvalue() == f"\x1b[32mgood {escape(EVIL)}\x1b[0m \\x1b[31mred\n"
+
+
+def test_the_live_table_is_safe() -> None:
+    """What rich draws has the names and causes of others escaped."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=300, color_system=None)
+    view = LiveView(progress_of(job() | {"state": "running"}, [task()]), console)
+    view.note(EVIL)
+    console.print(view.render())
+
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "owned" in drawn
+    assert not CONTROL.search(re.sub(r"\x1b\[[0-9;]*m", "", drawn))
+
+
+def test_the_log_of_a_server_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`up` and `serve` log the names and errors of others, by our logger and by that of libraries."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        logs.configure()
+        structlog.get_logger("t").warning(f"odd {EVIL}", name=EVIL)
+        logging.getLogger("library").warning("odd %s", EVIL)
+    finally:
+        logging.getLogger().handlers[:], level = before
+        logging.getLogger().setLevel(level)
+        structlog.reset_defaults()
+
+    assert stream.getvalue().count("owned") == 3
+    assert not CONTROL.search(stream.getvalue())
+
+
+@given(st.text())
+def test_escaped_json_means_the_same(text: str) -> None:
+    """JSON for scripts loses nothing."""
+    printed = escape_json(json.dumps({"a": text}, ensure_ascii=False))
+
+    assert not CONTROL.search(printed)
+    assert json.loads(printed) == {"a": text}
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20))
+def test_printed_yaml_means_the_same(text: str) -> None:
+    """Nor does YAML."""
+    printed = dump({"name": "p", "description": text, "tasks": {}})
+
+    assert not CONTROL.search(printed)
+    assert load(printed).content.get("description", "") == text
+
+
+@given(st.lists(st.binary(max_size=9), max_size=9))
+def test_output_is_safe_however_it_is_cut(pieces: list[bytes]) -> None:
+    """Characters and sequences that are cut between two pieces are recognised."""
+    lines = OutputLines()
+    found = [line for piece in pieces for line in lines.take(piece)] + lines.take(b"", final=True)
+
+    assert not any(CONTROL.search(line) for line in found)
+    assert len(found) == len(b"".join(pieces).decode(errors="replace").split("\n")) - (
+        not pieces or b"".join(pieces)[-1:] in (b"\n", b"")
+    )
