@@ -184,6 +184,8 @@ EXCEPTIONS = {
     "up": "runs until it is stopped; what it logs is tried below",
     "serve": "as `up`",
     "asyncapi": "prints a document of ours",
+    "init": "writes a file of ours where the caller says",
+    "validate": "asks no server; tried below",
     "files cat": "copies a file's bytes as they are",
 }
 
@@ -244,6 +246,20 @@ def test_no_command_prints_control_characters(
     assert not CONTROL.search(err), err
     if json_too and out and command != "job watch":
         json.loads(out)
+
+
+def test_validate_prints_no_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A file from somewhere else is checked safely."""
+    file = tmp_path / "p.yaml"
+    file.write_text(json.dumps({"name": EVIL, EVIL: EVIL, "tasks": [{"name": EVIL, "command": EVIL, EVIL: 1}]}))
+
+    call(["validate", str(file)], monkeypatch)
+
+    printed = "".join(capsys.readouterr())
+    assert printed
+    assert not CONTROL.search(printed)
 
 
 def test_our_own_colours_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

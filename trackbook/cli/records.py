@@ -24,6 +24,7 @@ __all__ = ["app"]
 def logs(
     job: Job,
     task: Annotated[str | None, typer.Argument(help="The one that failed, or the only one, unless said.")] = None,
+    *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only the last so many lines.")] = None,
     raw: Annotated[
