@@ -175,7 +175,7 @@ def _durability(place: Where) -> Iterator[Finding]:
 def _private_root(_: Where) -> Iterator[Finding]:
     import asyncio
 
-    from trackbook.adapters.local.spawner import Spawner
+    from trackbook.adapters.local.spawner import SWITCH, Spawner, private_root_wanted
 
     async def offered() -> Any:
         spawner = Spawner(1, lambda: None)
@@ -185,7 +185,15 @@ def _private_root(_: Where) -> Iterator[Finding]:
 
     offer = asyncio.run(offered())
     if offer.private_root:
-        yield Finding("private root", "tasks see /pipeline/outputs, /pipeline/input1 … at these very paths")
+        words = "tasks see /pipeline/outputs, /pipeline/input1 … at these very paths"
+        if os.geteuid() != 0:  # on one line, as ssh, git over ssh and sudo may never be needed
+            words += f"; root's files seem to be of nobody ({SWITCH}=off runs tasks without it)"
+        yield Finding("private root", words)
+    elif not private_root_wanted():
+        yield Finding(
+            "private root",
+            f"{offer.problem}: tasks find their folders by $PIPELINE_OUTPUTS … only, inputs can be written",
+        )
     else:
         yield Finding(
             "private root", f"no mount namespace: {offer.problem}", "warn",

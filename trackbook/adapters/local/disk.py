@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import struct
 import threading
 from datetime import UTC, datetime
@@ -19,6 +20,16 @@ from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 
 _LOCK = "hhqqi4x"
+_OWNERS = re.compile(
+    r"bad owner(ship)? or (permissions|modes)|must be owned by (uid 0|root)|effective uid is not 0"
+    r"|owned by uid \d+, should be 0",
+    re.IGNORECASE,
+)
+"""What ssh, sudo and git say to files of root that seem to belong to nobody."""
+_OWNERS_HINT = (
+    "in the private root of an ordinary account, root's files seem to belong to nobody: "
+    "TRACKBOOK_PRIVATE_ROOT=off runs tasks without one"
+)
 
 
 class Record(Struct, kw_only=True):
@@ -169,6 +180,9 @@ def now() -> datetime:
 def report(spec: SessionSpec, record: Record, folder: Path) -> ReportTaskEnded:
     """Return what the engine is told; the tail only where something went wrong, since it is kept for ever."""
     outcome, message = verdict(record)
+    end = "" if outcome == "succeeded" else tail(folder / "log")
+    if outcome == "failed" and record.private_root and os.geteuid() != 0 and _OWNERS.search(end):
+        message = f"{message}; {_OWNERS_HINT}"
     return ReportTaskEnded(
         spec.task,
         spec.attempt,
@@ -178,7 +192,7 @@ def report(spec: SessionSpec, record: Record, folder: Path) -> ReportTaskEnded:
         record.exit_code,
         record.signal,
         message,
-        "" if outcome == "succeeded" else tail(folder / "log"),
+        end,
         run_time=record.run_time,
     )
 

@@ -23,6 +23,13 @@ _READY_WITHIN = 20.0
 _FIRST_TRIES = 3
 _LEAVES_WITHIN = 1.0
 _LONGEST_PAUSE = 5.0
+SWITCH = "TRACKBOOK_PRIVATE_ROOT"
+"""Set to `off`, sessions get no private root."""
+
+
+def private_root_wanted() -> bool:
+    """Whether the environment leaves the private root on."""
+    return os.environ.get(SWITCH, "").strip().lower() not in ("off", "0", "no", "false")
 
 
 class Offer(Struct):
@@ -51,7 +58,7 @@ class Spawner:
         self._restart: asyncio.Task[None] | None = None
         self._closed = False
         self._sent = 0
-        self.private = True
+        self.private = self._wanted = private_root_wanted()
 
     @property
     def pid(self) -> int:
@@ -68,7 +75,7 @@ class Spawner:
     async def _start(self) -> None:
         offer = await self._open(private=self.private)
         if not self.private:
-            offer.problem = "switched off"
+            offer.problem = "switched off" if self._wanted else f"switched off by {SWITCH}"
         elif offer.problem:
             self.private = False
             self._drop()
