@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine, finish, wait_for_line
+from command_line import CommandLine, finish
 
 GAP = re.compile(rb"\n\[trackbook: (\d+) bytes of output are left out here\]\n")
 LINE = 64
@@ -55,6 +55,27 @@ def drained(process: object) -> tuple[threading.Thread, list[bytes]]:
     return thread, got
 
 
+class Followed:
+    """A command that follows something; all that it prints is kept."""
+
+    def __init__(self, cli: CommandLine, *arguments: str) -> None:
+        self._process = cli.begin("job", *arguments, "--follow")
+        self._thread, self._got = drained(self._process)
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the text was printed."""
+        while text.encode() not in b"".join(self._got):
+            assert self._thread.is_alive(), b"".join(self._got)
+            time.sleep(0.02)
+
+    def ended(self) -> str:
+        """Wait for its end, which must be a good one, and return what it printed."""
+        self._thread.join()
+        self._process.communicate()
+        assert self._process.returncode == 0
+        return b"".join(self._got).decode()
+
+
 def test_output_is_followed_over_rotation(cli: CommandLine) -> None:
     """Of 40 MB that are rotated while they are followed, each kept byte comes once, and the gaps are counted."""
     gate = cli.home / "gate"
@@ -88,21 +109,20 @@ def test_output_is_followed_over_a_restart_of_the_server(cli: CommandLine, end: 
     )
     with cli.up() as server:
         job = cli.json("run", file, "--detach")["job"]
-        follower = cli.begin("job", "logs", job, "a", "--follow")
-        events = cli.begin("job", "events", job, "--follow", "--json")
-        first = wait_for_line(follower, f"{999:063d}")
-        wait_for_line(events, "TaskStarted")
+        follower, events = Followed(cli, "logs", job, "a"), Followed(cli, "events", job, "--json")
+        follower.wait_for(f"{999:063d}")
+        events.wait_for("TaskStarted")
         server.send_signal(end)
         finish(server)
-    assert first
     with cli.up():
         gate.touch()
-        out, _ = finish(follower)
-        seen, _ = finish(events)
+        out, seen = follower.ended(), events.ended()
 
-    assert (follower.returncode, events.returncode) == (0, 0)
-    assert out == "".join(f"{line:063d}\n" for line in range(1000, 2000))
-    assert [json.loads(line)["type"] for line in seen.splitlines()] == ["TaskSucceeded", "JobSucceeded"]
+    assert out == "".join(f"{line:063d}\n" for line in range(2000))
+    ids = [(event["seq"], event["index"]) for event in map(json.loads, seen.splitlines())]
+    assert ids == sorted(set(ids))
+    assert json.loads(seen.splitlines()[0])["type"] == "JobCreated"
+    assert json.loads(seen.splitlines()[-1])["type"] == "JobSucceeded"
 
 
 def test_output_of_a_job_that_ended_while_the_server_was_away_is_complete(cli: CommandLine) -> None:
@@ -112,17 +132,17 @@ def test_output_of_a_job_that_ended_while_the_server_was_away_is_complete(cli: C
     file = cli.pipeline("gated", a=f"echo one; until [ -e {gate} ]; do sleep 0.02; done; echo two; touch {done}")
     with cli.up() as server:
         job = cli.json("run", file, "--detach")["job"]
-        follower = cli.begin("job", "logs", job, "a", "--follow")
-        wait_for_line(follower, "one")
+        follower = Followed(cli, "logs", job, "a")
+        follower.wait_for("one")
         server.kill()
         finish(server)
     gate.touch()
     while not done.exists():
         time.sleep(0.02)
     with cli.up():
-        out, _ = finish(follower)
+        out = follower.ended()
 
-    assert (follower.returncode, out) == (0, "two\n")
+    assert out == "one\ntwo\n"
 
 
 def test_following_events_of_one_type_ends_with_the_job(cli: CommandLine) -> None:

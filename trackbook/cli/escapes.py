@@ -114,8 +114,12 @@ def raw(stream: Any) -> Any:
 def guarded() -> Iterator[None]:
     """Escape what is printed to stdout and stderr from here on."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (stream if isinstance(stream, _Guarded) else _Guarded(stream) for stream in before)
+    ours = tuple(stream if isinstance(stream, _Guarded) else _Guarded(stream) for stream in before)
+    sys.stdout, sys.stderr = ours
     try:
         yield
-    finally:
-        sys.stdout, sys.stderr = before
+    finally:  # after a broken pipe there is another stream in our place, which is to stay
+        if sys.stdout is ours[0]:
+            sys.stdout = before[0]
+        if sys.stderr is ours[1]:
+            sys.stderr = before[1]
