@@ -59,7 +59,7 @@ def start(
 
         with client:
             raise typer.Exit(0 if tell_dry(client.command("job", "check", asked), "", json=json) else 1)
-    reply = client.command("job", "start", asked)
+    reply = client.command("job", "start", asked | options.of_caller())
     if json and not watch_:
         return emit(reply)
     if not json:

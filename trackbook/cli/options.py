@@ -79,6 +79,22 @@ def parameters(given: list[str] | None) -> dict[str, str]:
     return found
 
 
+def virtual_env() -> str:
+    """Return the virtual environment that this command was called in, '' for none or Trackbook's own."""
+    import os
+    import sys
+
+    given = os.environ.get("VIRTUAL_ENV", "")
+    own = {os.path.realpath(sys.prefix), os.path.realpath(sys.exec_prefix)}
+    return given if Path(given).is_absolute() and os.path.realpath(given) not in own else ""
+
+
+def of_caller() -> dict[str, str]:
+    """Return what a start of a job says of where it was called: the virtual environment, if there is one."""
+    found = virtual_env()
+    return {"virtual_env": found} if found else {}
+
+
 def versioned(ref: str) -> tuple[str, int | None]:
     """Split `NAME@3` into the name and the version, None where no version is named."""
     name, at, version = ref.rpartition("@")

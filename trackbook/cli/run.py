@@ -80,7 +80,7 @@ def run(
         if not json:
             show_applied(applied, checked, source, confirmed=confirm)
         version = {"pipeline": applied["pipeline"], "version": applied["version"]}
-        started = client.command("job", "start", {**version, **chosen}, source)
+        started = client.command("job", "start", {**version, **chosen, **options.of_caller()}, source)
         for warning in untold(started, set() if json else told(checked)):
             say(f"trackbook: {warning['message']}")
         if detach:

@@ -39,6 +39,7 @@ class StartJob(JobCommand, frozen=True):
     tasks: list[TaskShape]
     executor: str = "local"
     parameters: dict[str, str] = field(default_factory=dict)
+    virtual_env: str = ""
 
 
 class CancelJob(JobCommand, frozen=True):
@@ -251,6 +252,7 @@ def _start(state: JobState, command: StartJob) -> list[AnyJobEvent]:
             command.tasks,
             command.executor,
             command.parameters,
+            command.virtual_env,
         )
     ]
 

@@ -94,7 +94,8 @@ class SessionSpec(Struct, frozen=True):
     `session` is unique to the attempt and deterministic (`[A-Za-z0-9-]{1,64}`); `variables` are merged already
     (pipeline, then task, then the job's parameters). Of `resources` sizes are in bytes, as is `shmem`;
     `mounts` are `FOLDER[/SUBPATH][:ALIAS]`, found at `/home/work/ALIAS`. `service` is what a serving task serves.
-    `settings` is the task as the pipeline has it.
+    `settings` is the task as the pipeline has it. `virtual_env` is the Python virtual environment of whoever
+    started the job, for executors that run on the machine where it is.
     """
 
     session: str
@@ -117,6 +118,7 @@ class SessionSpec(Struct, frozen=True):
     scaling_group: str = ""
     service: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    virtual_env: str = ""
 
 
 ReportSink = Callable[[str, Report], Awaitable[None]]

@@ -44,7 +44,10 @@ class TaskError(Struct, frozen=True, omit_defaults=True):
 
 
 class JobCreated(JobEvent, frozen=True):
-    """The job was created from a version of a pipeline; `definition` is that content's SHA-256."""
+    """The job was created from a version of a pipeline; `definition` is that content's SHA-256.
+
+    `virtual_env` is the Python virtual environment that local tasks get, that of whoever started the job.
+    """
 
     pipeline: str
     pipeline_name: str
@@ -53,6 +56,7 @@ class JobCreated(JobEvent, frozen=True):
     tasks: list[TaskShape]
     executor: str = "local"
     parameters: dict[str, str] = field(default_factory=dict)
+    virtual_env: str = ""
 
 
 class JobStarted(JobEvent, frozen=True):

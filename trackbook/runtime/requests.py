@@ -78,12 +78,16 @@ class DeletePipeline(Request, kw_only=True):
 
 
 class StartJob(Request, kw_only=True):
-    """`job.start`: run a version of a pipeline (the latest unless said), with variables of this run's own."""
+    """`job.start`: run a version of a pipeline (the latest unless said), with variables of this run's own.
+
+    `virtual_env` is the folder of a Python virtual environment that tasks of the local executor get.
+    """
 
     pipeline: Name
     version: int | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     executor: str | None = None
+    virtual_env: Annotated[str, Meta(max_length=4096)] = ""
 
 
 class CancelJob(Request, kw_only=True):

@@ -136,6 +136,7 @@ class Sessions:
             variables={**effective.variables, **created.parameters},
             inputs=[self._input(state, dependency) for dependency in instance.shape.dependencies],
             mounts=list(effective.mounts),
+            virtual_env=created.virtual_env,
             **demands(effective),
         )
 

@@ -46,6 +46,7 @@ class JobCommands:
             assigned.shapes,
             assigned.executor,
             request.parameters,
+            request.virtual_env,
         )
         reply = Reply(
             command_id=asked.command_id,

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from trackbook.adapters.backendai.api import Session
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.record import Claim, Record
+from trackbook.adapters.sessions.exit_codes import describe
 from trackbook.engine.job import Outcome
 from trackbook.events.job import Fault
 
@@ -136,7 +137,7 @@ def _by_record(known: Known, record: Record) -> Verdict:
         return ended("failed", "the session was ended on the cluster, not by this job", "infrastructure")
     if record.signal is not None:
         return ended("failed", f"the command was ended by {signal_name(record.signal)}")
-    return ended("failed", f"the command ended with exit code {record.exit_code}")
+    return ended("failed", describe(record.exit_code or 0))
 
 
 def _never_ran(known: Known) -> Verdict:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from trackbook.adapters.sessions.exit_codes import describe
 from trackbook.adapters.sessions.logs import tail
 from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
@@ -191,7 +192,7 @@ def verdict(record: Record) -> tuple[Outcome, str]:
     if record.message:
         return "failed", record.message
     if record.exit_code != 0:
-        return "failed", f"the command ended with exit code {record.exit_code}"
+        return "failed", describe(record.exit_code or 0)
     return "succeeded", ""
 
 

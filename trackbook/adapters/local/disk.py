@@ -15,10 +15,13 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from trackbook.adapters.sessions import variables
+from trackbook.adapters.sessions.exit_codes import describe
 from trackbook.adapters.sessions.logs import tail
 from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 
+_PATH = f"{variables.PATH}, after the virtual environment in which the job was started"
 _LOCK = "hhqqi4x"
 _OWNERS = re.compile(
     r"bad owner(ship)? or (permissions|modes)|must be owned by (uid 0|root)|effective uid is not 0"
@@ -208,7 +211,7 @@ def verdict(record: Record) -> tuple[Outcome, str]:
     if record.signal is not None:
         return "failed", f"the command was ended by {signal_name(record.signal)}"
     if record.exit_code != 0:
-        return "failed", f"the command ended with exit code {record.exit_code}"
+        return "failed", describe(record.exit_code or 0, _PATH)
     return "succeeded", ""
 
 

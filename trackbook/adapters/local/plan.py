@@ -16,7 +16,7 @@ from trackbook.adapters.sessions.commands import shell_argument
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import SessionSpec
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = variables.PATH
 NO_ABSOLUTE = "processes of this machine can be given folders below /home/work alone"
 _LONGEST_ARGUMENT = 100_000
 """The kernel takes at most 128 KiB in one argument; a longer command is run from a file."""
@@ -90,7 +90,8 @@ class Planner:
 
     def _environment(self, spec: SessionSpec, folder: Path, binds: list[tuple[str, str, bool]]) -> dict[str, str]:
         work = WORK if self.private_root and self.own_work else str(folder / "work")
-        environment = self._basics(work) | self._passed | spec.variables | variables.of(spec)
+        basics = self._basics(work) | virtual_environment(spec.virtual_env)
+        environment = basics | self._passed | spec.variables | variables.of(spec)
         for source, name, _ in binds:
             place = f"{PIPELINE}/{name}" if self.private_root else source or str(self._empty())
             environment[f"PIPELINE_{name.upper()}"] = place
@@ -108,6 +109,14 @@ class Planner:
         empty.mkdir(parents=True, exist_ok=True)
         empty.chmod(0o555)
         return empty
+
+
+def virtual_environment(folder: str) -> dict[str, str]:
+    """Return the variables that activate a Python virtual environment, none where there is none."""
+    path = Path(folder)
+    if not folder or not path.is_absolute() or ":" in folder or not (path / "bin").is_dir():
+        return {}
+    return {"VIRTUAL_ENV": folder, "PATH": f"{folder}/bin:{PATH}"}
 
 
 def user_name() -> str:

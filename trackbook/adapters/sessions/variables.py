@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 from trackbook.engine.ports import SessionSpec
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where processes of this machine find programs, after the virtual environment of whoever started the job."""
+
 
 def of(spec: SessionSpec) -> dict[str, str]:
     """Return who the session is: FastTrack's names (`BACKENDAI_PIPELINE_…`), and ours."""
