@@ -60,6 +60,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_speed)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a parallel run that would not keep groups together: it would boot each shared thing often."""
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            group = _shared(item)
+            assert not group or item.nodeid.endswith(f"@{group}"), (
+                f"pytest-xdist does not see the group of {item.nodeid}"
+            )
+
+
 def _shared(item: pytest.Item) -> str:
     """Return the name of what a test has in common with others, beyond its process; empty for most tests."""
     fixtures = getattr(item, "fixturenames", ())
