@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from histories.made import example, world
 from histories.served import Site, site
+
+from trackbook.adapters.nats.connect import StoreFull
+from trackbook.projections.database import DiskFullError
 
 
 @pytest.fixture
@@ -55,6 +60,25 @@ async def test_errors_have_a_code_and_words(served: Site) -> None:
         assert (path, answer.status_code, answer.json()["error"]["code"]) == (path, status, code), answer.text
         assert len(answer.json()["error"]["message"]) > 5
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+FULL = (
+    OSError(errno.ENOSPC, "no space"),
+    OSError(errno.EDQUOT, "quota"),
+    DiskFullError("full"),
+    StoreFull("full"),
+)
+
+
+async def test_a_full_disk_is_named(served: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that needs room is answered with a code of its own and a hint, not as a fault of the server."""
+    for problem in FULL:
+        monkeypatch.setattr(served.read, "job", AsyncMock(side_effect=problem))
+
+        answer = await served.client.get("/api/jobs/x")
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "disk_full")
+        assert "Free some space" in answer.json()["error"]["hint"]
 
 
 async def test_an_unexpected_failure_tells_nothing_of_the_inside(

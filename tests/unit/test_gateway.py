@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
 from office import CHAIN, opened
 
+from trackbook.adapters.nats.connect import StoreFull
 from trackbook.engine.ports import Append, AppendConflict
 from trackbook.testing.store import MemoryEventStore
 
@@ -180,10 +182,11 @@ class _FailingStore(MemoryEventStore):
     def __init__(self) -> None:
         super().__init__()
         self.broken = False
+        self.problem: Exception = OSError("no answer")
 
     async def append(self, *commits: Append) -> list[int]:
         if self.broken:
-            raise OSError("no space left")
+            raise self.problem
         return await super().append(*commits)
 
 
@@ -198,7 +201,27 @@ async def test_a_command_that_can_t_be_carried_out_now_may_be_sent_again(tmp_pat
     accepted = await office.ask("pipeline.apply", yaml=CHAIN, command_id="c1")
 
     assert refused["error"]["code"] == "unavailable"
-    assert "no space left" in refused["error"]["message"]
+    assert "no answer" in refused["error"]["message"]
+    assert accepted["status"] == "accepted"
+    await office.close()
+
+
+@pytest.mark.parametrize(
+    "problem", [StoreFull("the disk of /data is full"), OSError(errno.ENOSPC, "No space left")]
+)
+async def test_a_full_disk_is_named(tmp_path: Path, problem: Exception) -> None:
+    """A command without room is refused as disk_full, with what to do; with room again the same id works."""
+    store = _FailingStore()
+    office = await opened(tmp_path, store)
+    store.broken, store.problem = True, problem
+    refused = await office.ask("pipeline.apply", yaml=CHAIN, command_id="c1")
+    store.broken = False
+
+    accepted = await office.ask("pipeline.apply", yaml=CHAIN, command_id="c1")
+
+    assert refused["error"]["code"] == "disk_full"
+    assert "Free some space" in refused["error"]["hint"]
+    assert "same command_id" in refused["error"]["hint"]
     assert accepted["status"] == "accepted"
     await office.close()
 

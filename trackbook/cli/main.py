@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -56,8 +57,26 @@ app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("asyncapi", epilog="Example:\n\n  trackbook asyncapi > asyncapi.json")(book.asyncapi)
 
 
+def _fill_standard_streams() -> None:
+    """Open /dev/null for standard streams that are closed.
+
+    Else a file that is opened later gets the descriptor, and what is printed, also by children, ends up in it.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        try:
+            os.fstat(descriptor)  # it is ours if it was free, or a library's
+        except OSError:
+            nowhere = os.dup2(nowhere, descriptor)
+        os.set_inheritable(nowhere, nowhere == descriptor)
+        setattr(sys, name, os.fdopen(nowhere, "w" if descriptor else "r", encoding="utf-8", closefd=False))
+
+
 def main() -> None:
     """Run the command line; errors go to stderr with exit code 1, bad usage with 2, Ctrl-C is 130."""
+    _fill_standard_streams()
     with guarded():
         _run()
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +78,24 @@ class Where:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal something beside the output, after what was printed before."""
-    sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)
+    """Tell the person at the terminal something beside the output, after what was printed before.
+
+    Never raises: where nobody can be told, the command goes on.
+    """
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _discard_stderr()
+
+
+def _discard_stderr() -> None:
+    """Point stderr at /dev/null: else Python can't write the rest when it exits, and the exit code is 120."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

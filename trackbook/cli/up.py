@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
+from contextlib import redirect_stderr
 from typing import Annotated, Any
 
 import typer
 
 from trackbook.cli import options
+from trackbook.cli.escapes import guarded, raw
 from trackbook.cli.server import HOST, PORT, say
 from trackbook.cli.stop_signals import stop_signals
 
@@ -72,7 +75,6 @@ def up(
     if adopt and fork:
         raise typer.BadParameter("give --adopt or --fork, not both", param_hint="--fork")
     place = options.where(None, data)
-    _warn_open(no_auth)
 
     def told(url: str) -> None:
         say(f"Trackbook serves {url} on {place.directory}.")
@@ -108,7 +110,6 @@ def serve(
         )
     _check(http, durability, log_level)
     place = options.where(None, data)
-    _warn_open(no_auth)
 
     def told(url: str) -> None:
         say(f"Trackbook runs {', '.join(role)} on {place.directory}{f', HTTP on {url}' if url else ''}.")
@@ -139,24 +140,32 @@ def _warn_open(no_auth: bool) -> None:
 
 def _hold(log_level: str, told: Any, **config: Any) -> None:
     """Run the system until one of `stop_signals`; a second one ends the process at once."""
+    from trackbook.runtime import logs
+
+    stream = None if sys.__stderr__ is None else raw(sys.stderr)  # None: it was closed when Python started
+    with redirect_stderr(logs.stderr_or_file(stream, config["data"])), guarded():
+        logs.configure(level=log_level)
+        _warn_open(not config["authenticates"])
+        _run(told, config)
+
+
+def _run(told: Any, config: dict[str, Any]) -> None:
     import asyncio
 
     from trackbook.http.system import running
-    from trackbook.runtime import logs
     from trackbook.runtime.app import Config
     from trackbook.runtime.watchdog import Watchdog
-
-    logs.configure(level=log_level)
 
     async def hold() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def asked(number: signal.Signals) -> None:
-            if not stop.is_set():
-                say("\nStopping …")
+            first = not stop.is_set()
             stop.set()
             loop.remove_signal_handler(number)
+            if first:
+                say("\nStopping …")
 
         for number in stop_signals():
             loop.add_signal_handler(number, asked, number)

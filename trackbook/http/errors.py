@@ -16,6 +16,7 @@ from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, NoSuchFil
 from trackbook.projections.database import DamagedError, UnavailableError
 from trackbook.projections.paging import ReadError
 from trackbook.projections.projector import NotProjectedError
+from trackbook.runtime.disk_full import FREE_SPACE, is_full
 
 _log = logging.getLogger(__name__)
 _CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -39,6 +40,7 @@ _STATUSES = {
     "length_required": 411,
     "incomplete_body": 400,
     "executor_unavailable": 503,
+    "disk_full": 503,
     "commit_unreadable": 500,
 }
 
@@ -132,8 +134,10 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBo
 
 
 def on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
-    """Answer what should not happen; the log has the rest."""
+    """Answer a full disk in words, and what should not happen; the log has the rest."""
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if is_full(error):
+        return _answer(status_of("disk_full"), "disk_full", f"there is no room left: {error}", FREE_SPACE)
     return _answer(500, "internal_error", "the server failed to answer; its log says more")
 
 

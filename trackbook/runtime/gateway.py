@@ -16,6 +16,7 @@ from trackbook.engine.errors import Refused
 from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
 from trackbook.runtime.book import Book
+from trackbook.runtime.disk_full import FREE_SPACE, is_full
 from trackbook.runtime.requests import REQUESTS, Problem, Reply, Request
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,8 @@ class Invalid(Exception):
 
 _KEPT_FOR = 15.0
 """Seconds for which the answer to what is only looked at is kept for those who asked already."""
+
+_AGAIN = "Send it again with the same command_id."
 
 _RESERVED = frozenset(("engine", "executor"))
 """Actors that are parts of Trackbook: `engine`, `executor:local`."""
@@ -69,9 +72,7 @@ class Gateway:
             return _encoded(rejection(command_id or _id_in(payload), invalid.refused))
         except Exception as problem:
             log.exception("command.failed", kind=kind, verb=verb, command_id=command_id)
-            unavailable = Refused("unavailable", f"the command could not be carried out now: {problem}")
-            unavailable.hint = "Send it again with the same command_id."
-            return _encoded(rejection(command_id, unavailable))
+            return _encoded(rejection(command_id, _failure(problem)))
 
     async def _once(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
         """Answer from the ledger if this id was answered before; let the same id under way finish first."""
@@ -143,6 +144,13 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
     command_id = request.command_id or uuid.uuid4().hex
     who = f"{actor.split(':', maxsplit=1)[0]}:{request.actor}" if request.actor else actor
     return Asked(request, command_id, request.correlation_id or command_id, who, _digest(kind, verb, plain))
+
+
+def _failure(problem: Exception) -> Refused:
+    """Return the refusal of a command that could not be carried out now."""
+    if is_full(problem):
+        return Refused("disk_full", f"there is no room for the command: {problem}", hint=f"{FREE_SPACE} {_AGAIN}")
+    return Refused("unavailable", f"the command could not be carried out now: {problem}", hint=_AGAIN)
 
 
 def _refuse_reserved(actor: str) -> None:

@@ -1,16 +1,20 @@
-"""Where the log of a process goes: to stderr for people who watch it, to a file beside a live view."""
+"""Where the log of a process goes: to stderr for people who watch it, to a file beside a live view.
+
+Logging never affects what is logged: no call raises, whatever became of the place that the log goes to.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
 from trackbook.engine.names import printable
 from trackbook.private_files import private_file, private_folder
+from trackbook.runtime.log_writer import LogWriter
 
 LOG_FILE = "trackbook.log"
 """In the data directory."""
@@ -19,7 +23,8 @@ _ROTATE_AT = 8 * 1024 * 1024
 
 def configure(file: Path | None = None, level: str = "info") -> None:
     """Send the log of this process, its libraries' warnings included, to stderr or to the end of `file`."""
-    stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr) if file is None else _opened(file)
+    below = getattr(sys.stderr, "rich_proxied_file", sys.stderr) if file is None else _opened(file)
+    stream = below if isinstance(below, LogWriter) else LogWriter(below)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     colors = stream.isatty()
     chain: list[structlog.typing.Processor] = [
@@ -34,14 +39,32 @@ def configure(file: Path | None = None, level: str = "info") -> None:
             _printable,
             structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        wrapper_class=_steady(structlog.make_filtering_bound_logger(threshold)),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
     _libraries(stream, chain, colors, max(threshold, logging.WARNING))
 
 
-def _libraries(stream: TextIO, chain: list[structlog.typing.Processor], colors: bool, level: int) -> None:
+def stderr_or_file(stream: TextIO | None, data: Path) -> LogWriter:
+    """Return a writer for a server's stderr; if that is closed, full or gone, lines go to the log of `data`."""
+    return LogWriter(stream, lambda: _opened(data / LOG_FILE))
+
+
+def _steady(kind: Any) -> Any:
+    """Return the class of logger with calls that don't raise where a value can't be shown."""
+
+    class Steady(kind):  # type: ignore[misc]
+        def _proxy_to_logger(self, method: str, event: str | None = None, **values: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(method, event, **values)
+            except Exception as problem:  # the caller goes on
+                self._logger.msg(f"{event} [its values can't be shown: {type(problem).__name__}]")
+
+    return Steady
+
+
+def _libraries(stream: LogWriter, chain: list[structlog.typing.Processor], colors: bool, level: int) -> None:
     """Give the standard library's loggers, which libraries use, the same form and place."""
     handler = logging.StreamHandler(stream)
     renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)

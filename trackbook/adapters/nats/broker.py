@@ -172,9 +172,9 @@ class EmbeddedBroker:
         if owner is None or since(owner.supervisor) == owner.since:
             by = f"process {owner.supervisor}" if owner else "another process"
             raise BrokerHeld(f"the broker of {self.data} is run by {by}; use that one, or stop it first")
-        log.warning("broker.leftover", pid=owner.server, hint="its owner died; it is ended")
         with contextlib.suppress(ProcessLookupError):
             os.kill(owner.server, signal.SIGKILL)
+        log.warning("broker.leftover", pid=owner.server, hint="its owner died; it is ended")
 
     async def _launch_first(self, port: int) -> None:
         """Start the server, again if it is killed meanwhile; what it says itself is final."""
@@ -267,9 +267,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             async with asyncio.timeout(STOP_PATIENCE):
                 await process.wait()
         except TimeoutError:
-            log.warning("broker.killed", hint=f"it didn't end within {STOP_PATIENCE:.0f} s")
             process.kill()
             await process.wait()
+            log.warning("broker.killed", hint=f"it didn't end within {STOP_PATIENCE:.0f} s")
 
 
 def _quiet_port() -> int:
