@@ -24,6 +24,11 @@ class Findings(Struct):
     more: int = 0
     suggestions: int = 0
 
+    @property
+    def has_enough_warnings(self) -> bool:
+        """Whether further warnings would be dropped, so that nobody need put them into words."""
+        return len(self.warnings) >= AT_MOST
+
     def no(self, code: str, message: str, at: Path, hint: str = "") -> None:
         """Note a refusal."""
         if len(self.refusals) < AT_MOST:
@@ -33,7 +38,7 @@ class Findings(Struct):
 
     def warn(self, code: str, message: str, at: Path) -> None:
         """Note a warning; those past the first hundred of an author who has seen a hundred are dropped."""
-        if len(self.warnings) < AT_MOST:
+        if not self.has_enough_warnings:
             self.warnings.append(Warned(code, message, join(at)))
 
     def suggest(self, word: str, known: Any) -> str:

@@ -57,6 +57,52 @@ def drop(mapping: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if key != first}
 
 
+class Owned:
+    """Mappings that one fold has made itself and shown to nobody yet, and so may change in place.
+
+    It is no part of what a state is: any two are equal.
+    """
+
+    __slots__ = ("_made",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self._made: dict[int, dict[str, Any]] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Owned)
+
+    def share(self) -> None:
+        """Own nothing any more: what was made is about to be shown to others."""
+        self._made.clear()
+
+    def put(self, mapping: dict[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+        """Do what `put` does; a mapping that is owned is changed in place, however large it is."""
+        mapping = self._own(mapping)
+        first, *rest = keys
+        if rest:
+            inner = mapping.get(first)
+            value = self.put(inner if isinstance(inner, dict) else {}, rest, value)
+        mapping[first] = value
+        return mapping
+
+    def drop(self, mapping: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+        """Do what `drop` does; a mapping that is owned is changed in place, however large it is."""
+        mapping = self._own(mapping)
+        first, *rest = keys
+        if not rest:
+            mapping.pop(first, None)
+        elif isinstance(inner := mapping.get(first), dict):
+            mapping[first] = self.drop(inner, rest)
+        return mapping
+
+    def _own(self, mapping: dict[str, Any]) -> dict[str, Any]:
+        if self._made.get(id(mapping)) is not mapping:
+            mapping = dict(mapping)
+            self._made[id(mapping)] = mapping
+        return mapping
+
+
 def look(mapping: Any, keys: Sequence[str]) -> Any:
     """Return what stands at the end of `keys`, None where nothing does."""
     for key in keys:

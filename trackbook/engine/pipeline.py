@@ -16,7 +16,7 @@ from trackbook.engine.decider import Decider
 from trackbook.engine.diff import describe, diff
 from trackbook.engine.edits import Change, Rename
 from trackbook.engine.errors import Refused
-from trackbook.engine.paths import drop, put
+from trackbook.engine.paths import Owned
 from trackbook.engine.rules import check
 from trackbook.events import pipeline as facts
 from trackbook.events.pipeline import AnyPipelineEvent
@@ -84,6 +84,7 @@ class PipelineState(Struct):
     after: dict[str, str] = field(default_factory=lambda: {"": ""})
     version: int = 0
     deleted: bool = False
+    owned: Owned = field(default_factory=Owned)
 
     @property
     def name(self) -> str:
@@ -93,6 +94,7 @@ class PipelineState(Struct):
     @property
     def content(self) -> Content:
         """The content; to be shared and never changed in place."""
+        self.owned.share()
         return {**self.settings, "tasks": {name: self.tasks[name] for name in self.order()}}
 
     def order(self) -> Iterator[str]:
@@ -109,21 +111,23 @@ class PipelineState(Struct):
 def evolve(state: PipelineState, event: AnyPipelineEvent) -> PipelineState:
     """Remember the event; changes and returns `state`, which the caller owns alone.
 
-    The mappings inside the content are replaced, never changed, since contents and events share them.
+    The mappings inside the content are replaced unless the fold has made them itself and nobody has seen them,
+    since contents and events share them: a thousand new settings cost a thousand steps, not a thousand copies.
     """
+    own = state.owned
     match event:
         case facts.PipelineCreated():
             state.settings = {"name": event.name}
         case facts.PipelineRenamed():
             state.settings = {**state.settings, "name": event.name}
         case facts.VariableSet():
-            state.settings = put(state.settings, ["environment", "envs", event.variable], event.value)
+            state.settings = own.put(state.settings, ["environment", "envs", event.variable], event.value)
         case facts.VariableRemoved():
-            state.settings = drop(state.settings, ["environment", "envs", event.variable])
+            state.settings = own.drop(state.settings, ["environment", "envs", event.variable])
         case facts.SettingChanged():
-            state.settings = put(state.settings, event.path, event.value)
+            state.settings = own.put(state.settings, event.path, event.value)
         case facts.SettingRemoved():
-            state.settings = drop(state.settings, event.path)
+            state.settings = own.drop(state.settings, event.path)
         case facts.TaskAdded():
             state.tasks[event.task["name"]] = event.task
             _place(state, event.task["name"], event.after)
@@ -169,9 +173,9 @@ def _take_out(state: PipelineState, name: str) -> str:
 def _change_task(state: PipelineState, event: facts.TaskChanged) -> None:
     task = state.tasks[event.task]
     for path in event.removed:
-        task = drop(task, path)
+        task = state.owned.drop(task, path)
     for path, value in event.set:
-        task = put(task, path, value)
+        task = state.owned.put(task, path, value)
     state.tasks[event.task] = task
 
 

@@ -25,6 +25,9 @@ from trackbook.engine.paths import join
 
 DEEPEST = 64
 """Levels of nesting that a value may have, as in YAML."""
+MOST_TASKS = 20_000
+MOST_UNKNOWN_KEYS = 10_000
+"""Keys of one mapping that are kept and not acted on."""
 _SERVING = frozenset(("serving", "deployment"))
 _MODES = ("single-node", "multi-node")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -80,6 +83,11 @@ def examine(document: Mapping[str, Any]) -> Findings:
     _by_table(document, PIPELINE, (), found)
     _pipeline_itself(document, found)
     tasks = document["tasks"] if isinstance(document["tasks"], list) else []
+    if len(tasks) > MOST_TASKS:
+        found.no(
+            "too_many_tasks", f"the pipeline has {len(tasks):,} tasks; it may have {MOST_TASKS:,}", ("tasks",)
+        )
+        return found
     if not tasks and isinstance(document["tasks"], list):
         found.warn("no_tasks", "the pipeline has no tasks", ("tasks",))
     first_of: dict[str, int] = {}
@@ -103,7 +111,10 @@ def _by_table(value: Any, wanted: Field, at: Path, found: Findings) -> None:
     if value is None:
         return
     if isinstance(value, dict):
-        if wanted.mapping:
+        if len(value) > MOST_UNKNOWN_KEYS < len(value.keys() - wanted.fields.keys()) and wanted.fields:
+            message = f"there are more than {MOST_UNKNOWN_KEYS:,} keys here that are not known"
+            found.no("too_many_unknown_keys", message, at)
+        elif wanted.mapping:
             _mapping(value, wanted, at, found)
         else:
             _wrong(value, wanted, at, found)
@@ -144,6 +155,8 @@ def _unknown_key(key: str, value: Any, wanted: Field, at: Path, found: Findings)
         instead = f"Write `envs: {{{key}: …}}` in `environment`."
     if instead is not None:
         found.no("unsupported_key", f"{_shown(key)} has no meaning here", (*at, key), instead)
+        return
+    if found.has_enough_warnings:
         return
     meant = _near_miss(key, tuple(wanted.fields))
     if (environment := wanted.fields.get("environment")) and key in environment.fields:

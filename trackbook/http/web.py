@@ -149,13 +149,17 @@ class Contents:
 
     async def yaml(self, pipeline: str, version: int) -> str:
         """Return the content as YAML."""
-        return dump(await self._history.content(pipeline, version))
+        return await asyncio.to_thread(dump, await self._history.content(pipeline, version))
 
     async def diff(self, pipeline: str, first: int, last: int) -> list[dict[str, Any]]:
         """Return the changes between two versions, each with a line for people in `text`."""
         old = await self._history.content(pipeline, first)
         new = await self._history.content(pipeline, last)
-        return [{**msgspec.to_builtins(event), "text": describe(event)} for event in diff(old, new)]
+
+        def described() -> list[dict[str, Any]]:
+            return [{**msgspec.to_builtins(event), "text": describe(event)} for event in diff(old, new)]
+
+        return await asyncio.to_thread(described)
 
 
 class Health:

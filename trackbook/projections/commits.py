@@ -12,8 +12,8 @@ from trackbook.projections.decode import Fact
 from trackbook.projections.quarantine import Quarantine
 from trackbook.projections.tables import aggregates, commits, words
 
-_HELD = 20_000
-"""So many aggregates are remembered between batches; of others the last version is looked up."""
+_HELD = 4096
+"""Aggregates that are remembered between batches: the latest. Of others the last version is looked up."""
 
 _LOOK_UP = 500
 """SQLite takes a bounded number of parameters in a statement."""
@@ -56,8 +56,8 @@ class CommitsModel:
         ):
             if values:
                 connection.execute(statement, values)
-        if len(self._known) > _HELD:
-            self._known.clear()
+        while len(self._known) > _HELD:
+            del self._known[next(iter(self._known))]
 
     def forget(self) -> None:
         """Drop what is held in memory, since the batch that led to it was rolled back."""

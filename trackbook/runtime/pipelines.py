@@ -73,7 +73,7 @@ class Pipelines:
         """Apply, or say what would become of it where that is a dry run; returns what was read, too."""
         request = asked.request
         assert isinstance(request, ApplyPipeline)
-        loaded = _loaded(request)
+        loaded = await asyncio.to_thread(_loaded, request)
         command = pipeline.ApplyDefinition(loaded.content, request.expected_version)
 
         async def decide() -> Reply:
@@ -190,8 +190,9 @@ class Pipelines:
         if known := aggregate.answered(asked.command_id):  # by another engine, since the ledger was caught up
             return _again(known, asked)
         old_name = aggregate.state.name
-        state, events, causes = step(KINDS["pipeline"].decider, aggregate.state, command)
-        reply = _reply(asked, aggregate, state, events, loaded)
+        # On a thread, since a large pipeline takes a second; the lock keeps the aggregate to this decision.
+        state, events, causes = await asyncio.to_thread(step, KINDS["pipeline"].decider, aggregate.state, command)
+        reply = await asyncio.to_thread(_reply, asked, aggregate, state, events, loaded)
         if not events or getattr(asked.request, "dry_run", False):
             self._kept.pop(("pipeline", aggregate.id), None)
             return reply
