@@ -50,6 +50,16 @@ A_FAILED = JobCancelRequested("task a failed", "a")
 ON_REQUEST = JobCancelRequested("on request")
 RUNNING = (created("a", "b"), launched("a"), launched("b"), started("a"), JobStarted(at(1)), started("b"))
 
+# Names ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_named_after_its_job() -> None:
+    """The job's id can be read from the name of any of its sessions, whatever the id looks like."""
+    names = core().names
+    for id_ in ("j", "4f1e-9a", "tb-1-2-3"):
+        assert names["job_of"](names["session_name"](id_, 7, 2)) == id_
+
+
 # Starting ---------------------------------------------------------------------------------------------------
 
 
