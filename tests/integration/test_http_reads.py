@@ -124,7 +124,7 @@ async def test_every_read_waits_for_what_it_is_told_to_show(
 
     async def never(after: int | None, timeout: float = 0) -> None:
         if after is not None:
-            raise NotProjectedError(f"the log has no sequence {after} yet: it ends at 7")
+            raise NotProjectedError(f"sequence {after} was not projected within 10 s: the read model is at 7")
 
     monkeypatch.setattr(served.read, "settled", never)
     document = await served.get("/schema/openapi.json")
@@ -144,9 +144,44 @@ async def test_every_read_waits_for_what_it_is_told_to_show(
         assert answer.status_code == 504
         assert answer.json()["error"] == {
             "code": "not_projected",
-            "message": "the log has no sequence 99 yet: it ends at 7",
+            "message": "sequence 99 was not projected within 10 s: the read model is at 7",
             "hint": "Read again later; /health/ready says how things stand.",
         }
+
+
+async def test_a_sequence_beyond_the_log_is_refused(served: Site) -> None:
+    """A read `after` a sequence that the log does not have is answered 400, not waited for."""
+    head = await served.head()
+    answers = [await served.client.get("/api/jobs", params={"after": head + more}) for more in (0, 1, 2**60)]
+
+    assert [each.status_code for each in answers] == [200, 400, 400]
+    assert answers[1].json()["error"] == {
+        "code": "sequence_unknown",
+        "message": f"the log has no sequence {head + 1} yet: it ends at {head}",
+        "hint": "`after` is the `seq` of a command's reply.",
+    }
+
+
+async def test_a_sequence_that_the_log_has_is_waited_for(served: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sequence that the projector has not heard of is waited for if the log has it, or can't be read."""
+    waited: list[int] = []
+    head = await served.head()
+
+    async def wait_for(seq: int, timeout: float | None = None) -> None:
+        waited.append(seq)
+
+    async def ends_later() -> int:
+        return head + 1
+
+    async def unreadable() -> int:
+        raise ConnectionError("the broker is away")
+
+    monkeypatch.setattr(served.read.projector, "wait_for", wait_for)
+    for answer in (ends_later, unreadable):
+        monkeypatch.setattr(served.read.pages.log, "head", answer)
+        await served.read.settled(head + 1)
+
+    assert waited == [head + 1, head + 1]
 
 
 async def test_jobs_and_tasks_have_the_fields_of_the_contract(served: Site) -> None:

@@ -64,7 +64,7 @@ async def give_command(
         )
     reply = await services.gateway.handle(kind, verb, await request.body(), actor)
     with contextlib.suppress(NotProjectedError):  # it is committed all the same, and `after` still works
-        await services.read.settled(int(reply.get("seq") or 0), _SETTLED_WITHIN)
+        await services.read.projector.wait_for(int(reply.get("seq") or 0), _SETTLED_WITHIN)
     error = reply.get("error")
     return Response(reply, status_code=status_of(str(error.get("code", ""))) if error else 200)
 

@@ -15,7 +15,7 @@ from trackbook.engine.errors import Refused
 from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
 from trackbook.projections.database import DamagedError, UnavailableError
 from trackbook.projections.paging import ReadError
-from trackbook.projections.projector import NotProjectedError
+from trackbook.projections.projector import NotProjectedError, SequenceUnknownError
 from trackbook.runtime.disk_full import FREE_SPACE, is_full
 
 _log = logging.getLogger(__name__)
@@ -99,6 +99,11 @@ def on_not_projected(_: Request[Any, Any, Any], error: NotProjectedError) -> Res
     return _answer(504, "not_projected", str(error), "Read again later; /health/ready says how things stand.")
 
 
+def on_sequence_unknown(_: Request[Any, Any, Any], error: SequenceUnknownError) -> Response[ErrorBody]:
+    """Answer a read that asked for a sequence beyond the end of the log."""
+    return _answer(400, "sequence_unknown", str(error), "`after` is the `seq` of a command's reply.")
+
+
 def on_unavailable(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
     """Answer while the read model's file can't be read."""
     return _answer(503, "read_model_unavailable", str(error), "It is made anew from the log; read again later.")
@@ -144,6 +149,7 @@ def on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[E
 HANDLERS: dict[int | type[Exception], Any] = {
     ReadError: on_read_error,
     Refused: on_refused,
+    SequenceUnknownError: on_sequence_unknown,
     NotProjectedError: on_not_projected,
     DamagedError: on_unavailable,
     UnavailableError: on_unavailable,

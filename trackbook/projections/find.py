@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from trackbook.projections.decode import BodyStore, Log
 from trackbook.projections.events import EventFinder
 from trackbook.projections.moments import job_moment
 from trackbook.projections.paging import ReadError, page, place
-from trackbook.projections.projector import Projector
+from trackbook.projections.projector import Projector, SequenceUnknownError
 from trackbook.projections.show import (
     show_commit,
     show_job,
@@ -50,6 +51,7 @@ from trackbook.projections.views import (
 
 T = TypeVar("T")
 _SHOWN_CANDIDATES = 5
+_HEAD_WITHIN = 2.0
 
 
 class CommitFilter(Struct, frozen=True):
@@ -73,9 +75,22 @@ class ReadModel:
         self.events = EventFinder(self._read, self.pages)
 
     async def settled(self, after: int | None, timeout: float = 10.0) -> None:
-        """Wait until the rows hold sequence `after`; raises NotProjectedError."""
-        if after is not None:
-            await self.projector.wait_for(after, timeout)
+        """Wait until the rows hold sequence `after`; raises NotProjectedError, SequenceUnknownError at once."""
+        if after is None:
+            return
+        if after > self.projector.head:
+            await self._check_in_log(after)
+        await self.projector.wait_for(after, timeout)
+
+    async def _check_in_log(self, seq: int) -> None:
+        """Raise SequenceUnknownError if the log is readable and ends before a sequence."""
+        try:
+            async with asyncio.timeout(_HEAD_WITHIN):
+                head = await self.pages.log.head()
+        except Exception:  # the broker is away: the projector's wait reports what is wrong
+            return
+        if seq > head:
+            raise SequenceUnknownError(f"the log has no sequence {seq} yet: it ends at {head}")
 
     async def pipelines(
         self, limit: int, cursor: str | None = None, *, state: str = "active", name: str = ""

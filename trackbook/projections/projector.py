@@ -28,6 +28,10 @@ class NotProjectedError(Exception):
     """The read model did not reach the sequence in the time given."""
 
 
+class SequenceUnknownError(NotProjectedError):
+    """The log ends before the sequence."""
+
+
 class Projector:
     """Keeps one database up to date with one log.
 
