@@ -21,6 +21,7 @@ SET_FOR_GOOD = frozenset(
         ("adapters/backendai/attempt.py", "_wake"),  # cleared by the loops that call `_pause`
         ("adapters/backendai/service_attempt.py", "_wake"),  # likewise
         ("adapters/container/beginning.py", "withdrawn"),  # set once, when the session is stopped
+        ("http/strict.py", "answered"),  # set once, when the answer to a HEAD request has begun
         ("http/server.py", "stopping"),  # set once, when the server stops
         ("cli/up.py", "stop"),  # likewise
         ("cli/host.py", "_stop"),  # likewise

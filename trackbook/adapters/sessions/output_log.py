@@ -87,6 +87,8 @@ def _cut(log: Path) -> _Cut | None:
 def kept(log: Path) -> Kept | None:
     """Return what is there; None while the log is being cut. Raises FileNotFoundError."""
     cut = _cut(log)
+    if cut is not None and not _agrees(log, cut):
+        return None
     with log.open("rb") as file:
         size = file.seek(0, 2)
         if cut is None:
@@ -110,6 +112,8 @@ def read(log: Path, offset: int, limit: int) -> Piece | None:
         if offset < cut.head:  # which never changes
             file.seek(offset)
             return Piece(offset, file.read(min(limit, cut.head - offset)))
+        if not _agrees(log, cut):  # announced, and not made yet
+            return None
         start = max(offset, cut.tail)
         file.seek(cut.head + len(cut.line) + start - cut.tail)
         piece = Piece(start, file.read(limit))
@@ -124,7 +128,7 @@ def head_alone(log: Path) -> Kept:
 
 
 def _agrees(log: Path, cut: _Cut) -> bool:
-    """Whether the log is still as `cut` describes it: what was read before this is then consistent."""
+    """Whether the log is as `cut` describes it; what is read between two looks that say so is consistent."""
     if cut.head < 0:
         return False
     with log.open("rb") as again:
