@@ -177,6 +177,31 @@ async def test_the_file_is_looked_at_by_itself(tmp_path: Path, monkeypatch: pyte
     await site.reload.close()
 
 
+async def test_a_failure_does_not_end_the_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody foresaw is logged, and a later change of the file is taken up all the same."""
+    monkeypatch.setattr(executor_reload, "EVERY", 0.001)
+    site = Reloaded(tmp_path)
+    failed = asyncio.Event()
+
+    def fail(_found: Configuration) -> Any:
+        failed.set()
+        raise RuntimeError("out of descriptors")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(site.reload, "_make", fail)
+        site.reload.start()
+        site.write(("main", "a"))
+        async with asyncio.timeout(60):
+            await failed.wait()
+    site.write(("main", "b"), ("other", "c"))
+    async with asyncio.timeout(60):
+        while len(site.attached) < 2:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.001)
+    await site.reload.close()
+
+    assert [name for name, _ in site.attached] == ["backendai/main", "backendai/other"]
+
+
 def test_the_first_read_still_refuses(tmp_path: Path) -> None:
     """At the start nothing is in use yet: a broken file keeps the server from starting."""
     (tmp_path / "executors.toml").write_text("x = 1\n")

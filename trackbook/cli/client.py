@@ -302,7 +302,7 @@ class Client:
             self.address = self.find() or self.address
 
     def _token_may_change(self, refused: Rejected) -> bool:
-        """Whether the server may have been started anew: another token is known now, or about to be."""
+        """Whether the server may have been restarted: another token is known now, or about to be."""
         if refused.error.get("code") != "unauthorized" or not self.address.token:
             return False
         found = self.find()

@@ -80,7 +80,7 @@ class Where:
 def say(text: str) -> None:
     """Tell the person at the terminal something beside the output, after what was printed before.
 
-    Never raises: where nobody can be told, the command goes on.
+    Never raises: the command continues if the message can't be written.
     """
     with suppress(OSError, ValueError):
         sys.stdout.flush()

@@ -26,7 +26,7 @@ class Spot:
     path: str
     query: dict[str, Any] = field(default_factory=dict)
     cut: list[str] = field(default_factory=list, compare=False)
-    """Folders of which there may be more than the executor's storage has told, shared by all spots below."""
+    """Folders that may hold more than the executor's storage listed; shared by all spots below."""
 
     @property
     def name(self) -> str:

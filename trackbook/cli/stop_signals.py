@@ -6,6 +6,6 @@ import signal
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return SIGINT and SIGTERM, and SIGHUP and SIGQUIT unless whoever started us has them ignored (nohup)."""
+    """Return SIGINT and SIGTERM, and SIGHUP and SIGQUIT unless the parent process ignores them (nohup)."""
     asked = [n for n in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(n) is not signal.SIG_IGN]
     return [signal.SIGINT, signal.SIGTERM, *asked]

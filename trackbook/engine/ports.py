@@ -294,7 +294,7 @@ class Backend(Protocol):
     async def sweep(self, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
         """Find sessions of this installation that no live attempt owns, and end them where `end` is set.
 
-        Those of jobs that the log doesn't know are only told of, unless `unknown` is set as well. Lists what is
+        Those of jobs that the log doesn't know are only listed, unless `unknown` is set as well. Lists what is
         there before it asks `live`, so that a session launched meanwhile is never taken for one.
         """
         ...

@@ -46,7 +46,7 @@ class TaskError(Struct, frozen=True, omit_defaults=True):
 class JobCreated(JobEvent, frozen=True):
     """The job was created from a version of a pipeline; `definition` is that content's SHA-256.
 
-    `virtual_env` is the Python virtual environment that local tasks get, that of whoever started the job.
+    `virtual_env` is the Python virtual environment of local tasks: that of the command that started the job.
     """
 
     pipeline: str

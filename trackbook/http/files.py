@@ -54,7 +54,7 @@ class FileView(Struct):
 
 
 class FilePage(Struct):
-    """A part of a folder's entries; `may_be_cut` says that the executor's storage may not have told of all."""
+    """A part of a folder's entries; `may_be_cut`: the executor's storage may have left some out."""
 
     items: list[FileView]
     next: str | None = None

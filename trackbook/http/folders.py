@@ -153,7 +153,7 @@ def _view(executor: str, state: FolderState, *, used: bool) -> FolderView:
     if state.state == "present":
         return FolderView(executor, "present", state.name, state.id, "")
     if state.state == "missing":
-        message = "it was there and was removed; runs are refused until `trackbook files create` makes it anew"
+        message = "it was there and was removed; runs are refused until `trackbook files create` creates it again"
         return FolderView(executor, "missing", state.name, state.id, message)
     if used:
         message = "it was there and was removed; the next run makes it anew, as does `trackbook files create`"

@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 class Config(Struct, kw_only=True):
     """What a process runs. `http` is HOST:PORT, port 0 for any free one; `limit` counts sessions at once.
 
-    `ownership` says whose a copied data directory is. HTTP asks for a token, made anew at each start, unless
+    `ownership` says whose a copied data directory is. HTTP asks for a token, new at each start, unless
     `authenticates` is false.
     """
 

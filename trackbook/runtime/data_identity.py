@@ -25,7 +25,7 @@ class Location(Struct, frozen=True):
     """Where a data directory is; '' and 0 for what can't be known.
 
     `machine` is a digest of the machine's id. `volume` identifies the file system across boots, `device` only
-    within `boot`. A clone of a whole file system on the same machine can't be told from the original.
+    within `boot`. A clone of a whole file system on the same machine can't be distinguished from the original.
     """
 
     machine: str = ""

@@ -1,4 +1,4 @@
-"""Telling a disk that is full from other faults, whoever met it: the broker, SQLite or a file that is written."""
+"""Recognises a full disk in the errors of the broker, of SQLite and of files."""
 
 from __future__ import annotations
 

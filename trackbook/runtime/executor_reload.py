@@ -64,7 +64,10 @@ class ExecutorReload:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # one failure must not end the looks at later changes
+                log.exception("executors.not_reloaded")
 
     async def refresh(self) -> None:
         """Read the file again if it changed."""

@@ -78,7 +78,7 @@ class DeletePipeline(Request, kw_only=True):
 
 
 class StartJob(Request, kw_only=True):
-    """`job.start`: run a version of a pipeline (the latest unless said), with variables of this run's own.
+    """`job.start`: run a version of a pipeline (by default the latest), with variables of this run's own.
 
     `virtual_env` is the folder of a Python virtual environment that tasks of the local executor get.
     """
@@ -100,7 +100,7 @@ class CancelJob(Request, kw_only=True):
 class CheckJob(Request, kw_only=True):
     """`job.check`: say what would become of a job, and start none.
 
-    Of a version of a `pipeline` (the latest unless said), or of a `yaml` or `definition` as it would be applied.
+    Of a version of a `pipeline` (by default the latest), or of a `yaml` or `definition` as it would be applied.
     It is checked as a start would be, and its executors are asked what would fail there: see `ok` and `findings`.
     With `offline` no executor is asked.
     Nothing is put on the log.

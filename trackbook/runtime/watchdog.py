@@ -27,7 +27,7 @@ REPORT_AFTER, EXIT_AFTER = 10.0, 60.0
 """Seconds without a turn of the loop until the stacks are logged, and until the process ends."""
 
 _LOG_WITHIN = 2.0
-"""Seconds for the log to take the stacks: whoever holds it up may be what is stuck."""
+"""Seconds to wait for the log: its writer may be what is stuck."""
 
 _MOST_CORES = 4
 """Cores that may be busy without the interpreter between two looks, as far as the last resort is concerned."""

@@ -23,7 +23,7 @@ def mounts(sheet: Sheet, seen: Survey, spec: SessionSpec) -> None:
     for text in spec.mounts:
         try:
             mount = parse(text)
-        except ValueError:  # told with the session
+        except ValueError:  # reported with the session
             continue
         _place(sheet, text, mount, before, spec.task)
         before.append((text, mount))

@@ -55,13 +55,13 @@ class Services:
         if end:
             await self._end(version, orphans)
         done = "taken down" if end else "still there"
-        told = [
+        warnings = [
             Finding(
                 f"service {each.name}", f"it belongs to job {each.variables.get(JOB, '')}", "warn", UNKNOWN_JOB
             )
             for each in strangers
         ]
-        return told + [
+        return warnings + [
             Finding(
                 f"service {service.name}",
                 f"it belongs to job {service.variables.get(JOB, '')}, which has ended: {done}",

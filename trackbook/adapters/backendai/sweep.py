@@ -61,17 +61,17 @@ async def sweep(link: Link, live: Live, *, end: bool, unknown: bool = False) -> 
     orphans = [each for each in orphans if each not in strangers]
     if end and unknown:
         orphans, strangers = [*orphans, *strangers], []
-    told = [Finding("session", _words(each), "warn", UNKNOWN_JOB) for each in strangers]
+    listed = [Finding("session", _words(each), "warn", UNKNOWN_JOB) for each in strangers]
     if not end:
         hint = "`trackbook doctor --sweep` ends it."
-        return told + [Finding("session", f"{_words(each)}: no job owns it", "warn", hint) for each in orphans]
+        return listed + [Finding("session", f"{_words(each)}: no job owns it", "warn", hint) for each in orphans]
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def ended(each: Left) -> Finding:
         async with gate:
             return await _end(link, each)
 
-    return told + await asyncio.gather(*(ended(each) for each in orphans))
+    return listed + await asyncio.gather(*(ended(each) for each in orphans))
 
 
 async def ours(link: Link) -> list[Left]:

@@ -27,7 +27,7 @@ _AT_ONCE = 8
 _FOLLOWED_EVERY = 2.0
 """Seconds between copies of an output that somebody reads."""
 _BRIEFLY = 30.0
-"""Seconds that a manager may be away, to restart say, until that is told of each session."""
+"""Seconds that a manager may be away, to restart say, until each session reports it."""
 _BEGINS = frozenset({"kernel_started", "session_started"})
 _SOON = (0.0, 0.3, 1.0)
 """Seconds between looks at a session that is said to begin: the manager says so before it has it so itself."""

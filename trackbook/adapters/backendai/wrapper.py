@@ -149,7 +149,7 @@ while [ "$_tb_signalled" ]; do
   [ $_tb_again -eq 127 ] || _tb_code=$_tb_again
 done
 if [ "$_tb_stopped" ] && [ $_tb_code -eq 127 ]; then
-  _tb_code=143  # the shell has lost the status of a command that ended while it was told to stop
+  _tb_code=143  # the shell has lost the status of a command that ended during a stop
 fi
 _tb_pid=
 if [ "$_tb_pipe" ]; then

@@ -73,7 +73,7 @@ fi
 if command -v bash >/dev/null 2>&1; then exec bash -p -c {shlex.quote(RUN)} bash "$@"; fi
 exec /bin/sh -c {shlex.quote(RUN)} /bin/sh "$@"
 """
-"""Claims the attempt by an exclusive create: engines start an ended container again when they are told to.
+"""Claims the attempt by an exclusive create: engines start an ended container again on request.
 
 """
 

@@ -235,8 +235,8 @@ class EmbeddedBroker:
         known = {"url": self.url, "prefix": self.prefix}
         for path, access in ((self.data / "nats.json", self.client), (self.home / "engine.json", self.engine)):
             private = {"inbox_prefix": access.inbox_prefix} if access.inbox_prefix else {}
-            told = known | {"user": access.user, "password": access.password} | private
-            write(path, msgspec.json.encode(told))
+            credentials = known | {"user": access.user, "password": access.password} | private
+            write(path, msgspec.json.encode(credentials))
         if old and old != port:
             log.warning("broker.moved", url=self.url, hint="the port was taken while the broker was away")
             for call in list(self.moved):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from trackbook.engine.ports import SessionSpec
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where processes of this machine find programs, after the virtual environment of whoever started the job."""
+"""Where processes of this machine find programs, after the virtual environment recorded with the job."""
 
 
 def of(spec: SessionSpec) -> dict[str, str]:
