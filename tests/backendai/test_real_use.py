@@ -29,7 +29,7 @@ sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 from command_line import CommandLine
 
 LONG = os.environ.get("TRACKBOOK_LONG_TESTS", "") not in ("", "0")
-TIMEOUT, RUNTIME, BEAT = (60, 180, 10) if LONG else (12, 30, 2)
+TIMEOUT, RUNTIME, BEAT = (60, 180, 10) if LONG else (20, 40, 2)
 """Seconds of silence after which a session counts as lost, of a task's run, and between two heartbeats."""
 FILES = 1500 if LONG else 60
 BRIEF, LASTING = (50, 10) if LONG else (8, 2)

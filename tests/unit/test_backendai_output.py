@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,6 +49,27 @@ async def test_following(tmp_path: Path) -> None:
     source.data += b"three\n"
     await output.complete(source.record())
     assert (tmp_path / "s/log").read_bytes() == source.data
+
+
+async def test_two_copies_at_once_write_nothing_twice(tmp_path: Path) -> None:
+    """A copy that is under way when the command ends, and the one made at its end, leave one output."""
+    source = Source(b"one\ntwo\n")
+    reading, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(start: int, size: int) -> bytes | None:
+        reading.set()
+        await may_go_on.wait()
+        return await source.read(start, size)
+
+    output = Output(tmp_path / "log", slowly)
+    followed = asyncio.create_task(output.catch_up())
+    await reading.wait()
+    ended = asyncio.create_task(output.complete(source.record(tail=0)))
+    again = asyncio.create_task(output.catch_up())
+    await asyncio.sleep(0)
+    may_go_on.set()
+    await asyncio.gather(followed, ended, again)
+    assert (tmp_path / "log").read_bytes() == source.data
 
 
 async def test_a_short_output_needs_no_read(tmp_path: Path) -> None:

@@ -163,11 +163,17 @@ class Stack:
         folder = self.state / "conf"
         if not self.psql("select to_regclass('alembic_version')"):
             schema: list[str | Path] = ["schema", "oneshot", "-f", folder / "alembic.ini"]
-            program = self._python.parent / "backend.ai"
-            run([program, "mgr", "-f", folder / "manager.toml", *schema], cwd=folder)
+            run([*self._backend_ai(), "mgr", "-f", folder / "manager.toml", *schema], cwd=folder)
             self.say("schema: made")
         if self.psql("select count(*) from keypairs") == "0":
             self.psql(seed.sql(self.settings))
+
+    def _backend_ai(self) -> list[str | Path]:
+        """Return the command line of Backend.AI's program, wherever its environment was moved since it was made.
+
+        The first line of the program names the Python of the folder in which it was installed.
+        """
+        return [self._python, self._python.parent / "backend.ai"]
 
     def _launch(self, name: str) -> None:
         if name in STORES:
@@ -188,7 +194,7 @@ class Stack:
         if name.startswith("agent"):
             program = [self._python, HERE / f"agents/agent{self.settings.series.partition('.')[0]}.py"]
         elif name == "manager" and self.settings.newer:
-            program = [self._python.parent / "backend.ai", "mgr", "start-server"]
+            program = [*self._backend_ai(), "mgr", "start-server"]
         elif name == "manager":
             program = [self._python, HERE / "agents/manager23.py"]
         else:

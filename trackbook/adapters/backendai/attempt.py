@@ -109,8 +109,8 @@ class Attempt:
         self._wake.set()
 
     def copy_output(self) -> None:
-        """Copy what the command has written since, in the background."""
-        if self.running and (self._copying is None or self._copying.done()):
+        """Copy what the command has written since, in the background, unless the end is known: that copies it."""
+        if self._verdict is None and self.running and (self._copying is None or self._copying.done()):
             self._copying = asyncio.create_task(self._copy_output())
 
     def follow_output(self) -> None:

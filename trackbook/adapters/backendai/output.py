@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ class Output:
     """Once full, the file has the first half of `limit` bytes, what is left out in words, and the latest quarter.
 
     What an earlier executor copied is gone on with where nothing is left out of it, else it is copied anew.
+    One copy is made at a time: two that read from the same offset would both write what they read.
     """
 
     def __init__(self, path: Path, read: Read, limit: int = LIMIT) -> None:
@@ -37,6 +39,7 @@ class Output:
         self._tail_from = 0
         self._left_out = 0
         self._fresh = True
+        self._copying = asyncio.Lock()
         with contextlib.suppress(OSError):
             if path.stat().st_size <= limit // 2 and NOTE[:12] not in (copied := path.read_bytes()):
                 self.offset = self._size = len(copied)
@@ -44,6 +47,10 @@ class Output:
 
     async def catch_up(self, until: int | None = None) -> None:
         """Copy what came since, all of it or up to an offset. Raises ClusterError."""
+        async with self._copying:
+            await self._catch_up(until)
+
+    async def _catch_up(self, until: int | None) -> None:
         while until is None or self.offset < until:
             data = await self._read(self.offset, _PIECE if until is None else min(_PIECE, until - self.offset))
             if not data:
@@ -55,18 +62,22 @@ class Output:
 
     async def complete(self, record: Record) -> None:
         """Copy the rest, with what the exit record has of it. Raises ClusterError."""
+        async with self._copying:
+            await self._complete(record)
+
+    async def _complete(self, record: Record) -> None:
         begins = record.size - len(record.tail)
         if self.offset > record.size:  # it began anew in between
             self._skip(0)
             self.offset = 0
         if self.offset < begins:
-            await self.catch_up(min(begins, max(self.offset, self._limit // 2)))
+            await self._catch_up(min(begins, max(self.offset, self._limit // 2)))
             if (
                 record.size > self._limit and begins - self.offset > self._limit // 4
             ):  # its beginning and end will do
                 self._skip(begins - self._limit // 4 - self.offset)
                 self.offset = begins - self._limit // 4
-            await self.catch_up(begins)
+            await self._catch_up(begins)
         self.finish(record)
 
     def finish(self, record: Record) -> None:

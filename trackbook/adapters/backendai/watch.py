@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Protocol
 
 import structlog
@@ -31,6 +31,8 @@ _BRIEFLY = 30.0
 _BEGINS = frozenset({"kernel_started", "session_started"})
 _SOON = (0.0, 0.3, 1.0)
 """Seconds between looks at a session that is said to begin: the manager says so before it has it so itself."""
+_AGAIN = 5.0
+"""Seconds after which a part of the watch that failed in a way that nobody foresaw begins again."""
 _COMMAND_ENDED = frozenset({"session_success", "session_failure"})
 
 
@@ -90,7 +92,16 @@ class Watch:
     def start(self) -> None:
         """Begin to watch."""
         for work in (self._listen, self._poll, self._follow):
-            self._tasks.append(asyncio.create_task(work()))
+            self._tasks.append(asyncio.create_task(self._keep(work)))
+
+    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run a part of the watch for good: without it sessions would be seen to end no more."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                _log.exception("a cluster is not watched, trying again", cluster=self._link.cluster.name)
+            await asyncio.sleep(_AGAIN)
 
     async def close(self) -> None:
         """Watch no more."""
