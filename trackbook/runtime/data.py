@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from trackbook.private_files import private_file, private_folder
+from trackbook.private_files import private_file, private_folder, sync_folder, write_private
 
 
 class ServerRecord(Struct):
@@ -72,18 +72,12 @@ def mark_initialised(data: Path) -> None:
     if is_initialised(data):
         return
     private_file(data / "initialised")
-    folder = os.open(data, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(data)
 
 
 def record_server(data: Path, record: ServerRecord) -> None:
     """Write `server.json`, for its owner alone, whole or not at all."""
-    fresh = private_file(data / "server.json.new")
-    fresh.write_bytes(msgspec.json.encode(record))
-    fresh.replace(data / "server.json")
+    write_private(data / "server.json", msgspec.json.encode(record))
 
 
 def server_record(data: Path) -> ServerRecord | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from trackbook.private_files import private_file
+from trackbook.private_files import write_private
 
 FILE = "identity.json"
 MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
@@ -152,18 +151,4 @@ def _copied(data: Path, recorded: Identity, changed: list[str]) -> str:
 
 def _write(data: Path, identity: Identity) -> None:
     """Write the record whole or not at all; on disk when this returns, before anything is done under it."""
-    fresh = private_file(data / f"{FILE}.{os.getpid()}")
-    try:
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(identity))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(data / FILE)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
-    folder = os.open(data, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_private(data / FILE, msgspec.json.encode(identity), synced=True)

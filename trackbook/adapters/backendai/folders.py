@@ -23,6 +23,7 @@ from trackbook.engine.ports import (
     NoSuchFile,
     UnsafePath,
 )
+from trackbook.private_files import write_private
 
 VFROOT = "vfroot"
 
@@ -210,9 +211,7 @@ class ClusterFolders:
     def _save(self, pipeline: str, folder: Folder) -> None:
         file = self._file(pipeline)
         file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(_Kept(folder.id, folder.name)))
-        fresh.replace(file)
+        write_private(file, msgspec.json.encode(_Kept(folder.id, folder.name)))
 
     def _forget(self, pipeline: str) -> None:
         self._file(pipeline).unlink(missing_ok=True)

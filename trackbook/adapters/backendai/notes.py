@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
+from trackbook.private_files import write_private
 
 _END = "ended.json"
 
@@ -49,11 +49,9 @@ class Notes:
         if before is not None:
             return before
         path = self._end(spec)
-        new = path.with_name(f"{path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # a full disk: what is on the cluster says the same again
             path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(msgspec.json.encode(report))
-            new.rename(path)
+            write_private(path, msgspec.json.encode(report))
         return report
 
     def _end(self, spec: SessionSpec) -> Path:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+
+from trackbook.private_files import write_private
 
 _NAME = "service.json"
 
@@ -51,8 +52,6 @@ def load(folder: Path) -> ServiceNote:
 def save(folder: Path, note: ServiceNote) -> None:
     """Keep the note; a full disk is no reason not to serve."""
     path = folder / _NAME
-    new = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(msgspec.json.encode(note))
-        new.rename(path)
+        write_private(path, msgspec.json.encode(note))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from trackbook.adapters.sessions.logs import tail
 from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.job import Fault
+from trackbook.private_files import sync_folder, write_private
 
 BOX = "session"
 """The folder that the container sees as /pipeline/.session; the claim is made there."""
@@ -76,7 +76,7 @@ def leave(folder: Path, record: Record) -> Record:
     """Write the record unless there is one, and return the one that stands. Blocks; raises OSError."""
     if stands := read(folder):
         return stands
-    _write(folder / _EXIT, msgspec.json.encode(record) + b"\n")
+    write_private(folder / _EXIT, msgspec.json.encode(record) + b"\n", synced=True)
     return record
 
 
@@ -87,12 +87,12 @@ def withdraw(folder: Path, record: Record) -> bool:
     """
     claim, ours = make_box(folder) / CLAIM, folder / _WITHDRAWN
     if not ours.exists():
-        _write(ours, msgspec.json.encode(record) + b"\n")
+        write_private(ours, msgspec.json.encode(record) + b"\n", synced=True)
     try:
         os.link(ours, claim)
     except FileExistsError:
         return _withdrawn(folder)
-    _sync(claim.parent)
+    sync_folder(claim.parent)
     return True
 
 
@@ -117,7 +117,7 @@ def make_box(folder: Path) -> Path:
 def take_note(folder: Path, name: str) -> None:
     """Say that a container may exist from now on, durably. Blocks; raises OSError."""
     (folder.parent / _USED).touch(0o600)
-    _write(folder / _NOTE, msgspec.json.encode(Note(name, boot())) + b"\n")
+    write_private(folder / _NOTE, msgspec.json.encode(Note(name, boot())) + b"\n", synced=True)
 
 
 def were_used(data: Path) -> bool:
@@ -194,22 +194,3 @@ def verdict(record: Record) -> tuple[Outcome, str]:
     if record.exit_code != 0:
         return "failed", describe(record.exit_code or 0)
     return "succeeded", ""
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a private file whole or not at all, and have it on the disk."""
-    new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    with os.fdopen(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

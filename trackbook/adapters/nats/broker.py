@@ -19,8 +19,9 @@ import structlog
 
 from trackbook.adapters.nats.child import find_server, lock, spawn
 from trackbook.adapters.nats.connect import Access
-from trackbook.adapters.nats.home import Owner, config, credentials, known_port, port_in, read, since, write
+from trackbook.adapters.nats.home import Owner, config, credentials, known_port, port_in, read, since
 from trackbook.failpoints import failpoint
+from trackbook.private_files import write_private
 
 Durability = Literal["always", "fast"]
 
@@ -195,10 +196,11 @@ class EmbeddedBroker:
         conf = self.home / "nats.conf"
         sync = self.durability == "always"
         text = config(self.home, prefix=self.prefix, port=port, sync=sync, passwords=self._credentials)
-        write(conf, text.encode())
+        write_private(conf, text.encode(), synced=True)
         self._process = process = await spawn(self._server, conf, self._held)
         failpoint("broker.spawned")
-        write(self.home / "owner.json", msgspec.json.encode(Owner(process.pid, os.getpid(), since(os.getpid()))))
+        owner = Owner(process.pid, os.getpid(), since(os.getpid()))
+        write_private(self.home / "owner.json", msgspec.json.encode(owner), synced=True)
         self._announce(await self._listening(process, ports))
         self._started_at = time.monotonic()
         failpoint("broker.announced")
@@ -236,7 +238,7 @@ class EmbeddedBroker:
         for path, access in ((self.data / "nats.json", self.client), (self.home / "engine.json", self.engine)):
             private = {"inbox_prefix": access.inbox_prefix} if access.inbox_prefix else {}
             credentials = known | {"user": access.user, "password": access.password} | private
-            write(path, msgspec.json.encode(credentials))
+            write_private(path, msgspec.json.encode(credentials), synced=True)
         if old and old != port:
             log.warning("broker.moved", url=self.url, hint="the port was taken while the broker was away")
             for call in list(self.moved):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
+
+from trackbook.private_files import write_private
 
 RESERVE = 32 << 20  # bytes that the store leaves free, so that it refuses before the disk is full
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def credentials(path: Path) -> Credentials:
     if known is None or not known.inbox:
         known = known or Credentials(secrets.token_urlsafe(24), secrets.token_urlsafe(24))
         known.inbox = f"_INBOX_{secrets.token_hex(12)}"
-        write(path, msgspec.json.encode(known))
+        write_private(path, msgspec.json.encode(known), synced=True)
     return known
 
 
@@ -119,16 +120,3 @@ def read(path: Path, kind: type[T]) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def write(path: Path, data: bytes) -> None:
-    """Replace a file by one that only we can read, at once or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    part.replace(path)
