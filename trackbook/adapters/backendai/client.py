@@ -16,7 +16,8 @@ import structlog
 
 from trackbook.adapters.backendai import signing
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.errors import ClusterError, answered, query_refused, unanswered
+from trackbook.adapters.backendai.errors import ClusterError, query_refused, refused, unanswered
+from trackbook.adapters.backendai.proxies import Transport, through
 
 _log = structlog.get_logger(__name__)
 for _name in ("httpx", "httpcore"):  # their finer levels write signatures, and addresses with tokens
@@ -52,10 +53,13 @@ class Client:
         self._correction = timedelta()
         self.http = httpx.AsyncClient(
             timeout=httpx.Timeout(TIMEOUT, connect=_CONNECT, pool=_QUEUE),
-            limits=httpx.Limits(
-                max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_KEPT
+            transport=Transport(
+                verify=cluster.verify_tls,
+                limits=httpx.Limits(
+                    max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=_KEPT
+                ),
             ),
-            verify=cluster.verify_tls,
+            trust_env=False,  # Transport sees to proxies; a netrc file would take the place of the signature
             headers={"User-Agent": "trackbook"},
         )
 
@@ -194,7 +198,7 @@ class Client:
         return True
 
     def _refused(self, answer: httpx.Response, changing: bool) -> ClusterError:
-        error = answered(self.cluster.name, answer.status_code, answer.content, changes=changing)
+        error = refused(self.cluster.name, answer, answer.content, changes=changing)
         if error.is_clock and self.skew:
             way = "ahead of" if self.skew > 0 else "behind"
             error.message += f" (its clock is {abs(self.skew):.0f} seconds {way} ours)"
@@ -207,6 +211,8 @@ class Client:
             return json.loads(answer.content)
         except ValueError:
             message = f"it answered something that is not JSON: is there a manager at {self.cluster.endpoint}?"
+            if words := through(answer):
+                message += f" The request went through {words}."
             raise ClusterError(
                 self.cluster.name, "operator", "not-json", message, status=answer.status_code
             ) from None

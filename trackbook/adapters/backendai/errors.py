@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import httpx
 
+from trackbook.adapters.backendai.proxies import ProxyUnusable, through
+
 Kind = Literal["permanent", "infrastructure", "operator", "unknown"]
 """permanent: asking again brings the same; infrastructure: it may work later, and nothing was done;
 operator: somebody must mend key, rights or clock; unknown: it may have been done, look before asking again."""
@@ -25,8 +27,8 @@ class ClusterError(Exception):
 
     `message` is what the manager says alone. `status` is that of HTTP, 0 where there was no answer. `slug` is the
     last part of the problem's type (`session-already-exists`); without one it is `unreachable`, `timeout` or
-    `broken` (no answer), `graphql` (a query refused), `not-json` or `http-<status>`. `data` is what the manager
-    adds.
+    `broken` (no answer), `proxy` (one is named that can't be used), `graphql` (a query refused), `not-json` or
+    `http-<status>`. `data` is what the manager adds.
     """
 
     def __init__(
@@ -92,6 +94,16 @@ def answered(cluster: str, status: int, content: bytes, *, changes: bool) -> Clu
     )
 
 
+def refused(cluster: str, answer: httpx.Response, content: bytes, *, changes: bool) -> ClusterError:
+    """Return the error that an answer tells of; one that a proxy may have given names that."""
+    error = answered(cluster, answer.status_code, content, changes=changes)
+    if error.slug.startswith("http-") and (words := through(answer)):
+        error.message += f" (through {words})"
+        if answer.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+            error.kind = "operator"
+    return error
+
+
 def query_refused(cluster: str, messages: list[str]) -> ClusterError:
     """Return the error of a GraphQL query, which is answered with status 200.
 
@@ -106,11 +118,14 @@ def query_refused(cluster: str, messages: list[str]) -> ClusterError:
 def unanswered(cluster: str, lost: httpx.HTTPError, *, changes: bool) -> ClusterError:
     """Return the error for a request that had no answer; where it was never sent, nothing was done."""
     reason = str(lost) or type(lost).__name__
-    if isinstance(lost, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+    if isinstance(lost, ProxyUnusable):
+        return ClusterError(cluster, "operator", "proxy", f"it can't be reached: {reason}")
+    if isinstance(lost, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
         return ClusterError(cluster, "infrastructure", "unreachable", f"it can't be reached: {reason}")
     kind: Kind = "unknown" if changes else "infrastructure"
     if isinstance(lost, httpx.TimeoutException):
-        return ClusterError(cluster, kind, "timeout", "it did not answer in time")
+        words = f" {reason[at:]}" if (at := reason.find("(through ")) >= 0 else ""
+        return ClusterError(cluster, kind, "timeout", f"it did not answer in time{words}")
     return ClusterError(cluster, kind, "broken", f"the connection broke before the answer: {reason}")
 
 

@@ -15,6 +15,7 @@ from trackbook.adapters.backendai.client import Client
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.link import Link
+from trackbook.adapters.backendai.proxies import proxy_for
 from trackbook.adapters.backendai.sheet import amounts_text, listed, there_are
 from trackbook.adapters.backendai.storage import Storage
 from trackbook.adapters.backendai.survey import Survey
@@ -27,6 +28,8 @@ _SKEW_TOLD, _SKEW_TAKEN = 60, 900
 """Seconds: from where a difference of clocks is told, and what a manager takes."""
 
 _NO_STORAGE = "Files can't be read or written: look whether the storage proxy runs, and whether we can reach it."
+_BY_PROXY = ("unreachable", "timeout", "broken", "proxy", "not-json")
+"""What may be a proxy's fault as well as the manager's."""
 _STREAM = 10.0
 """Seconds for the event stream to open."""
 
@@ -38,7 +41,7 @@ async def examine(link: Link) -> list[Finding]:
         version = await link.version()
     except ClusterError as error:
         return [await _unreached(cluster, error)]
-    found = [Finding("endpoint", cluster.endpoint), *_clock(client), _version(version)]
+    found = [Finding("endpoint", cluster.endpoint), *_proxies(cluster), *_clock(client), _version(version)]
     try:
         seen = await survey.survey(client, version, cluster.project)
     except ClusterError as error:
@@ -76,7 +79,11 @@ def trouble(cluster: Cluster, error: ClusterError) -> Finding:
 
 
 async def _unreached(cluster: Cluster, error: ClusterError) -> Finding:
-    """Tell names that don't resolve, closed ports and certificates apart."""
+    """Tell proxies, names that don't resolve, closed ports and certificates apart."""
+    proxy = proxy_for(httpx.URL(cluster.endpoint))
+    if proxy and (error.slug in _BY_PROXY or error.slug.startswith("http-")):
+        hint = f"Look at the variable {proxy.variable}; hosts in NO_PROXY are reached without a proxy."
+        return Finding("proxy", error.message, "fail", hint)
     host = urlsplit(cluster.endpoint).hostname or ""
     if error.slug == "unreachable" and not await _resolves(host):
         return Finding(
@@ -95,6 +102,11 @@ async def _unreached(cluster: Cluster, error: ClusterError) -> Finding:
         hint = f"Look at `endpoint` ({cluster.endpoint}): it is the address of the manager's API, without a path."
         return Finding("endpoint", f"there is no manager: {error.message}", "fail", hint)
     return trouble(cluster, error)
+
+
+def _proxies(cluster: Cluster) -> Iterator[Finding]:
+    if proxy := proxy_for(httpx.URL(cluster.endpoint)):
+        yield Finding("proxy", f"requests go through {proxy.words}")
 
 
 async def _resolves(host: str) -> bool:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from trackbook.adapters.backendai.client import Client, part
-from trackbook.adapters.backendai.errors import ClusterError, answered, unanswered
+from trackbook.adapters.backendai.errors import ClusterError, refused, unanswered
 
 _TRIES = 6
 """How often in a row a transfer may break without a byte getting through."""
@@ -58,7 +58,7 @@ class Transfer:
             async with self._client.http.stream("GET", url, headers=headers, timeout=_SILENCE) as answer:
                 if not answer.is_success and answer.status_code != httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                     content = await answer.aread()
-                    raise answered(self._client.cluster.name, answer.status_code, content, changes=False)
+                    raise refused(self._client.cluster.name, answer, content, changes=False)
         except httpx.HTTPError as lost:
             raise unanswered(self._client.cluster.name, lost, changes=False) from None
         whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
@@ -84,7 +84,7 @@ class Transfer:
                 return  # nothing there, yet
             if not answer.is_success:
                 content = await answer.aread()
-                raise answered(self._client.cluster.name, answer.status_code, content, changes=False)
+                raise refused(self._client.cluster.name, answer, content, changes=False)
             async for chunk in answer.aiter_raw():
                 yield answer.headers.get("ETag", ""), chunk
 
@@ -146,7 +146,7 @@ class Transfer:
 
     def _told(self, answer: httpx.Response) -> int:
         if not answer.is_success:
-            raise answered(self._client.cluster.name, answer.status_code, answer.content, changes=False)
+            raise refused(self._client.cluster.name, answer, answer.content, changes=False)
         return int(answer.headers["Upload-Offset"])
 
     def _error(self, slug: str, message: str) -> ClusterError:
