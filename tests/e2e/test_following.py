@@ -156,3 +156,20 @@ def test_following_events_of_one_type_ends_with_the_job(cli: CommandLine) -> Non
             assert finish(follower) == ("", "")
         assert cli("job", "events", job, "--follow", "--type", "TaskFailed") == ""
         assert len(cli("job", "events", job, "--follow", "--type", "JobSucceeded").splitlines()) == 1
+
+
+def test_all_tasks_of_a_job_are_followed(cli: CommandLine) -> None:
+    """Tasks that start later are followed from their first line on; the command ends with the job."""
+    gate = cli.home / "gate"
+    wait = f"until [ -e {gate} ]; do sleep 0.02; done"
+    with cli.up():
+        job = cli.json("run", cli.pipeline("all", a=f"echo one; {wait}; echo two", b="printf three"), "--detach")[
+            "job"
+        ]
+        follower = Followed(cli, "logs", job)
+        follower.wait_for("a | one")
+        gate.touch()
+        out = follower.ended()
+        shown = cli("job", "logs", job)
+
+    assert out == shown == "a | one\na | two\nb | three\n"

@@ -295,21 +295,6 @@ def test_versions_differ_in_words(fake: FakeServer, run: Run) -> None:
     assert queries == ["from=1&to=3", "from=1&to=3", "from=2&to=3"]
 
 
-def test_the_obvious_task_is_chosen_for_logs(fake: FakeServer, run: Run) -> None:
-    """The one that failed needs no naming; of several, their names are shown."""
-    tasks = [task_row("a", state="succeeded"), task_row("b", state="failed")]
-    fake.scripts |= {
-        f"GET /api/jobs/{JOB}/tasks": lambda _: {"items": tasks, "next": None},
-        f"GET /api/jobs/{JOB}/tasks/b/logs": Answer(text="boom\n"),
-    }
-    assert run("job", "logs", JOB).stdout == "boom\n"
-
-    tasks[1]["state"] = "cancelled"
-    result = run("job", "logs", JOB)
-    assert isinstance(result.exception, Trouble)
-    assert "one of: a, b" in result.exception.hint
-
-
 def test_a_broken_book_is_exit_code_1_with_the_first_defects(fake: FakeServer, run: Run) -> None:
     """The defect is named by sequence, aggregate and version."""
     report = {

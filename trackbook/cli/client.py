@@ -5,12 +5,8 @@ The standard library's HTTP client is used, since it is imported in a tenth of t
 
 from __future__ import annotations
 
-import getpass
 import http.client
 import json
-import os
-import re
-import select
 import socket
 import sys
 import time
@@ -19,22 +15,32 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from trackbook.cli.address import Address
-from trackbook.cli.trouble import Rejected, Trouble, Unreachable
+from trackbook.cli.exchange import (
+    Json,
+    Output,
+    Unavailable,
+    actor,
+    decoded,
+    frames,
+    goes_on,
+    is_reply,
+    refuse,
+    target_of,
+    why,
+)
+from trackbook.cli.trouble import Rejected, Unreachable
 
 PATIENCE = 30.0
 """Seconds for which a server that answered before may be away, as it is while it restarts."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 _QUIET = 1.0
 _PAGE = 500
-_CONSENT_WITHIN = 2.0
-"""Seconds for a server to say that it takes a file, before its bytes are sent anyway."""
 _BROKEN = (OSError, http.client.HTTPException)
 
 T = TypeVar("T")
-Json = dict[str, Any]
 
 
 def escaped(part: str) -> str:
@@ -96,7 +102,7 @@ class Client:
 
     def text(self, path: str, /, **query: Any) -> str:
         """Return the answer as text."""
-        _, body = self._persist(lambda: self._exchange("GET", _target(path, query), None))
+        _, body = self._persist(lambda: self._exchange("GET", target_of(path, query), None))
         return body.decode(errors="replace")
 
     def probe(self, path: str) -> Any:
@@ -104,7 +110,7 @@ class Client:
         connection = self.address.connect(10)
         try:
             connection.request("GET", self.address.base_path + path, headers=self.address.headers)
-            return _decoded(connection.getresponse().read())
+            return decoded(connection.getresponse().read())
         except _BROKEN as lost:
             raise self._unreachable(lost) from None
         finally:
@@ -114,11 +120,12 @@ class Client:
         """Return the JSON answer, or None where none comes in time: of what is good to know and not needed."""
         connection = self.address.connect(seconds)
         try:
-            target = self.address.base_path + _target(path, query)
-            connection.request("GET", target, headers=self.address.headers)
+            connection.request(
+                "GET", self.address.base_path + target_of(path, query), headers=self.address.headers
+            )
             answer = connection.getresponse()
             body = answer.read()
-            return _decoded(body) if answer.status < 400 else None
+            return decoded(body) if answer.status < 400 else None
         except _BROKEN:
             return None
         finally:
@@ -145,9 +152,9 @@ class Client:
 
         def attempt() -> Json:
             _, answer = self._exchange("POST", f"/api/commands/{kind}/{verb}", body)
-            reply: Json = _decoded(answer)
+            reply: Json = decoded(answer)
             if (reply.get("error") or {}).get("code") == "unavailable":
-                raise _Unavailable(str(reply["error"].get("message")))
+                raise Unavailable(str(reply["error"].get("message")))
             return reply
 
         reply = self._persist(attempt)
@@ -156,8 +163,8 @@ class Client:
         return reply
 
     def _json(self, method: str, path: str, query: Json) -> Any:
-        _, body = self._persist(lambda: self._exchange(method, _target(path, query), None))
-        return _decoded(body)
+        _, body = self._persist(lambda: self._exchange(method, target_of(path, query), None))
+        return decoded(body)
 
     # Streams ------------------------------------------------------------------------------------------------
 
@@ -168,11 +175,11 @@ class Client:
         """
         while True:
             headers = {"Last-Event-ID": last} if last else {}
-            connection, answer = self._persist(partial(self._open, _target("/api/events", query), headers))
+            connection, answer = self._persist(partial(self._open, target_of("/api/events", query), headers))
             try:
-                for at, event, data in _frames(answer):
+                for at, event, data in frames(answer):
                     last = at or last
-                    yield at, event, _decoded(data.encode())
+                    yield at, event, decoded(data.encode())
             except _BROKEN:
                 pass
             finally:
@@ -183,7 +190,7 @@ class Client:
         self, path: str, headers: dict[str, str], /, **query: Any
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """Ask on a connection of its own; it and the answer are to be closed. Raises Rejected or Unreachable."""
-        return self._persist(partial(self._open, _target(path, query), headers))
+        return self._persist(partial(self._open, target_of(path, query), headers))
 
     def _open(
         self, target: str, headers: dict[str, str] | None = None
@@ -196,20 +203,21 @@ class Client:
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             answer = connection.getresponse()
             if answer.status >= 400:
-                _refuse(answer.status, answer.read())
+                refuse(answer.status, answer.read())
         except BaseException:
             connection.close()
             raise
         self._answered = True
         return connection, answer
 
-    def output(self, path: str, /, *, resumes: bool = False, **query: Any) -> tuple[int, Iterator[bytes]]:
-        """Return where a part of a task's output begins and its bytes as they arrive.
+    def output(self, path: str, /, *, resumes: bool = False, **query: Any) -> Output:
+        """Return a part of a task's output as it arrives.
 
-        Where the connection breaks, they end for a caller that `resumes`; others get Unreachable.
+        If the connection breaks, its bytes end for a caller that `resumes`; others get Unreachable.
         """
-        connection, answer = self._persist(lambda: self._open(_target(path, query)))
-        return int(answer.headers.get("trackbook-log-offset") or 0), self._arriving(connection, answer, resumes)
+        connection, answer = self._persist(lambda: self._open(target_of(path, query)))
+        offset, written = (int(answer.headers.get(f"trackbook-log-{of}") or 0) for of in ("offset", "size"))
+        return Output(offset, written, self._arriving(connection, answer, resumes))
 
     def _arriving(
         self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse, resumes: bool
@@ -219,14 +227,14 @@ class Client:
                 yield chunk
         except _BROKEN as lost:
             if not resumes:
-                raise Unreachable(f"the connection to {self.url} broke: {_why(lost)}") from None
+                raise Unreachable(f"the connection to {self.url} broke: {why(lost)}") from None
         finally:
             answer.close()
             connection.close()
 
     def send(self, path: str, size: int, chunks: Callable[[], Iterator[bytes]], /, **query: Any) -> Any:
         """Put `size` bytes and return the JSON answer; `chunks` is called anew each time they must be sent."""
-        return self._persist(lambda: self._send(_target(path, query), size, chunks()))
+        return self._persist(lambda: self._send(target_of(path, query), size, chunks()))
 
     def _send(self, target: str, size: int, chunks: Iterator[bytes]) -> Any:
         connection = self.address.connect()
@@ -237,7 +245,7 @@ class Client:
                 connection.putheader(name, value)
             connection.putheader("Expect", "100-continue")
             connection.endheaders()
-            if _goes_on(connection.sock):
+            if goes_on(connection.sock):
                 with suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: read why
                     for chunk in chunks:
                         connection.send(chunk)
@@ -247,8 +255,8 @@ class Client:
             connection.close()
         self._answered = True
         if answer.status >= 400:
-            _refuse(answer.status, body)
-        return _decoded(body)
+            refuse(answer.status, body)
+        return decoded(body)
 
     # One exchange -------------------------------------------------------------------------------------------
 
@@ -259,8 +267,8 @@ class Client:
             with suppress(*_BROKEN):  # a server closes idle connections: that says nothing about its health
                 answer = self._ask(kept, method, target, body)
         status, data = answer or self._ask(self.address.connect(), method, target, body)
-        if status >= 400 and not _is_reply(data):
-            _refuse(status, data)
+        if status >= 400 and not is_reply(data):
+            refuse(status, data)
         return status, data
 
     def _ask(
@@ -295,7 +303,7 @@ class Client:
                 if not self._answered or away > self.patience:
                     raise self._unreachable(lost) from None
                 if away > _QUIET and not told:
-                    self.say(f"trackbook: {self.url} is away ({_why(lost)}); trying for {self.patience:.0f} s …")
+                    self.say(f"trackbook: {self.url} is away ({why(lost)}); trying for {self.patience:.0f} s …")
                     told = True
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
@@ -309,89 +317,9 @@ class Client:
         return found is None or found.token != self.address.token
 
     def _unreachable(self, lost: Exception) -> Unreachable:
-        if isinstance(lost, _Unavailable):
+        if isinstance(lost, Unavailable):
             return Unreachable(f"the server at {self.url} can't do that now: {lost}")
         return Unreachable(
-            f"there is no server at {self.url or 'any known address'}: {_why(lost)}",
+            f"there is no server at {self.url or 'any known address'}: {why(lost)}",
             "Start one with `trackbook up`, or set TRACKBOOK_URL (or --url) to where one runs.",
         )
-
-
-class _Unavailable(ConnectionError):
-    """The server answers and says: try the same command again."""
-
-
-def actor() -> str:
-    """Return who is at the keyboard, as far as the system tells, in the letters that the server takes."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"uid-{os.getuid()}"
-    return "user:" + re.sub(r"[^\w.@+-]", "_", name)[:59]
-
-
-def _target(path: str, query: Json) -> str:
-    asked = urlencode({key: value for key, value in query.items() if value is not None}, doseq=True)
-    return f"{path}?{asked}" if asked else path
-
-
-def _goes_on(connection: socket.socket) -> bool:
-    """Whether the body is to be sent: the server says so, or refuses; one that says nothing is taken to agree."""
-    if not select.select([connection], [], [], _CONSENT_WITHIN)[0]:
-        return True
-    try:
-        line = connection.recv(12, socket.MSG_PEEK)
-    except ValueError:  # what TLS has received can't be looked at before it is read
-        return True
-    except OSError:
-        return False
-    return line.startswith(b"HTTP/1.1 100")
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return json.loads(body or b"null")
-    except ValueError:
-        raise Trouble(f"the server answered something that is not JSON: {body[:200]!r}") from None
-
-
-def _is_reply(body: bytes) -> bool:
-    """Whether an answer is the reply to a command, whose refusals carry a status of 4xx as well."""
-    return body.startswith(b"{") and b'"status":"rejected"' in body.replace(b": ", b":")
-
-
-def _refuse(status: int, body: bytes) -> None:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = {}
-    answer = answer if isinstance(answer, dict) else {}
-    error = answer.get("error") or answer
-    if status == http.client.SERVICE_UNAVAILABLE and error.get("code") != "executor_unavailable":
-        raise _Unavailable(str(error.get("message") or error.get("detail") or "it is not ready"))
-    message = error.get("message") or error.get("detail") or f"the server answered with status {status}"
-    raise Rejected({"code": error.get("code") or f"http_{status}", **error, "message": message})
-
-
-def _why(lost: Exception) -> str:
-    return str(getattr(lost, "strerror", None) or lost or type(lost).__name__)
-
-
-def _frames(answer: http.client.HTTPResponse) -> Iterator[tuple[str, str, str]]:
-    """Yield the events of a stream; what was cut off in the middle is dropped, as the format demands."""
-    at, event = "", "message"
-    data: list[str] = []
-    while raw := answer.readline():
-        line = raw.decode().rstrip("\r\n")
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if line == "":
-            if data:
-                yield at, event, "\n".join(data)
-            event, data = "message", []
-        elif field == "id":
-            at = value
-        elif field == "event":
-            event = value
-        elif field == "data":
-            data.append(value)

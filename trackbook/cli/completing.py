@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trackbook.cli.client import Client, Json, escaped
+from trackbook.cli.client import Client, escaped
+from trackbook.cli.exchange import Json
 from trackbook.cli.server import Where
 from trackbook.cli.trouble import Trouble
 

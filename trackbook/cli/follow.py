@@ -233,7 +233,7 @@ def _last_words(client: Client, job: str, tasks: list[str]) -> None:
 
 def _where_next(client: Client, job: dict[str, Any], again: str, *, served: bool) -> None:
     short = job["id"][:8]
-    logs = f" {job['failed_task']}" if job.get("failed_task") else " TASK"
+    logs = f" {job['failed_task']}" if job.get("failed_task") else ""
     print("Look further:")
     for command in (f"show {short}", f"logs {short}{logs}", f"events {short}"):
         print(f"  trackbook job {command}{again}")

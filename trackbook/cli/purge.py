@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from trackbook.cli.client import Client, Json, escaped
+from trackbook.cli.client import Client, escaped
+from trackbook.cli.exchange import Json
 from trackbook.cli.trouble import Rejected, Trouble
 
 _UNFINISHED = ("pending", "running", "cancelling")

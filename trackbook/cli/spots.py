@@ -9,7 +9,8 @@ from typing import Any
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.client import Client, Json, escaped
+from trackbook.cli.client import Client, escaped
+from trackbook.cli.exchange import Json
 from trackbook.cli.trouble import Rejected, Trouble
 from trackbook.engine.names import printable
 

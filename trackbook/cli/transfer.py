@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import BinaryIO
 from uuid import uuid4
 
-from trackbook.cli.client import Client, Json
+from trackbook.cli.client import Client
 from trackbook.cli.escapes import escape, raw
+from trackbook.cli.exchange import Json
 from trackbook.cli.spots import Spot
 from trackbook.cli.told import amount_text
 from trackbook.cli.trouble import Trouble

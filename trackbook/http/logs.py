@@ -48,7 +48,8 @@ async def get_log(
 ) -> Stream | Response[str]:
     """Show a task's output; with `follow`, as it is written until the task has ended.
 
-    `trackbook-log-offset` is the offset of the answer's first byte, `trackbook-log-size` how many were written.
+    `trackbook-log-offset` is the offset of the answer's first byte, `trackbook-log-size` how many were written
+    by then.
     """
     await services.read.settled(after)
     task = await services.read.task(job, name)
@@ -62,7 +63,8 @@ async def get_log(
             offset = kept.tail
     if follow:
         chunks = _follow(services, job, task, offset, gaps=gaps)
-        return Stream(chunks, media_type=_PLAIN, headers={"trackbook-log-offset": str(offset)})
+        written = {"trackbook-log-size": str(kept.end if kept else 0)}
+        return Stream(chunks, media_type=_PLAIN, headers={"trackbook-log-offset": str(offset), **written})
     assert task.session is not None
     assert kept is not None
     size = {"accept-ranges": "bytes", "trackbook-log-size": str(kept.end)}
@@ -117,8 +119,11 @@ async def _part(chunks: AsyncIterator[bytes], skip: int, size: int) -> AsyncIter
 async def _follow(
     services: Services, job: str, task: TaskView, offset: int, *, gaps: str
 ) -> AsyncIterator[bytes]:
-    """Yield the output of the task's session, which may have to be awaited, until the task has ended."""
-    while task.session is None and task.state not in _ENDED and not services.read.projector.feed.closed:
+    """Yield the output of the task's session, which may have to be awaited, until the task has ended.
+
+    It ends as well if a commit of the job can't be projected: the task's end might never be seen.
+    """
+    while task.session is None and await _may_change(services, job, task):
         task = await _next_state(services, job, task)
     if task.session is None:
         return
@@ -156,8 +161,14 @@ async def _live(logs: LogSource, session: str, offset: int, ended: asyncio.Task[
 
 async def _until_ended(services: Services, job: str, task: TaskView) -> None:
     attempt = task.attempt
-    while task.state not in _ENDED and task.attempt == attempt and not services.read.projector.feed.closed:
+    while task.attempt == attempt and await _may_change(services, job, task):
         task = await _next_state(services, job, task)
+
+
+async def _may_change(services: Services, job: str, task: TaskView) -> bool:
+    if task.state in _ENDED or services.read.projector.feed.closed:
+        return False
+    return not (await services.read.job(job)).problem
 
 
 async def _next_state(services: Services, job: str, task: TaskView) -> TaskView:
