@@ -29,6 +29,7 @@ from trackbook.cli.exchange import (
     is_reply,
     refuse,
     target_of,
+    typed,
     why,
 )
 from trackbook.cli.trouble import Rejected, Unreachable
@@ -44,8 +45,8 @@ T = TypeVar("T")
 
 
 def escaped(part: str) -> str:
-    """Return a name or id as one segment of a path."""
-    return quote(part, safe="")
+    """Return a name or id as one segment of a path; raises Trouble if it is not UTF-8."""
+    return quote(typed(part), safe="")
 
 
 class Client:
@@ -148,7 +149,7 @@ class Client:
         Raises Rejected, with `source` as the name of the file that was sent.
         """
         sent = {"command_id": uuid.uuid4().hex} | {k: v for k, v in payload.items() if v is not None}
-        body = json.dumps(sent).encode()
+        body = typed(json.dumps(sent, ensure_ascii=False)).encode()
 
         def attempt() -> Json:
             _, answer = self._exchange("POST", f"/api/commands/{kind}/{verb}", body)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from trackbook.cli.streams import Messages, Output
+
 _MARK = secrets.token_hex(8)
 _OURS = re.compile(rf"\x1b\[{_MARK};(\d+)m")
 _UNSAFE = re.compile(
@@ -82,9 +84,9 @@ class OutputLines:
 class _Guarded:
     """A text stream that escapes what is written to it, our own colours excepted."""
 
-    def __init__(self, stream: Any) -> None:
-        self.rich_proxied_file = stream  # rich writes there: what it is given is escaped before
-        self._stream = stream
+    def __init__(self, stream: Any, below: Any) -> None:
+        self.rich_proxied_file = below  # rich writes there: what it is given is escaped before
+        self.stream = stream
 
     def write(self, text: str) -> int:
         """Write the text, escaped."""
@@ -93,7 +95,7 @@ class _Guarded:
             parts[::2] = [escape(part) for part in parts[::2]]
             parts[1::2] = [f"\x1b[{code}m" for code in parts[1::2]]
             text = "".join(parts)
-        self._stream.write(text)
+        self.stream.write(text)
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -102,7 +104,12 @@ class _Guarded:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
+
+
+def _guarded_output(stream: Any) -> _Guarded:
+    output = Output(stream)
+    return _Guarded(output, output)
 
 
 def raw(stream: Any) -> Any:
@@ -114,8 +121,9 @@ def raw(stream: Any) -> Any:
 def guarded() -> Iterator[None]:
     """Escape what is printed to stdout and stderr from here on."""
     before = sys.stdout, sys.stderr
-    ours = tuple(stream if isinstance(stream, _Guarded) else _Guarded(stream) for stream in before)
-    sys.stdout, sys.stderr = ours
+    out: Any = before[0] if isinstance(before[0], _Guarded) else _guarded_output(before[0])
+    err: Any = before[1] if isinstance(before[1], _Guarded) else _Guarded(Messages(before[1]), before[1])
+    sys.stdout, sys.stderr = ours = out, err
     try:
         yield
     finally:  # after a broken pipe there is another stream in our place, which is to stay

@@ -42,9 +42,26 @@ def actor() -> str:
     return "user:" + re.sub(r"[^\w.@+-]", "_", name)[:59]
 
 
+def typed(text: str) -> str:
+    """Return text as it was typed, whatever encoding the locale has; raises Trouble if it is not UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError as error:
+        at: int = getattr(error, "start", 0)
+        shown = text.encode("utf-8", "surrogatepass")[max(0, at - 40) : at + 40]
+        raise Trouble(f"{shown.decode(errors='backslashreplace')!r} is not UTF-8 text") from None
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_typed(each) for each in value]
+    return typed(value) if isinstance(value, str) else value
+
+
 def target_of(path: str, query: Json) -> str:
     """Return a path with its query; parameters that are None are left out."""
-    asked = urlencode({key: value for key, value in query.items() if value is not None}, doseq=True)
+    given = {key: value for key, value in query.items() if value is not None}
+    asked = urlencode({key: _typed(value) for key, value in given.items()}, doseq=True)
     return f"{path}?{asked}" if asked else path
 
 

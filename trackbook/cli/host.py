@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trackbook.cli.address import Address
+from trackbook.cli.errors import describe
 from trackbook.cli.server import say
 
 
@@ -45,7 +46,8 @@ class Host:
             asyncio.run(self._serve())
         except BaseException as problem:  # it is raised again where the system was asked for
             if self._address.done():
-                say(f"trackbook: the embedded system broke: {problem!r}; see {self._data}/trackbook.log")
+                said = describe(problem)[0].removeprefix("trackbook: ")
+                say(f"trackbook: the embedded system broke: {said}; see {self._data}/trackbook.log")
             else:
                 self._address.set_exception(problem)
 

@@ -10,6 +10,7 @@ from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.completing import job_ids, pipeline_names
 from trackbook.cli.server import attended, embedded, running_server, say, server
+from trackbook.cli.streams import result_counts
 from trackbook.cli.trouble import Trouble
 
 _STATES = ("pending", "running", "succeeded", "failed", "cancelling", "cancelled")
@@ -267,13 +268,14 @@ def _watch(client: Client, job: str, again: str, *, json: bool, after: int | Non
     from trackbook.cli.output import emit
 
     progress = read_progress(client, job, after, from_start=after is not None)
-    interrupted = follow(client, progress, Silent() if json else view_of(progress), cancels=False)
-    if interrupted:
-        say(f"\ntrackbook: job {progress.job['id']} goes on")
-    elif json:
-        emit(client.get(f"/api/jobs/{progress.job['id']}"))
-    else:
-        conclude(client, progress, again, served=True)
+    with result_counts():
+        interrupted = follow(client, progress, Silent() if json else view_of(progress), cancels=False)
+        if interrupted:
+            say(f"\ntrackbook: job {progress.job['id']} goes on")
+        elif json:
+            emit(client.get(f"/api/jobs/{progress.job['id']}"))
+        else:
+            conclude(client, progress, again, served=True)
     raise typer.Exit(exit_code(progress.state, interrupted=interrupted))
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, Any
 
 import typer
 
 from trackbook import __version__
 from trackbook.cli import book, doctor, files, offline, pipeline, records, run, up
+from trackbook.cli.errors import describe
 from trackbook.cli.escapes import guarded
 from trackbook.cli.server import say
-from trackbook.cli.trouble import Trouble
-from trackbook.runtime.data import DataDirectoryHeld
+from trackbook.cli.streams import OutputLost, output_lost
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,35 +75,59 @@ def _fill_standard_streams() -> None:
         setattr(sys, name, os.fdopen(nowhere, "w" if descriptor else "r", encoding="utf-8", closefd=False))
 
 
+def _escape_what_cannot_be_encoded() -> None:
+    """Show what the encoding of the terminal lacks as an escape, such as `\\xe9`, and not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
 def main() -> None:
     """Run the command line; errors go to stderr with exit code 1, bad usage with 2, Ctrl-C is 130."""
     _fill_standard_streams()
+    _escape_what_cannot_be_encoded()
     with guarded():
-        _run()
+        code = _run()
+        lost = output_lost()
+        if lost is not None:
+            code = code or 1
+            if not lost.reader_gone:
+                say("\n".join(lost.lines()))
+    sys.exit(code)
 
 
-def _run() -> None:
+def _run() -> int:
+    """Run the command and return its exit code; an error is printed."""
     try:
-        app(prog_name="trackbook")
-    except Trouble as trouble:
-        say("\n".join(trouble.lines()))
-        sys.exit(1)
-    except DataDirectoryHeld as held:
-        say(f"trackbook: {held}")
-        sys.exit(1)
+        code = app(prog_name="trackbook", standalone_mode=False)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    except typer.Abort:
+        say("trackbook: aborted")
+        return 1
+    except _BadCall as bad:
+        say("\n".join(_usage_lines(bad)))
+        return int(getattr(bad, "exit_code", 1))
+    except OutputLost:
+        return 0  # said once, by main
     except Exception as problem:
-        if not _told(problem):
-            raise
-        sys.exit(1)
+        say("\n".join(describe(problem)))
+        return 1
+    return code if isinstance(code, int) else 0
 
 
-def _told(problem: Exception) -> bool:
-    """Tell a failure of the embedded system that says itself what was found and what to do."""
-    known = {
-        "BrokerFailed", "BrokerHeld", "BrokerUnfit", "BrokerUnreachable", "ServerNotFound", "LogDamaged",
-        "ExecutorsMisconfigured", "DataDirectoryCopied",
-    }  # fmt: skip
-    if not known & {kind.__name__ for kind in type(problem).__mro__}:
-        return False
-    say(f"trackbook: {problem}")
-    return True
+_BadCall: type[Exception] = typer.BadParameter.__mro__[2]
+"""The base of all errors in how a command is called, which typer does not export."""
+
+
+def _usage_lines(bad: Any) -> list[str]:
+    """Return what is wrong with a call, how it is meant, and where to read more."""
+    context = getattr(bad, "ctx", None)
+    message = bad.format_message()
+    if not message or context is None:
+        return [f"trackbook: {message}"] if message else []
+    return [
+        f"trackbook: {message}",
+        f"  {' '.join(context.get_usage().split())}",
+        f"  `{context.command_path} --help` says more.",
+    ]

@@ -17,12 +17,20 @@ Url = Annotated[
 TokenFile = Annotated[
     Path | None,
     typer.Option(
-        "--token-file", metavar="FILE", help="Holds the token of the server at --url. [TRACKBOOK_TOKEN]"
+        "--token-file",
+        metavar="FILE",
+        readable=False,
+        help="Holds the token of the server at --url. [TRACKBOOK_TOKEN]",
     ),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Data directory; the user's own by default. [TRACKBOOK_DATA]"),
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        readable=False,
+        help="Data directory; the user's own by default. [TRACKBOOK_DATA]",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, newest first.")]

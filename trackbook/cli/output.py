@@ -48,8 +48,10 @@ def emit(value: Any) -> None:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return JSON in UTF-8 whose control characters are escaped, all of them."""
-    return escape_json(json.dumps(value, indent=indent, ensure_ascii=False))
+    """Return JSON whose control characters are escaped, and what the encoding of stdout may lack."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    ascii_only = not encoding.lower().startswith("utf")
+    return escape_json(json.dumps(value, indent=indent, ensure_ascii=ascii_only))
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

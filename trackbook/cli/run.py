@@ -13,6 +13,7 @@ from trackbook.cli import options
 from trackbook.cli.checked import show, show_applied, told, untold
 from trackbook.cli.client import Client
 from trackbook.cli.server import Where, detached, own_server, say, server
+from trackbook.cli.streams import result_counts
 from trackbook.cli.trouble import Trouble
 
 EPILOG = """
@@ -70,7 +71,7 @@ def run(
     if dry_run:
         raise typer.Exit(_dry(place, text, source, executor, parameters, json=json))
     began = datetime.now(UTC).isoformat()
-    with _reached(place, durability, detach=detach) as (client, ours):
+    with result_counts(), _reached(place, durability, detach=detach) as (client, ours):
         chosen = {"parameters": parameters, "executor": executor}
         checked = client.command("job", "check", {"yaml": text, "offline": unchecked, **chosen}, source)
         show(checked, source, confirm=confirm, json=json)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from trackbook.cli.address import Address, token_in, token_of
 from trackbook.cli.client import Client
+from trackbook.cli.streams import discard
 from trackbook.cli.trouble import Trouble
 from trackbook.private_files import private_file, private_folder
 from trackbook.runtime.data import DataDirectoryHeld, default_data, server_record
@@ -87,15 +88,7 @@ def say(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        _discard_stderr()
-
-
-def _discard_stderr() -> None:
-    """Point stderr at /dev/null: else Python can't write the rest when it exits, and the exit code is 120."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(nowhere, sys.stderr.fileno())
-        os.close(nowhere)
+        discard(sys.stderr)
 
 
 @contextmanager

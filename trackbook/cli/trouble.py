@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from trackbook.errors import UserError
 
-class Trouble(Exception):
-    """Told on stderr; the command then exits 1. `hint` says what to try."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-    def lines(self) -> list[str]:
-        """Return the lines to print."""
-        return [f"trackbook: {self}", *([f"  {self.hint}"] if self.hint else [])]
+class Trouble(UserError):
+    """What the command line itself has to say against a command."""
 
 
 class Unreachable(Trouble):

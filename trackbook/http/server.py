@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from trackbook.errors import UserError
 from trackbook.http.guard import Guard
 
 _GRACE = 2
 """Seconds that an answer under way gets when the server stops."""
 
 
-class BindRefusedError(Exception):
+_HINTS = {
+    errno.EADDRINUSE: "Another program listens there; give another port with --http, or :0 for any.",
+    errno.EACCES: "Only root may use ports below 1024; give another with --http, or :0 for any.",
+    errno.EADDRNOTAVAIL: "This machine has no such address; 127.0.0.1 is usual.",
+}
+
+
+class BindRefusedError(UserError):
     """The address can't be served: it isn't one of loopback, it is taken, or it isn't ours."""
 
 
@@ -105,7 +114,7 @@ class HttpServer:
             listener.listen(512)
         except OSError as error:
             listener.close()
-            hint = "Another program listens there; give another port with --http, or :0 for any."
+            hint = _HINTS.get(error.errno or 0, "Give another address with --http.")
             raise BindRefusedError(
                 f"{self._host}:{self._port} can't be served: {error.strerror}. {hint}"
             ) from error

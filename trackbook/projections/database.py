@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, event, insert, select, update
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from trackbook.errors import UserError
 from trackbook.private_files import private_file
 from trackbook.projections.tables import MODEL, checkpoint, metadata
 
@@ -25,15 +26,15 @@ PATIENCE = 10.0
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
-class DamagedError(Exception):
+class DamagedError(UserError):
     """The file can't be read as the read model's database; it is to be rebuilt."""
 
 
-class DiskFullError(Exception):
+class DiskFullError(UserError):
     """The file can't grow, since the disk is full."""
 
 
-class UnavailableError(Exception):
+class UnavailableError(UserError):
     """The file isn't open, and wasn't within PATIENCE."""
 
 

@@ -16,6 +16,7 @@ from trackbook.adapters.sql.ledger import Head, Ledger, Note, Outcome
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.outcome import AnswerCommand
 from trackbook.engine.ports import Append, AppendConflict, Blobs, EventStore, Stored
+from trackbook.errors import UserError
 from trackbook.events.commit import SCHEMA, BlobRef, Body, Commit, Input, digest
 
 log = structlog.get_logger(__name__)
@@ -205,7 +206,7 @@ class Book:
         self.ledger.note(Note(head, list(outcomes(commit, stored.seq))))
 
 
-class LogDamaged(Exception):
+class LogDamaged(UserError):
     """The log lacks or changed what was on it; nothing is decided on it until an operator has looked."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from trackbook.engine.names import did_you_mean, printable
+from trackbook.errors import UserError
 
 LOCAL = "local"
 CONTAINER = "container"
@@ -27,7 +28,7 @@ _USUAL = {f"BACKEND_{key.upper()}": key for key in ("endpoint", "access_key", "s
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 
 
-class ExecutorsMisconfigured(ValueError):
+class ExecutorsMisconfigured(UserError, ValueError):
     """The configuration of executors can't be used; says what was found, where, and what to do.
 
     No value is ever named that might be a secret.

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from trackbook.errors import UserError
 from trackbook.private_files import private_file, private_folder, sync_folder, write_private
 
 
@@ -22,7 +23,7 @@ class ServerRecord(Struct):
     token: str = ""
 
 
-class DataDirectoryHeld(Exception):
+class DataDirectoryHeld(UserError):
     """Another process has this data directory in use."""
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from trackbook.errors import UserError
 from trackbook.private_files import write_private
 
 FILE = "identity.json"
@@ -42,7 +43,7 @@ class Identity(Struct, frozen=True):
     forking: bool = False
 
 
-class DataDirectoryCopied(Exception):
+class DataDirectoryCopied(UserError):
     """The data directory was copied, moved to another file system or restored; says what to do."""
 
 

@@ -20,6 +20,7 @@ import structlog
 from trackbook.adapters.nats.child import find_server, lock, spawn
 from trackbook.adapters.nats.connect import Access
 from trackbook.adapters.nats.home import Owner, config, credentials, known_port, port_in, read, since
+from trackbook.errors import UserError
 from trackbook.failpoints import failpoint
 from trackbook.private_files import write_private
 
@@ -37,11 +38,11 @@ LOG_TAIL = 64 << 10  # bytes of the log that are looked at
 log = structlog.get_logger("trackbook.broker")
 
 
-class BrokerFailed(Exception):
+class BrokerFailed(UserError):
     """The embedded broker didn't start; says why, with the last lines of its log."""
 
 
-class BrokerHeld(Exception):
+class BrokerHeld(UserError):
     """Another process uses the broker's store."""
 
 

@@ -16,6 +16,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from trackbook.errors import UserError
+
 NEEDED = (2, 14)
 """The oldest server that does what we ask: timers, atomic batches and batch direct get."""
 
@@ -28,15 +30,15 @@ FULL = frozenset({10023, 10047, 10077})
 log = structlog.get_logger("trackbook.nats")
 
 
-class BrokerUnfit(Exception):
+class BrokerUnfit(UserError):
     """The broker can't be used: says what was found and what is needed."""
 
 
-class BrokerUnreachable(Exception):
+class BrokerUnreachable(UserError):
     """No broker answered, or the connection has been closed for good."""
 
 
-class StoreFull(Exception):
+class StoreFull(UserError):
     """The broker has no room for another message: says where and how much is free. Nothing was stored."""
 
 

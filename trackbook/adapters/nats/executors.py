@@ -32,6 +32,7 @@ from trackbook.adapters.nats.connect import Access, Connection, Unanswered, conn
 from trackbook.adapters.nats.endpoints import close_endpoints, endpoint, new_broker, open_endpoints
 from trackbook.engine.job import Report, ReportTaskEnded
 from trackbook.engine.ports import Executor, ReportSink, SessionSpec
+from trackbook.errors import UserError
 from trackbook.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ log = structlog.get_logger("trackbook.executors")
 _NAME = re.compile(r"[A-Za-z0-9_/-]{1,64}")
 
 
-class ExecutorNameTaken(Exception):
+class ExecutorNameTaken(UserError):
     """Another worker answers under this name; two would run the same sessions."""
 
 

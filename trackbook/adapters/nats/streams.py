@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 from trackbook.adapters.nats.connect import BrokerUnfit, Connection, insist
+from trackbook.errors import UserError
 
 STREAM_NOT_FOUND = 10059
 _NAME_IN_USE = 10058
@@ -15,11 +16,11 @@ _INSTALLATION = "trackbook_installation"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
-class StreamMissing(Exception):
+class StreamMissing(UserError):
     """The log isn't in the broker where this installation once made it."""
 
 
-class StreamDamaged(Exception):
+class StreamDamaged(UserError):
     """The log lacks messages that it once had."""
 
 
