@@ -18,8 +18,8 @@ A pipeline is named by its name or its id, `NAME@3` is its version 3; an id may 
 beginning. Output goes to stdout, everything else to stderr. Exit codes: 0 done; 1 refused, failed, or something
 is amiss; 2 bad usage; 130 Ctrl-C.
 Output that can't be written (a full disk) is an error, said on stderr; `run` and `job watch` follow their job to
-its end all the same. What the encoding of stdout lacks is escaped (`\\xe9`). An error that nobody foresaw names its
-place in the code, and with `TRACKBOOK_TRACEBACK=1` all of it.
+its end all the same. What the encoding of stdout lacks is escaped (`\\xe9`). An error that nobody foresaw names
+its place in the code, and with `TRACKBOOK_TRACEBACK=1` all of it.
 
 Commands find the server by `--url` or `--data`, else by `TRACKBOOK_URL`, else by the data directory
 (`TRACKBOOK_DATA`, or the user's own). Where none runs, a command that reads or edits uses the data directory
