@@ -54,6 +54,14 @@ Limit = Annotated[
 ]
 
 
+_SWITCH_INTERVAL = 0.0005
+"""Seconds for which a thread holds the interpreter while others wait for it.
+
+SQLite's threads release it at each row and wait for it again. With Python's own 5 ms, a busy event loop leaves
+them some hundred rows a second, and the read model falls far behind the log.
+"""
+
+
 def up(
     *,
     data: options.Data = None,
@@ -155,6 +163,8 @@ def _run(told: Any, config: dict[str, Any]) -> None:
     from trackbook.http.system import running
     from trackbook.runtime.app import Config
     from trackbook.runtime.watchdog import Watchdog
+
+    sys.setswitchinterval(_SWITCH_INTERVAL)
 
     async def hold() -> None:
         stop = asyncio.Event()
