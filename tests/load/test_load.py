@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ class Load:
             self._ended.clear()
             await self._ended.wait()
         watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        with suppress(asyncio.CancelledError):  # and nothing else: it may have failed before
+            await watching
 
     async def _start(self, nc: Client) -> None:
         while self._left:
