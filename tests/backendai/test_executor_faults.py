@@ -11,7 +11,10 @@ import pytest
 from msgspec.structs import replace
 
 from backendai.cluster import Cluster
-from backendai.worlds import ClusterWorld, Made, spec
+from backendai.worlds import ClusterWorld, Made, settings, spec
+from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai.folders import ClusterFolders
+from trackbook.adapters.backendai.storage import Storage
 from trackbook.engine.job import ReportTaskEnded
 
 COUNT = "echo x >>/pipeline/vfroot/count-$TRACKBOOK_TASK"
@@ -265,16 +268,26 @@ async def test_stop_of_what_an_executor_broke_off_with(make: Made) -> None:
         assert (await world.reports.ended(each.task)).outcome == "cancelled"
 
 
-async def test_a_folder_that_somebody_removed(make: Made, stack: Cluster) -> None:
-    """A pipeline's folder that is gone is made anew for what is launched next."""
+async def test_a_folder_that_somebody_removed(make: Made) -> None:
+    """A pipeline's folder that is gone is not made anew unseen: nothing runs until somebody asks for that."""
     world = make()
     executor = await world.open()
     await executor.launch(spec("a", "true"))
     await world.reports.ended("a")
     await world.nothing_left()
     await world.remove_folder()
-    await executor.launch(spec("b", "echo new >/pipeline/outputs/x"))
-    assert (await world.reports.ended("b")).outcome == "succeeded"
+    for each, task in ((executor, "b"), (await world.open(), "c")):  # who has used the folder, and who has not
+        await each.launch(spec(task, "true"))
+        end = await world.reports.ended(task)
+        assert (end.outcome, end.fault) == ("failed", "permanent")
+        assert "was deleted on the cluster by someone else; `trackbook files create" in end.message
+    client = Client(settings(world.cluster))
+    try:
+        await ClusterFolders(Storage(client), world.folder, world.installation).create("p1")
+    finally:
+        await client.close()
+    await executor.launch(spec("d", "echo new >/pipeline/outputs/x"))
+    assert (await world.reports.ended("d")).outcome == "succeeded"
 
 
 async def test_long_commands(make: Made) -> None:

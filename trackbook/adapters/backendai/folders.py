@@ -124,7 +124,10 @@ class ClusterFolders:
         path = clean(path)
         if not path:
             raise UnsafePath("the pipeline's folder is a folder: name the file")
-        name = (await self.create(pipeline)).name
+        state = await self.state(pipeline)
+        if state.state == "missing":
+            raise self._missing(pipeline, state)
+        name = (state if state.state == "present" else await self.create(pipeline)).name
         await self._refuse_folder(pipeline, name, path)
         with self._told(pipeline, path):
             try:
@@ -153,10 +156,13 @@ class ClusterFolders:
         state = await self.state(pipeline)
         if state.state == "present":
             return state.name
+        raise self._missing(pipeline, state)
+
+    def _missing(self, pipeline: str, state: FolderState) -> FolderMissing:
         where = f"on cluster {self._cluster.name}"
         if state.state == "none":
-            raise FolderMissing(f"pipeline {pipeline} has no folder {where}: the first run makes it")
-        raise FolderMissing(f"the folder {state.name} of pipeline {pipeline} was removed {where}")
+            return FolderMissing(f"pipeline {pipeline} has no folder {where}: the first run makes it")
+        return FolderMissing(f"the folder {state.name} of pipeline {pipeline} was removed {where}")
 
     async def _items(self, pipeline: str, name: str, path: str) -> list[Item] | None:
         with self._told(pipeline, path):

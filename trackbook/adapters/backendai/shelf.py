@@ -15,6 +15,9 @@ from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.storage import Item, Storage
 from trackbook.engine.ports import ExecutorUnavailable, SessionSpec
 
+REMOVED = "folder-removed"
+"""The slug of our own error for a pipeline's folder that somebody deleted on the cluster."""
+
 
 class Shelf:
     """Makes folders once, and reads records. Each call may raise ClusterError."""
@@ -30,7 +33,8 @@ class Shelf:
     async def prepare(self, pipeline: str, paths: list[str]) -> str:
         """Have the folders there, the pipeline's own as well, whose name is returned.
 
-        Asks only for what was not made here before.
+        Asks only for what was not made here before. A pipeline's folder that somebody deleted is a ClusterError
+        `folder-removed`.
         """
         async with self._locks.setdefault(pipeline, asyncio.Lock()):
             known = pipeline in self._made
@@ -51,7 +55,15 @@ class Shelf:
         return self._name(pipeline)
 
     async def _begin(self, pipeline: str) -> None:
+        """Have the pipeline's folder; one that somebody deleted is not replaced by an empty one unseen."""
         with _in_its_words():
+            state = await self._folders.state(pipeline)
+            if state.state == "missing":
+                message = (
+                    f"the pipeline's folder {state.name} was deleted on the cluster by someone else; "
+                    "`trackbook files create PIPELINE` creates it again, or restores it from the trash"
+                )
+                raise ClusterError(self._link.cluster.name, "permanent", REMOVED, message)
             state = await self._folders.create(pipeline)
         self._named[pipeline] = state.name
         self._made[pipeline] = set()
@@ -69,8 +81,16 @@ class Shelf:
             return (await self._folders.state(pipeline)).state != "present"
 
     async def claim(self, spec: SessionSpec) -> bool:
-        """Take the attempt, so that no wrapper will ever run its command; False where somebody has it."""
-        await self.prepare(spec.pipeline, [record.folder(spec.job)])
+        """Take the attempt, so that no wrapper will ever run its command; False where somebody has it.
+
+        Without the pipeline's folder no wrapper can take it, nor need we.
+        """
+        try:
+            await self.prepare(spec.pipeline, [record.folder(spec.job)])
+        except ClusterError as error:
+            if error.slug == REMOVED:
+                return True
+            raise
         body = {"path": record.path(spec, "claim"), "parents": False, "exist_ok": False}
         try:
             await self._link.client.request(
