@@ -11,8 +11,8 @@ import pytest
 from backendai.cases import connected, installation
 from backendai.cluster import Cluster
 from trackbook.adapters.backendai.folders import ClusterFolders
-from trackbook.adapters.backendai.storage import Storage
-from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
+from trackbook.adapters.backendai.storage import Folder, Storage
+from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, FolderState, NoSuchFile, UnsafePath
 
 OURS = installation()
 
@@ -24,7 +24,7 @@ async def storage(stack: Cluster) -> AsyncIterator[Storage]:
         made = Storage(client)
         yield made
         for folder in await made.folders():
-            if folder.name.startswith(f"tb-{OURS}-"):
+            if f"tb-{OURS}-" in folder.name:
                 await made.remove(folder)
 
 
@@ -95,6 +95,38 @@ async def test_another_folder_of_the_name_is_not_ours(
     await storage.ensure(made.name)
 
     assert (await folders.state(pipeline)).state == "missing"
+
+
+async def test_a_folder_has_its_pipelines_name(
+    folders: ClusterFolders, storage: Storage, pipeline: str, tmp_path: Path
+) -> None:
+    """It is readable on the cluster; who has nothing on disk finds it, whatever the pipeline is called by now."""
+    made = await folders.create(pipeline, "train bert")
+    other = ClusterFolders(storage, tmp_path / "other", OURS)
+
+    assert made.name == f"train-bert-tb-{OURS}-{pipeline}"
+    assert await other.create(pipeline, "renamed") == made
+    assert await folders.create(pipeline, "renamed") == made
+
+
+async def test_two_who_make_a_folder_under_two_names_have_one(
+    storage: Storage, pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes second uses the first one's, and leaves none behind."""
+    first, second = (ClusterFolders(storage, tmp_path / name, OURS) for name in ("first", "second"))
+    made: list[FolderState] = []
+    ensure = storage.ensure
+
+    async def overtaken(name: str, host: str = "") -> Folder:
+        if not made:
+            monkeypatch.setattr(storage, "ensure", ensure)
+            made.append(await first.create(pipeline, "one"))
+        return await ensure(name, host)
+
+    monkeypatch.setattr(storage, "ensure", overtaken)
+    assert await second.create(pipeline, "two") == made[0]
+    found = [each for each in await storage.folders() if each.name.endswith(f"tb-{OURS}-{pipeline}")]
+    assert [each.name for each in found if not each.going and not each.trashed] == [made[0].name]
 
 
 async def test_a_renamed_folder_is_found(folders: ClusterFolders, storage: Storage, pipeline: str) -> None:

@@ -144,9 +144,12 @@ class ClusterWorld:
         """Return how often a command that counts has run."""
         client = Client(settings(self.cluster))
         try:
-            folder = names.vfolder(self.installation, "p1")
-            counted = await Storage(client).read_small(folder, f"vfroot/count-{task}")
-            return len((counted or b"").split())
+            storage = Storage(client)
+            counted = b""
+            for folder in await storage.folders():
+                if names.is_vfolder(self.installation, "p1", folder.name):
+                    counted += await storage.read_small(folder.name, f"vfroot/count-{task}") or b""
+            return len(counted.split())
         finally:
             await client.close()
 
@@ -156,7 +159,7 @@ class ClusterWorld:
         try:
             storage = Storage(client)
             for folder in await storage.folders():
-                if folder.name == names.vfolder(self.installation, "p1"):
+                if names.is_vfolder(self.installation, "p1", folder.name):
                     await storage.remove(folder)
         finally:
             await client.close()

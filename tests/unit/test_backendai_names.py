@@ -62,3 +62,29 @@ def test_a_folder_carries_the_installation() -> None:
     """A pipeline's folder is told from those of other installations."""
     assert names.vfolder(OURS, "p1") == f"tb-{OURS}-p1"
     assert names.vfolder(OURS, "p1").startswith(names.prefix(OURS))
+
+
+@pytest.mark.parametrize(
+    ("label", "readable"),
+    [
+        ("train bert", "train-bert-"),
+        ("Train_BERT.v2", "Train-BERT-v2-"),
+        ("../../etc", "etc-"),
+        (".ssh", "ssh-"),
+        ("학습", ""),
+        ("", ""),
+        ("x" * 200, "x" * 35 + "-"),
+        ("a" * 34 + " b", "a" * 34 + "-"),
+    ],
+)
+def test_a_folder_is_called_what_its_pipeline_is(label: str, readable: str) -> None:
+    """In letters that both versions take, no longer than they take, and known again by its id."""
+    pipeline = "0123456789abcdef"
+    name = names.vfolder(OURS, pipeline, label)
+    assert name == f"{readable}tb-{OURS}-{pipeline}"
+    assert re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?", name)
+    assert len(name) <= 64
+    assert names.is_vfolder(OURS, pipeline, name)
+    assert not names.is_vfolder(OURS, "f" * 16, name)
+    assert not names.is_vfolder("ffffffff", pipeline, name)
+    assert not names.is_vfolder(OURS, pipeline, f"{name}-x")

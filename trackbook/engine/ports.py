@@ -205,8 +205,11 @@ class Folders(Protocol):
         """Look whether the folder is there."""
         ...
 
-    async def create(self, pipeline: str) -> FolderState:
-        """Make the folder where there is none, anew where it is missing."""
+    async def create(self, pipeline: str, label: str = "") -> FolderState:
+        """Make the folder where there is none, anew where it is missing.
+
+        Where it has a name that people see, that contains `label`, the pipeline's own name.
+        """
         ...
 
     async def purge(self, pipeline: str) -> bool:
@@ -231,11 +234,13 @@ class Folders(Protocol):
         """
         ...
 
-    async def write(self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+    async def write(
+        self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int, label: str = ""
+    ) -> None:
         """Write a file of `size` bytes, which is there whole or not at all, and the folders above it.
 
-        Makes the pipeline's folder where there is none. Raises FolderMissing, UnsafePath, ValueError for chunks
-        that are not `size` bytes.
+        Makes the pipeline's folder where there is none, as `create` does. Raises FolderMissing, UnsafePath,
+        ValueError for chunks that are not `size` bytes.
         """
         ...
 

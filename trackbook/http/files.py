@@ -80,11 +80,12 @@ PART = {206: ResponseSpec(bytes, generate_examples=False, media_type=BYTES, desc
 
 
 class Area(Struct):
-    """A part of a pipeline's folder as requests name it: paths are relative to `below`."""
+    """A part of a pipeline's folder as requests name it, relative to `below`; `label` is the pipeline's name."""
 
     folders: Folders
     pipeline: str
     below: str = ""
+    label: str = ""
 
     def path(self, path: str) -> str:
         """Return a path of the request as one in the pipeline's folder; raises UnsafePath."""
@@ -163,7 +164,7 @@ async def take(area: Area, path: str, request: Request[Any, Any, Any]) -> Respon
     except LookupError:
         new = True
     try:
-        await area.folders.write(area.pipeline, area.path(path), request.stream(), size)
+        await area.folders.write(area.pipeline, area.path(path), request.stream(), size, area.label)
     except ValueError as error:
         if type(error) is not ValueError:
             raise
@@ -263,7 +264,7 @@ async def put_file(
 ) -> Response[FileView]:
     """Write a file and the folders above it, in the place of one that is there: whole or not at all."""
     folder = writable(await named(services, pipeline, executor, None))
-    return await take(Area(folder.folders, folder.pipeline.id), path, request)
+    return await take(Area(folder.folders, folder.pipeline.id, label=folder.pipeline.name), path, request)
 
 
 @delete("/{pipeline:str}/files/content", responses=documented(403, 415, 422), status_code=200)

@@ -114,7 +114,7 @@ async def get_folder(
 async def make_folder(services: Served, pipeline: PipelineKey, executor: ExecutorName = "") -> FolderView:
     """Make a pipeline's folder where there is none, anew where it is missing."""
     folder = writable(await named(services, pipeline, executor, None))
-    state = await folder.folders.create(folder.pipeline.id)
+    state = await folder.folders.create(folder.pipeline.id, folder.pipeline.name)
     return _view(folder.executor, state, used=False)
 
 

@@ -232,7 +232,7 @@ async def _storage(link: Link, seen: Survey) -> Finding:
         return Finding("storage", f"there is no volume {link.cluster.vfolder_host!r}", "fail", hint)
     ours = [each for each in seen.folders or [] if each.owned and not each.trashed and not each.going]
     prefix = names.prefix(link.installation)
-    ours.sort(key=lambda each: not each.name.startswith(prefix))
+    ours.sort(key=lambda each: prefix not in each.name)
     words = f"volumes {listed(seen.volumes.allowed)}"
     if not ours:
         return Finding("storage", f"{words}; there is no folder yet to try the storage proxy with")

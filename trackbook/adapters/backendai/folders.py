@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -58,22 +58,38 @@ class ClusterFolders:
             ours = next((folder for folder in found if folder.id == kept.id), None)
             there = ours is not None and not ours.trashed and not ours.going
             return FolderState("present" if there else "missing", ours.name if ours else kept.name, kept.id)
-        ours = next((folder for folder in found if folder.name == name and _usable(folder)), None)
+        ours = self._first(found, pipeline)
         if ours is None:
             return FolderState("none", name)
         await asyncio.to_thread(self._save, pipeline, ours)
         return FolderState("present", ours.name, ours.id)
 
-    async def create(self, pipeline: str) -> FolderState:
-        """Make the folder with its `vfroot`; one in the trash of the cluster is restored with what is in it."""
+    async def create(self, pipeline: str, label: str = "") -> FolderState:
+        """Make the folder with its `vfroot`; one in the trash of the cluster is restored with what is in it.
+
+        Its name begins with `label`. One that is missing is made anew under the name that it had.
+        """
         state = await self.state(pipeline)
         if state.state == "present":
             return state
+        name = state.name if state.id else names.vfolder(self._installation, pipeline, label)
         with self._told(pipeline):
-            made = await self.storage.ensure(self._name(pipeline), self._cluster.vfolder_host)
+            before = {folder.id for folder in await self.storage.folders()}
+            made = await self.storage.ensure(name, self._cluster.vfolder_host)
+            first = self._first(await self.storage.folders(), pipeline)
+            if first and not state.id and first.id != made.id and made.id not in before:
+                await self.storage.remove(made)  # somebody else has made one meanwhile, under another label
+                made = first
             await self.storage.mkdir(made.name, [VFROOT])
         await asyncio.to_thread(self._save, pipeline, made)
         return FolderState("present", made.name, made.id)
+
+    def _first(self, found: Sequence[Folder], pipeline: str) -> Folder | None:
+        """Return the folder that was made for the pipeline, of several the oldest."""
+        ours = [
+            each for each in found if _usable(each) and names.is_vfolder(self._installation, pipeline, each.name)
+        ]
+        return min(ours, key=lambda each: (each.created_at, each.id), default=None)
 
     async def purge(self, pipeline: str) -> bool:
         """Delete the folder with all that is in it, for good, from the trash too."""
@@ -119,7 +135,9 @@ class ClusterFolders:
                     raise NoSuchFile(f"{path!r} of pipeline {pipeline} is a folder, not a file") from None
                 raise
 
-    async def write(self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+    async def write(
+        self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int, label: str = ""
+    ) -> None:
         """Write a file, which the storage proxy keeps apart until it is whole."""
         path = clean(path)
         if not path:
@@ -127,7 +145,7 @@ class ClusterFolders:
         state = await self.state(pipeline)
         if state.state == "missing":
             raise self._missing(pipeline, state)
-        name = (state if state.state == "present" else await self.create(pipeline)).name
+        name = (state if state.state == "present" else await self.create(pipeline, label)).name
         await self._refuse_folder(pipeline, name, path)
         with self._told(pipeline, path):
             try:

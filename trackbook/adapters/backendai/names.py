@@ -12,6 +12,7 @@ _PREFIX = "tb-"
 _SESSION = re.compile(r"tb-[A-Za-z0-9]+-[0-9]+-[0-9]+")
 _INSTALLATION = re.compile(r"[0-9a-f]{8}")
 _PIPELINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 
 
 def prefix(installation: str) -> str:
@@ -35,11 +36,23 @@ def session_of(installation: str, name: str) -> str | None:
     return logged if name.startswith(ours) and _SESSION.fullmatch(logged) else None
 
 
-def vfolder(installation: str, pipeline: str) -> str:
-    """Return the name of the pipeline's folder on the cluster; `pipeline` is its id. Raises ValueError."""
+def vfolder(installation: str, pipeline: str, label: str = "") -> str:
+    """Return the name that the pipeline's folder is made under; `pipeline` is its id. Raises ValueError.
+
+    It begins with what can be had of `label`, the pipeline's own name: ASCII letters and digits, as both versions
+    take them. The rest makes it unique, and says whose it is.
+    """
     if not _PIPELINE.fullmatch(pipeline):
         raise ValueError(f"{pipeline!r} can't be the id of a pipeline")
-    return _fitting(prefix(installation) + pipeline)
+    rest = _fitting(prefix(installation) + pipeline)
+    readable = _UNSAFE.sub("-", label).strip("-")[: LONGEST - len(rest) - 1].strip("-")
+    return f"{readable}-{rest}" if readable else rest
+
+
+def is_vfolder(installation: str, pipeline: str, name: str) -> bool:
+    """Whether a folder of that name was made for the pipeline, under whatever label. Raises ValueError."""
+    rest = vfolder(installation, pipeline)
+    return name == rest or name.endswith(f"-{rest}")
 
 
 def _fitting(name: str) -> str:

@@ -88,7 +88,7 @@ class Placer:
         startup, command = plan.startup(spec)
         version = await link.version()
         try:
-            folder = await self._parts.shelf.prepare(spec.pipeline, plan.needed(spec))
+            folder = await self._parts.shelf.prepare(spec.pipeline, plan.needed(spec), spec.pipeline_name)
             new = plan.new_session(spec, link.cluster, link.installation, version, startup, folder=folder)
             if command:
                 await self._parts.shelf.write(spec, "command", command)

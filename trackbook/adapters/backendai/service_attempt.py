@@ -175,7 +175,8 @@ class ServiceAttempt:
     async def _leave_result(self, deadline: float) -> bool:
         """Put the result into the task's outputs, for the tasks behind it; whether that is done, or late."""
         try:
-            folder = await self._parts.shelf.prepare(self.spec.pipeline, plan.needed(self.spec))
+            spec = self.spec
+            folder = await self._parts.shelf.prepare(spec.pipeline, plan.needed(spec), spec.pipeline_name)
             path = f"{plan.outputs(self.spec)}/{RESULT}"
             text = msgspec.json.format(msgspec.json.encode(self._result)) + b"\n"
             await Storage(self._link.client).write_small(folder, path, text)

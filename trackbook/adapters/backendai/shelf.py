@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from trackbook.adapters.backendai import names, record
+from trackbook.adapters.backendai import record
 from trackbook.adapters.backendai.client import part
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.folders import ClusterFolders
@@ -15,6 +16,7 @@ from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.storage import Item, Storage
 from trackbook.engine.ports import ExecutorUnavailable, SessionSpec
 
+_T = TypeVar("_T")
 REMOVED = "folder-removed"
 """The slug of our own error for a pipeline's folder that somebody deleted on the cluster."""
 
@@ -30,8 +32,8 @@ class Shelf:
         self._made: dict[str, set[str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def prepare(self, pipeline: str, paths: list[str]) -> str:
-        """Have the folders there, the pipeline's own as well, whose name is returned.
+    async def prepare(self, pipeline: str, paths: list[str], label: str = "") -> str:
+        """Have the folders there, the pipeline's own as well, whose name is returned and contains `label`.
 
         Asks only for what was not made here before. A pipeline's folder that somebody deleted is a ClusterError
         `folder-removed`.
@@ -39,22 +41,22 @@ class Shelf:
         async with self._locks.setdefault(pipeline, asyncio.Lock()):
             known = pipeline in self._made
             if not known:
-                await self._begin(pipeline)
+                await self._begin(pipeline, label)
         missing = [path for path in paths if path not in self._made[pipeline]]
         if not missing:
-            return self._name(pipeline)
+            return self._named[pipeline]
         try:
-            await self._storage.mkdir(self._name(pipeline), missing)
+            await self._storage.mkdir(self._named[pipeline], missing)
         except ClusterError as error:
             if error.kind != "permanent" or not known:
                 raise
-            await self._begin(pipeline)  # somebody may have removed it, with all that was in it
+            await self._begin(pipeline, label)  # somebody may have removed it, with all that was in it
             missing = paths
-            await self._storage.mkdir(self._name(pipeline), missing)
+            await self._storage.mkdir(self._named[pipeline], missing)
         self._made[pipeline].update(missing)
-        return self._name(pipeline)
+        return self._named[pipeline]
 
-    async def _begin(self, pipeline: str) -> None:
+    async def _begin(self, pipeline: str, label: str) -> None:
         """Have the pipeline's folder; one that somebody deleted is not replaced by an empty one unseen."""
         with _in_its_words():
             state = await self._folders.state(pipeline)
@@ -64,7 +66,7 @@ class Shelf:
                     "`trackbook files create PIPELINE` creates it again, or restores it from the trash"
                 )
                 raise ClusterError(self._link.cluster.name, "permanent", REMOVED, message)
-            state = await self._folders.create(pipeline)
+            state = await self._folders.create(pipeline, label)
         self._named[pipeline] = state.name
         self._made[pipeline] = set()
 
@@ -86,7 +88,7 @@ class Shelf:
         Without the pipeline's folder no wrapper can take it, nor need we.
         """
         try:
-            await self.prepare(spec.pipeline, [record.folder(spec.job)])
+            await self.prepare(spec.pipeline, [record.folder(spec.job)], spec.pipeline_name)
         except ClusterError as error:
             if error.slug == REMOVED:
                 return True
@@ -94,7 +96,7 @@ class Shelf:
         body = {"path": record.path(spec, "claim"), "parents": False, "exist_ok": False}
         try:
             await self._link.client.request(
-                "POST", f"/folders/{part(self._name(spec.pipeline))}/mkdir", body=body
+                "POST", f"/folders/{part(self._named[spec.pipeline])}/mkdir", body=body
             )
         except ClusterError:  # the managers' words differ; after a lost answer it may be ours, which does no harm
             if await self.is_claimed(spec):
@@ -105,7 +107,9 @@ class Shelf:
     async def is_claimed(self, spec: SessionSpec) -> bool:
         """Whether somebody has the attempt."""
         try:
-            inside = await self._storage.items(self._name(spec.pipeline), record.path(spec, "claim"))
+            inside = await self._in_folder(
+                spec.pipeline, lambda name: self._storage.items(name, record.path(spec, "claim"))
+            )
         except ClusterError as error:
             if _is_missing(error):
                 return False
@@ -118,7 +122,7 @@ class Shelf:
         The storage proxy cuts long listings without saying so: nothing follows from what is not in this one.
         """
         try:
-            found = await self._storage.items(self._name(pipeline), record.folder(job))
+            found = await self._in_folder(pipeline, lambda name: self._storage.items(name, record.folder(job)))
         except ClusterError as error:
             if _is_missing(error):
                 return {}
@@ -129,10 +133,12 @@ class Shelf:
         """Return a record's bytes from `start` on, None where there is no such file."""
         path = record.path(spec, suffix)
         end = None if size is None else start + size
+
+        async def whole(name: str) -> bytes:
+            return b"".join([chunk async for chunk in self._storage.read(name, path, start, end)])
+
         try:
-            return b"".join(
-                [chunk async for chunk in self._storage.read(self._name(spec.pipeline), path, start, end)]
-            )
+            return await self._in_folder(spec.pipeline, whole)
         except ClusterError as error:
             if _is_missing(error):
                 return None
@@ -140,10 +146,26 @@ class Shelf:
 
     async def write(self, spec: SessionSpec, suffix: str, data: bytes) -> None:
         """Leave a record of ours."""
-        await self._storage.write_small(self._name(spec.pipeline), record.path(spec, suffix), data)
+        path = record.path(spec, suffix)
+        await self._in_folder(spec.pipeline, lambda name: self._storage.write_small(name, path, data))
 
-    def _name(self, pipeline: str) -> str:
-        return self._named.get(pipeline) or names.vfolder(self._link.installation, pipeline)
+    async def _in_folder(self, pipeline: str, work: Callable[[str], Awaitable[_T]]) -> _T:
+        """Do something in the pipeline's folder by its name, which somebody may change; its id leads to it."""
+        known = self._named.get(pipeline)
+        if known:
+            try:
+                return await work(known)
+            except ClusterError as error:
+                if not _is_missing(error) or error.slug == "file-not-found":
+                    raise
+        name = await self._look_up(pipeline)
+        return await work(name)
+
+    async def _look_up(self, pipeline: str) -> str:
+        with _in_its_words():
+            name = (await self._folders.state(pipeline)).name
+        self._named[pipeline] = name
+        return name
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class DataFolders:
         root = self.root(pipeline)
         return await asyncio.to_thread(self._state, root)
 
-    async def create(self, pipeline: str) -> FolderState:
+    async def create(self, pipeline: str, label: str = "") -> FolderState:  # noqa: ARG002
         """Make the folder with its `vfroot`."""
         root = self.root(pipeline)
 
@@ -107,7 +107,14 @@ class DataFolders:
                 left = None if left is None else left - len(chunk)
                 yield chunk
 
-    async def write(self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+    async def write(
+        self,
+        pipeline: str,
+        path: str,
+        chunks: AsyncIterator[bytes],
+        size: int,
+        label: str = "",  # noqa: ARG002
+    ) -> None:
         """Write a file: apart first, which then gets its name, so that it is whole whenever it is seen."""
         path = clean(path)
         if not path:
