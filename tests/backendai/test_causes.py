@@ -44,8 +44,10 @@ async def admin(stack: Cluster) -> AsyncIterator[Client]:
     await client.close()
 
 
-async def test_a_folder_that_is_deleted_under_a_task_is_named_as_the_cause(make: Made) -> None:
+async def test_a_folder_that_is_deleted_under_a_task_is_named_as_the_cause(make: Made, stack: Cluster) -> None:
     """The command did run: what is lost is its exit code, and the output that was copied stays."""
+    if stack.newer:
+        pytest.skip("the newer manager deletes no folder that a session has mounted")
     world = make()
     executor = await world.open()
     await executor.launch(spec("a", "echo begun; sleep 8"))
