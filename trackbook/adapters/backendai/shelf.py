@@ -53,7 +53,7 @@ class Shelf:
             await self._begin(pipeline, label)  # somebody may have removed it, with all that was in it
             missing = paths
             await self._storage.mkdir(self._named[pipeline], missing)
-        self._made[pipeline].update(missing)
+        self._made.setdefault(pipeline, set()).update(missing)
         return self._named[pipeline]
 
     async def _begin(self, pipeline: str, label: str) -> None:
@@ -61,6 +61,7 @@ class Shelf:
         with _in_its_words():
             state = await self._folders.state(pipeline)
             if state.state == "missing":
+                self._made.pop(pipeline, None)
                 message = (
                     f"the pipeline's folder {state.name} was deleted on the cluster by someone else; "
                     "`trackbook files create PIPELINE` creates it again, or restores it from the trash"
