@@ -85,7 +85,7 @@ def _refusal(method: str, headers: dict[str, str]) -> tuple[int, str, str] | Non
     if method in _SAFE:
         return None
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _netloc(origin) != headers.get("host", "").lower():
         return 403, "foreign_origin", f"commands from pages of {origin} are refused"
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return 403, "foreign_origin", "commands from pages of other sites are refused"
@@ -108,9 +108,19 @@ def _headers(scope: Any) -> dict[str, str]:
 def _name(host: str) -> str:
     """Return the name of a Host header without its port, '' for one that can't be read."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
+        parts = urlsplit(f"//{host}")
+        usable = parts.port is None or parts.port > 0
+    except ValueError:  # also for a port that none can be
         return ""
+    return (parts.hostname or "") if usable else ""
+
+
+def _netloc(origin: str) -> str | None:
+    """Return the host and port of an Origin header, None for one that can't be read."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 async def _refuse(

@@ -24,7 +24,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     """Raise ReadError (400) for a query parameter that the endpoint does not have: it would be ignored."""
-    if not request.url.path.startswith("/api/"):
+    if request.method == "OPTIONS" or not request.url.path.startswith("/api/"):
         return
     known = _parameters(request.route_handler.fn)
     unknown = [name for name in request.query_params if name not in known]

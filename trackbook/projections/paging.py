@@ -11,6 +11,9 @@ import msgspec
 
 from trackbook.projections.views import Page
 
+_LARGEST = 1 << 62
+"""No column holds a larger number."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -33,9 +36,9 @@ def place(text: str, length: int) -> tuple[int, ...]:
     try:
         padded = text.encode() + b"=" * (-len(text) % 4)
         found = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=tuple[int, ...])
-    except (msgspec.MsgspecError, binascii.Error, UnicodeEncodeError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, binascii.Error, UnicodeError, RecursionError):
         found = ()
-    if len(found) != length:
+    if len(found) != length or any(abs(number) > _LARGEST for number in found):
         raise ReadError("invalid_cursor", f"{text!r} is not a cursor of this list", "Take it from `next`.")
     return found
 
