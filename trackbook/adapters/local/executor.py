@@ -67,7 +67,7 @@ class LocalExecutor:
         self._limit = limit or 2 * (os.cpu_count() or 1)
         self._grace = grace
         self._planner = Planner(self._data, grace, log_limit, durable, pass_environment)
-        self._spawner = Spawner(self._limit, self._spawner_ready)
+        self._spawner = Spawner(self._limit, self._spawner_ready, self._pump)
         self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
         self._running: dict[str, _Running] = {}

@@ -23,6 +23,7 @@ _READY_WITHIN = 20.0
 _FIRST_TRIES = 3
 _LEAVES_WITHIN = 1.0
 _LONGEST_PAUSE = 5.0
+_SEND_AGAIN = 0.05  # seconds until a request is sent again that the kernel did not take
 SWITCH = "TRACKBOOK_PRIVATE_ROOT"
 """Set to `off`, sessions get no private root."""
 
@@ -44,14 +45,20 @@ class SpawnerGone(Exception):
     """The spawner can't take a request now; it is being started again."""
 
 
-class Spawner:
-    """One spawner at a time, for `limit` sessions at once. `changed` is called when one has become ready."""
+def _nothing() -> None:
+    """Do nothing."""
 
-    def __init__(self, limit: int, changed: Callable[[], None]) -> None:
+
+class Spawner:
+    """One spawner at a time, for `limit` sessions at once. `changed` is called when one has become ready, `room`
+    when one that could not take a request may take it now."""
+
+    def __init__(self, limit: int, changed: Callable[[], None], room: Callable[[], None] = _nothing) -> None:
         self._limit = limit
         self.offer = Offer()
         self.ready = False
         self._changed = changed
+        self._room = room
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._handle = -1
@@ -141,10 +148,22 @@ class Spawner:
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [report, content]))
             self._socket.sendmsg([b"%d " % (self._sent + 1), os.fsencode(folder)], [rights])
             self._sent += 1
-        except OSError as error:  # full or broken: either way it is not taken
+        except BlockingIOError as error:  # full: the spawner is slower than we are
+            asyncio.get_running_loop().add_writer(self._socket, self._has_room, self._socket)
+            raise SpawnerGone from error
+        except OSError as error:  # broken, or the kernel is short of something: either way it is not taken
+            asyncio.get_running_loop().call_later(_SEND_AGAIN, self._send_again)
             raise SpawnerGone from error
         finally:
             os.close(content)
+
+    def _has_room(self, full: socket.socket) -> None:
+        asyncio.get_running_loop().remove_writer(full)
+        self._room()
+
+    def _send_again(self) -> None:
+        if self.ready and not self._closed:
+            self._room()
 
     def _drop(self) -> None:
         self.ready = False
@@ -153,6 +172,7 @@ class Spawner:
             os.close(self._handle)
             self._handle = -1
         if self._socket:
+            asyncio.get_running_loop().remove_writer(self._socket)
             self._socket.close()
             self._socket = None
         if self._process:
