@@ -54,6 +54,9 @@ async def names(folders: Folders, pipeline: str, path: str = "") -> list[str]:
 class FoldersContract:
     """The suite; `folders` and `pipeline`, the id of one that has no folder, are fixtures of the world."""
 
+    sets_modes = True
+    """Whether the storage can make a file executable when it is written."""
+
     async def test_where_there_is_no_folder_nothing_is_read(self, folders: Folders, pipeline: str) -> None:
         """The state says so, every question is answered with FolderMissing, and nothing comes to be by asking."""
         assert (await folders.state(pipeline)).state == "none"
@@ -106,6 +109,19 @@ class FoldersContract:
         await put(folders, pipeline, "vfroot/a", b"short")
 
         assert await whole(folders, pipeline, "vfroot/a") == b"short"
+
+    async def test_a_program_stays_one(self, folders: Folders, pipeline: str) -> None:
+        """What is written as executable is so where the storage can, and says that it is not where it can't."""
+        text = b"#!/bin/sh\n"
+        await folders.write(pipeline, "vfroot/program", pieces(text), len(text), executable=True)
+        await put(folders, pipeline, "vfroot/text", text)
+
+        found = await folders.entries(pipeline, "vfroot")
+        assert [entry.executable for entry in found] == [self.sets_modes, False]
+        assert (await folders.stat(pipeline, "vfroot/program")).executable == self.sets_modes
+        await put(folders, pipeline, "vfroot/program", text)
+        assert not (await folders.stat(pipeline, "vfroot/program")).executable
+        assert not (await folders.stat(pipeline, "vfroot")).executable
 
     @pytest.mark.parametrize(
         ("chunks", "size"), [((b"abc",), 4), ((b"abc", b"def"), 5), ((), 1)], ids=["short", "long", "nothing"]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from folder_contract import FoldersContract
+from folder_contract import FoldersContract, put
 
 from backendai.cluster import Cluster
 from backendai.worlds import settings
@@ -43,3 +43,17 @@ async def folders(stack: Cluster, tmp_path: Path, pipeline: str) -> AsyncIterato
 
 class TestClusterFolders(FoldersContract):
     """The suite on a cluster."""
+
+    sets_modes = False
+
+
+async def test_programs_that_tasks_made_are_listed_as_such(
+    folders: ClusterFolders, pipeline: str, stack: Cluster
+) -> None:
+    """Storage proxies tell modes, each version in its own way."""
+    name = secrets.token_hex(8)
+    await put(folders, pipeline, f"vfroot/{name}", b"#!/bin/sh\n")
+    (there,) = stack.volume.glob(f"**/vfroot/{name}")
+    there.chmod(0o755)
+
+    assert (await folders.stat(pipeline, f"vfroot/{name}")).executable

@@ -110,6 +110,17 @@ async def test_links_that_stay_inside_are_followed(folders: DataFolders, pipelin
     assert await names(folders, pipeline, "vfroot/step-3") == ["weights"]
 
 
+async def test_a_program_may_be_run_by_who_may_read_it(folders: DataFolders, pipeline: str, vfroot: Path) -> None:
+    """The server's umask says who that is."""
+    before = os.umask(0o027)
+    try:
+        await folders.write(pipeline, "vfroot/program", pieces(b"x"), 1, executable=True)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((vfroot / "program").stat().st_mode) == 0o750
+
+
 async def test_links_that_lead_in_circles_are_left_out(folders: DataFolders, pipeline: str, vfroot: Path) -> None:
     """Whoever lists a folder and all below it comes to an end, however links cross."""
     for name in ("a", "b"):

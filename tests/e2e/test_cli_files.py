@@ -137,6 +137,31 @@ def test_what_is_put_is_there_and_can_be_removed(cli: CommandLine) -> None:
     assert cli("files", "list", "letters:vfroot").splitlines() == ["notes"]
 
 
+def test_programs_are_put_and_fetched_as_such(cli: CommandLine) -> None:
+    """The executable bit is carried both ways, also to a file that an earlier download left without it."""
+    source = cli.home / "tools"
+    source.mkdir()
+    for name, mode in (("program", 0o755), ("text", 0o644)):
+        (source / name).write_text("#!/bin/sh\necho it runs\n")
+        (source / name).chmod(mode)
+    _, err = cli.both("files", "put", "tools", "letters:vfroot/")
+    there = folder(cli) / "vfroot" / "tools"
+
+    assert "executable" not in err
+    assert [os.access(there / name, os.X_OK) for name in ("program", "text")] == [True, False]
+    listed = cli.json("files", "list", "letters:vfroot/tools")
+    assert [entry["executable"] for entry in listed] == [True, False]
+    back = cli.home / "back" / "tools"
+    back.parent.mkdir()
+    cli("files", "get", "letters:vfroot/tools", "back")
+    assert subprocess.check_output([back / "program"]) == b"it runs\n"
+    assert not os.access(back / "text", os.X_OK)
+    (back / "program").chmod(0o644)
+    cli("files", "get", "letters:vfroot/tools", "back")
+    assert os.access(back / "program", os.X_OK)
+    cli("files", "remove", "letters:vfroot/tools", "-r")
+
+
 def test_stdin_becomes_a_file(cli: CommandLine) -> None:
     """Its name must be said."""
     command = [sys.executable, "-m", "trackbook", "files", "put", "-"]

@@ -94,6 +94,17 @@ async def test_a_file_lives_over_http(served: Site) -> None:
     assert (await served.get(FILES, path="vfroot"))["items"][0]["type"] == "folder"
 
 
+async def test_a_program_is_put_as_one(served: Site) -> None:
+    """With `executable=true`, which the answer and the list then show."""
+    path = {"path": "vfroot/program"}
+    first = await served.client.put(CONTENT, params=path | {"executable": "true"}, content=TEXT, headers=BYTES)
+    listed = (await served.get(FILES, path="vfroot/program"))["items"][0]
+    again = await served.client.put(CONTENT, params=path, content=TEXT, headers=BYTES)
+
+    assert first.json()["executable"] is listed["executable"] is True
+    assert again.json()["executable"] is False
+
+
 async def test_a_file_never_runs_in_our_origin(served: Site) -> None:
     """Whatever a task stored is sent as bytes to be saved, and no browser guesses otherwise."""
     lay(served, 'vfroot/pa"ge\n.html', b"<script>alert(1)</script>")
@@ -397,7 +408,7 @@ async def test_a_missing_folder_is_a_conflict_to_writers(served: Site) -> None:
         async def stat(self, *_: Any) -> Any:
             raise FolderMissing("the folder tb-x was removed")
 
-        async def write(self, *_: Any) -> None:
+        async def write(self, *_: Any, **__: Any) -> None:
             raise FolderMissing("the folder tb-x was removed")
 
     served.executors.away = Removed()

@@ -18,6 +18,19 @@ def _entry(name: str) -> dict[str, Any]:
     return {"name": name, "path": name, "type": "file", "size": 1, "modified_at": None}
 
 
+def test_storage_that_can_not_set_modes_is_told(tmp_path: Path) -> None:
+    """Where the answer says that the file is not executable, so does `put`, once."""
+    program = tmp_path / "program"
+    program.write_text("x")
+    program.chmod(0o755)
+    put = Answer(_entry("program") | {"executable": False}, status=201)
+    nothing = Answer({"error": {"code": "no_such_file", "message": "there is no program"}}, status=404)
+    with serving({f"GET {FILES}": nothing, f"PUT {FILES}/content": put}) as fake:
+        done = CliRunner().invoke(app, ["files", "put", str(program), "train:program", "--url", fake.url])
+
+    assert (done.exit_code, done.stderr.count("train:program is not executable there")) == (0, 1)
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_list_that_may_be_cut_is_told(cut: bool, tmp_path: Path) -> None:
     """`list` warns that there may be more; `get` fetches what is listed, says so, and exits with 1."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from trackbook.cli.client import Client
 from trackbook.cli.spots import Spot, look, walk
-from trackbook.cli.transfer import fetch, same
+from trackbook.cli.transfer import fetch, make_executable, same
 from trackbook.cli.trouble import Trouble
 
 
@@ -33,6 +34,9 @@ def received(
     for spot, path, entry in files:
         if path not in there:
             fetch(client, spot, entry, path, force=force)
+        elif entry.get("executable"):
+            with suppress(OSError):  # an earlier version left it so; it may be somebody else's by now
+                make_executable(path)
     return [(str(spot), str(path), entry["size"]) for spot, path, entry in files], len(there), top
 
 

@@ -65,6 +65,7 @@ def _below(top: Path) -> Iterator[Source]:
 def sent(client: Client, at: Spot, files: list[Source]) -> list[tuple[str, str, int]]:
     """Send the files and return of each where it was, where it is, and its bytes."""
     done: list[tuple[str, str, int]] = []
+    not_executable = []
     for below, called, opened in files:
         target = at.below(below)
         try:
@@ -75,11 +76,21 @@ def sent(client: Client, at: Spot, files: list[Source]) -> list[tuple[str, str, 
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise Trouble(f"{called} is not a file any more")
+            executable = bool(status.st_mode & stat.S_IXUSR)
             try:
-                send(client, file, status.st_size, target)
+                entry = send(client, file, status.st_size, target, executable=executable)
             except Trouble:
                 if done:
                     say(f"trackbook: {len(done)} of {len(files)} files are there; {called} is not")
                 raise
         done.append((called, str(target), status.st_size))
+        if executable and not entry.get("executable"):
+            not_executable.append(str(target))
+    _tell_of_modes(not_executable)
     return done
+
+
+def _tell_of_modes(files: list[str]) -> None:
+    if files:
+        first = f"{files[0]} and {len(files) - 1} more are" if len(files) > 1 else f"{files[0]} is"
+        say(f"trackbook: {first} not executable there: the executor's storage can't set it. A task can: chmod +x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from trackbook.cli.exchange import Json
 from trackbook.cli.spots import Spot
 from trackbook.cli.told import amount_text
 from trackbook.cli.trouble import Trouble
+from trackbook.engine.files import runnable
 
 _CHUNK = 256 * 1024
 _FRUITLESS = 3
@@ -90,7 +92,7 @@ def pieces(client: Client, at: Spot) -> Iterator[tuple[int, bytes]]:
 
 
 def fetch(client: Client, at: Spot, entry: Json, target: Path, *, force: bool) -> None:
-    """Download a file to a path; until it is whole there is nothing, or what was there before.
+    """Download a file to a path, executable as it was; until it is whole nothing is there, or what was before.
 
     Raises Trouble where something is there and `force` is not set, and where the disk refuses.
     """
@@ -104,6 +106,8 @@ def fetch(client: Client, at: Spot, entry: Json, target: Path, *, force: bool) -
                     file.truncate()
                 file.write(chunk)
                 meter.at(place + len(chunk))
+        if entry.get("executable"):
+            make_executable(part)
         if entry.get("modified_at"):
             moment = int(datetime.fromisoformat(entry["modified_at"]).timestamp() * 1e6) * 1000
             os.utime(part, ns=(moment, moment))
@@ -130,6 +134,13 @@ def _name(part: Path, target: Path, *, force: bool) -> None:
         part.rename(target)
 
 
+def make_executable(path: Path) -> None:
+    """Let whoever may read a file run it; raises OSError."""
+    mode = path.stat().st_mode
+    if not mode & stat.S_IXUSR:
+        path.chmod(runnable(mode))
+
+
 def same(entry: Json, path: Path) -> bool:
     """Whether a file is what an earlier download left: of the same size and time."""
     try:
@@ -141,8 +152,8 @@ def same(entry: Json, path: Path) -> bool:
     return abs(status.st_mtime - datetime.fromisoformat(entry["modified_at"]).timestamp()) < 2e-6
 
 
-def send(client: Client, file: BinaryIO, size: int, at: Spot) -> Json:
-    """Upload a file that is open; raises Trouble where it gets shorter meanwhile."""
+def send(client: Client, file: BinaryIO, size: int, at: Spot, *, executable: bool) -> Json:
+    """Upload a file that is open and return its entry; raises Trouble where it gets shorter meanwhile."""
     with Meter(str(at), size) as meter:
 
         def chunks() -> Iterator[bytes]:
@@ -156,5 +167,6 @@ def send(client: Client, file: BinaryIO, size: int, at: Spot) -> Json:
                 done += len(chunk)
                 meter.at(done)
 
-        found: Json = client.send(at.content, size, chunks, **at.asked)
+        mode = {"executable": "true"} if executable else {}  # servers before this release refuse the word
+        found: Json = client.send(at.content, size, chunks, **at.asked, **mode)
     return found

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import stat
+
 from trackbook.engine.ports import UnsafePath
 
 LONGEST_PATH, LONGEST_NAME = 4096, 255
 """Bytes; what a file system takes."""
 OURS = ".trackbook"
 """The folder at the root of a pipeline's folder that holds what Trackbook itself keeps there; never shown."""
+
+
+def runnable(mode: int) -> int:
+    """Return a file's mode with which whoever may read the file may also run it."""
+    return stat.S_IMODE(mode) | (mode & 0o444) >> 2
 
 
 def clean(path: str) -> str:

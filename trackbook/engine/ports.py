@@ -156,13 +156,17 @@ class Finding(Struct, frozen=True, omit_defaults=True):
 
 
 class FileEntry(Struct, frozen=True):
-    """A file or folder in a pipeline's folder; `path` is relative to that, `size` in bytes (0 for a folder)."""
+    """A file or folder in a pipeline's folder; `path` is relative to that, `size` in bytes (0 for a folder).
+
+    `executable` says that its owner may run the file; always False for a folder.
+    """
 
     name: str
     path: str
     type: Literal["file", "folder"]
     size: int = 0
     modified_at: datetime | None = None
+    executable: bool = False
 
 
 class CutListing(list[FileEntry]):
@@ -235,12 +239,20 @@ class Folders(Protocol):
         ...
 
     async def write(
-        self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int, label: str = ""
+        self,
+        pipeline: str,
+        path: str,
+        chunks: AsyncIterator[bytes],
+        size: int,
+        label: str = "",
+        *,
+        executable: bool = False,
     ) -> None:
         """Write a file of `size` bytes, which is there whole or not at all, and the folders above it.
 
-        Makes the pipeline's folder where there is none, as `create` does. Raises FolderMissing, UnsafePath,
-        ValueError for chunks that are not `size` bytes.
+        Makes the pipeline's folder where there is none, as `create` does. Storage that has no way to set
+        `executable` leaves it; `stat` tells. Raises FolderMissing, UnsafePath, ValueError for chunks that are not
+        `size` bytes.
         """
         ...
 

@@ -42,15 +42,26 @@ IfRange = Annotated[
 ]
 Recursive = Annotated[bool, QueryParameter(description="Delete a folder with all that is in it.")]
 
+Executable = Annotated[
+    bool,
+    QueryParameter(
+        description="Let it be run, where the executor's storage can: see `executable` in the answer."
+    ),
+]
+
 
 class FileView(Struct):
-    """A file or folder; `path` is relative to where was looked, `size` in bytes (0 for a folder)."""
+    """A file or folder; `path` is relative to where was looked, `size` in bytes (0 for a folder).
+
+    `executable`: its owner may run it.
+    """
 
     name: str
     path: str
     type: str
     size: int
     modified_at: Time | None
+    executable: bool
 
 
 class FilePage(Struct):
@@ -95,7 +106,7 @@ class Area(Struct):
         """Return an entry as it is shown."""
         path = entry.path[len(self.below) :].removeprefix("/") if self.below else entry.path
         at = text_of(entry.modified_at) if entry.modified_at else None
-        return FileView(entry.name, path, entry.type, entry.size, at)
+        return FileView(entry.name, path, entry.type, entry.size, at, entry.executable)
 
     async def stat(self, path: str) -> FileEntry:
         """Return one entry; raises as `Folders` does."""
@@ -153,7 +164,7 @@ async def _pieces(area: Area, path: str, start: int, end: int) -> AsyncIterator[
                 yield chunk
 
 
-async def take(area: Area, path: str, request: Request[Any, Any, Any]) -> Response[FileView]:
+async def take(area: Area, path: str, request: Request[Any, Any, Any], *, executable: bool) -> Response[FileView]:
     """Write the body as a file, whole or not at all."""
     size = request.content_length
     if size is None:
@@ -164,7 +175,8 @@ async def take(area: Area, path: str, request: Request[Any, Any, Any]) -> Respon
     except LookupError:
         new = True
     try:
-        await area.folders.write(area.pipeline, area.path(path), request.stream(), size, area.label)
+        chunks, label = request.stream(), area.label
+        await area.folders.write(area.pipeline, area.path(path), chunks, size, label, executable=executable)
     except ValueError as error:
         if type(error) is not ValueError:
             raise
@@ -261,10 +273,12 @@ async def put_file(
     pipeline: PipelineKey,
     path: OneFile,
     executor: ExecutorName = "",
+    executable: Executable = False,
 ) -> Response[FileView]:
     """Write a file and the folders above it, in the place of one that is there: whole or not at all."""
     folder = writable(await named(services, pipeline, executor, None))
-    return await take(Area(folder.folders, folder.pipeline.id, label=folder.pipeline.name), path, request)
+    area = Area(folder.folders, folder.pipeline.id, label=folder.pipeline.name)
+    return await take(area, path, request, executable=executable)
 
 
 @delete("/{pipeline:str}/files/content", responses=documented(403, 415, 422), status_code=200)

@@ -16,6 +16,7 @@ from trackbook.http.files import (
     PART,
     Area,
     DeletedFile,
+    Executable,
     FileCursor,
     FileLimit,
     FileOperation,
@@ -109,11 +110,16 @@ async def head_output(
     request_max_body_size=None,
 )
 async def put_output(
-    services: Served, request: Request[Any, Any, Any], job: JobKey, name: TaskName, path: OneFile
+    services: Served,
+    request: Request[Any, Any, Any],
+    job: JobKey,
+    name: TaskName,
+    path: OneFile,
+    executable: Executable = False,
 ) -> Response[FileView]:
     """Write a file to a task's outputs: whole or not at all."""
     area, _ = await _area(services, job, name, None)
-    return await take(area, path, request)
+    return await take(area, path, request, executable=executable)
 
 
 @delete("/{job:str}/tasks/{name:str}/files/content", responses=documented(403, 415, 422), status_code=200)

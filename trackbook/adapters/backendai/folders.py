@@ -136,9 +136,16 @@ class ClusterFolders:
                 raise
 
     async def write(
-        self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int, label: str = ""
+        self,
+        pipeline: str,
+        path: str,
+        chunks: AsyncIterator[bytes],
+        size: int,
+        label: str = "",
+        *,
+        executable: bool = False,  # noqa: ARG002 - no version of the storage proxy takes a mode
     ) -> None:
-        """Write a file, which the storage proxy keeps apart until it is whole."""
+        """Write a file, which the storage proxy keeps apart until it is whole; it chooses the mode."""
         path = clean(path)
         if not path:
             raise UnsafePath("the pipeline's folder is a folder: name the file")
@@ -250,4 +257,6 @@ def _usable(folder: Folder) -> bool:
 
 def _entry(above: str, item: Item) -> FileEntry:
     path = f"{above}/{item.name}" if above else item.name
-    return FileEntry(item.name, path, item.type, item.size if item.type == "file" else 0, item.modified_at)
+    if item.type == "folder":
+        return FileEntry(item.name, path, "folder", 0, item.modified_at)
+    return FileEntry(item.name, path, "file", item.size, item.modified_at, item.executable)

@@ -6,6 +6,7 @@ The storage proxy is asked without a signature, with tokens that the manager giv
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -55,6 +56,7 @@ class Item(Struct, frozen=True):
     type: Literal["file", "folder"]
     size: int
     modified_at: datetime | None
+    executable: bool = False
 
 
 class Storage:
@@ -295,4 +297,15 @@ def _item(item: dict[str, Any]) -> Item:
         "folder" if item["type"] == "DIRECTORY" else "file",
         int(item["size"]),
         datetime.fromisoformat(modified).astimezone(UTC) if modified else None,
+        _is_executable(item.get("mode")),
     )
+
+
+def _is_executable(mode: object) -> bool:
+    """Whether the owner may run a file: 23.09 gives the mode as octal digits, 26.8 as a number."""
+    if isinstance(mode, str):
+        try:
+            mode = int(mode, 8)
+        except ValueError:
+            return False
+    return isinstance(mode, int) and bool(mode & stat.S_IXUSR)

@@ -114,12 +114,14 @@ class DataFolders:
         chunks: AsyncIterator[bytes],
         size: int,
         label: str = "",  # noqa: ARG002
+        *,
+        executable: bool = False,
     ) -> None:
         """Write a file: apart first, which then gets its name, so that it is whole whenever it is seen."""
         path = clean(path)
         if not path:
             raise UnsafePath("the pipeline's folder is a folder: name the file")
-        upload = await _owned(Upload.discard, self._begin, pipeline, path)
+        upload = await _owned(Upload.discard, self._begin, pipeline, path, executable=executable)
         try:
             async for chunk in chunks:
                 with self._told(pipeline, path, "written"):
@@ -213,7 +215,7 @@ class DataFolders:
         file.seek(start)
         return file
 
-    def _begin(self, pipeline: str, path: str) -> Upload:
+    def _begin(self, pipeline: str, path: str, *, executable: bool) -> Upload:
         """Refuse early what can't be written, and make ready for the bytes."""
         root = self.root(pipeline)
         with self._told(pipeline, "", "made"):
@@ -221,7 +223,7 @@ class DataFolders:
         with self._told(pipeline, path, "written"):
             with suppress(FileNotFoundError), led(root, path) as place:
                 _refuse_folder(path, place.status())
-            return Upload(root / OURS)
+            return Upload(root / OURS, executable=executable)
 
     def _finish(self, pipeline: str, path: str, upload: Upload, size: int) -> None:
         with self._told(pipeline, path, "written"):
@@ -277,4 +279,6 @@ def _entry(name: str, path: str, status: os.stat_result) -> FileEntry | None:
         at = None
     if stat.S_ISDIR(status.st_mode):
         return FileEntry(name, path, "folder", 0, at)
-    return FileEntry(name, path, "file", status.st_size, at) if stat.S_ISREG(status.st_mode) else None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FileEntry(name, path, "file", status.st_size, at, bool(status.st_mode & stat.S_IXUSR))

@@ -8,16 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from trackbook.engine.files import runnable
+
 _FOLDER, _SUFFIX = "uploads", ".part"
 
 
 class Upload:
     """A file of its own below `ours`, locked for as long as it is written.
 
-    One that nobody has locked was left by a process that died; whoever begins the next one takes it away.
+    One that nobody has locked was left by a process that died; whoever begins the next one takes it away. An
+    `executable` one may be run by whoever may read it.
     """
 
-    def __init__(self, ours: Path) -> None:
+    def __init__(self, ours: Path, *, executable: bool = False) -> None:
         folder = ours / _FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         _take_away(folder)
@@ -25,6 +28,9 @@ class Upload:
         while True:
             self.path = folder / f"{uuid4().hex}{_SUFFIX}"
             self._file = self.path.open("xb")
+            if executable:
+                mode = os.fstat(self._file.fileno()).st_mode
+                os.fchmod(self._file.fileno(), runnable(mode))
             fcntl.flock(self._file, fcntl.LOCK_EX)
             if os.fstat(self._file.fileno()).st_nlink:  # else it was taken away before it was locked
                 return
