@@ -24,6 +24,8 @@ _ROUNDS = 16
 """Requests for each method of each route."""
 _FEW = 3
 """Where there is nothing to vary."""
+_LEFT_OUT = "/api/projection/rebuild"
+"""Takes nothing, and others would wait for it."""
 _WITHIN = 30
 _AT_ONCE = 16
 
@@ -162,6 +164,7 @@ async def test_no_request_is_answered_with_a_fault_of_the_server(
     todo = [
         (method, *request_for(draw, method, path, names))
         for method, path, names in endpoints(served)
+        if path != _LEFT_OUT
         for _ in range(_ROUNDS if names or "{" in path else _FEW)
     ]
     faults: list[str] = []

@@ -84,6 +84,16 @@ async def test_a_rebuild_gives_the_same_rows_while_work_goes_on(tmp_path: Path) 
     assert not (tmp_path / "r.db.new").exists()
 
 
+async def test_rebuilds_at_once_are_made_one_after_the_other(tmp_path: Path) -> None:
+    """Whoever asks while the read model is being rebuilt waits, and gets one as well."""
+    history = await world(5, jobs=2, size=5)
+    async with projected(history, tmp_path / "r.db") as read:
+        await caught_up(read, history)
+        made = await asyncio.gather(*(read.projector.rebuild() for _ in range(4)))
+
+        assert made == [await history.store.head()] * 4
+
+
 async def test_a_rebuild_may_overtake_the_model_that_it_replaces(tmp_path: Path) -> None:
     """Followers of a model that was behind get from the log what the rebuilt one has already."""
     history = await world(4)

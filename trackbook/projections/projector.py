@@ -49,6 +49,7 @@ class Projector:
         self._writer = Writer(self.database, bodies)
         self._inbox = Inbox()
         self._turn = asyncio.Lock()
+        self._rebuilding = asyncio.Lock()
         self._moved = Signal()
         self._damage = asyncio.Event()
 
@@ -112,11 +113,16 @@ class Projector:
 
         The old one serves until the new one is level with it.
         """
+        async with self._rebuilding:  # one after the other: they would share the second file
+            await self._rebuild()
+        return self.checkpoint
+
+    async def _rebuild(self) -> None:
         database = Database(self.database.path.with_name(self.database.path.name + ".new"))
         await database.remove()
         writer = Writer(database, self._bodies)
-        writer.resume(await database.open())
         try:
+            writer.resume(await database.open())
             await self._catch_up(writer, await self._log.head())
             async with self._turn:
                 await self._catch_up(writer, self.checkpoint)
@@ -127,7 +133,6 @@ class Projector:
         finally:
             await database.remove()
         self._moved.fire()
-        return self.checkpoint
 
     def damaged(self) -> None:
         """Take note that a reader found the file damaged: it is rebuilt."""
