@@ -320,6 +320,18 @@ async def test_a_job_is_shown_at_any_event(served: Site) -> None:
     assert last["tasks"] == (await served.get("/api/jobs/failed-job/tasks"))["items"]
 
 
+@pytest.mark.parametrize("path", ["/api/audit", "/api/jobs", "/api/pipelines", "/api/pipelines/p1/versions"])
+async def test_a_list_is_counted_if_that_is_wanted(served: Site, path: str) -> None:
+    """`total` is the size of the whole list, whatever part of it is asked for, and is left out otherwise."""
+    whole = await served.get(path, limit=1000)
+    first = await served.get(path, limit=1, total="true")
+
+    assert "total" not in whole
+    assert first["total"] == len(whole["items"])
+    if first["next"]:
+        assert (await served.get(path, limit=1, total="true", cursor=first["next"]))["total"] == first["total"]
+
+
 async def test_the_audit_is_filtered_and_paged(served: Site) -> None:
     """The audit lists commits newest first, by actor, aggregate and time."""
     whole = (await served.get("/api/audit"))["items"]

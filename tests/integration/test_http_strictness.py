@@ -22,7 +22,10 @@ async def served(tmp_path: Path) -> AsyncIterator[Site]:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("/api/jobs?stat=failed", "Did you mean 'state'? Known here: after, cursor, limit, pipeline, state."),
+        (
+            "/api/jobs?stat=failed",
+            "Did you mean 'state'? Known here: after, cursor, limit, pipeline, state, total.",
+        ),
         ("/api/pipelines?limit=3&nme=x", "Did you mean 'name'?"),
         ("/api/audit?typ=JobFailed", "Did you mean 'type'?"),
         ("/api/jobs/failed-job?x=1", "Known here: after."),

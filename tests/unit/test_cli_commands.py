@@ -263,6 +263,65 @@ def test_a_job_is_shown_as_it_stood(fake: FakeServer, run: Run, at: str, path: s
     assert json.loads(run("job", "show", JOB, "--at", at, "--json").stdout) == moment
 
 
+def test_a_job_is_shown_as_it_was_at_a_time(fake: FakeServer, run: Run) -> None:
+    """The last version that was committed by then is shown; before its first there was no job."""
+    moment = {"version": 4, "index": 1, "at": "2026-01-31T12:00:00.000000Z", "job": job_row(), "tasks": []}
+    commits = [{"items": [{"version": 4}], "next": None}, {"items": [], "next": None}]
+    fake.scripts |= {
+        f"GET /api/jobs/{JOB}": lambda _: job_row(),
+        "GET /api/audit": commits,
+        f"GET /api/jobs/{JOB}/at/4": moment,
+    }
+    assert "event 4.1" in run("job", "show", JOB, "--at", "2026-01-31T12:00:01Z").stdout
+    early = run("job", "show", JOB, "--at", "2026-01-30T12:00:00Z")
+
+    assert "did not exist" in str(early.exception)
+    assert "until=2026-01-31T12%3A00%3A01.000001Z" in fake.asked[1].query
+
+
+def test_states_combine(fake: FakeServer, run: Run) -> None:
+    """Repeated or separated by commas; a near miss is named."""
+    fake.scripts["GET /api/jobs"] = lambda _: {"items": [job_row()], "next": None}
+    run("job", "list", "--state", "failed", "--state", "running,cancelled")
+    wrong = run("job", "list", "--state", "failed,runing")
+
+    assert "state=failed&state=running&state=cancelled" in fake.asked[-1].query
+    assert wrong.exit_code == 2
+    assert "Did you mean 'running'?" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        (("job", "list"), "/api/jobs"), (("pipeline", "list"), "/api/pipelines"),
+        (("pipeline", "versions", "train"), "/api/pipelines/train/versions"), (("audit", "log"), "/api/audit"),
+    ],
+)  # fmt: skip
+def test_a_list_that_is_cut_says_how_many_there_are(
+    fake: FakeServer, run: Run, command: tuple[str, ...], path: str
+) -> None:
+    """`2 of 47 jobs`, on stderr; a list that is shown whole is not counted."""
+    row = job_row() | PIPELINE | {
+        "actors": [], "types": [], "kind": "job", "aggregate_id": JOB, "at": PIPELINE["created_at"],
+        "changes": [],
+        "tasks": job_row()["tasks"],
+    }  # fmt: skip
+
+    def answer(asked: Any) -> dict[str, Any]:
+        limit = int(asked.query.partition("limit=")[2].partition("&")[0])
+        found = {"items": [row] * min(limit, 3), "next": "c" if limit < 3 else None}
+        return found | ({"total": 3} if "total=true" in asked.query else {})
+
+    fake.scripts[f"GET {path}"] = answer
+    short = run(*command, "--limit", "2")
+    whole = run(*command, "--limit", "3")
+
+    assert len(short.stdout.splitlines()) == 3
+    assert short.stderr.startswith("2 of 3 ")
+    assert "--limit" not in whole.stderr
+    assert len(json.loads(run(*command, "--limit", "2", "--json").stdout)) == 2
+
+
 def test_a_service_is_shown_with_its_address(fake: FakeServer, run: Run) -> None:
     """It is what the task was run for; nothing else says where it answers."""
     served = task_row(

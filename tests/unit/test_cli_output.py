@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trackbook.cli.options import versioned
-from trackbook.cli.output import counted, duration, plural, table
+from trackbook.cli.output import counted, duration, plural
+from trackbook.cli.tables import cell_width, table
 from trackbook.cli.told import amount_text
 from trackbook.cli.trouble import place
 
@@ -31,6 +32,50 @@ def test_tables_align_also_where_letters_are_wide(capsys: pytest.CaptureFixture[
         "학습      running  -",
         "evaluate  failed   a b",
     ]
+
+
+HEADS = ("JOB", "PIPELINE", "STATE", "TASKS", "CREATED", "RAN", "ERROR")
+ROWS = [
+    (
+        "1f2e3d4c5b6a7988",
+        "훈련-" * 20 + "@12",
+        "succeeded",
+        "12/12",
+        "2026-01-31 12:00:00",
+        "2 h 03 min",
+        "x" * 60,
+    ),
+    ("2f2e3d4c5b6a7988", "short@1", "running", "1/2", "2026-01-31 12:00:00", "1.0 s", None),
+]
+
+
+@pytest.mark.parametrize("width", [19, 40, 80, 200])
+def test_tables_fit_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No line is wider; what is cut ends with an ellipsis, and columns that fit are whole."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    table(HEADS, ROWS)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(cell_width(line) for line in lines) <= width
+    assert len(lines) == 3
+    assert "…" in lines[1]
+    if width >= 80:
+        assert "succeeded" in lines[1]
+    if width == 40:
+        assert lines[1].startswith("1f2e3d4c…")
+        assert "succeeded" in lines[1]
+
+
+def test_tables_are_not_cut_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script that reads a table gets all of it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table(HEADS, ROWS)
+
+    assert "…" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from trackbook.cli import options
 from trackbook.cli.client import escaped
 from trackbook.cli.completing import job_ids, pipeline_names
 from trackbook.cli.server import server
+from trackbook.cli.times import instant
 
 audit = typer.Typer(no_args_is_help=True, help="Who did what, and whether the book is whole.")
 replay = typer.Typer(no_args_is_help=True, help="Decide a stored history again with today's code.")
@@ -36,7 +37,7 @@ def _busy(text: str) -> Iterator[None]:
 @audit.command(
     "log",
     epilog="Examples:\n\n  trackbook audit log --actor user:ann\n\n"
-    "  trackbook audit log --pipeline train --since 2026-01-31",
+    "  trackbook audit log --pipeline train --since 2026-01-31\n\n  trackbook audit log --since 2h --until 30m",
 )
 def log(
     *,
@@ -52,8 +53,10 @@ def log(
         str | None, typer.Option("--job", metavar="JOB", help="Only this one.", autocompletion=job_ids)
     ] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only with events of this type.")] = None,
-    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Not before (ISO 8601).")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before (ISO 8601).")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Not before: 2026-01-31, 12:30, 1h …")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before: as --since.")] = None,
     limit: options.Limit = 50,
     url: options.Url = None,
     token_file: options.TokenFile = None,
@@ -61,7 +64,9 @@ def log(
     json: options.Json = False,
 ) -> None:
     """Print who did what, and when; newest first."""
-    from trackbook.cli.output import emit, local_time, table
+    from trackbook.cli.listing import listing
+    from trackbook.cli.output import emit, local_time
+    from trackbook.cli.tables import table
 
     kind = "job" if job else options.event_kind(kind)
     options.event_type(type_, kind)
@@ -70,11 +75,11 @@ def log(
         of_pipeline = client.get(f"/api/pipelines/{escaped(pipeline)}")["id"] if pipeline else None
         asked = {
             "actor": actor, "pipeline": of_pipeline, "kind": kind, "id": of_job, "type": type_,
-            "since": _instant(since, "--since"), "until": _instant(until, "--until"),
+            "since": instant(since, "--since"), "until": instant(until, "--until"),
         }  # fmt: skip
-        found = list(client.pages("/api/audit", limit, **asked))
+        found = listing(client, "/api/audit", limit, **asked)
     if json:
-        return emit(found)
+        return emit(found.items)
     table(
         ("SEQ", "WHEN", "BY", "WHAT", "VERSION", "EVENTS"),
         [
@@ -82,26 +87,14 @@ def log(
                 c["seq"], local_time(c["at"]), ", ".join(c["actors"]), f"{c['kind']}/{c['aggregate_id'][:8]}",
                 c["version"], _types(c["types"]),
             )
-            for c in found
+            for c in found.items
         ],
     )  # fmt: skip
-    return None
+    return found.say_cut("commits")
 
 
 def _types(types: list[str], shown: int = 4) -> str:
     return ", ".join(types[:shown]) + (f", {len(types) - shown} more" if len(types) > shown else "")
-
-
-def _instant(text: str | None, option: str) -> str | None:
-    """Return a time as the server wants it; one without a zone is local."""
-    from datetime import UTC, datetime
-
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC).isoformat().replace("+00:00", "Z")
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a time such as 2026-01-31T12:00", param_hint=option) from None
 
 
 @audit.command(epilog="Example:\n\n  trackbook audit verify && echo the book is whole")

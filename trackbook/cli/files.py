@@ -77,8 +77,9 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List what is in a folder, by name; folders end with '/'."""
-    from trackbook.cli.output import emit, local_time, table
+    from trackbook.cli.output import emit, local_time
     from trackbook.cli.spots import look, spot, walk
+    from trackbook.cli.tables import table
     from trackbook.cli.transfer import size_text
     from trackbook.engine.names import printable
 

@@ -11,6 +11,7 @@ from trackbook.cli.client import Client, escaped
 from trackbook.cli.completing import job_ids, pipeline_names
 from trackbook.cli.server import attended, embedded, running_server, say, server
 from trackbook.cli.streams import result_counts
+from trackbook.cli.times import FORMS, as_query, parse_time
 from trackbook.cli.trouble import Trouble
 
 _STATES = ("pending", "running", "succeeded", "failed", "cancelling", "cancelled")
@@ -73,14 +74,18 @@ def start(
 
 
 @app.command(
-    "list", epilog="Examples:\n\n  trackbook job list --pipeline train\n\n  trackbook job list --state failed"
+    "list",
+    epilog="Examples:\n\n  trackbook job list --pipeline train\n\n  trackbook job list --state failed,cancelled",
 )
 def list_(
     pipeline: Annotated[
         str | None,
         typer.Option("--pipeline", metavar="PIPELINE", help="Only of it.", autocompletion=pipeline_names),
     ] = None,
-    state: Annotated[str | None, typer.Option("--state", help="Only in this state: running, failed …")] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="Only in this state: running, failed …; may be repeated: running,failed."),
+    ] = None,
     limit: options.Limit = 20,
     url: options.Url = None,
     token_file: options.TokenFile = None,
@@ -88,14 +93,15 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List jobs, newest first."""
-    if state is not None and state not in _STATES:
-        raise typer.BadParameter(f"{state!r} is not one of {', '.join(_STATES)}", param_hint="--state")
-    from trackbook.cli.output import duration, emit, local_time, table
+    states = options.several(state, _STATES, "--state")
+    from trackbook.cli.listing import listing
+    from trackbook.cli.output import duration, emit, local_time
+    from trackbook.cli.tables import table
 
     with server(options.where(url, data, token_file)) as client:
-        found = list(client.pages("/api/jobs", limit, pipeline=pipeline, state=state))
+        found = listing(client, "/api/jobs", limit, pipeline=pipeline, state=states)
     if json:
-        return emit(found)
+        return emit(found.items)
     table(
         ("JOB", "PIPELINE", "STATE", "TASKS", "CREATED", "RAN", "ERROR"),
         [
@@ -104,10 +110,10 @@ def list_(
                 f"{job['tasks']['done']}/{job['tasks']['total']}", local_time(job["created_at"]),
                 duration(job["run_time"]), short(job["error"] or job["reason"]),
             )
-            for job in found
+            for job in found.items
         ],
     )  # fmt: skip
-    return None
+    return found.say_cut("jobs")
 
 
 _ELSEWHERE = 4
@@ -124,12 +130,17 @@ def short(text: str | None, width: int = _NOTE) -> str:
 @app.command(
     epilog="Examples:\n\n  trackbook job show 1f2e\n\n  trackbook job show 1f2e --at 7    (after its 7th commit)"
     "\n\n  trackbook job show 1f2e --at 7.0  (after the first event of that)"
+    "\n\n  trackbook job show 1f2e --at 1h    (an hour ago)"
 )
 def show(
     job: Job,
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="EVENT", help="As it stood then: VERSION, VERSION.INDEX, or an event's id."),
+        typer.Option(
+            "--at",
+            metavar="EVENT|TIME",
+            help="As it was then: VERSION, VERSION.INDEX, an event's id, or a time: 2026-01-31T12:30, 12:30, 1h.",
+        ),
     ] = None,
     url: options.Url = None,
     token_file: options.TokenFile = None,
@@ -141,7 +152,7 @@ def show(
 
     with server(options.where(url, data, token_file)) as client:
         if at is not None:
-            moment = client.get(f"/api/jobs/{escaped(job)}/at/{_moment(at)}")
+            moment = client.get(f"/api/jobs/{escaped(job)}/at/{_moment(at) or _version_at(client, job, at)}")
             found, tasks = moment["job"], moment["tasks"]
         else:
             found = client.get(f"/api/jobs/{escaped(job)}")
@@ -153,21 +164,41 @@ def show(
 
 
 def _moment(text: str) -> str:
-    """Return VERSION or VERSION.INDEX of what was given, which may be an event's id."""
+    """Return VERSION or VERSION.INDEX of what was given, which may be an event's id; '' for a time."""
     parts = text.split("/")
     moment = f"{parts[2]}.{parts[3]}" if len(parts) == 4 and parts[0] == "job" else text
     version, dot, index = moment.partition(".")
-    if not version.isdecimal() or not (index.isdecimal() or not dot):
+    if version.isdecimal() and (index.isdecimal() or not dot):
+        return moment
+    if parse_time(text) is None:
         raise typer.BadParameter(
-            f"{text!r} is neither a version (7), nor an event of one (7.0), nor an event's id (job/…/7/0)",
+            f"{text!r} is neither a version (7), nor an event of one (7.0), nor an event's id (job/…/7/0),"
+            f" nor a time ({FORMS})",
             param_hint="--at",
         )
-    return moment
+    return ""
+
+
+def _version_at(client: Client, job: str, text: str) -> str:
+    """Return the last version that a job had at a time; raises Trouble if it was created later."""
+    from datetime import timedelta
+
+    moment = parse_time(text)
+    assert moment is not None
+    found = client.get(f"/api/jobs/{escaped(job)}")
+    until = as_query(moment + timedelta(microseconds=1))
+    commits = list(client.pages("/api/audit", 1, kind="job", id=found["id"], until=until))
+    if not commits:
+        from trackbook.cli.output import local_time
+
+        raise Trouble(f"job {found['id']} did not exist at {text}: created {local_time(found['created_at'])}")
+    return str(commits[0]["version"])
 
 
 def _print_job(job: dict[str, Any], tasks: list[dict[str, Any]], moment: dict[str, Any] | None) -> None:
     from trackbook.cli.follow import explain
-    from trackbook.cli.output import duration, fields, local_time, state_text, table
+    from trackbook.cli.output import duration, fields, local_time, state_text
+    from trackbook.cli.tables import table
 
     parameters = ", ".join(f"{key}={value}" for key, value in job["parameters"].items())
     seen = f"{local_time(moment['at'])} (event {moment['version']}.{moment['index']})" if moment else None

@@ -76,6 +76,14 @@ def _one_of(given: str | None, known: tuple[str, ...], option: str) -> str | Non
     return given
 
 
+def several(given: list[str] | None, known: tuple[str, ...], option: str) -> list[str] | None:
+    """Return the values of an option that may be repeated or hold several, `a,b`; raises bad usage."""
+    values = [value.strip() for each in given or () for value in each.split(",")]
+    for value in values:
+        _one_of(value, known, option)
+    return list(dict.fromkeys(values)) or None
+
+
 def parameters(given: list[str] | None) -> dict[str, str]:
     """Return the `--param KEY=VALUE`s as a mapping; raises bad usage, also for a bad name."""
     from trackbook.engine.names import variable_name_problem

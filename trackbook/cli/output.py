@@ -1,11 +1,11 @@
-"""Text for people and JSON for scripts: tables, times, durations, colours."""
+"""Text for people and JSON for scripts: times, durations, colours."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -52,40 +52,6 @@ def json_text(value: Any, indent: int | None = None) -> str:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     ascii_only = not encoding.lower().startswith("utf")
     return escape_json(json.dumps(value, indent=indent, ensure_ascii=ascii_only))
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print aligned columns; what isn't there shows as `-`, and a column `state` in its colours."""
-    texts = [[_cell(value) for value in row] for row in rows]
-    widths = [max(_width(row[column]) for row in (heads, *texts)) for column in range(len(heads))]
-    print(styled(_line(heads, widths), "bold"))
-    for row in texts:
-        pad = [text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)]
-        shown = [
-            state_text(text) + padded[len(text) :] if head == "STATE" else padded
-            for head, text, padded in zip(heads, row, pad, strict=True)
-        ]
-        print("  ".join(shown).rstrip())
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(
-        cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)
-    ).rstrip()
-
-
-def _cell(value: Any) -> str:
-    if value is None or value == "":
-        return "-"
-    return " ".join(str(value).split())
-
-
-def _width(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len  # names in Korean, say, take two columns a character
-
-    return cell_len(text)
 
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> None:

@@ -133,12 +133,14 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List pipelines, newest first."""
-    from trackbook.cli.output import emit, local_time, table
+    from trackbook.cli.listing import listing
+    from trackbook.cli.output import emit, local_time
+    from trackbook.cli.tables import table
 
     with _client(url, data, token_file) as client:
-        found = list(client.pages("/api/pipelines", limit, state="all" if everything else None))
+        found = listing(client, "/api/pipelines", limit, state="all" if everything else None)
     if json:
-        return emit(found)
+        return emit(found.items)
     table(
         ("NAME", "ID", "VERSION", "TASKS", "STATE", "CHANGED", "BY"),
         [
@@ -151,10 +153,10 @@ def list_(
                 local_time(p["updated_at"]),
                 p["actor"],
             )
-            for p in found
+            for p in found.items
         ],
     )
-    return None
+    return found.say_cut("pipelines")
 
 
 @app.command(epilog="Example:\n\n  trackbook pipeline show train@3")
@@ -166,7 +168,8 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Show a pipeline, or one version of it: its tasks and what they depend on."""
-    from trackbook.cli.output import emit, fields, local_time, table
+    from trackbook.cli.output import emit, fields, local_time
+    from trackbook.cli.tables import table
 
     name, version = options.versioned(pipeline)
     with _client(url, data, token_file) as client:
@@ -237,18 +240,20 @@ def versions(
     json: options.Json = False,
 ) -> None:
     """List a pipeline's versions, newest first: who changed what, and when."""
-    from trackbook.cli.output import emit, local_time, table
+    from trackbook.cli.listing import listing
+    from trackbook.cli.output import emit, local_time
+    from trackbook.cli.tables import table
 
     name = options.unversioned(pipeline)
     with _client(url, data, token_file) as client:
-        found = list(client.pages(f"/api/pipelines/{escaped(name)}/versions", limit))
+        found = listing(client, f"/api/pipelines/{escaped(name)}/versions", limit)
     if json:
-        return emit(found)
+        return emit(found.items)
     table(
         ("VERSION", "WHEN", "BY", "TASKS", "CHANGES"),
-        [(v["version"], local_time(v["at"]), v["actor"], v["tasks"], _changes(v)) for v in found],
+        [(v["version"], local_time(v["at"]), v["actor"], v["tasks"], _changes(v)) for v in found.items],
     )
-    return None
+    return found.say_cut("versions")
 
 
 def _changes(version: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from litestar import Router, get
 from litestar.params import QueryParameter
 
 from trackbook.http.errors import ERRORS
-from trackbook.http.parameters import PAGE, After, Cursor, Limit, Served
+from trackbook.http.parameters import PAGE, After, Cursor, Limit, Served, Total
 from trackbook.http.strict import known_kind, known_type
 from trackbook.projections.find import CommitFilter
 from trackbook.projections.views import CommitView, Page, QuarantineView
@@ -28,13 +28,14 @@ async def list_commits(  # noqa: PLR0917 - the framework gives them by name
     type: Annotated[str, QueryParameter(description="Only commits with an event of this type.")] = "",  # noqa: A002
     since: Annotated[datetime | None, QueryParameter(description="Not before this time.")] = None,
     until: Annotated[datetime | None, QueryParameter(description="Before this time.")] = None,
+    total: Total = False,
 ) -> Page[CommitView]:
     """List commits, newest first: who did what, and when."""
     known_kind(kind)
     known_type(type)
     await services.read.settled(after)
     only = CommitFilter(kind, aggregate_id, pipeline, actor, type, _utc(since), _utc(until))
-    return await services.read.commits(limit, cursor, only)
+    return await services.read.commits(limit, cursor, only, total=total)
 
 
 @get("/quarantine", responses=ERRORS)

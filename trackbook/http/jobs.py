@@ -19,6 +19,7 @@ from trackbook.http.parameters import (
     Order,
     Served,
     TaskName,
+    Total,
 )
 from trackbook.http.strict import known_type
 from trackbook.projections.paging import ReadError
@@ -40,10 +41,11 @@ async def list_jobs(
     states: Annotated[
         list[JobState] | None, QueryParameter(name="state", description="Only jobs in these states.")
     ] = None,
+    total: Total = False,
 ) -> Page[JobView]:
     """List jobs, newest first."""
     await services.read.settled(after)
-    return await services.read.jobs(limit, cursor, pipeline=pipeline, states=states or ())
+    return await services.read.jobs(limit, cursor, pipeline=pipeline, states=states or (), total=total)
 
 
 @get("/{job:str}", responses=ERRORS)

@@ -27,6 +27,7 @@ PipelineKey = Annotated[str, PathParameter(description="A pipeline's name, id, o
 JobKey = Annotated[str, PathParameter(description="A job's id, or a unique beginning of it.")]
 TaskName = Annotated[str, PathParameter(description="A task's name.")]
 EventType = Annotated[str, QueryParameter(description="Only events of this type.")]
+Total = Annotated[bool, QueryParameter(description="Count the whole list as well, in `total`.")]
 Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="Which come first.")]
 ExecutorName = Annotated[
     str,

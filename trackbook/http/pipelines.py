@@ -9,7 +9,18 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import Struct, field, structs
 
 from trackbook.http.errors import ERRORS
-from trackbook.http.parameters import LARGEST, PAGE, After, Cursor, EventType, Limit, Order, PipelineKey, Served
+from trackbook.http.parameters import (
+    LARGEST,
+    PAGE,
+    After,
+    Cursor,
+    EventType,
+    Limit,
+    Order,
+    PipelineKey,
+    Served,
+    Total,
+)
 from trackbook.http.strict import known_type
 from trackbook.projections.views import EventView, Page, PipelineView, Time, VersionView
 
@@ -49,10 +60,11 @@ async def list_pipelines(
     after: After = None,
     which: Annotated[Literal["active", "deleted", "all"], QueryParameter(name="state")] = "active",
     name: Annotated[str, QueryParameter(description="Only the pipeline of this name.")] = "",
+    total: Total = False,
 ) -> Page[PipelineView]:
     """List pipelines, newest first."""
     await services.read.settled(after)
-    return await services.read.pipelines(limit, cursor, state=which, name=name)
+    return await services.read.pipelines(limit, cursor, state=which, name=name, total=total)
 
 
 @get("/{pipeline:str}", responses=ERRORS)
@@ -64,11 +76,16 @@ async def get_pipeline(services: Served, pipeline: PipelineKey, after: After = N
 
 @get("/{pipeline:str}/versions", responses=ERRORS)
 async def list_versions(
-    services: Served, pipeline: PipelineKey, limit: Limit = PAGE, cursor: Cursor = None, after: After = None
+    services: Served,
+    pipeline: PipelineKey,
+    limit: Limit = PAGE,
+    cursor: Cursor = None,
+    after: After = None,
+    total: Total = False,
 ) -> Page[VersionView]:
     """List a pipeline's versions, newest first."""
     await services.read.settled(after)
-    return await services.read.versions(pipeline, limit, cursor)
+    return await services.read.versions(pipeline, limit, cursor, total=total)
 
 
 @get("/{pipeline:str}/versions/{version:int}", responses=ERRORS)

@@ -93,7 +93,7 @@ class ReadModel:
             raise SequenceUnknownError(f"the log has no sequence {seq} yet: it ends at {head}")
 
     async def pipelines(
-        self, limit: int, cursor: str | None = None, *, state: str = "active", name: str = ""
+        self, limit: int, cursor: str | None = None, *, state: str = "active", name: str = "", total: bool = False
     ) -> Page[PipelineView]:
         """List pipelines; `state` is active, deleted or all."""
         query = select(pipelines).order_by(pipelines.c.no.desc())
@@ -101,18 +101,22 @@ class ReadModel:
             query = query.where(pipelines.c.state == state)
         if name:
             query = query.where(pipelines.c.name == name)
-        return page(await self._rows(query, pipelines.c.no, cursor, limit), limit, show_pipeline, _no)
+        rows = await self._rows(query, pipelines.c.no, cursor, limit)
+        return await self._counted(page(rows, limit, show_pipeline, _no), query, total)
 
     async def pipeline(self, key: str) -> PipelineView:
         """Return the pipeline of a name, id or unique beginning of an id; raises ReadError."""
         return show_pipeline(await self._read(lambda connection: _pipeline(connection, key)))
 
-    async def versions(self, key: str, limit: int, cursor: str | None = None) -> Page[VersionView]:
+    async def versions(
+        self, key: str, limit: int, cursor: str | None = None, *, total: bool = False
+    ) -> Page[VersionView]:
         """List a pipeline's versions."""
         row = await self._read(lambda connection: _pipeline(connection, key))
         query = select(versions).where(versions.c.pipeline == row.no).order_by(versions.c.version.desc())
         rows = await self._rows(query, versions.c.version, cursor, limit)
-        return page(rows, limit, lambda each: show_version(each, row.id), lambda each: int(each.version))
+        found = page(rows, limit, lambda each: show_version(each, row.id), lambda each: int(each.version))
+        return await self._counted(found, query, total)
 
     async def version(self, key: str, number: int) -> VersionView:
         """Return one version of a pipeline; raises ReadError."""
@@ -125,7 +129,13 @@ class ReadModel:
         return show_version(found, row.id)
 
     async def jobs(
-        self, limit: int, cursor: str | None = None, *, pipeline: str = "", states: Sequence[str] = ()
+        self,
+        limit: int,
+        cursor: str | None = None,
+        *,
+        pipeline: str = "",
+        states: Sequence[str] = (),
+        total: bool = False,
     ) -> Page[JobView]:
         """List jobs: all, those of a pipeline (name, id or beginning), those in some states."""
         query = select(jobs).order_by(jobs.c.no.desc())
@@ -134,7 +144,8 @@ class ReadModel:
             query = query.where(jobs.c.pipeline == row.id)
         if states:
             query = query.where(jobs.c.state.in_(states))
-        return page(await self._rows(query, jobs.c.no, cursor, limit), limit, show_job, _no)
+        rows = await self._rows(query, jobs.c.no, cursor, limit)
+        return await self._counted(page(rows, limit, show_job, _no), query, total)
 
     async def job(self, key: str) -> JobView:
         """Return the job of an id or a unique beginning of one; raises ReadError."""
@@ -158,10 +169,13 @@ class ReadModel:
         row = await self._read(lambda connection: _job(connection, key))
         return await job_moment(self.pages, row.id, row.no, version, index)
 
-    async def commits(self, limit: int, cursor: str | None, only: CommitFilter) -> Page[CommitView]:
+    async def commits(
+        self, limit: int, cursor: str | None, only: CommitFilter, *, total: bool = False
+    ) -> Page[CommitView]:
         """List commits, of whatever they are."""
-        rows = await self._rows(_commits(only), commits.c.seq, cursor, limit)
-        return page(rows, limit, show_commit, lambda row: int(row.seq))
+        query = _commits(only)
+        rows = await self._rows(query, commits.c.seq, cursor, limit)
+        return await self._counted(page(rows, limit, show_commit, lambda row: int(row.seq)), query, total)
 
     async def quarantine(self, limit: int, cursor: str | None = None) -> Page[QuarantineView]:
         """List what of the log could not be projected."""
@@ -181,6 +195,13 @@ class ReadModel:
             query = query.where(key < place(cursor, 1)[0])
         query = query.limit(limit + 1)
         return await self._read(lambda connection: connection.execute(query).all())
+
+    async def _counted(self, found: Page[T], query: Select[Any], total: bool) -> Page[T]:
+        """Return the page, with the size of the whole list if that is wanted."""
+        if total:
+            count = select(func.count()).select_from(query.order_by(None).subquery())
+            found.total = await self._read(lambda connection: connection.execute(count).scalar_one())
+        return found
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         try:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, TypeVar
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 T = TypeVar("T")
 
 
 class Page(Struct, Generic[T]):
-    """A part of a list; `next` is the cursor of the part that follows, null at the end."""
+    """A part of a list; `next` is the cursor of the part that follows, null at the end.
+
+    `total` is how many items the whole list has, if it was asked for.
+    """
 
     items: list[T]
     next: str | None = None
+    total: int | UnsetType = UNSET
 
 
 class PipelineView(Struct):
