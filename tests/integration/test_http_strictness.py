@@ -22,6 +22,23 @@ async def served(tmp_path: Path) -> AsyncIterator[Site]:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
+        ("/api/pipelines/RAG-vs-nonRGA", "Did you mean 'RAG-vs-nonRAG'?"),
+        ("/api/pipelines/OTHER", "Did you mean 'other'?"),
+        ("/api/jobs/failed-job/tasks/NFCORE.ALIGN.SORT_8", "Did you mean 'NFCORE.ALIGN.SORT_7'?"),
+        ("/api/jobs/failed-job/tasks/quite", "Its tasks: a, NFCORE.ALIGN.SORT_7."),
+    ],
+)
+async def test_a_name_that_nothing_has_is_answered_with_a_near_one(served: Site, path: str, hint: str) -> None:
+    """Or with the names of the tasks that there are."""
+    answer = await served.client.get(path)
+
+    assert answer.status_code == 404
+    assert hint in answer.json()["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
         (
             "/api/jobs?stat=failed",
             "Did you mean 'state'? Known here: after, cursor, limit, pipeline, state, total.",

@@ -279,6 +279,19 @@ def test_a_job_is_shown_as_it_was_at_a_time(fake: FakeServer, run: Run) -> None:
     assert "until=2026-01-31T12%3A00%3A01.000001Z" in fake.asked[1].query
 
 
+def test_run_of_a_stored_pipeline_says_how_it_is_started(fake: FakeServer, run: Run) -> None:
+    """Where there is no such file, the command that was probably meant is named, ready to be pasted."""
+    fake.scripts["GET /api/pipelines/train%20all"] = lambda _: PIPELINE
+    known, unknown = run("run", "train all@2"), run("run", "other")
+
+    for result in (known, unknown):
+        assert isinstance(result.exception, Trouble)
+        assert "there is no file" in str(result.exception)
+    assert isinstance(known.exception, Trouble)
+    assert f"trackbook job start 'train all@2' --url {fake.url}" in known.exception.hint
+    assert "POST" not in {asked.method for asked in fake.asked}
+
+
 def test_states_combine(fake: FakeServer, run: Run) -> None:
     """Repeated or separated by commas; a near miss is named."""
     fake.scripts["GET /api/jobs"] = lambda _: {"items": [job_row()], "next": None}

@@ -183,6 +183,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 EXCEPTIONS = {
     "up": "runs until it is stopped; what it logs is tried below",
     "serve": "as `up`",
+    "down": "prints a path and a number of this machine",
     "asyncapi": "prints a document of ours",
     "init": "writes a file of ours where the caller says",
     "validate": "asks no server; tried below",

@@ -146,7 +146,7 @@ async def test_names_ids_and_unique_prefixes_all_name_a_pipeline(tmp_path: Path)
     office = await opened(tmp_path)
     made = await office.must("pipeline.apply", yaml=CHAIN)
 
-    for ref in ("chain", made["pipeline"], made["pipeline"][:6]):
+    for ref in ("chain", made["pipeline"], made["pipeline"][:6], made["pipeline"][:1]):
         assert (await office.must("pipeline.apply", yaml=CHAIN, pipeline=ref))["pipeline"] == made["pipeline"]
     await office.close()
 

@@ -60,7 +60,11 @@ class Host:
         self._loop = asyncio.get_running_loop()
         logs.configure(self._data / logs.LOG_FILE)
         config = Config(
-            data=self._data, http="127.0.0.1:0", durability=self._durability, takes_up_jobs=not self._reading
+            data=self._data,
+            http="127.0.0.1:0",
+            durability=self._durability,
+            takes_up_jobs=not self._reading,
+            for_command=True,
         )
         async with Watchdog() as watchdog, running(config, watchdog) as system:
             self._address.set_result(Address(system.url, system.token))

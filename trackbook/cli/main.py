@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from trackbook import __version__
-from trackbook.cli import book, doctor, files, offline, pipeline, records, run, up
+from trackbook.cli import book, detach, doctor, files, offline, pipeline, records, run, up
 from trackbook.cli.errors import describe
 from trackbook.cli.escapes import guarded
 from trackbook.cli.server import say
@@ -46,6 +46,7 @@ def _root(
 app.command("run", epilog=run.EPILOG)(run.run)
 app.command("up", epilog=up.UP_EPILOG)(up.up)
 app.command("serve", epilog=up.SERVE_EPILOG)(up.serve)
+app.command("down", epilog=detach.DOWN_EPILOG)(detach.down)
 app.command("init", epilog=offline.INIT_EPILOG)(offline.init)
 app.command("validate", epilog=offline.VALIDATE_EPILOG)(offline.validate)
 app.add_typer(pipeline.app, name="pipeline")

@@ -363,12 +363,13 @@ def delete(
     from trackbook.cli.output import emit
     from trackbook.cli.purge import confirm, told_kept
 
-    confirm(f"Delete the pipeline {name}?", yes=yes)
     with _client(url, data, token_file) as client:
-        reply = client.command("pipeline", "delete", {"pipeline": name})
+        found = client.get(f"/api/pipelines/{escaped(name)}")
+        confirm(f"Delete the pipeline {found['name']}?", yes=yes)
+        reply = client.command("pipeline", "delete", {"pipeline": found["id"]})
         if json:
             return emit(reply)
-        print(f"Pipeline {name} is deleted; its history stays under {reply.get('pipeline')}.")
+        print(f"Pipeline {found['name']} is deleted; its history stays under {found['id']}.")
         return told_kept(client, str(reply.get("pipeline")))
 
 

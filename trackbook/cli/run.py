@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -11,8 +13,9 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.checked import show, show_applied, told, untold
-from trackbook.cli.client import Client
-from trackbook.cli.server import Where, detached, own_server, say, server
+from trackbook.cli.client import Client, escaped
+from trackbook.cli.detach import detached
+from trackbook.cli.server import Where, own_server, say, server
 from trackbook.cli.streams import result_counts
 from trackbook.cli.trouble import Trouble
 
@@ -66,12 +69,12 @@ def run(
     parameters = options.parameters(param)
     if durability not in ("always", "fast"):
         raise typer.BadParameter(f"{durability!r} is neither `always` nor `fast`", param_hint="--durability")
-    text, source = options.read_source(file)
     place = options.where(url, data, token_file)
+    text, source = _source(file, place)
     if dry_run:
         raise typer.Exit(_dry(place, text, source, executor, parameters, json=json))
     began = datetime.now(UTC).isoformat()
-    with result_counts(), _reached(place, durability, detach=detach) as (client, ours):
+    with result_counts(), _reached(place, durability, detach=detach) as (client, ours, process):
         chosen = {"parameters": parameters, "executor": executor}
         checked = client.command("job", "check", {"yaml": text, "offline": unchecked, **chosen}, source)
         show(checked, source, confirm=confirm, json=json)
@@ -85,7 +88,7 @@ def run(
         for warning in untold(started, set() if json else told(checked)):
             say(f"trackbook: {warning['message']}")
         if detach:
-            _tell_detached(client, started, place.again(), json=json)
+            _tell_detached(client, started, place.again(), process, json=json)
             return
         code = _watch(client, started, place.again(), json=json, served=not ours)
         if ours:
@@ -93,6 +96,28 @@ def run(
 
             wait_for_others(client, started["job"], began)
     raise typer.Exit(code)
+
+
+def _source(file: str, place: Where) -> tuple[str, str]:
+    """Return the file's text and its name; if there is no such file, the error says how a pipeline is started."""
+    if file == "-" or os.path.exists(file):  # noqa: PTH110 - names that no file can have raise there
+        return options.read_source(file)
+    if _is_stored(options.versioned(file)[0], place):
+        start = f"trackbook job start {shlex.quote(file)}{place.again()}"
+        raise Trouble(f"there is no file {file}, but a pipeline of that name", f"Start it: {start}")
+    raise Trouble(f"there is no file {file}", "`trackbook job start NAME` runs a pipeline that was applied.")
+
+
+def _is_stored(name: str, place: Where) -> bool:
+    """Whether a server that runs has a pipeline of a name."""
+    try:
+        if place.find() is None:
+            return False
+        with Client(place.find, patience=0) as client:
+            client.get(f"/api/pipelines/{escaped(name)}")
+    except Trouble:
+        return False
+    return True
 
 
 def _dry(
@@ -107,20 +132,23 @@ def _dry(
 
 
 @contextmanager
-def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[Client, bool]]:
-    """Yield a client, and whether its server lives in this process."""
+def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[Client, bool, int | None]]:
+    """Yield a client, whether its server lives in this process, and the id of one that was started for it."""
     with ExitStack() as stack:
         if place.find_ready():
-            yield stack.enter_context(Client(place.find)), False
+            yield stack.enter_context(Client(place.find)), False, None
         elif detach:
-            yield stack.enter_context(detached(place, durability)), False
+            client, process = stack.enter_context(detached(place, durability))
+            yield client, False, process
         elif (own := own_server(place, stack, durability)) is not None:
-            yield stack.enter_context(Client(lambda: own)), True
+            yield stack.enter_context(Client(lambda: own)), True, None
         else:
-            yield stack.enter_context(Client(place.find)), False
+            yield stack.enter_context(Client(place.find)), False, None
 
 
-def _tell_detached(client: Client, started: dict[str, Any], again: str, *, json: bool) -> None:
+def _tell_detached(
+    client: Client, started: dict[str, Any], again: str, process: int | None, *, json: bool
+) -> None:
     from trackbook.cli.output import emit
 
     if json:
@@ -130,6 +158,7 @@ def _tell_detached(client: Client, started: dict[str, Any], again: str, *, json:
                 "pipeline": started["pipeline"],
                 "version": started["version"],
                 "url": client.url,
+                "server_started": process is not None,
             }
         )
         return
@@ -137,6 +166,8 @@ def _tell_detached(client: Client, started: dict[str, Any], again: str, *, json:
     print(f"\nJob {started['job']} runs on {client.url}.")
     print(f"Watch it:  trackbook job watch {short}{again}")
     print(f"Cancel it: trackbook job cancel {short}{again}")
+    if process is not None:
+        print(f"A server was started for it (process {process}). Stop it: trackbook down{again}")
 
 
 def _watch(client: Client, started: dict[str, Any], again: str, *, json: bool, served: bool) -> int:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,6 @@ from trackbook.cli.address import Address, token_in, token_of
 from trackbook.cli.client import Client
 from trackbook.cli.streams import discard
 from trackbook.cli.trouble import Trouble
-from trackbook.private_files import private_file, private_folder
 from trackbook.runtime.data import DataDirectoryHeld, default_data, server_record
 
 HOST, PORT = "127.0.0.1", 9500
@@ -166,53 +163,3 @@ def embedded(data: Path, durability: str = "always", *, reading: bool = False) -
         yield address
     finally:
         host.stop()
-
-
-def detached(where: Where, durability: str = "always") -> Client:
-    """Start a server that outlives this command, wait until it listens, and return a client of it."""
-    directory = private_folder(where.directory)
-    log = private_file(directory / "trackbook.log")
-    # -P: else the caller's directory would be the first in which the server looks for modules.
-    program = [sys.executable, "-P", "-m", "trackbook"]
-    command = [*program, "up", "--data", str(directory), "--durability", durability]
-    with log.open("ab") as output:
-        began = output.tell()
-        child = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-            [*command, "--http", f"{HOST}:{_free_port()}"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment(os.environ),
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + _START_WITHIN
-    while not where.find():
-        if child.poll() is not None or time.monotonic() > deadline:
-            raise Trouble("the server did not start", _last_words(log, began))
-        time.sleep(_LOOK_EVERY)
-    return Client(where.find)
-
-
-def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a server that is started: relative entries of PYTHONPATH are left out of it."""
-    kept = [entry for entry in ours.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()]
-    others = {name: value for name, value in ours.items() if name != "PYTHONPATH"}
-    return others | ({"PYTHONPATH": os.pathsep.join(kept)} if kept else {})
-
-
-def _last_words(log: Path, began: int) -> str:
-    with log.open("rb") as written:
-        written.seek(began)
-        lines = written.read().decode(errors="replace").strip().split("\n")
-    return "\n  ".join([f"The end of {log}:", *lines[-5:]])
-
-
-def _free_port() -> int:
-    """Return the usual port where nothing listens on it, else 0: any free one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, PORT))
-        except OSError:
-            return 0
-    return PORT

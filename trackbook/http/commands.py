@@ -7,13 +7,16 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, Response, Router, post
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.params import HeaderParameter, PathParameter
 from msgspec import Struct
 
+from trackbook.engine.names import did_you_mean
 from trackbook.http.errors import documented, status_of
 from trackbook.http.parameters import Served
+from trackbook.http.ports import Services
 from trackbook.projections.paging import ReadError
 from trackbook.projections.projector import NotProjectedError
 
@@ -66,7 +69,17 @@ async def give_command(
     with contextlib.suppress(NotProjectedError):  # it is committed all the same, and `after` still works
         await services.read.projector.wait_for(int(reply.get("seq") or 0), _SETTLED_WITHIN)
     error = reply.get("error")
+    if error and error.get("code") == "pipeline_not_found":
+        await _hint(services, error, await request.body())
     return Response(reply, status_code=status_of(str(error.get("code", ""))) if error else 200)
+
+
+async def _hint(services: Services, error: dict[str, Any], payload: bytes) -> None:
+    """Add the name of the pipeline that was probably meant to a refusal."""
+    name = msgspec.json.decode(payload).get("pipeline")
+    known = await services.read.pipeline_names()
+    if isinstance(name, str) and (meant := did_you_mean(name, known)):
+        error["hint"] = f"{meant} {error.get('hint') or ''}".strip()
 
 
 @post("/projection/rebuild", responses=documented(403, 415), status_code=200)

@@ -12,6 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
 
 from trackbook.engine.errors import Refused
+from trackbook.engine.names import did_you_mean
 from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
 from trackbook.projections.database import DamagedError, UnavailableError
 from trackbook.projections.paging import ReadError
@@ -85,8 +86,9 @@ def _answer(status: int, code: str, message: str, hint: str = "") -> Response[Er
 
 
 def on_read_error(_: Request[Any, Any, Any], error: ReadError) -> Response[ErrorBody]:
-    """Answer what can't be shown."""
-    return _answer(status_of(error.code), error.code, error.message, error.hint)
+    """Answer what can't be shown, with the name that was probably meant."""
+    meant = did_you_mean(error.name, error.known) if error.name else ""
+    return _answer(status_of(error.code), error.code, error.message, f"{meant} {error.hint}".strip())
 
 
 def on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[ErrorBody]:

@@ -51,6 +51,9 @@ from trackbook.projections.views import (
 
 T = TypeVar("T")
 _SHOWN_CANDIDATES = 5
+_SHOWN_TASKS = 8
+_COMPARED = 2000
+"""Names, the newest, among which the one that was meant is looked for."""
 _HEAD_WITHIN = 2.0
 
 
@@ -107,6 +110,10 @@ class ReadModel:
     async def pipeline(self, key: str) -> PipelineView:
         """Return the pipeline of a name, id or unique beginning of an id; raises ReadError."""
         return show_pipeline(await self._read(lambda connection: _pipeline(connection, key)))
+
+    async def pipeline_names(self) -> Sequence[str]:
+        """Return the names of the newest pipelines, those that a mistyped name is compared with."""
+        return await self._read(_pipeline_names)
 
     async def versions(
         self, key: str, limit: int, cursor: str | None = None, *, total: bool = False
@@ -221,7 +228,8 @@ def _by_key(connection: Connection, table: Any, key: str, what: str) -> Any:
     found = connection.execute(query.limit(_SHOWN_CANDIDATES + 1)).all() if key else []
     if not found:
         hint = f"`trackbook {what} list` shows what there is."
-        raise ReadError(f"{what}_not_found", f"there is no {what} {key!r}", hint)
+        known = _pipeline_names(connection) if table is pipelines else []
+        raise ReadError(f"{what}_not_found", f"there is no {what} {key!r}", hint, name=key, known=known)
     if len(found) > 1 and found[0].id != key:
         ids = ", ".join(row.id for row in found[:_SHOWN_CANDIDATES])
         more = " and more" if len(found) > _SHOWN_CANDIDATES else ""
@@ -236,6 +244,11 @@ def _pipeline(connection: Connection, key: str) -> Any:
         if (row := connection.execute(query).first()) is not None:
             return row
     return _by_key(connection, pipelines, key, "pipeline")
+
+
+def _pipeline_names(connection: Connection) -> Sequence[str]:
+    names = select(pipelines.c.name).where(pipelines.c.state == "active").order_by(pipelines.c.no.desc())
+    return connection.execute(names.limit(_COMPARED)).scalars().all()
 
 
 def _job(connection: Connection, key: str) -> Any:
@@ -261,9 +274,16 @@ def _tasks(
 def _task(connection: Connection, key: str, name: str) -> tuple[Any, list[str]]:
     job = _job(connection, key)
     row = connection.execute(select(tasks).where(tasks.c.job == job.no, tasks.c.name == name)).first()
+    names = _names(connection, job.no)
     if row is None:
-        raise ReadError("task_not_found", f"job {job.id} has no task {name!r}")
-    return row, _names(connection, job.no)
+        hint = f"Its tasks: {_listed(names)}."
+        raise ReadError("task_not_found", f"job {job.id} has no task {name!r}", hint, name=name, known=names)
+    return row, names
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_TASKS} more" if len(names) > _SHOWN_TASKS else ""
+    return ", ".join(names[:_SHOWN_TASKS]) + more
 
 
 def _show_task(row: Any, names: list[str]) -> TaskView:

@@ -19,11 +19,17 @@ R = TypeVar("R")
 
 
 class ReadError(Exception):
-    """What was asked for can't be shown: a stable code, what was found, and what to try."""
+    """What was asked for can't be shown: a stable code, what was found, and what to try.
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    `name` is a name that was not found, and `known` are those that were probably meant, among others.
+    """
+
+    def __init__(
+        self, code: str, message: str, hint: str = "", *, name: str = "", known: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
         self.code, self.message, self.hint = code, message, hint
+        self.name, self.known = name, known
 
 
 def cursor(*place: int) -> str:

@@ -70,6 +70,7 @@ class Config(Struct, kw_only=True):
         default_factory=lambda: [n for n in os.environ.get("TRACKBOOK_PASS_ENV", "").split(",") if n]
     )
     takes_up_jobs: bool = True
+    for_command: bool = False
     authenticates: bool = True
     cancel_on_stop: bool = False
     ownership: Ownership = ""
@@ -102,6 +103,10 @@ class System(Struct):
                 await self.jobs.submit(head.id, Input("engine", jobs.CancelJob("the server was stopped")))
         async with asyncio.timeout(_CANCEL_WITHIN):
             await self.jobs.all_ended()
+
+
+def _record(system: System) -> ServerRecord:
+    return ServerRecord(os.getpid(), system.url, system.token, system.config.for_command)
 
 
 Web = Callable[[System, AsyncExitStack], Awaitable[str]]
@@ -137,7 +142,7 @@ async def running(
         if "web" in config.roles and web is not None:
             system.url = await web(system, stack)
             if config.takes_up_jobs:  # else nobody but this process is to use it
-                record_server(config.data, ServerRecord(os.getpid(), system.url, system.token))
+                record_server(config.data, _record(system))
         if "engine" in config.roles and config.takes_up_jobs:
             await _take_up(system, stack)
         yield system

@@ -16,11 +16,15 @@ from trackbook.private_files import private_file, private_folder, sync_folder, w
 
 
 class ServerRecord(Struct):
-    """`server.json`: the process that holds the data directory; its HTTP address and token once it listens."""
+    """`server.json`: the process that holds the data directory; its HTTP address and token once it listens.
+
+    `for_command` says that the process is a command such as `run` and no server: it ends by itself.
+    """
 
     pid: int
     url: str = ""
     token: str = ""
+    for_command: bool = False
 
 
 class DataDirectoryHeld(UserError):

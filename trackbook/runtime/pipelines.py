@@ -33,8 +33,6 @@ from trackbook.runtime.requests import (
     Warning_,
 )
 
-_PREFIX = 4
-"""Characters of an id from which a unique prefix names it."""
 _KEPT = 256
 
 
@@ -131,8 +129,8 @@ class Pipelines:
         """Return the pipeline of this name, id, or unique prefix of an id; raises Refused."""
         if bearer := await self._bearer(ref):
             return await self._load("pipeline", bearer)
-        ids = self._book.ledger.ids("pipeline", ref) if len(ref) >= _PREFIX else []
-        if len(ids) == 1:
+        ids = self._book.ledger.ids("pipeline", ref) if ref else []
+        if len(ids) == 1 or ref in ids:
             return await self._load("pipeline", ids[0])
         if ids:
             raise Refused("ambiguous_id", f"{ref!r} begins several ids: {', '.join(ids)}", "pipeline")

@@ -14,8 +14,6 @@ from trackbook.runtime.pipelines import Pipelines, derived_id
 from trackbook.runtime.preparing import Preparing, warnings_of
 from trackbook.runtime.requests import CancelJob, Reply, StartJob
 
-_PREFIX = 4
-
 
 class JobCommands:
     """Handlers of `job.start` and `job.cancel`."""
@@ -83,8 +81,8 @@ class JobCommands:
         return await self._submit(asked, reply, job.CancelJob(request.reason))
 
     def _find(self, ref: str) -> str:
-        ids = self._book.ledger.ids("job", ref) if len(ref) >= _PREFIX else []
-        if len(ids) == 1:
+        ids = self._book.ledger.ids("job", ref) if ref else []
+        if len(ids) == 1 or ref in ids:
             return ids[0]
         if ids:
             raise Refused("ambiguous_id", f"{ref!r} begins several job ids: {', '.join(ids)}", "job")
