@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.completing import job_ids, pipeline_names
+from trackbook.cli.job_view import mark_stale, print_job, short, state_as_of
 from trackbook.cli.server import attended, embedded, running_server, say, server
 from trackbook.cli.streams import result_counts
 from trackbook.cli.times import FORMS, as_query, parse_time
@@ -98,15 +99,18 @@ def list_(
     from trackbook.cli.output import duration, emit, local_time
     from trackbook.cli.tables import table
 
-    with server(options.where(url, data, token_file)) as client:
+    place = options.where(url, data, token_file)
+    runs = attended(place)
+    with server(place) as client:
         found = listing(client, "/api/jobs", limit, pipeline=pipeline, state=states)
+        mark_stale(client, found.items, attended=runs)
     if json:
         return emit(found.items)
     table(
         ("JOB", "PIPELINE", "STATE", "TASKS", "CREATED", "RAN", "ERROR"),
         [
             (
-                job["id"], f"{job['pipeline_name']}@{job['version']}", job["state"],
+                job["id"], f"{job['pipeline_name']}@{job['version']}", state_as_of(job),
                 f"{job['tasks']['done']}/{job['tasks']['total']}", local_time(job["created_at"]),
                 duration(job["run_time"]), short(job["error"] or job["reason"]),
             )
@@ -114,17 +118,6 @@ def list_(
         ],
     )  # fmt: skip
     return found.say_cut("jobs")
-
-
-_ELSEWHERE = 4
-_NOTE = 60
-"""Characters of a remark in a table; a longer one stands below it in full."""
-
-
-def short(text: str | None, width: int = _NOTE) -> str:
-    """Return a text in one line, cut to a width."""
-    text = " ".join((text or "").split())
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 @app.command(
@@ -150,17 +143,20 @@ def show(
     """Show a job and its tasks, as they are or as they stood at any of its events."""
     from trackbook.cli.output import emit
 
-    with server(options.where(url, data, token_file)) as client:
+    place = options.where(url, data, token_file)
+    runs = attended(place)
+    with server(place) as client:
         if at is not None:
             moment = client.get(f"/api/jobs/{escaped(job)}/at/{_moment(at) or _version_at(client, job, at)}")
             found, tasks = moment["job"], moment["tasks"]
         else:
             found = client.get(f"/api/jobs/{escaped(job)}")
+            mark_stale(client, [found], attended=runs)
             tasks = list(client.pages(f"/api/jobs/{found['id']}/tasks"))
             moment = found | {"task_instances": tasks}
     if json:
         return emit(moment)
-    return _print_job(found, tasks, moment if at is not None else None)
+    return print_job(found, tasks, moment if at is not None else None)
 
 
 def _moment(text: str) -> str:
@@ -193,83 +189,6 @@ def _version_at(client: Client, job: str, text: str) -> str:
 
         raise Trouble(f"job {found['id']} did not exist at {text}: created {local_time(found['created_at'])}")
     return str(commits[0]["version"])
-
-
-def _print_job(job: dict[str, Any], tasks: list[dict[str, Any]], moment: dict[str, Any] | None) -> None:
-    from trackbook.cli.follow import explain
-    from trackbook.cli.output import duration, fields, local_time, state_text
-    from trackbook.cli.tables import table
-
-    parameters = ", ".join(f"{key}={value}" for key, value in job["parameters"].items())
-    seen = f"{local_time(moment['at'])} (event {moment['version']}.{moment['index']})" if moment else None
-    fields(
-        [
-            ("job", job["id"]),
-            ("seen at", seen),
-            ("pipeline", f"{job['pipeline_name']}@{job['version']}"),
-            ("state", state_text(job["state"])),
-            ("created", f"{local_time(job['created_at'])} by {job['actor']}"),
-            ("started", local_time(job["started_at"])),
-            ("finished", local_time(job["finished_at"])),
-            ("ran", duration(job["run_time"])),
-            ("executor", _executors(job, tasks)),
-            ("parameters", parameters),
-            ("definition", f"sha256 {job['definition']}"),
-        ]
-    )
-    failed = next((task for task in tasks if task["name"] == job.get("failed_task")), {})
-    explain(job, failed.get("fault") or "")
-    print()
-    table(
-        ("TASK", "STATE", "RAN", "STARTED", "EXIT", "NOTE"),
-        [
-            (
-                task["name"], task["state"], duration(task["run_time"]),
-                local_time(task["started_at"], date=False),
-                f"signal {task['signal']}" if task["signal"] is not None else task["exit_code"],
-                short(_note(task)),
-            )
-            for task in tasks
-        ],
-    )  # fmt: skip
-    for task in tasks:
-        if len(_note(task)) > _NOTE:
-            print(f"\n{task['name']}: {_note(task)}")
-    for task in tasks:
-        if task.get("clock_jump") is not None:
-            print(f"\n{_clock_note(task)}")
-
-
-def _clock_note(task: dict[str, Any]) -> str:
-    """Return how far the clock jumped while a task ran, and what its times are worth."""
-    from trackbook.cli.output import duration
-
-    jump = float(task["clock_jump"])
-    ran = task["run_time"]
-    worth = "its run time is not known" if ran is None else f"it ran {duration(ran)}"
-    way = "forward" if jump > 0 else "back"
-    return (
-        f"{task['name']}: the clock was set {way} by {duration(abs(jump))} while it ran, or two machines differ;"
-        f" {worth}"
-    )
-
-
-def _executors(job: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
-    """Return the job's executor, and which tasks run elsewhere."""
-    elsewhere = [f"{task['name']} on {task['executor']}" for task in tasks if task["executor"] != job["executor"]]
-    more = f" and {len(elsewhere) - _ELSEWHERE} more elsewhere" if len(elsewhere) > _ELSEWHERE else ""
-    return "; ".join([str(job["executor"]), *([", ".join(elsewhere[:_ELSEWHERE]) + more] if elsewhere else [])])
-
-
-def _note(task: dict[str, Any]) -> str:
-    """Return the task's failure, the address of its service, or its status on the executor while it runs."""
-    from trackbook.cli.progress import status_text
-
-    if not task["error"] and (url := (task.get("result") or {}).get("url")):
-        return f"serves {url}"
-    if task["error"] or task["finished_at"] is not None:  # what its executor said last may not be the last of it
-        return str(task["error"] or "")
-    return status_text(task["executor_status"], task.get("executor_message"))
 
 
 @app.command(epilog="Example:\n\n  trackbook job watch 1f2e")

@@ -11,8 +11,9 @@ from trackbook.cli import options
 from trackbook.cli.client import escaped
 from trackbook.cli.exchange import Json
 from trackbook.cli.following import follow_events
-from trackbook.cli.job import Job, refuse_standing, short
+from trackbook.cli.job import Job, refuse_standing
 from trackbook.cli.job_logs import app
+from trackbook.cli.job_view import short
 from trackbook.cli.server import attended, server
 
 __all__ = ["app"]
