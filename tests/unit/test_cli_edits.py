@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from cli_server import serving
 from typer.testing import CliRunner
 
 from trackbook.cli.main import app
+from trackbook.cli.quoting import spell_name, take_name
 from trackbook.engine.edits import Change
 
 EDIT = "POST /api/commands/pipeline/edit"
@@ -104,3 +106,46 @@ def test_bad_usage_is_exit_code_2_and_asks_the_server_nothing(arguments: tuple[s
 
     assert result.exit_code == 2
     assert fake.asked == []
+
+
+def test_names_with_colons_are_put_in_quotes() -> None:
+    """Every option can name every task: what is in double quotes is the name, as in JSON."""
+    changes = edited(
+        "--add-task", '"x: y":cmd a:b', "--rename-task", '"x: y":z', "--rename-task", 'z:"x:z"',
+        "--add-dep", '"x:z":"a:b"', "--remove-dep", 'a:"x:z"', "--set", '"a=b.c:d".skip=true',
+        "--unset", '"say \\"hi\\"".mounts', "--remove-task", "x:z",
+    )  # fmt: skip
+
+    assert changes == [
+        {"op": "add_task", "task": {"name": "x: y", "command": "cmd a:b"}},
+        {"op": "rename_task", "task": "x: y", "name": "z"},
+        {"op": "rename_task", "task": "z", "name": "x:z"},
+        {"op": "add_dependency", "task": "x:z", "dependency": "a:b"},
+        {"op": "remove_dependency", "task": "a", "dependency": "x:z"},
+        {"op": "change_task", "task": "a=b.c:d", "set": {"skip": True}},
+        {"op": "change_task", "task": 'say "hi"', "unset": ["mounts"]},
+        {"op": "remove_task", "task": "x:z"},
+    ]
+
+
+@pytest.mark.parametrize("option", ["--rename-task", "--add-dep", "--remove-dep"])
+def test_two_names_with_an_unquoted_colon_are_bad_usage(option: str) -> None:
+    """Which of the colons separates them can't be known, so nothing is changed."""
+    with serving({EDIT: ACCEPTED}) as fake:
+        result = CliRunner().invoke(app, ["pipeline", "edit", "train", option, "x: y:z", "--url", fake.url])
+
+    assert result.exit_code == 2
+    assert "double quotes" in result.stderr
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize("name", ["train", "a:b", "x: y", '"quoted"', 'say "hi": now', "back\\slash:x", "학습:1"])
+def test_files_of_every_pipeline_can_be_named(name: str) -> None:
+    """What `spell_name` prints is read as the same name, and paths may contain colons."""
+    ref = f"{spell_name(name, ':')}:logs/a:b.txt"
+
+    assert take_name(ref, ":") == (name, "logs/a:b.txt", True)
+    with serving({f"GET /api/pipelines/{quote(name, safe='')}/files": {"items": [], "next": None}}) as fake:
+        result = CliRunner().invoke(app, ["files", "list", ref, "--url", fake.url])
+    assert result.exit_code == 0, result.output
+    assert "path=logs%2Fa%3Ab.txt" in fake.asked[0].query

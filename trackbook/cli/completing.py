@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.exchange import Json
+from trackbook.cli.quoting import spell_name, take_name
 from trackbook.cli.server import Where
 from trackbook.cli.trouble import Trouble
 
@@ -38,13 +39,16 @@ def executor_names(incomplete: str) -> list[str]:
 
 def file_paths(incomplete: str) -> list[str]:
     """Return `PIPELINE:PATH`s that begin so: first the pipelines, then what is in the folder that was typed."""
-    name, colon, path = incomplete.partition(":")
+    try:
+        name, path, colon = take_name(incomplete, ":")
+    except Trouble:  # the quotes around it are not closed yet
+        name, path, colon = incomplete.removeprefix('"'), "", False
     if not colon:
-        return [f"{each}:" for each in pipeline_names(name)]
+        return [f"{spell_name(each, ':')}:" for each in pipeline_names(name)]
     folder = path.rpartition("/")[0]
     items = _items(f"/api/pipelines/{escaped(name)}/files", path=folder)
     return [
-        f"{name}:{item['path']}{'/' if item['type'] == 'folder' else ''}"
+        f"{spell_name(name, ':')}:{item['path']}{'/' if item['type'] == 'folder' else ''}"
         for item in items
         if item["path"].startswith(path)
     ]

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from trackbook.cli import options
+from trackbook.cli.quoting import take_name, whole_name
 from trackbook.cli.trouble import Trouble
 
 EPILOG = """Examples:
@@ -19,7 +20,8 @@ EPILOG = """Examples:
   trackbook pipeline edit train --add-task 'report: python report.py' --add-dep report:evaluate
 
 All options of one call become one version, in their order. Values are read as JSON where they are JSON
-(5, true, ["a"]), as text otherwise; variables are always text."""
+(5, true, ["a"]), as text otherwise; variables are always text. A name that contains the mark behind it, a colon
+or a dot, is put in double quotes: --rename-task '"a:b":c'."""
 
 SetVar = Annotated[
     list[str] | None, typer.Option("--set-var", metavar="K=V", help="Set a variable of all tasks.")
@@ -76,10 +78,21 @@ def _value(text: str) -> Any:
 
 
 def _split(text: str, mark: str, option: str, form: str) -> tuple[str, str]:
-    first, found, second = text.partition(mark)
+    first, second, found = take_name(text, mark)
     if not (first and found and second):
         raise typer.BadParameter(f"{text!r} is not of the form {form}", param_hint=option)
     return first, second
+
+
+def _names(text: str, option: str, form: str) -> tuple[str, str]:
+    """Split NAME:NAME; a name with a colon has to be in quotes, or it would not be clear which is meant."""
+    first, second = _split(text, ":", option, form)
+    if ":" in second and not second.startswith('"'):
+        raise typer.BadParameter(
+            f"{text!r} has several colons; put a name that contains one in double quotes: '\"a:b\":c'",
+            param_hint=option,
+        )
+    return first, whole_name(second)
 
 
 def _add_task(text: str) -> Change:
@@ -101,19 +114,17 @@ def _set_var(text: str) -> Change:
 
 def _setting(text: str, option: str) -> tuple[str, str]:
     """Split TASK.PATH; a task whose name has dots is written in quotes: '"a.b".command'."""
-    if text.startswith('"'):
-        task, _, rest = text[1:].partition('"')
-        path = rest.removeprefix(".")
-    else:
-        task, _, path = text.partition(".")
+    task, path, _ = take_name(text, ".")
     if not (task and path):
         raise typer.BadParameter(f"{text!r} is not of the form TASK.PATH", param_hint=option)
     return task, path
 
 
 def _set(text: str) -> Change:
-    where, value = _split(text, "=", "--set", "TASK.PATH=VALUE")
-    task, path = _setting(where, "--set")
+    task, rest, _ = take_name(text, ".")
+    path, equals, value = rest.partition("=")
+    if not (task and path and equals and value):
+        raise typer.BadParameter(f"{text!r} is not of the form TASK.PATH=VALUE", param_hint="--set")
     return {"op": "change_task", "task": task, "set": {path: _value(value)}}
 
 
@@ -124,14 +135,14 @@ def _unset(text: str) -> Change:
 
 def _dependency(op: str, option: str) -> Callable[[str], Change]:
     def change(text: str) -> Change:
-        task, dependency = _split(text, ":", option, "TASK:DEPENDENCY")
+        task, dependency = _names(text, option, "TASK:DEPENDENCY")
         return {"op": op, "task": task, "dependency": dependency}
 
     return change
 
 
 def _rename_task(text: str) -> Change:
-    old, new = _split(text, ":", "--rename-task", "OLD:NEW")
+    old, new = _names(text, "--rename-task", "OLD:NEW")
     return {"op": "rename_task", "task": old, "name": new}
 
 

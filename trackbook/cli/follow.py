@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -233,7 +234,7 @@ def _last_words(client: Client, job: str, tasks: list[str]) -> None:
 
 def _where_next(client: Client, job: dict[str, Any], again: str, *, served: bool) -> None:
     short = job["id"][:8]
-    logs = f" {job['failed_task']}" if job.get("failed_task") else ""
+    logs = f" {shlex.quote(job['failed_task'])}" if job.get("failed_task") else ""
     print("Look further:")
     for command in (f"show {short}", f"logs {short}{logs}", f"events {short}"):
         print(f"  trackbook job {command}{again}")

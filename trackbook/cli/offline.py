@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,8 +36,8 @@ def init(
     except OSError as error:
         raise Trouble(f"{target} can't be written: {error.strerror}") from None
     print(f"Wrote {target}: a pipeline of three tasks.")
-    print(f"Check it: trackbook validate {target}")
-    print(f"Run it:   trackbook run {target}")
+    print(f"Check it: trackbook validate {shlex.quote(str(target))}")
+    print(f"Run it:   trackbook run {shlex.quote(str(target))}")
 
 
 def validate(

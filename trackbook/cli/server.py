@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -71,8 +72,9 @@ class Where:
     def again(self) -> str:
         """Return the options with which another command reaches the same place."""
         if self.url:
-            return f" --url {self.url}" + (f" --token-file {self.token_file}" if self.token_file else "")
-        return f" --data {self.data}" if self.data else ""
+            token = f" --token-file {shlex.quote(str(self.token_file))}" if self.token_file else ""
+            return f" --url {shlex.quote(self.url)}{token}"
+        return f" --data {shlex.quote(str(self.data))}" if self.data else ""
 
 
 def say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +12,7 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.exchange import Json
+from trackbook.cli.quoting import spell_name, take_name
 from trackbook.cli.trouble import Rejected, Trouble
 from trackbook.engine.names import printable
 
@@ -49,7 +51,7 @@ class Spot:
         return replace(self, path="/".join(part for part in (self.path, path) if part))
 
     def __str__(self) -> str:
-        return printable(f"{self.owner}:{self.path}")
+        return printable(f"{spell_name(self.owner, ':')}:{self.path}")
 
 
 def spot(client: Client, ref: str, executor: str | None, job: str | None, task: str | None) -> Spot:
@@ -57,7 +59,7 @@ def spot(client: Client, ref: str, executor: str | None, job: str | None, task: 
     if job is None:
         if task is not None:
             raise typer.BadParameter("name the job as well", param_hint="--job")
-        name, _, path = ref.partition(":")
+        name, path, _ = take_name(ref, ":")
         name = options.unversioned(name)
         if not name:
             raise typer.BadParameter("name the pipeline: PIPELINE:PATH, or a job by --job", param_hint="PIPELINE")
@@ -75,7 +77,7 @@ def _clean(path: str) -> str:
 
 
 def _only_task(client: Client, job: str) -> str:
-    names = [str(task["name"]) for task in client.pages(f"/api/jobs/{escaped(job)}/tasks", 9)]
+    names = [shlex.quote(str(task["name"])) for task in client.pages(f"/api/jobs/{escaped(job)}/tasks", 9)]
     if len(names) != 1:
         shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
         raise Trouble("the job has several tasks; say which one", f"--task TASK, one of: {shown}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -144,8 +145,8 @@ def _copied(data: Path, recorded: Identity, changed: list[str]) -> str:
     return (
         f"{data} looks like a copy of a data directory ({where}{place}). The original and a copy would end each"
         " other's sessions, so nothing was started.\n"
-        f"  If this is the only one, moved or restored: trackbook up --adopt --data {data}\n"
-        f"  If the original stays in use: trackbook up --fork --data {data}"
+        f"  If this is the only one, moved or restored: trackbook up --adopt --data {shlex.quote(str(data))}\n"
+        f"  If the original stays in use: trackbook up --fork --data {shlex.quote(str(data))}"
         "   (an installation of its own; running jobs stay with the original)"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +50,8 @@ def claim_directory(data: Path, ownership: Ownership, *, embedded: bool, engine:
     if identity.forking:
         if not (embedded and engine):
             raise DataDirectoryCopied(
-                f"the fork of {data} is not complete: start it once with `trackbook up --data {data}`"
+                f"the fork of {data} is not complete: start it once with"
+                f" `trackbook up --data {shlex.quote(str(data))}`"
             )
         _discard_shared_files(data)
     return identity
