@@ -458,18 +458,56 @@ def test_without_a_server_and_data_the_message_says_what_to_do(tmp_path: Path) -
     assert not (tmp_path / "none").exists()
 
 
+def called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """Run the real entry point; returns its exit code, stdout and stderr."""
+    monkeypatch.setattr("sys.argv", ["trackbook", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    told = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, told.out, told.err
+
+
 def test_errors_go_to_stderr_with_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Stdout stays clean for scripts."""
-    monkeypatch.setattr("sys.argv", ["trackbook", "job", "list", "--json", "--data", str(tmp_path / "none")])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
+    code, out, err = called(monkeypatch, capsys, "job", "list", "--data", str(tmp_path / "none"))
 
-    told = capsys.readouterr()
-    assert ended.value.code == 1
-    assert told.out == ""
-    assert told.err.startswith("trackbook: no server is running")
+    assert (code, out) == (1, "")
+    assert err.startswith("trackbook: no server is running")
+
+
+def test_errors_are_json_for_scripts(
+    fake: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """With --json, the last line of stderr is an object: the server's refusal, or what the command line found."""
+    refusal = {"code": "cycle", "message": "a depends on itself", "path": "tasks[0]", "line": 3, "column": 1}
+    file = tmp_path / "p.yaml"
+    file.write_text("name: p\n")
+    fake.scripts |= {
+        "POST /api/commands/pipeline/apply": Answer({"status": "rejected", "error": refusal}, 422),
+        "GET /api/jobs/1f2e": Answer(
+            {"error": {"code": "job_not_found", "message": "there is no job '1f2e'"}}, 404
+        ),
+    }
+    cases: list[tuple[tuple[str, ...], int, dict[str, Any]]] = [
+        (("pipeline", "apply", str(file), "--url", fake.url), 1, refusal | {"source": str(file)}),
+        (("job", "show", "1f2e", "--url", fake.url), 1, {"code": "job_not_found"}),
+        (("job", "list", "--data", str(tmp_path / "none")), 1, {"code": "failed"}),
+        (("job", "list", "--url", "http://127.0.0.1:1"), 1, {"code": "unreachable"}),
+        (("job", "list", "--limit", "0"), 2, {"code": "bad_usage"}),
+        (("validate", str(tmp_path / "none.yaml")), 1, {"code": "failed"}),
+    ]
+    for arguments, exit_code, error in cases:
+        code, out, err = called(monkeypatch, capsys, *arguments, "--json")
+        found = json.loads(err.splitlines()[-1])["error"]
+
+        assert (code, out) == (exit_code, "")
+        assert found == found | error
+        assert found["message"]
 
 
 def test_every_command_explains_itself_with_an_example() -> None:

@@ -11,6 +11,7 @@ import typer
 
 from trackbook import __version__
 from trackbook.cli import book, detach, doctor, files, offline, pipeline, records, run, up
+from trackbook.cli.error_report import report
 from trackbook.cli.errors import describe
 from trackbook.cli.escapes import guarded
 from trackbook.cli.server import say
@@ -104,15 +105,16 @@ def _run() -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     except typer.Abort:
-        say("trackbook: aborted")
+        report(["trackbook: aborted"], "aborted")
         return 1
     except _BadCall as bad:
-        say("\n".join(_usage_lines(bad)))
+        if lines := _usage_lines(bad):
+            report(lines, "bad_usage")
         return int(getattr(bad, "exit_code", 1))
     except OutputLost:
         return 0  # said once, by main
     except Exception as problem:
-        say("\n".join(describe(problem)))
+        report(describe(problem), problem=problem)
         return 1
     return code if isinstance(code, int) else 0
 
