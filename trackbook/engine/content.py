@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from trackbook.engine import rules
+from trackbook.engine.names import normal
 
 Content = dict[str, Any]
 
@@ -28,11 +29,36 @@ def from_mapping(document: Mapping[str, Any]) -> Content:
     listed = document.get("tasks")
     if isinstance(listed, dict):
         listed = [_named(name, task) for name, task in listed.items()]
-    tasks = [] if listed is None else listed
+    document = normalised({**document, "tasks": [] if listed is None else listed})
+    tasks = document["tasks"]
     if not isinstance(tasks, list) or len(_names(tasks)) != len(tasks):
         rules.examine({**document, "tasks": tasks}).refuse()
         raise AssertionError("the rules refuse tasks that can't be told apart")
     return {**document, "tasks": {task["name"]: task for task in tasks}}
+
+
+def normalised(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document whose names of the pipeline, its tasks and their dependencies are in normal form."""
+    named = _normal_name(document)
+    tasks = named.get("tasks")
+    if isinstance(tasks, list):
+        named["tasks"] = [normal_task(task) for task in tasks]
+    return named
+
+
+def normal_task(task: Any) -> Any:
+    """Return a task with its name and those of its dependencies in normal form."""
+    if not isinstance(task, dict):
+        return task
+    named = _normal_name(task)
+    if isinstance(dependencies := named.get("dependencies"), list):
+        named["dependencies"] = [normal(name) if isinstance(name, str) else name for name in dependencies]
+    return named
+
+
+def _normal_name(document: Mapping[str, Any]) -> dict[str, Any]:
+    name = document.get("name")
+    return {**document, "name": normal(name)} if isinstance(name, str) else {**document}
 
 
 def _named(name: str, task: Any) -> Any:

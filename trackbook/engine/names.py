@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 LONGEST = 128
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEM = re.compile(r"(?:TRACKBOOK|BACKENDAI_PIPELINE)_.*|PIPELINE_(?:OUTPUTS|VFROOT|INPUT[0-9]*)")
+
+
+def normal(name: str) -> str:
+    """Return a name in the form in which it is stored (NFC): macOS and Linux compose accents differently."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def forms(name: str) -> list[str]:
+    """Return a name as it is given, composed and decomposed: what was stored otherwise is found as well."""
+    if name.isascii():
+        return [name]
+    return list(dict.fromkeys([name, normal(name), unicodedata.normalize("NFD", name)]))
 
 
 def name_problem(name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -103,7 +104,7 @@ class ReadModel:
         if state != "all":
             query = query.where(pipelines.c.state == state)
         if name:
-            query = query.where(pipelines.c.name == name)
+            query = query.where(pipelines.c.name.in_(_forms(name)))
         rows = await self._rows(query, pipelines.c.no, cursor, limit)
         return await self._counted(page(rows, limit, show_pipeline, _no), query, total)
 
@@ -238,12 +239,17 @@ def _by_key(connection: Connection, table: Any, key: str, what: str) -> Any:
 
 
 def _pipeline(connection: Connection, key: str) -> Any:
-    named = select(pipelines).where(pipelines.c.name == key, pipelines.c.state == "active")
+    named = select(pipelines).where(pipelines.c.name.in_(_forms(key)), pipelines.c.state == "active")
     by_id = select(pipelines).where(pipelines.c.id == key)
     for query in (by_id, named):
         if (row := connection.execute(query).first()) is not None:
             return row
     return _by_key(connection, pipelines, key, "pipeline")
+
+
+def _forms(name: str) -> set[str]:
+    """Return a name as it is given, composed and decomposed, as macOS and Linux type it."""
+    return {name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)}
 
 
 def _pipeline_names(connection: Connection) -> Sequence[str]:
@@ -273,7 +279,7 @@ def _tasks(
 
 def _task(connection: Connection, key: str, name: str) -> tuple[Any, list[str]]:
     job = _job(connection, key)
-    row = connection.execute(select(tasks).where(tasks.c.job == job.no, tasks.c.name == name)).first()
+    row = connection.execute(select(tasks).where(tasks.c.job == job.no, tasks.c.name.in_(_forms(name)))).first()
     names = _names(connection, job.no)
     if row is None:
         hint = f"Its tasks: {_listed(names)}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -12,7 +12,9 @@ import structlog
 from msgspec import Struct
 
 from trackbook.adapters.sql.ledger import Outcome
+from trackbook.engine.content import normal_task
 from trackbook.engine.errors import Refused
+from trackbook.engine.names import normal
 from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
 from trackbook.runtime.book import Book
@@ -131,7 +133,7 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
         raise Invalid(Refused("unknown_command", f"there is no command {kind}.{verb}", hint=f"Known: {known}."))
     try:
         plain = msgspec.json.decode(payload or b"{}")
-        request = msgspec.convert(plain, REQUESTS[kind, verb])
+        request = msgspec.convert(_normal(plain), REQUESTS[kind, verb])
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         raise Invalid(Refused("invalid_payload", message, path.rstrip("`").lstrip("."))) from None
@@ -144,6 +146,35 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
     command_id = request.command_id or uuid.uuid4().hex
     who = f"{actor.split(':', maxsplit=1)[0]}:{request.actor}" if request.actor else actor
     return Asked(request, command_id, request.correlation_id or command_id, who, _digest(kind, verb, plain))
+
+
+def _normal(plain: Any) -> Any:
+    """Return a request with its names in normal form; those in a definition are left to its reader."""
+    if not isinstance(plain, dict):
+        return plain
+    found = _normal_values(plain, ("pipeline", "name"))
+    if isinstance(changes := found.get("changes"), list):
+        found["changes"] = [_normal_change(change) for change in changes]
+    return found
+
+
+def _normal_change(change: Any) -> Any:
+    if not isinstance(change, dict):
+        return change
+    found = _normal_values(change, ("task", "name", "dependency", "after"))
+    if isinstance(given := found.get("set"), dict):
+        found["set"] = normal_task(given)
+    return found
+
+
+def _normal_values(plain: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    found = dict(plain)
+    for key in keys:
+        if isinstance(value := found.get(key), str):
+            found[key] = normal(value)
+        elif isinstance(value, dict):
+            found[key] = normal_task(value)
+    return found
 
 
 def _failure(problem: Exception) -> Refused:

@@ -16,6 +16,7 @@ from trackbook.engine.diff import describe
 from trackbook.engine.edits import Change, Rename
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.kinds import KINDS
+from trackbook.engine.names import forms
 from trackbook.engine.pipeline import PipelineState
 from trackbook.engine.ports import AppendConflict
 from trackbook.events.commit import Input, digest
@@ -127,8 +128,9 @@ class Pipelines:
 
     async def find(self, ref: str) -> Aggregate[PipelineState]:
         """Return the pipeline of this name, id, or unique prefix of an id; raises Refused."""
-        if bearer := await self._bearer(ref):
-            return await self._load("pipeline", bearer)
+        for form in forms(ref):
+            if bearer := await self._bearer(form):
+                return await self._load("pipeline", bearer)
         ids = self._book.ledger.ids("pipeline", ref) if ref else []
         if len(ids) == 1 or ref in ids:
             return await self._load("pipeline", ids[0])
