@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from trackbook.errors import UserError
 from trackbook.private_files import private_file
+from trackbook.projections.loop_thread import LoopThread
 from trackbook.projections.tables import MODEL, checkpoint, metadata
 
 T = TypeVar("T")
@@ -38,8 +39,36 @@ class UnavailableError(UserError):
     """The file isn't open, and wasn't within PATIENCE."""
 
 
+class _Side:
+    """Connections to the file, and the thread that works with them."""
+
+    def __init__(self, name: str, path: Path, connections: int, pragmas: tuple[str, ...]) -> None:
+        self._engine = _engine(path, connections, pragmas)
+        self._thread = LoopThread(f"read-model-{name}")
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        async def transaction() -> T:
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
+
+        return await self._thread.run(transaction())
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        async def reading() -> T:
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(work)
+
+        return await self._thread.run(reading())
+
+    async def close(self) -> None:
+        await self._thread.run(self._engine.dispose())
+        await asyncio.to_thread(self._thread.close)
+
+
 class Database:
     """The read model's SQLite file, in WAL mode.
+
+    Work on it runs in threads of its own, one to write and one to read: the rows of a large job take long.
 
     `synchronous` is NORMAL: after a power cut the last transactions may be gone, rows and checkpoint together,
     and the projector takes them from the log again.
@@ -47,8 +76,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._writer: AsyncEngine | None = None
-        self._readers: AsyncEngine | None = None
+        self._writer: _Side | None = None
+        self._readers: _Side | None = None
         self._working = 0
         self._rests = asyncio.Event()
         self._may_read = asyncio.Event()
@@ -57,9 +86,11 @@ class Database:
         """Open or create the file and return its checkpoint: sequence and digest; raises DamagedError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         private_file(self.path)  # SQLite gives the files beside it the same mode
-        self._writer = _engine(self.path, 1, ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"))
+        self._writer = _Side(
+            "writer", self.path, 1, ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000")
+        )
         found = await self.write(_prepare)
-        self._readers = _engine(self.path, READERS, ("query_only=ON", "busy_timeout=10000"))
+        self._readers = _Side("readers", self.path, READERS, ("query_only=ON", "busy_timeout=10000"))
         self._may_read.set()
         return found
 
@@ -69,9 +100,9 @@ class Database:
         while self._working:
             self._rests.clear()
             await self._rests.wait()
-        for engine in (self._readers, self._writer):
-            if engine is not None:
-                await engine.dispose()
+        for side in (self._readers, self._writer):
+            if side is not None:
+                await side.close()
         self._readers = self._writer = None
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -81,8 +112,7 @@ class Database:
     async def _write(self, work: Callable[[Connection], T]) -> T:
         assert self._writer is not None
         try:
-            async with self._writer.begin() as connection:
-                return await connection.run_sync(work)
+            return await self._writer.write(work)
         except DatabaseError as error:
             raise self._in_words(error) from error
 
@@ -98,8 +128,7 @@ class Database:
     async def _read(self, work: Callable[[Connection], T]) -> T:
         assert self._readers is not None
         try:
-            async with self._readers.connect() as connection:
-                return await connection.run_sync(work)
+            return await self._readers.read(work)
         except DatabaseError as error:
             raise self._in_words(error) from error
 

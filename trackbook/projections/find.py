@@ -164,8 +164,12 @@ class ReadModel:
     ) -> Page[TaskView]:
         """List a job's tasks in the pipeline's order."""
         after = place(cursor, 1)[0] if cursor else -1
-        rows, names = await self._read(lambda connection: _tasks(connection, key, after, limit, states))
-        return page(rows, limit, lambda row: _show_task(row, names), lambda row: int(row.idx))
+
+        def shown(connection: Connection) -> Page[TaskView]:
+            rows, names = _tasks(connection, key, after, limit, states)
+            return page(rows, limit, lambda row: _show_task(row, names), lambda row: int(row.idx))
+
+        return await self._read(shown)
 
     async def task(self, key: str, name: str) -> TaskView:
         """Return one task of a job by its name; raises ReadError."""

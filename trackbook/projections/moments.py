@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from trackbook.projections.book import Pages
 from trackbook.projections.decode import Fact, decode
 from trackbook.projections.jobfold import JobFold, created
@@ -19,13 +21,16 @@ async def job_moment(pages: Pages, id: str, first: int, version: int, index: int
     last = 0
     async for message in pages.of_aggregate("job", id, first, _FAR):
         fact = await decode(message, pages.bodies)
+        await asyncio.sleep(0)  # a long history never makes others wait
         if fact.problem:
             raise ReadError("commit_unreadable", f"version {last + 1} of job {id} can't be shown: {fact.problem}")
-        fold, last = fold or created(fact), fact.version
+        if fold is None:
+            fold = await asyncio.to_thread(created, fact)
+        last = fact.version
         if fact.version < version:
             fold.apply(fact)
         else:
-            return _moment(fold, fact, version, index)
+            return await asyncio.to_thread(_moment, fold, fact, version, index)
     raise ReadError("job_version_not_found", f"job {id} has no version {version}: the last one is {last}")
 
 

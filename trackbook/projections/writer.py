@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -48,7 +49,11 @@ class Writer:
 
     async def write(self, messages: Sequence[Message]) -> list[Fact]:
         """Project the messages beyond the checkpoint and return them; raises as Database.write does."""
-        facts = [await decode(message, self._bodies) for message in messages if message.seq > self.checkpoint]
+        facts: list[Fact] = []
+        for message in messages:
+            if message.seq > self.checkpoint:
+                facts.append(await decode(message, self._bodies))
+                await asyncio.sleep(0)  # commits may be large
         if facts:
             await undisturbed(self._write(facts))
         return facts

@@ -13,7 +13,7 @@ import structlog
 from msgspec import Struct, field
 
 from trackbook.adapters.sql.ledger import Head, Ledger, Note, Outcome
-from trackbook.engine.kinds import KINDS
+from trackbook.engine.kinds import KINDS, Kind
 from trackbook.engine.outcome import AnswerCommand
 from trackbook.engine.ports import Append, AppendConflict, Blobs, EventStore, Stored
 from trackbook.errors import UserError
@@ -22,6 +22,9 @@ from trackbook.events.commit import SCHEMA, BlobRef, Body, Commit, Input, digest
 log = structlog.get_logger(__name__)
 BODY_LIMIT = 256 * 1024
 """Bytes of a commit from which its inputs and events go to a blob; the broker's default limit is 1 MiB."""
+
+_FOLDED_AT_ONCE = 2_000
+"""Events that are folded on the event loop in one go: some milliseconds."""
 
 _REMEMBERS = "no-dedup" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
 """Test switch that shows what remembering outcomes is for: without it, a command sent again is decided again."""
@@ -75,7 +78,7 @@ class Book:
         known = self.ledger.head(kind, id)
         async for stored in self.store.read(kind, id, known.first_seq if known else 1):
             commit = await self.decode(stored)
-            aggregate.state = how.take(aggregate.state, commit)
+            aggregate.state = await take(how, aggregate.state, commit)
             aggregate.correlation = aggregate.correlation or commit.inputs[0].correlation
             aggregate.replies |= {outcome.command_id: outcome for outcome in outcomes(commit, stored.seq)}
             _advance(aggregate, stored.seq, digest(stored.data))
@@ -92,6 +95,7 @@ class Book:
         known = self.ledger.head(kind, id)
         async for stored in self.store.read(kind, id, known.first_seq if known else 1):
             yield stored, await self.decode(stored)
+            await asyncio.sleep(0)  # a long history never makes others wait
 
     async def decode(self, stored: Stored) -> AnyCommit:
         """Return the commit, its body fetched where it stands in a blob; raises Unreadable."""
@@ -165,6 +169,7 @@ class Book:
         async for batch in self.store.read_all(seq):
             for stored in batch:
                 await self._note_stored(stored)
+                await asyncio.sleep(0)
             self.ledger.flush()
 
     async def keep_up(self) -> None:
@@ -204,6 +209,14 @@ class Book:
             not ended and (known is None or known.open),
         )  # fmt: skip
         self.ledger.note(Note(head, list(outcomes(commit, stored.seq))))
+
+
+async def take(how: Kind, state: Any, commit: AnyCommit) -> Any:
+    """Return the state after a commit; others run meanwhile."""
+    if len(commit.events) > _FOLDED_AT_ONCE:
+        return await asyncio.to_thread(how.take, state, commit)
+    await asyncio.sleep(0)
+    return how.take(state, commit)
 
 
 class LogDamaged(UserError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from trackbook.engine.errors import Refused
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Stored
 from trackbook.events.commit import digest
-from trackbook.runtime.book import AnyCommit, Book, Unreadable
+from trackbook.runtime.book import AnyCommit, Book, Unreadable, take
 
 
 class Defect(Struct):
@@ -80,8 +81,9 @@ async def verify(book: Book, witness: list[Head]) -> Verified:
             expected_seq = stored.seq + 1
             chain = chains.setdefault((stored.kind, stored.id), _Chain())
             await _link(book, stored, chain, found, wanted.get((stored.kind, stored.id)))
+            await asyncio.sleep(0)  # a long log never makes others wait
     found.aggregates = len(chains)
-    _compare(chains, witness, found)
+    await asyncio.to_thread(_compare, chains, witness, found)
     return found
 
 
@@ -137,7 +139,7 @@ async def replay(book: Book, kind: str, id: str) -> Replayed:  # noqa: A002
         found.commits += 1
         found.events += len(commit.events)
         commands = [given.command for given in commit.inputs]
-        state, events, causes = _decide_again(how.decider, state, commands)
+        state, events, causes = await asyncio.to_thread(_decide_again, how.decider, state, commands)
         found.divergence = _differs(stored.seq, commit, events, causes)
         if found.divergence:
             return found
@@ -180,9 +182,9 @@ async def at(book: Book, kind: str, id: str, version: int, index: int | None = N
     state = how.decider.initial(id)
     async for _, commit in book.commits(kind, id):
         if commit.version < version or index is None:
-            state = how.take(state, commit)
+            state = await take(how, state, commit)
         elif index < len(commit.events):
-            state = fold(how.decider, state, commit.events[: index + 1])
+            state = await asyncio.to_thread(fold, how.decider, state, commit.events[: index + 1])
         else:
             break
         if commit.version == version:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
         self._pending: list[Note] = []
@@ -143,7 +145,12 @@ class Ledger:
     def heads(self) -> list[Head]:
         """Return every head, by kind and id."""
         self.flush()
-        return [_head(row) for row in self._db.execute("SELECT * FROM head ORDER BY kind, id")]
+        return self.written_heads()
+
+    def written_heads(self) -> list[Head]:
+        """Return every head that is in the file, by kind and id; may be called in any thread."""
+        with closing(sqlite3.connect(self._path)) as db:
+            return [_head(row) for row in db.execute("SELECT * FROM head ORDER BY kind, id")]
 
     def open_heads(self, kind: str) -> list[Head]:
         """Return the heads of a kind whose aggregates have not ended."""
