@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from local_process import ExecutorProcess
+from seed import SEED
+from steps import Steps
 
 from trackbook.adapters.local import disk
 from trackbook.adapters.local.box import tree
@@ -51,16 +53,22 @@ def victims(executor: ExecutorProcess, data: Path, launched: list[SessionSpec], 
 
 
 async def drive(
-    executor: ExecutorProcess, data: Path, all_of_them: list[SessionSpec], chance: random.Random
+    executor: ExecutorProcess, data: Path, ledger: Path, all_of_them: list[SessionSpec], chance: random.Random
 ) -> None:
-    """Launch everything, kill a process at a random moment, restart it if that is on us, check the ends."""
+    """Launch everything, kill a process at a random moment, restart it if that is on us, check the ends.
+
+    The moment is a number of begins and ends of commands in the ledger. What comes between two of them, as a
+    claim or an exit record, leaves no line there: some milliseconds are added.
+    """
     ended: dict[str, ReportTaskEnded] = {}
     for session in all_of_them:
         executor.ask("launch", session)
-    moment = chance.random() * 0.4
+    steps = Steps(ledger)
+    moment = steps.count + chance.randrange(2 * TASKS)
     kind = chance.choice(["executor", "executor", "spawner", "launcher", "any launcher"])
     collecting = asyncio.create_task(collect(executor, ended))
-    await asyncio.wait([collecting], timeout=moment)
+    await steps.reach(moment, collecting.done)
+    await asyncio.wait([collecting], timeout=chance.uniform(0, 0.03))
     targets = victims(executor, data, all_of_them, kind)
     if targets:
         tree.signal_all([chance.choice(targets)], signal.SIGKILL)
@@ -97,11 +105,11 @@ def check(ended: dict[str, ReportTaskEnded], all_of_them: list[SessionSpec]) -> 
 @pytest.mark.parametrize("seed", range(6))
 async def test_no_command_runs_twice_and_none_is_lost(tmp_path: Path, seed: int) -> None:
     """Whatever is killed and whenever: each command begins at most once, and ended as reported."""
-    chance, ledger, data = random.Random(seed), tmp_path / "ledger", tmp_path / "data"
+    chance, ledger, data = random.Random(f"{SEED}/{seed}"), tmp_path / "ledger", tmp_path / "data"
     async with ExecutorProcess(data) as executor:
         for number in range(3):
             made = sessions(ledger, number)
-            await drive(executor, data, made, chance)
+            await drive(executor, data, ledger, made, chance)
             executor.ready["spawner"] = await executor.spawner()
             lines = Counter(ledger.read_text().splitlines())
             assert set(lines.values()) <= {1}
