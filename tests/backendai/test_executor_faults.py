@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from backendai.cluster import Cluster
 from backendai.worlds import ClusterWorld, Made, settings, spec
+from trackbook.adapters.backendai import plan
 from trackbook.adapters.backendai.client import Client
 from trackbook.adapters.backendai.folders import ClusterFolders
 from trackbook.adapters.backendai.storage import Storage
@@ -198,6 +200,26 @@ async def test_stop_of_a_session_whose_agent_is_dead(make: Made, stack: Cluster)
     finally:
         for agent in stack.agents:
             stack.start(agent)
+
+
+async def test_a_cancelled_command_saves_its_work(make: Made) -> None:
+    """Agents kill without a warning: what the command's shell runs is sent SIGTERM before, and has its time."""
+    world = make(stop_timeout=60.0)
+    executor = await world.open()
+    save = "trap 'sh -c \"sleep 3; echo saved >/pipeline/outputs/checkpoint\"; exit 0' TERM; echo begun"
+    await executor.launch(spec("a", f"sh -c {shlex.quote(f'{save}; while :; do sleep 0.2; done')}; :"))
+    await world.logged("a", lambda log: "begun" in log)
+    await executor.stop(spec("a", ""))
+    end = await world.reports.ended("a")
+
+    assert end.outcome == "cancelled", end.message
+    client = Client(settings(world.cluster))
+    try:
+        files = ClusterFolders(Storage(client), world.folder, world.installation)
+        path = f"{plan.outputs(spec('a', ''))}/checkpoint"
+        assert b"".join([chunk async for chunk in files.read("p1", path)]) == b"saved\n"
+    finally:
+        await client.close()
 
 
 async def test_vanished_container(make: Made) -> None:

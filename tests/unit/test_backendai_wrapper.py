@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -295,3 +296,53 @@ def test_variables_that_cant_be_sent() -> None:
 def test_commands_that_look_like_options(run: Run) -> None:
     """A command that begins with - or + is a command, which there is not."""
     assert run("--version").ended()[0] == 127
+
+
+def test_a_stop_that_is_asked_for_lets_the_command_save_its_work(run: Run) -> None:
+    """SIGTERM reaches what the command's shell runs, whose handlers have time; the shell's own end is no end."""
+    child = "trap 'sleep 2; echo saved; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    session = run(f"sh -c {shlex.quote(child)}\necho never")
+    until_log(session, b"ready")
+    ask_to_stop(session, 30)
+    code, output = session.ended()
+    found = session.record()
+    assert found.stopped
+    assert "saved" in output
+    assert found.tail.endswith(b"saved\n")
+    assert code in (0, 143)
+
+
+def test_what_a_handler_starts_is_let_be(run: Run, tmp_path: Path) -> None:
+    """SIGTERM is sent once, to what lived then: a child that a handler starts is not sent another."""
+    made = tmp_path / "outputs/checkpoint"
+    save = f"trap 'sh -c \"sleep 2; echo whole >{made}\"; exit 5' TERM; echo ready; while :; do sleep 0.1; done"
+    session = run(save)
+    until_log(session, b"ready")
+    ask_to_stop(session, 30)
+    assert session.ended()[0] == 5
+    assert made.read_text() == "whole\n"
+    assert (session.record().exit_code, session.record().stopped) == (5, True)
+
+
+def test_what_ignores_the_stop_is_killed_after_the_grace(run: Run) -> None:
+    """With all that it has started; the record says so."""
+    session = run("trap '' TERM; sh -c \"echo ready; while :; do sleep 0.1; done\"; echo never")
+    until_log(session, b"ready")
+    ask_to_stop(session, 1)
+    assert session.ended() == (137, "ready\n")
+    assert (session.record().signal, session.record().stopped) == (signal.SIGKILL, True)
+
+
+def ask_to_stop(session: Session, grace: int) -> None:
+    """Leave the request as the storage proxy does, whole at once."""
+    (session.records / "new").write_text(f"{grace}\n")
+    (session.records / "new").rename(session.records / "3-1.stop")
+
+
+def until_log(session: Session, words: bytes) -> None:
+    """Wait until the command has written something."""
+    log = session.has("3-1.log")
+    until = time.monotonic() + 30
+    while words not in log.read_bytes():
+        assert time.monotonic() < until, f"{words!r} did not come"
+        time.sleep(0.01)

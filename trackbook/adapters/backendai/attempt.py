@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from trackbook.adapters.backendai import deadlines, observe, record
 from trackbook.adapters.backendai.api import Session
+from trackbook.adapters.backendai.command_stop import LOOK_EVERY, CommandStop
 from trackbook.adapters.backendai.deadlines import Clocks
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.observe import Known, Verdict
@@ -48,6 +49,7 @@ class Attempt:
         self._started: ReportTaskStarted | None = None
         self._command_ended = False
         self._missed = 0
+        self._stop = CommandStop(spec, parts.shelf, parts.cluster.stop_timeout)
         self._ending: asyncio.Task[Session | None] | None = None
         self._fencing: asyncio.Task[None] | None = None
         self._began_anyway = False
@@ -171,6 +173,7 @@ class Attempt:
                 _log.exception("a session can't be followed, trying again", session=self.spec.session)
                 await asyncio.sleep(_AGAIN)
             finally:
+                self._stop.cancel()
                 self._parts.watch.remove(self.id)
 
     async def _place(self) -> None:
@@ -219,7 +222,7 @@ class Attempt:
             if self.id and (self._known.asked or self._known.because):
                 self._end_session()
             if not self._wake.is_set():
-                await self._pause(self._clocks.tick)
+                await self._pause(min(LOOK_EVERY, self._clocks.tick) if self._stop.waits else self._clocks.tick)
 
     async def _look(self) -> None:
         """Look for what the session has left, and for the one that claimed the attempt if that is another."""
@@ -242,7 +245,15 @@ class Attempt:
                 self._take(other)
 
     def _end_session(self) -> None:
-        """Have the session ended, and keep its command from beginning where it has not begun."""
+        """Have the session ended, and keep its command from beginning where it has not begun.
+
+        A command that runs is stopped first, so that it can save its work; one that is silent can't be.
+        """
+        if self.running and not self._known.silent and self._ending is None:
+            self._stop.begin(self._wake)
+        if self._stop.waits:
+            self._command_ended = True  # look for its record
+            return
         if self._ending is None or self._ending.done():
             self._ending = self._parts.undertaker.end(self.id)
             self._ending.add_done_callback(self._session_ended)

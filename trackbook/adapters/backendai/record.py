@@ -1,7 +1,8 @@
 """What the wrapper leaves in a pipeline's folder of a session, and what those files are called.
 
 All lie in `.trackbook/<job>/`: `<index>-<attempt>.claim/by` (who runs the attempt), `.alive` (a sign of life),
-`.log` (the output), `.cut` (how much of that was dropped), `.command` (a long command), `.exit` (how it ended).
+`.log` (the output), `.cut` (how much of that was dropped), `.command` (a long command), `.stop` (that the command
+is to be stopped, and the seconds from SIGTERM to SIGKILL), `.exit` (how it ended).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 It claims the attempt by making a folder, which one alone can, before the command runs: a session made twice for
 an attempt runs its command once. It leaves the output, a sign of life and at last the exit code in the pipeline's
-folder (see `record`). POSIX sh: dash, bash and busybox run it.
+folder (see `record`). It stops the command when `.stop` appears there. POSIX sh: dash, bash and busybox run it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ BEAT = 10
 """Seconds between two signs of life."""
 SILENCE = 120
 """Seconds without a heartbeat after which a second copy of a session waits for the first one no more."""
+GRACE = 10
+"""Seconds from SIGTERM to SIGKILL where the request to stop does not say."""
 LOG_LIMIT = 64 * 2**20
 """Bytes of output in the folder after which that begins anew; what was there is counted in the file `.cut`."""
 TAIL = 64 * 1024
@@ -113,6 +115,50 @@ if [ "$_tb_command" ]; then
 else
   set -- "$_tb_at.command"
 fi
+_tb_state() {{  # its state and its parent's id; nothing without the process
+  {{ read -r _tb_stat <"/proc/$1/stat"; }} 2>/dev/null || return 1
+  _tb_stat=${{_tb_stat##*) }}
+  _tb_parent=${{_tb_stat#? }}
+  _tb_parent=${{_tb_parent%% *}}
+  case $_tb_stat in [ZX]*) return 1 ;; esac
+}}
+_tb_tree() {{  # the living ones of the given processes, and all below them
+  _tb_all=" $* " _tb_more=1
+  while [ "$_tb_more" ]; do
+    _tb_more=
+    for _tb_dir in /proc/[0-9]*; do
+      _tb_id=${{_tb_dir#/proc/}}
+      case $_tb_all in *" $_tb_id "*) continue ;; esac
+      _tb_state "$_tb_id" || continue
+      case $_tb_all in *" $_tb_parent "*) _tb_all="$_tb_all$_tb_id " _tb_more=1 ;; esac
+    done
+  done
+  for _tb_id in $_tb_all; do
+    _tb_state "$_tb_id" && echo "$_tb_id"
+  done
+}}
+_tb_watch_stop() {{  # SIGTERM once, to what lives then; SIGKILL to what is left at the end of the grace
+  _tb_nap=
+  trap 'kill $_tb_nap 2>/dev/null; exit 0' TERM
+  while [ ! -e "$_tb_at.stop" ]; do
+    _tb_state $1 || exit 0
+    sleep 1 &
+    _tb_nap=$!
+    wait $_tb_nap
+  done
+  read -r _tb_grace <"$_tb_at.stop"
+  case $_tb_grace in *[!0-9]* | "") _tb_grace={GRACE} ;; esac
+  _tb_told=$(_tb_tree $1)
+  [ "$_tb_told" ] || exit 0
+  kill -TERM $_tb_told
+  while _tb_left=$(_tb_tree $_tb_told); [ "$_tb_left" ] && [ $_tb_grace -gt 0 ]; do
+    sleep 1 &
+    _tb_nap=$!
+    wait $_tb_nap
+    _tb_grace=$((_tb_grace - 1))
+  done
+  [ -z "$_tb_left" ] || kill -KILL $_tb_left
+}}
 _tb_shell=$(command -v bash || command -v sh)
 _tb_pid= _tb_signalled= _tb_stopped=
 _tb_stop() {{
@@ -139,6 +185,8 @@ fi
 "$_tb_shell" "$@" >&4 2>&1 4>&- </dev/null &
 _tb_pid=$!
 exec 4>&- 3>&2 2>/dev/null
+(_tb_watch_stop $_tb_pid) </dev/null >/dev/null 2>&1 3>&- &
+_tb_watch=$!
 [ -z "$_tb_stopped" ] || kill -TERM $_tb_pid 2>/dev/null
 wait $_tb_pid
 _tb_code=$?
@@ -152,6 +200,12 @@ if [ "$_tb_stopped" ] && [ $_tb_code -eq 127 ]; then
   _tb_code=143  # the shell has lost the status of a command that ended during a stop
 fi
 _tb_pid=
+if [ -e "$_tb_at.stop" ]; then
+  _tb_stopped=1
+  wait $_tb_watch  # what the command has left may be saving its work
+else
+  kill $_tb_watch 2>/dev/null
+fi
 if [ "$_tb_pipe" ]; then
   (
     _tb_nap=

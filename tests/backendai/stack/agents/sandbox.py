@@ -170,21 +170,9 @@ class Sandbox:
             await asyncio.sleep((self.folder / "pid").stat().st_mtime + HELD - time.time())
         return code
 
-    async def stop(self, grace: float = 2.0) -> None:
-        """Ask the command to end, then end all of the sandbox."""
-        if self.exit_code is None:
-            self.signal(signal.SIGTERM)
-            deadline = time.monotonic() + grace
-            while self.exit_code is None and self._pid() and time.monotonic() < deadline:  # noqa: ASYNC110 - a file
-                await asyncio.sleep(0.02)
+    async def stop(self) -> None:
+        """End all of the sandbox at once: agents of both versions send a batch session's processes no signal."""
         self.kill()
-
-    def signal(self, signum: int) -> None:
-        """Send a signal to the first process, which passes SIGTERM on to all others."""
-        if pid := self._pid():
-            with suppress(OSError, ValueError):
-                first = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-                os.kill(first, signum)
 
     def kill(self) -> None:
         """End all of its processes at once: with the first one of a namespace all others go."""
