@@ -7,6 +7,7 @@ a request in the pipeline's folder: it sends SIGTERM, waits, kills what is left,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -49,9 +50,11 @@ class CommandStop:
             self._waiting.cancel()
 
     async def _stop(self) -> None:
-        try:
-            await self._shelf.write(self._spec, RECORD, f"{self._grace}\n".encode())
-        except ClusterError as error:  # the session is ended at once then
-            _log.info("a command can't be asked to stop", session=self._spec.session, why=str(error))
-            return
-        await asyncio.sleep(self._grace + self._margin)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace + self._margin):
+                try:
+                    await self._shelf.write(self._spec, RECORD, f"{self._grace}\n".encode())
+                except ClusterError as error:  # the session is ended at once then
+                    _log.info("a command can't be asked to stop", session=self._spec.session, why=str(error))
+                    return
+                await asyncio.Event().wait()
