@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
@@ -219,6 +221,26 @@ class FoldersContract:
             await folders.delete(pipeline, "")
 
         assert await whole(folders, pipeline, "vfroot/sub/file") == b"x"
+
+    async def test_a_folder_is_archived_whole(self, folders: Folders, pipeline: str) -> None:
+        """Every file is in the archive under its path from the folder; the root and files have none."""
+        for path in ("vfroot/sub/a", "vfroot/sub/deep/한글", "vfroot/beside"):
+            await put(folders, pipeline, path, path.encode())
+
+        made = b"".join([chunk async for chunk in folders.archive(pipeline, "vfroot/sub")])
+        with zipfile.ZipFile(io.BytesIO(made)) as archive:
+            assert archive.testzip() is None
+            found = {name: archive.read(name).decode() for name in archive.namelist()}
+        assert found == {"a": "vfroot/sub/a", "deep/한글": "vfroot/sub/deep/한글"}
+        for path, refusal in (
+            ("", UnsafePath),
+            ("../x", UnsafePath),
+            ("nothing", NoSuchFile),
+            ("vfroot/beside", NoSuchFile),
+        ):
+            with pytest.raises(refusal):
+                async for _ in folders.archive(pipeline, path):
+                    pass
 
     async def test_folders_go_with_all_that_is_in_them(self, folders: Folders, pipeline: str) -> None:
         """To delete a folder deletes what is below; what is beside it stays."""

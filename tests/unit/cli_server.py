@@ -31,11 +31,14 @@ class Answer:
     value: Any = None
     status: int = 200
     text: str | None = None
+    raw: bytes | None = None
     drop: bool = False
 
     @property
     def data(self) -> bytes:
         """The body."""
+        if self.raw is not None:
+            return self.raw
         return (json.dumps(self.value) if self.text is None else self.text).encode()
 
 

@@ -28,7 +28,7 @@ class Spot:
     base: str
     path: str
     query: dict[str, Any] = field(default_factory=dict)
-    cut: list[str] = field(default_factory=list, compare=False)
+    cut: list[Spot] = field(default_factory=list, compare=False, repr=False)
     """Folders that may hold more than the executor's storage listed; shared by all spots below."""
 
     @property
@@ -94,7 +94,7 @@ def entries(client: Client, at: Spot) -> list[Json]:
         cursor = page["next"]
         if cursor is None:
             if page.get("may_be_cut"):
-                at.cut.append(str(at))
+                at.cut.append(at)
             return found
 
 

@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -96,16 +96,23 @@ def fetch(client: Client, at: Spot, entry: Json, target: Path, *, force: bool) -
 
     Raises Trouble where something is there and `force` is not set, and where the disk refuses.
     """
+    with placed(target, entry, force=force) as file, Meter(str(at), entry["size"]) as meter:
+        for place, chunk in pieces(client, at):
+            if place == 0:
+                file.seek(0)
+                file.truncate()
+            file.write(chunk)
+            meter.at(place + len(chunk))
+
+
+@contextmanager
+def placed(target: Path, entry: Json, *, force: bool) -> Iterator[BinaryIO]:
+    """Yield a file to write to, which gets its name, mode and time at the end; raises Trouble as `fetch`."""
     part = target.parent / f".{uuid4().hex}.part"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as file, Meter(str(at), entry["size"]) as meter:
-            for place, chunk in pieces(client, at):
-                if place == 0:
-                    file.seek(0)
-                    file.truncate()
-                file.write(chunk)
-                meter.at(place + len(chunk))
+        with part.open("xb") as file:
+            yield file
         if entry.get("executable"):
             make_executable(part)
         if entry.get("modified_at"):

@@ -12,6 +12,14 @@ OURS = ".trackbook"
 """The folder at the root of a pipeline's folder that holds what Trackbook itself keeps there; never shown."""
 
 
+def below_root(path: str) -> str:
+    """Return a clean path of a folder in the pipeline's folder; raises UnsafePath for that folder itself."""
+    path = clean(path)
+    if not path:
+        raise UnsafePath("the pipeline's folder holds what is Trackbook's own too: name a folder in it")
+    return path
+
+
 def runnable(mode: int) -> int:
     """Return a file's mode with which whoever may read the file may also run it."""
     return stat.S_IMODE(mode) | (mode & 0o444) >> 2

@@ -256,6 +256,13 @@ class Folders(Protocol):
         """
         ...
 
+    def archive(self, pipeline: str, path: str) -> AsyncIterator[bytes]:
+        """Yield a folder below the root with all that is in it as a zip archive, whole where listings are cut.
+
+        An archive that ends without its directory is not whole. Raises FolderMissing, NoSuchFile, UnsafePath.
+        """
+        ...
+
     async def delete(self, pipeline: str, path: str) -> None:
         """Delete a file, or a folder with all that is in it; raises FolderMissing, NoSuchFile, UnsafePath."""
         ...

@@ -28,7 +28,7 @@ from trackbook.projections.paging import ReadError
 from trackbook.projections.times import text_of, to_micros
 from trackbook.projections.views import Time
 
-BYTES = "application/octet-stream"
+BYTES, ZIP = "application/octet-stream", "application/zip"
 MOST = 100_000
 """Files of a folder in one answer: each page is a listing of the whole folder anew."""
 
@@ -164,6 +164,20 @@ async def _pieces(area: Area, path: str, start: int, end: int) -> AsyncIterator[
                 yield chunk
 
 
+async def archive(area: Area, path: str) -> Stream:
+    """Return a folder as an archive, after its first bytes are there: later failures only break it off."""
+    chunks = area.folders.archive(area.pipeline, area.path(path))
+    first = await anext(chunks, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        async with closing(chunks) as rest:
+            yield first
+            async for chunk in rest:
+                yield chunk
+
+    return Stream(whole(), media_type=ZIP, headers={"content-disposition": "attachment"})
+
+
 async def take(area: Area, path: str, request: Request[Any, Any, Any], *, executable: bool) -> Response[FileView]:
     """Write the body as a file, whole or not at all."""
     size = request.content_length
@@ -247,6 +261,14 @@ async def get_file(
     return await part(await _area(services, pipeline, executor, after), path, bytes_range, if_range)
 
 
+@get("/{pipeline:str}/files/archive", responses=documented(422), media_type=ZIP)
+async def get_archive(
+    services: Served, pipeline: PipelineKey, path: OneFile, executor: ExecutorName = "", after: After = None
+) -> Stream:
+    """Send a folder with all that is in it as a zip archive, also where a list of it would be cut."""
+    return await archive(await _area(services, pipeline, executor, after), path)
+
+
 @route("/{pipeline:str}/files/content", http_method=HttpMethod.HEAD, include_in_schema=False, media_type=BYTES)
 async def head_file(
     services: Served,
@@ -294,5 +316,7 @@ async def delete_file(
 
 
 router = Router(
-    "/api/pipelines", route_handlers=[list_files, get_file, head_file, put_file, delete_file], tags=["files"]
+    "/api/pipelines",
+    route_handlers=[list_files, get_file, get_archive, head_file, put_file, delete_file],
+    tags=["files"],
 )

@@ -14,6 +14,7 @@ from trackbook.http.files import (
     BYTES,
     CREATED,
     PART,
+    ZIP,
     Area,
     DeletedFile,
     Executable,
@@ -27,6 +28,7 @@ from trackbook.http.files import (
     OneFile,
     Range,
     Recursive,
+    archive,
     listing,
     part,
     remove,
@@ -84,6 +86,15 @@ async def get_output(
     return await part(area, path, bytes_range, if_range)
 
 
+@get("/{job:str}/tasks/{name:str}/files/archive", responses=documented(422), media_type=ZIP)
+async def get_outputs(
+    services: Served, job: JobKey, name: TaskName, path: FilePath = "", after: After = None
+) -> Stream:
+    """Send a folder of a task's outputs, all of them unless said, as a zip archive."""
+    area, _ = await _area(services, job, name, after)
+    return await archive(area, path)
+
+
 @route(
     "/{job:str}/tasks/{name:str}/files/content",
     http_method=HttpMethod.HEAD,
@@ -132,5 +143,7 @@ async def delete_output(
 
 
 router = Router(
-    "/api/jobs", route_handlers=[list_outputs, get_output, head_output, put_output, delete_output], tags=["files"]
+    "/api/jobs",
+    route_handlers=[list_outputs, get_output, get_outputs, head_output, put_output, delete_output],
+    tags=["files"],
 )

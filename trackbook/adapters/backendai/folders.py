@@ -13,7 +13,7 @@ from msgspec import Struct
 from trackbook.adapters.backendai import names
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.storage import Folder, Item, Storage
-from trackbook.engine.files import OURS, clean
+from trackbook.engine.files import OURS, below_root, clean
 from trackbook.engine.ports import (
     CutListing,
     ExecutorUnavailable,
@@ -163,6 +163,16 @@ class ClusterFolders:
                         message = f"{path!r} leads through the file {str(above)!r}, as if that were a folder"
                         raise UnsafePath(message) from None
                 raise
+
+    async def archive(self, pipeline: str, path: str) -> AsyncIterator[bytes]:
+        """Yield a folder as the storage proxy archives it, which cuts no listing for that."""
+        path = below_root(path)
+        name = await self._present(pipeline)
+        if await self._type(pipeline, name, path) != "folder":
+            raise NoSuchFile(f"there is no folder {path!r} in the folder of pipeline {pipeline}")
+        with self._told(pipeline, path):
+            async for chunk in self.storage.archive(name, path):
+                yield chunk
 
     async def delete(self, pipeline: str, path: str) -> None:
         """Delete a file, or a folder with all that is in it."""

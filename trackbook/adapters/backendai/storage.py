@@ -208,6 +208,10 @@ class Storage:
         """Yield a file's bytes from `start` up to `end`, exclusive; ClusterError `missing` without it."""
         return self._transfer.read(folder, path, start, end)
 
+    def archive(self, folder: str, path: str) -> AsyncIterator[bytes]:
+        """Yield a folder with all that is in it as a zip archive, made while it is sent."""
+        return self._transfer.archive(folder, path)
+
     async def read_small(self, folder: str, path: str, start: int = 0) -> bytes | None:
         """Return a file from `start` on in one piece, None where there is none."""
         try:

@@ -50,6 +50,23 @@ class Transfer:
             else:
                 return
 
+    async def archive(self, folder: str, path: str) -> AsyncIterator[bytes]:
+        """Yield a folder as a zip archive; one that breaks is a ClusterError, since no part can be asked for.
+
+        A proxy that meets a file that it can't read (a link that leads nowhere) sends nothing more.
+        """
+        url = await self._url(folder, "request-download", {"path": path, "archive": True})
+        http = self._client.http
+        try:
+            async with http.stream("GET", f"{url}&archive=true", timeout=_SILENCE) as answer:
+                if not answer.is_success:
+                    content = await answer.aread()
+                    raise refused(self._client.cluster.name, answer, content, changes=False)
+                async for chunk in answer.aiter_raw():
+                    yield chunk
+        except httpx.HTTPError as lost:
+            raise unanswered(self._client.cluster.name, lost, changes=False) from None
+
     async def measure(self, folder: str, path: str) -> tuple[int, datetime | None]:
         """Return size and time of change of a file; ClusterError `file-not-found` without it."""
         url = await self._url(folder, "request-download", {"path": path, "archive": False})

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import IO, ParamSpec, TypeVar
 
 from trackbook.adapters.sessions import folders
+from trackbook.adapters.sessions.archive import zipped
 from trackbook.adapters.sessions.beneath import Identity, Outside, identity, led, shown
 from trackbook.adapters.sessions.tree_removal import remove_file, remove_tree
 from trackbook.adapters.sessions.upload import Upload
-from trackbook.engine.files import OURS, clean
+from trackbook.engine.files import OURS, below_root, clean
 from trackbook.engine.ports import (
     ExecutorUnavailable,
     FileEntry,
@@ -129,6 +130,10 @@ class DataFolders:
             await asyncio.to_thread(self._finish, pipeline, path, upload, size)
         finally:
             upload.discard()
+
+    def archive(self, pipeline: str, path: str) -> AsyncIterator[bytes]:
+        """Yield a folder as a zip archive."""
+        return zipped(self, pipeline, below_root(path))
 
     async def delete(self, pipeline: str, path: str) -> None:
         """Delete a file, or a folder with all that is in it; of a link, the link."""
