@@ -126,6 +126,10 @@ class Health:
     def __init__(self) -> None:
         self.wrong: list[str] = []
 
+    def warnings(self) -> list[str]:
+        """Return none."""
+        return []
+
     def problems(self) -> list[str]:
         """Return what is wrong."""
         return self.wrong

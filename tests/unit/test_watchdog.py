@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trackbook.http.connections import Connections
 from trackbook.http.web import Health
 from trackbook.runtime.app import Config, System
 from trackbook.runtime.watchdog import Watchdog
@@ -132,7 +133,7 @@ async def work(watchdog):
 def test_what_it_found_is_a_problem_of_the_system() -> None:
     """/health/ready says what the watchdog found."""
     watchdog = Watchdog()
-    health = Health(System(Config(data=Path("unused")), watchdog=watchdog))
+    health = Health(System(Config(data=Path("unused")), watchdog=watchdog), Connections(1))
     before = health.problems()
     watchdog.problem = "the event loop did not run for 15 s"
 

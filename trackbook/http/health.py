@@ -52,6 +52,7 @@ async def ready(services: Served) -> Response[Ready]:
         problems.append(f"the read model is {head - projector.checkpoint} commits behind the log and catches up")
     await services.executors.refresh()
     warnings = [services.executors.problem] if services.executors.problem else []
+    warnings += services.status.warnings()
     body = Ready(
         "not ready" if problems else "ready",
         problems,

@@ -61,6 +61,10 @@ class Status(Protocol):
         """Return in words what keeps the system from working; empty when all is well."""
         ...
 
+    def warnings(self) -> Sequence[str]:
+        """Return in words what else is wrong, though the system works."""
+        ...
+
     def metrics(self) -> Mapping[str, float]:
         """Return further figures by their metric names; those that end in _total count up."""
         ...

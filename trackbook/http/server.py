@@ -8,16 +8,25 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
 from trackbook.errors import UserError
+from trackbook.http.connections import Connections, LimitedProtocol, most_connections
 from trackbook.http.guard import Guard
+from trackbook.runtime.descriptors import descriptor_limit
 
 _GRACE = 2
 """Seconds that an answer under way gets when the server stops."""
 
 
+_QUEUED = 512
+"""Connections that the kernel keeps until they are accepted."""
+_ACCEPTED_AT_ONCE = 32
+"""Each takes a descriptor before the limit of connections can be looked at."""
+_OUT_OF_DESCRIPTORS = "socket.accept() out of system resource"
 _HINTS = {
     errno.EADDRINUSE: "Another program listens there; give another port with --http, or :0 for any.",
     errno.EACCES: "Only root may use ports below 1024; give another with --http, or :0 for any.",
@@ -35,8 +44,11 @@ class _Quiet(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.stopping = asyncio.Event()
+        self.listener: socket.socket | None = None
 
     async def main_loop(self) -> None:
+        if self.listener is not None:
+            self.listener.listen(_QUEUED)  # asyncio has set it to the number that it accepts at once
         await self.stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
@@ -64,11 +76,19 @@ class HttpServer:
     """Serves an application. `url` says where, once it has started; port 0 picks a free one."""
 
     def __init__(
-        self, app: Guard, host: str = "127.0.0.1", port: int = 9500, *, stopping: Callable[[], None] | None = None
+        self,
+        app: Guard,
+        host: str = "127.0.0.1",
+        port: int = 9500,
+        *,
+        stopping: Callable[[], None] | None = None,
+        connections: Connections | None = None,
     ) -> None:
         """Take the application; `stopping` is called first when it stops, so that streams can end."""
+        self.connections = connections or Connections(most_connections(descriptor_limit()))
         self._app, self._host, self._port = app, host, port
         self._stopping = stopping
+        self._before: Any = None
         self._server: _Quiet | None = None
         self._serving: asyncio.Task[None] | None = None
         self.url = ""
@@ -81,7 +101,8 @@ class HttpServer:
         self._app.hosts.add(host)
         config = uvicorn.Config(
             self._app,
-            http="h11",
+            http=cast("Any", partial(LimitedProtocol, self.connections)),
+            backlog=_ACCEPTED_AT_ONCE,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -92,8 +113,25 @@ class HttpServer:
             timeout_graceful_shutdown=_GRACE,
         )
         self._server = _Quiet(config)
+        self._watch_accepting()
+        self._server.listener = listener
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
         return self.url
+
+    def _watch_accepting(self) -> None:
+        """Report that the process has run out of descriptors; asyncio would log it for each connection."""
+        loop = asyncio.get_running_loop()
+        before = self._before = loop.get_exception_handler()
+
+        def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            if str(context.get("message", "")).startswith(_OUT_OF_DESCRIPTORS):
+                self.connections.reached("descriptors")
+            elif before is not None:
+                before(loop, context)
+            else:
+                loop.default_exception_handler(context)
+
+        loop.set_exception_handler(report)
 
     async def stop(self) -> None:
         """Let streams end and answers finish, then close."""
@@ -102,6 +140,7 @@ class HttpServer:
         if self._server is not None and self._serving is not None:
             self._server.stopping.set()
             await self._serving
+            asyncio.get_running_loop().set_exception_handler(self._before)
 
     def _bind(self) -> socket.socket:
         address = self._address()
@@ -111,7 +150,7 @@ class HttpServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((str(address), self._port))
-            listener.listen(512)
+            listener.listen(_QUEUED)
         except OSError as error:
             listener.close()
             hint = _HINTS.get(error.errno or 0, "Give another address with --http.")

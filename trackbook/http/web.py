@@ -18,6 +18,7 @@ from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.yaml.dump import dump
 from trackbook.engine.diff import describe, diff
 from trackbook.http.app import create_app
+from trackbook.http.connections import Connections, most_connections
 from trackbook.http.executors import Configured, read_executors
 from trackbook.http.server import HttpServer
 from trackbook.private_files import private_file
@@ -26,6 +27,7 @@ from trackbook.projections.projector import NotProjectedError, Projector
 from trackbook.runtime import tools
 from trackbook.runtime.app import System, open_book
 from trackbook.runtime.book import Book
+from trackbook.runtime.descriptors import descriptor_limit
 from trackbook.runtime.history import History
 
 log = structlog.get_logger(__name__)
@@ -48,18 +50,21 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     stack.push_async_callback(_cancelled, running)
     await _level(projector, book)
     await read_executors(system, stack)
+    connections = Connections(most_connections(descriptor_limit()))
     application = create_app(
         ReadModel(projector, book.store, book.blobs),
         system.gateway or _remote_gateway(system),
         Logs(config.data),
         Contents(system.history or History(book)),
-        Health(system),
+        Health(system, connections),
         BookTools(book),
         Configured(system),
         token=system.token,
     )
     host, _, port = config.http.rpartition(":")
-    server = HttpServer(application, host or "127.0.0.1", int(port), stopping=projector.feed.close)
+    server = HttpServer(
+        application, host or "127.0.0.1", int(port), stopping=projector.feed.close, connections=connections
+    )
     url = await server.start()
     stack.push_async_callback(server.stop)
     return url
@@ -165,8 +170,9 @@ class Contents:
 class Health:
     """What the parts of this process say of themselves."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, connections: Connections) -> None:
         self._system = system
+        self._connections = connections
 
     def problems(self) -> Sequence[str]:
         """Return in words what keeps the system from working."""
@@ -178,12 +184,19 @@ class Health:
             found.append(trouble)
         if system.watchdog is not None and system.watchdog.problem:
             found.append(system.watchdog.problem)
-        return found
+        return found + self._connections.problems()
+
+    def warnings(self) -> Sequence[str]:
+        """Return in words what else is wrong."""
+        return self._connections.warnings()
 
     def metrics(self) -> Mapping[str, float]:
         """Return figures of the broker and the executor."""
         system = self._system
-        figures: dict[str, float] = {}
+        figures: dict[str, float] = {
+            "trackbook_http_connections": len(self._connections.open),
+            "trackbook_http_connections_most": self._connections.most,
+        }
         if system.broker is not None:
             figures["trackbook_broker_restarts_total"] = system.broker.restarts
         return figures

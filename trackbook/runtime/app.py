@@ -28,6 +28,7 @@ from trackbook.private_files import private_file
 from trackbook.runtime.book import Book
 from trackbook.runtime.data import ServerRecord, held, is_initialised, mark_initialised, record_server
 from trackbook.runtime.data_identity import Identity, Ownership, finish_fork
+from trackbook.runtime.descriptors import raise_descriptor_limit
 from trackbook.runtime.executor_reload import ExecutorReload
 from trackbook.runtime.executors import Backends
 from trackbook.runtime.fork import claim_directory, end_open_jobs
@@ -124,6 +125,7 @@ async def running(
     Raises DataDirectoryHeld, DataDirectoryCopied, BrokerFailed, BrokerUnfit, LogDamaged and others that say what
     was found.
     """
+    raise_descriptor_limit()
     token = secrets.token_urlsafe(32) if config.authenticates else ""
     system = System(config, watchdog=watchdog, token=token)
     if unsafe := os.environ.get("TRACKBOOK_UNSAFE"):
