@@ -356,13 +356,18 @@ def test_a_service_is_shown_with_its_address(fake: FakeServer, run: Run) -> None
 
 def test_versions_differ_in_words(fake: FakeServer, run: Run) -> None:
     """NAME@1 NAME@3 and --from --to ask the same; the last two versions are compared unless said."""
-    changes = [{"type": "TaskRemoved", "task": "a", "text": "task a removed"}]
+    changes = [
+        {"type": "TaskRemoved", "task": "a", "text": "task a removed"},
+        {"type": "TaskChanged", "task": "b", "text": "task b: command x → y", "hunks": ["-x", "+y"]},
+    ]
     fake.scripts |= {"GET /api/pipelines/train": PIPELINE, "GET /api/pipelines/train/diff": {"changes": changes}}
     first = run("pipeline", "diff", "train@1", "train@3")
     run("pipeline", "diff", "train", "--from", "1", "--to", "3")
     run("pipeline", "diff", "train")
 
-    assert first.stdout.splitlines() == ["train@1 → train@3:", "  task a removed"]
+    assert first.stdout.splitlines() == [
+        "train@1 → train@3:", "  task a removed", "  task b: command x → y", "    -x", "    +y",
+    ]  # fmt: skip
     queries = [asked.query for asked in fake.asked if asked.path.endswith("/diff")]
     assert queries == ["from=1&to=3", "from=1&to=3", "from=2&to=3"]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline_stories import arbitrary_contents, folded, pipeline, task
 
 from trackbook.engine.content import Content, canonical, same
-from trackbook.engine.diff import describe, diff
+from trackbook.engine.diff import describe, diff, hunks
 from trackbook.engine.pipeline import PipelineState
 from trackbook.events import pipeline as facts
 
@@ -54,8 +54,9 @@ def _shuffled(value: dict[str, Any], random: Any) -> dict[str, Any]:
 def test_every_event_can_be_told(old: Content, new: Content) -> None:
     """Each event becomes one line of words."""
     for event in diff(old, new):
-        assert describe(event)
-        assert "\n" not in describe(event)
+        for words in (describe(event), describe(event, old), *hunks(event, old)):
+            assert words
+            assert "\n" not in words
 
 
 @for_all(arbitrary_contents(), arbitrary_contents())
@@ -187,6 +188,45 @@ def test_a_reversed_list_is_told_and_folded_in_linear_time() -> None:
 def test_events_in_words(event: facts.AnyPipelineEvent, words: str) -> None:
     """An event reads as one plain line."""
     assert describe(event) == words
+
+
+def _with(variable: Any = None, **values: Any) -> Content:
+    """Return a pipeline of one task with these settings, and one variable."""
+    content = pipeline({**task("a"), **values})
+    return content if variable is None else {**content, "environment": {"envs": {"V": variable}}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (_with(cpu=1), _with(cpu=2), "task a: cpu 1 → 2"),
+        (_with(), _with(cpu=2), "task a: cpu 2"),
+        (_with(cpu=1), _with(), "task a: cpu removed (was 1)"),
+        (_with(cpu=None), _with(cpu=0), "task a: cpu null → 0"),
+        (_with("x"), _with("y"), "variable V x → y"),
+        (_with("x"), {**_with(), "environment": {"envs": {}}}, "variable V removed (was x)"),
+        (_with(command="one\ntwo"), _with(command="one\n2"), "task a: command one … (2 lines) → one … (2 lines)"),
+    ],
+)
+def test_a_difference_says_what_was_there_before(old: Content, new: Content, words: str) -> None:
+    """Old and new value stand in one line; what was not there before has none."""
+    (event,) = diff(old, new)
+
+    assert describe(event, old) == words
+
+
+def test_texts_of_several_lines_are_compared_by_lines() -> None:
+    """Of a long command only what differs is shown, with two lines around it; short values need no hunks."""
+    lines = [f"step {number}" for number in range(9)]
+    old = _with(command="\n".join(lines), cpu=1)
+    new = _with(command="\n".join([*lines[:4], "other\x1b[31m", *lines[5:]]), cpu=2)
+    (event,) = diff(old, new)
+
+    name = "tasks.a.command"
+    assert hunks(event, old)[:3] == [f"--- {name}", f"+++ {name}", "@@ -3,5 +3,5 @@"]
+    assert hunks(event, old)[3:6] == [" step 2", " step 3", "-step 4"]
+    assert hunks(event, old)[6].startswith("+other")
+    assert "\x1b" not in hunks(event, old)[6]
 
 
 @pytest.mark.parametrize(

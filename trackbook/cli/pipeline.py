@@ -281,7 +281,7 @@ def diff(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Say what changed between two versions, in the pipeline's terms."""
+    """Say what changed between two versions: old and new values, and the lines of long commands that differ."""
     from trackbook.cli.output import emit
 
     name, start = options.versioned(first)
@@ -297,10 +297,12 @@ def diff(
         found = client.get(f"/api/pipelines/{escaped(name)}/diff", **{"from": start, "to": end})
     if json:
         return emit(found)
-    lines = [change["text"] for change in found["changes"]]
-    print(f"{name}@{start} → {name}@{end}:{'' if lines else ' no difference'}")
-    for line in lines:
-        print(f"  {line}")
+    changes = found["changes"]
+    print(f"{name}@{start} → {name}@{end}:{'' if changes else ' no difference'}")
+    for change in changes:
+        print(f"  {change['text']}")
+        for line in change.get("hunks", ()):
+            print(f"    {line}")
     return None
 
 

@@ -1,7 +1,11 @@
-"""What leads from one content to another, in the fewest granular events; and each event in one line of words."""
+"""What leads from one content to another, in the fewest granular events; and each event in words.
+
+Where the content before the event is given, the words say the old values as well, and long texts get hunks.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +18,11 @@ from trackbook.events.pipeline import AnyPipelineEvent
 
 Leaf = tuple[list[str], Any]
 """A path by keys, and the value that it leads to."""
+
+_ABSENT = object()
+_VARIABLES = ["environment", "envs"]
+_MOST_LINES = 2_000
+"""Longer texts get no hunks: to compare them takes more than linear time."""
 
 
 def diff(old: Content, new: Content) -> list[AnyPipelineEvent]:
@@ -55,7 +64,7 @@ def _own(content: Content) -> Content:
 
 
 def _variable(path: list[str]) -> str | None:
-    return path[2] if len(path) == 3 and path[:2] == ["environment", "envs"] else None
+    return path[2] if len(path) == 3 and path[:2] == _VARIABLES else None
 
 
 def _leaves(old: dict[str, Any], new: dict[str, Any], at: list[str]) -> tuple[list[Leaf], list[list[str]]]:
@@ -165,25 +174,80 @@ def _resting(before: list[str], after: list[str]) -> set[str]:
 # In words ---------------------------------------------------------------------------------------------------
 
 
-def describe(event: AnyPipelineEvent) -> str:
-    """Return the event in one line."""
-    return printable(_described(event))
+def describe(event: AnyPipelineEvent, old: Content | None = None) -> str:
+    """Return the event in one line; with the content before it, `1 → 2` instead of `2`."""
+    return printable(_described(event, old))
 
 
-def _described(event: AnyPipelineEvent) -> str:
+def hunks(event: AnyPipelineEvent, old: Content) -> list[str]:
+    """Return what changed in texts of several lines, such as commands, as lines of a unified diff."""
+    lines: list[str] = []
+    for path, after in _set(event):
+        before = _value(old, path)
+        if isinstance(before, str) and isinstance(after, str) and "\n" in before + after:
+            one, other, name = before.splitlines(), after.splitlines(), _dotted(path)
+            if max(len(one), len(other)) <= _MOST_LINES:
+                found = difflib.unified_diff(one, other, name, name, n=2, lineterm="")
+                lines += [printable(line) for line in found]
+    return lines
+
+
+def _described(event: AnyPipelineEvent, old: Content | None) -> str:
     match event:
         case facts.TaskAdded():
             return f"task {event.task['name']} added{_depending(event.task.get('dependencies'))}"
         case facts.TaskChanged():
-            changes = [f"{_dotted(path)} {_shown(value)}" for path, value in event.set]
-            changes += [f"{_dotted(path)} removed" for path in event.removed]
+            at = ["tasks", event.task]
+            changes = [f"{_dotted(path)} {_change(old, [*at, *path], value)}" for path, value in event.set]
+            changes += [f"{_dotted(path)} removed{_was(old, [*at, *path])}" for path in event.removed]
             return f"task {event.task}: {', '.join(changes)}"
-        case facts.VariableSet():
-            return f"variable {event.variable} {_shown(event.value)}"
-        case facts.SettingChanged():
-            return f"{_dotted(event.path)} {_shown(event.value)}"
+        case facts.VariableSet() | facts.SettingChanged():
+            ((path, value),) = _set(event)
+            return f"{_name(event)} {_change(old, path, value)}"
+        case facts.VariableRemoved() | facts.SettingRemoved():
+            path = event.path if isinstance(event, facts.SettingRemoved) else [*_VARIABLES, event.variable]
+            return f"{_name(event)} removed{_was(old, path)}"
         case _:
             return _IN_WORDS[type(event)](event)
+
+
+def _name(event: facts.VariableSet | facts.VariableRemoved | facts.SettingChanged | facts.SettingRemoved) -> str:
+    if isinstance(event, facts.VariableSet | facts.VariableRemoved):
+        return f"variable {event.variable}"
+    return _dotted(event.path)
+
+
+def _set(event: AnyPipelineEvent) -> list[Leaf]:
+    """Return the values that the event sets, with their paths in the content."""
+    match event:
+        case facts.TaskChanged():
+            return [(["tasks", event.task, *path], value) for path, value in event.set]
+        case facts.VariableSet():
+            return [([*_VARIABLES, event.variable], event.value)]
+        case facts.SettingChanged():
+            return [(event.path, event.value)]
+        case _:
+            return []
+
+
+def _value(content: Content | None, path: list[str]) -> Any:
+    """Return what a path leads to, `_ABSENT` where it leads nowhere."""
+    found: Any = content
+    for key in path:
+        if not isinstance(found, dict) or key not in found:
+            return _ABSENT
+        found = found[key]
+    return found
+
+
+def _change(old: Content | None, path: list[str], value: Any) -> str:
+    before = _value(old, path)
+    return _shown(value) if before is _ABSENT else f"{_shown(before)} → {_shown(value)}"
+
+
+def _was(old: Content | None, path: list[str]) -> str:
+    before = _value(old, path)
+    return "" if before is _ABSENT else f" (was {_shown(before)})"
 
 
 _IN_WORDS: dict[type[AnyPipelineEvent], Callable[[Any], str]] = {
@@ -191,9 +255,7 @@ _IN_WORDS: dict[type[AnyPipelineEvent], Callable[[Any], str]] = {
     facts.PipelineRenamed: lambda event: f"pipeline renamed to {event.name}",
     facts.PipelineRestored: lambda event: f"back to version {event.version}",
     facts.PipelineDeleted: lambda event: "pipeline deleted",  # noqa: ARG005
-    facts.VariableRemoved: lambda event: f"variable {event.variable} removed",
     facts.TaskRenamed: lambda event: f"task {event.task} renamed to {event.name}",
-    facts.SettingRemoved: lambda event: f"{_dotted(event.path)} removed",
     facts.TaskMoved: lambda event: f"task {event.task} moved {_where(event.after)}",
     facts.TaskRemoved: lambda event: f"task {event.task} removed",
     facts.DependencyAdded: lambda event: (

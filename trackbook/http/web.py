@@ -16,7 +16,7 @@ from trackbook.adapters.sessions import folders, logs, output_log
 from trackbook.adapters.sessions.output_log import Kept, Piece
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.yaml.dump import dump
-from trackbook.engine.diff import describe, diff
+from trackbook.engine.diff import describe, diff, hunks
 from trackbook.http.app import create_app
 from trackbook.http.connections import Connections, most_connections
 from trackbook.http.executors import Configured, read_executors
@@ -157,12 +157,15 @@ class Contents:
         return await asyncio.to_thread(dump, await self._history.content(pipeline, version))
 
     async def diff(self, pipeline: str, first: int, last: int) -> list[dict[str, Any]]:
-        """Return the changes between two versions, each with a line for people in `text`."""
+        """Return the changes between two versions, each with a line in `text` and the `hunks` of long texts."""
         old = await self._history.content(pipeline, first)
         new = await self._history.content(pipeline, last)
 
         def described() -> list[dict[str, Any]]:
-            return [{**msgspec.to_builtins(event), "text": describe(event)} for event in diff(old, new)]
+            return [
+                {**msgspec.to_builtins(event), "text": describe(event, old), "hunks": hunks(event, old)}
+                for event in diff(old, new)
+            ]
 
         return await asyncio.to_thread(described)
 
