@@ -6,12 +6,9 @@ import io
 import zipfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Any
 
 from trackbook.engine.ports import FileEntry, Folders
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer as Buffer
 
 _EARLIEST, _LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2107, 12, 31, tzinfo=UTC)
 _PROGRAM, _TEXT = 0o100755, 0o100644
@@ -28,8 +25,8 @@ class _Sink(io.RawIOBase):
         """It can."""
         return True
 
-    def write(self, data: Buffer, /) -> int:
-        """Keep the bytes."""
+    def write(self, data: Any, /) -> int:
+        """Keep the bytes, whatever holds them."""
         self._held += data
         return memoryview(data).nbytes
 
