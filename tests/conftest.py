@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -41,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Pin all chance, and undo what a shell does to commands in the background: it has them ignore signals."""
     config.pluginmanager.register(Summary())
     config.option.hypothesis_seed = str(SEED)  # as --hypothesis-seed does
+    os.environ.pop("COLUMNS", None)  # workers of a parallel run have it, and tables would be cut to it
     for number in (signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
