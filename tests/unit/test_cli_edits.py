@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
-from cli_server import serving
+from cli_server import Answer, serving
 from typer.testing import CliRunner
 
 from trackbook.cli.main import app
 from trackbook.cli.quoting import spell_name, take_name
+from trackbook.cli.trouble import Rejected
 from trackbook.engine.edits import Change
 
 EDIT = "POST /api/commands/pipeline/edit"
@@ -137,6 +138,53 @@ def test_two_names_with_an_unquoted_colon_are_bad_usage(option: str) -> None:
     assert result.exit_code == 2
     assert "double quotes" in result.stderr
     assert fake.asked == []
+
+
+@pytest.mark.parametrize(
+    ("text", "readings"),
+    [
+        ("x: y:cmd --now", ("'\"x\":y:cmd --now'", "'\"x: y\":cmd --now'")),
+        ("a:b:c", ("'\"a\":b:c'", "'\"a:b\":c'")),
+        ("x: y:", ("'\"x\":y:'",)),
+    ],
+)
+def test_a_task_whose_name_may_have_a_colon_is_not_added(text: str, readings: tuple[str, ...]) -> None:
+    """A name is never cut at a colon of its own; the refusal spells both readings, ready to be typed."""
+    with serving({EDIT: ACCEPTED}) as fake:
+        result = CliRunner().invoke(app, ["pipeline", "edit", "train", "--add-task", text, "--url", fake.url])
+
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.replace("│", " ").split())
+    assert all(reading in said for reading in readings), said
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl http://host:80/x",
+        "docker run -v a:b x",
+        "PATH=/a:/b run",
+        "${PY:-python} x",
+        ": done",
+        "/opt/a:b/run",
+    ],
+)
+def test_colons_of_commands_need_no_quotes(command: str) -> None:
+    """A command may have colons where no name could end."""
+    assert edited("--add-task", f"fetch: {command}") == [
+        {"op": "add_task", "task": {"name": "fetch", "command": command}}
+    ]
+
+
+def test_an_unknown_pipeline_whose_name_may_have_a_colon_is_explained() -> None:
+    """`files list 'x: y'` asks for the pipeline `x`; the refusal says how to name `x: y`."""
+    refusal = Answer({"error": {"code": "pipeline_not_found", "message": "there is no pipeline 'x'"}}, 404)
+    with serving({"GET /api/pipelines/x/files": refusal}) as fake:
+        result = CliRunner().invoke(app, ["files", "list", "x: y", "--url", fake.url])
+
+    assert isinstance(result.exception, Rejected)
+    assert "double quotes" in result.exception.lines()[-1]
 
 
 @pytest.mark.parametrize("name", ["train", "a:b", "x: y", '"quoted"', 'say "hi": now', "back\\slash:x", "학습:1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ EPILOG = """Examples:
 
 All options of one call become one version, in their order. Values are read as JSON where they are JSON
 (5, true, ["a"]), as text otherwise; variables are always text. A name that contains the mark behind it, a colon
-or a dot, is put in double quotes: --rename-task '"a:b":c'."""
+or a dot, is put in double quotes: --add-task '"a: b":python b.py'."""
 
 SetVar = Annotated[
     list[str] | None, typer.Option("--set-var", metavar="K=V", help="Set a variable of all tasks.")
@@ -48,6 +49,8 @@ RemoveDep = Annotated[list[str] | None, typer.Option("--remove-dep", metavar="TA
 Description = Annotated[str | None, typer.Option("--description", help="Say what the pipeline is for.")]
 
 Change = dict[str, Any]
+_OF_THE_SHELL = frozenset("=$'\"`\\(){}[]<>|&;#!/")
+"""Characters before a colon that show that it belongs to a command."""
 
 
 class InOrder(TyperCommand):
@@ -95,9 +98,32 @@ def _names(text: str, option: str, form: str) -> tuple[str, str]:
     return first, whole_name(second)
 
 
+def _refuse_two_readings(text: str, name: str, command: str) -> None:
+    """Refuse `x: y:cmd`: no program is called `y:cmd`, so that the task may be meant to be called `x: y`.
+
+    Colons further on belong to commands (`curl http://…`), as do those of the shell (`A=b:c`, `${A:-b}`, `:`).
+    """
+    word = command.split(maxsplit=1)[0] if command.strip() else ""
+    more, colon, _ = word.partition(":")
+    if text.startswith('"') or not (more and colon) or set(more) & _OF_THE_SHELL:
+        return
+    place = text.index(":", text.index(word, len(name) + 1))
+    readings = ((name, command), (text[:place], text[place + 1 :]))
+    spelled = [
+        shlex.quote(f"{json.dumps(each.strip(), ensure_ascii=False)}:{rest.strip()}")
+        for each, rest in readings
+        if rest.strip()
+    ]
+    raise typer.BadParameter(
+        f"{text!r} has several colons; put the task's name in double quotes: {' or '.join(spelled)}",
+        param_hint="--add-task",
+    )
+
+
 def _add_task(text: str) -> Change:
     if not text.startswith("@"):
         name, command = _split(text, ":", "--add-task", "NAME:COMMAND or @FILE.json")
+        _refuse_two_readings(text, name, command)
         return {"op": "add_task", "task": {"name": name.strip(), "command": command.strip()}}
     source, file = options.read_source(text[1:])
     try:

@@ -46,9 +46,17 @@ Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="The ta
 
 
 @contextmanager
-def _client(url: str | None, data: Any, token_file: Any) -> Iterator[Client]:
-    with server(options.where(url, data, token_file)) as client:
-        yield client
+def _client(url: str | None, data: Any, token_file: Any, place: str = "") -> Iterator[Client]:
+    """Yield a client for questions about a PIPELINE:PATH."""
+    from trackbook.cli.trouble import Rejected
+
+    try:
+        with server(options.where(url, data, token_file)) as client:
+            yield client
+    except Rejected as refusal:
+        if refusal.error.get("code") == "pipeline_not_found" and ":" in place and not place.startswith('"'):
+            refusal.error["hint"] = "A pipeline's name that contains ':' is put in double quotes: '\"a:b\":PATH'."
+        raise
 
 
 @app.command(
@@ -83,7 +91,7 @@ def list_(
     from trackbook.cli.transfer import size_text
     from trackbook.engine.names import printable
 
-    with _client(url, data, token_file) as client:
+    with _client(url, data, token_file, place) as client:
         at = spot(client, place, executor, job, task)
         file, entries = look(client, at)
         if file is not None:
@@ -131,7 +139,7 @@ def cat(
     from trackbook.cli.spots import spot
     from trackbook.cli.transfer import pieces
 
-    with _client(url, data, token_file) as client:
+    with _client(url, data, token_file, place) as client:
         at = spot(client, place, executor, job, task)
         done = 0
         for start, chunk in pieces(client, at):
@@ -171,7 +179,7 @@ def get(
     from trackbook.cli.receiving import received
     from trackbook.cli.spots import spot
 
-    with _client(url, data, token_file) as client:
+    with _client(url, data, token_file, place) as client:
         at = spot(client, place, executor, job, task)
         done, there, top = received(client, at, destination, force=force)
     _told_transfer("got", done, str(top), json=json)
@@ -208,7 +216,7 @@ def put(
     from trackbook.cli.sending import gather, sent
     from trackbook.cli.spots import is_folder, spot
 
-    with gather(source) as (name, files), _client(url, data, token_file) as client:
+    with gather(source) as (name, files), _client(url, data, token_file, place) as client:
         at = spot(client, place, executor, job, task)
         if place.endswith(("/", ":")) or is_folder(client, at):
             if name is None:
@@ -257,7 +265,7 @@ def remove(
     from trackbook.cli.spots import spot
     from trackbook.cli.trouble import Rejected
 
-    with _client(url, data, token_file) as client:
+    with _client(url, data, token_file, place) as client:
         at = spot(client, place, executor, job, task)
         try:
             found = client.delete(at.content, recursive="true" if recursive else None, **at.asked)
