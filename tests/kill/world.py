@@ -91,7 +91,11 @@ class World:
     def add(self, name: str, argv: list[str], data: Path | None = None, **environment: str) -> Kept:
         """Start a process and keep it running."""
         common = ["--data", str(data or self.data), "--http", "127.0.0.1:0", "--sessions", str(self.sessions)]
-        ours = {"TRACKBOOK_FAILPOINTS_HIT": str(self.hits), "TRACKBOOK_UNSAFE": self.unsafe}
+        ours = {
+            "TRACKBOOK_FAILPOINTS_HIT": str(self.hits),
+            "TRACKBOOK_UNSAFE": self.unsafe,
+            "TRACKBOOK_TRACEBACK": "1",
+        }
         log = self.folder / f"{name}.log"
         kept = self.roles[name] = Kept(self.nursery, name, [*argv, *common], ours | environment, log)
         return kept
@@ -181,7 +185,11 @@ class World:
 
     def complaints(self) -> list[str]:
         """Return what no process may do whatever is killed: end by itself, or write a stack trace."""
-        left = [f"{name} left by itself with {kept.left}" for name, kept in self.roles.items() if kept.left]
+        left = [
+            f"{name} left by itself with {kept.left}: {_last_errors(kept.log)}"
+            for name, kept in self.roles.items()
+            if kept.left
+        ]
         traces = [log.name for log in self.folder.glob("*.log") if "Traceback" in log.read_text(errors="replace")]
         return left + [f"a stack trace in {name}" for name in traces]
 
@@ -197,3 +205,9 @@ class World:
             if said.get("pid") in killed:
                 found.add(claim.parent.name)
         return found
+
+
+def _last_errors(log: Path, lines: int = 10) -> str:
+    """Return the last lines of a log that the command line wrote about its own end."""
+    text = log.read_text(errors="replace").splitlines()
+    return "\n".join([line for line in text if line.startswith(("trackbook:", "  "))][-lines:])

@@ -7,6 +7,7 @@ The heads are also a witness kept outside the broker: what they name and the log
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -36,6 +37,11 @@ _PUT_CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)"
 
 WRITTEN_AT = 256
 """Commits noted in memory from which they are written: what a killed process has to read again stays short."""
+
+
+_OPEN_WITHIN = 30.0  # seconds for another process to have made the file
+
+_LOOK = 0.02  # seconds between attempts to open it
 
 
 class Head(Struct, frozen=True):
@@ -74,8 +80,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
+        self._db = _open(path)
         self._pending: list[Note] = []
         self._outcomes: dict[str, Outcome] = {}
         self._heads: dict[tuple[str, str], Head] = {}
@@ -180,3 +185,23 @@ class Ledger:
 
 def _head(row: tuple[str, str, int, int, int, str, int]) -> Head:
     return Head(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open the file and create its tables; raises sqlite3.OperationalError.
+
+    Engine and web role may both create it at one time. SQLite waits for no lock while it switches to WAL, so the
+    loser of that race tries again.
+    """
+    deadline = time.monotonic() + _OPEN_WITHIN
+    while True:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
+        except sqlite3.OperationalError as error:
+            db.close()
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK)
+        else:
+            return db
