@@ -194,10 +194,10 @@ while [ "$_tb_signalled" ]; do
   _tb_signalled=
   wait $_tb_pid
   _tb_again=$?
-  case $_tb_again in 127 | 255) ;; *) _tb_code=$_tb_again ;; esac
+  case $_tb_again in 127 | -1) ;; *) _tb_code=$_tb_again ;; esac
 done
-if [ "$_tb_stopped" ]; then  # bash says 255, others 127, of a command whose status it lost during a stop
-  case $_tb_code in 127 | 255) _tb_code=143 ;; esac
+if [ "$_tb_stopped" ]; then  # bash says -1, others 127, of a command whose status it lost during a stop
+  case $_tb_code in 127 | -1) _tb_code=143 ;; esac
 fi
 _tb_pid=
 if [ -e "$_tb_at.stop" ]; then
