@@ -128,6 +128,24 @@ async def test_wrong_credentials_are_told(tmp_path: Path) -> None:
         await nc.close()
 
 
+async def test_a_stranger_on_the_port_of_our_broker_is_not_the_last_word(tmp_path: Path) -> None:
+    """While our broker is away another server may have its port: its refusal counts once patience has run out."""
+    (tmp_path / "stranger").mkdir()
+    (tmp_path / "ours").mkdir()
+    async with (
+        server(tmp_path / "stranger", "authorization { token: other }") as stranger,
+        server(tmp_path / "ours", "authorization { token: right }") as ours,
+    ):
+        places = iter([stranger, stranger, ours])
+        nc = await connect(Access(stranger, token="right"), where=lambda: next(places, ours))
+        assert nc.connected_url is not None
+        assert nc.connected_url.netloc == ours.removeprefix("nats://")
+        await nc.close()
+
+        with pytest.raises(BrokerUnfit, match="refuses these credentials"):
+            await connect(Access(stranger, token="right"), where=lambda: stranger, patience=0.5)
+
+
 async def test_a_lost_connection_fails_requests_at_once(broker: EmbeddedBroker) -> None:
     """Who waits for an answer when the connection breaks learns it then, not after the timeout."""
     async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:

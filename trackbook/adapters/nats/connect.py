@@ -110,6 +110,7 @@ class Connection(Client):
         self._up = asyncio.Event()
         self._lost_at = 0.0
         self._opened = False
+        self._refused = ""
         self._on_reconnect: list[Callable[[], None]] = []
         self._on_close: list[Callable[[], None]] = []
 
@@ -130,6 +131,8 @@ class Connection(Client):
                     **access.options(),
                 )
         except TimeoutError:
+            if self._refused:
+                raise BrokerUnfit(self._refused) from None
             raise BrokerUnreachable(f"no broker answers at {access.url}: {self.last_error}") from None
         self._opened = True
         inbox = self.new_inbox()
@@ -244,7 +247,10 @@ class Connection(Client):
             self.set_server_pool([self._where()])
         text = str(error)
         if not self._opened and "authorization" in text.lower():
-            raise BrokerUnfit(f"the broker refuses these credentials: {text}") from error
+            self._refused = f"the broker refuses these credentials: {text}"
+            if self._where is None:
+                raise BrokerUnfit(self._refused) from error
+            # Our own broker may be away, and another program's server may have its port meanwhile.
         if self._opened and "permissions violation" in text.lower():
             log.warning("broker.forbids", error=text)
 
