@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 
 from kill.workload import Workload
@@ -12,13 +11,15 @@ SECOND = "second-engine"
 OVERTAKEN_BY, BESIDE = 8, 25
 """Commits of the successor before the first comes back (it is slow: half of all requests go to the first still),
 and commits of both beside one another then, at least."""
+STOPPED_AFTER = 12
+"""Commits after which the first engine is stopped, at most: the number is drawn from the seed."""
 RESENT = 20
 """Commands that were answered by one of the two and are asked again of whichever it will be."""
 
 
 async def overtaken(world: World, workload: Workload) -> None:
-    """Stop the engine at a random moment, let a second one go on with its jobs, and then let both work."""
-    await asyncio.sleep(world.random.uniform(0.1, 0.8))
+    """Stop the engine after some commits, let a second one continue its jobs, and then let both work."""
+    await _commits(world, workload, world.random.randint(1, STOPPED_AFTER))
     engine = await world.engine.alive()
     engine.send(signal.SIGSTOP)
     try:
