@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 import zipfile
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
 from trackbook.engine.ports import FolderMissing, Folders, NoSuchFile, UnsafePath
+from trackbook.http.spelling import as_spelled
 
 UNSAFE = ("..", "a/../..", "vfroot/../../b", "/etc/passwd", "//etc", "a\0b", "vfroot/" + "n" * 300, "x/" * 2100)
 ODD = (
@@ -178,6 +180,21 @@ class FoldersContract:
             assert await whole(folders, pipeline, f"vfroot/{name}") == name.encode()
             await folders.delete(pipeline, f"vfroot/{name}")
         assert await names(folders, pipeline, "vfroot") == []
+
+    async def test_a_path_is_found_however_its_accents_are_composed(
+        self, folders: Folders, pipeline: str
+    ) -> None:
+        """Names stay as they were given; the other spelling leads to them, and what is new keeps its own."""
+        composed, decomposed = (unicodedata.normalize(form, "données-훈련") for form in ("NFC", "NFD"))
+        for there, asked in ((composed, decomposed), (decomposed, composed)):
+            await put(folders, pipeline, f"vfroot/a/{there}/file", b"x")
+
+            found = await as_spelled(folders, pipeline, f"vfroot/a/{asked}/file")
+            assert found == f"vfroot/a/{there}/file"
+            assert await whole(folders, pipeline, found) == b"x"
+            new = f"vfroot/a/{asked}/{asked}/new"
+            assert await as_spelled(folders, pipeline, new) == f"vfroot/a/{there}/{asked}/new"
+            await folders.delete(pipeline, f"vfroot/a/{there}")
 
     async def test_what_is_not_there_is_told_so(self, folders: Folders, pipeline: str) -> None:
         """A missing file or folder, a file taken for a folder and a folder for a file are NoSuchFile."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,26 @@ def test_what_tasks_wrote_is_listed_printed_and_fetched(cli: CommandLine) -> Non
     assert "2 of them were there already" in got
     _, err = cli.both("files", "list", "--job", job, code=1)
     assert "--task TASK, one of: write, read" in err
+
+
+def test_a_folder_is_fetched_however_its_accents_are_composed(cli: CommandLine) -> None:
+    """A folder that a Mac named is listed and fetched with all below it, by the name that people type."""
+    composed, decomposed = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
+    place = folder(cli) / "vfroot" / decomposed / decomposed
+    place.mkdir(parents=True)
+    (place / "notes").write_text("sea\n")
+
+    for typed in (composed, decomposed):
+        spot = f"letters:vfroot/{typed}"
+        assert cli("files", "list", spot, "-r").splitlines() == [f"{decomposed}/", f"{decomposed}/notes"]
+        assert cli("files", "cat", f"{spot}/{typed}/notes") == "sea\n"
+        cli("files", "get", spot, f"by-{len(typed)}")
+        assert (cli.home / f"by-{len(typed)}" / decomposed / "notes").read_text() == "sea\n"
+    (cli.home / "more").write_text("more\n")
+    cli("files", "put", "more", f"letters:vfroot/{composed}")
+    assert (place.parent / "more").read_text() == "more\n"
+    cli("files", "remove", f"letters:vfroot/{composed}", "--recursive")
+    assert not place.parent.exists()
 
 
 def test_a_download_overwrites_only_when_told(cli: CommandLine) -> None:

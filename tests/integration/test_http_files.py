@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import unicodedata
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ TASK = "/api/jobs/j/tasks/a b/files"
 FOLDER = "/api/pipelines/p1/folder"
 BYTES = {"content-type": "application/octet-stream"}
 TEXT = b"0123456789"
+NFC, NFD = (unicodedata.normalize(form, "données-훈련") for form in ("NFC", "NFD"))
 
 
 @pytest.fixture
@@ -92,6 +94,50 @@ async def test_a_file_lives_over_http(served: Site) -> None:
     assert (await served.client.delete(CONTENT, params=path)).json() == path
     assert problem(await served.client.get(CONTENT, params=path)) == (404, "no_such_file")
     assert (await served.get(FILES, path="vfroot"))["items"][0]["type"] == "folder"
+
+
+@pytest.mark.parametrize(("there", "asked"), [(NFD, NFC), (NFC, NFD)])
+async def test_a_path_is_found_however_its_accents_are_composed(served: Site, there: str, asked: str) -> None:
+    """Listed, sent, archived, written over and deleted: a file or folder of the other spelling is meant."""
+    lay(served, f"vfroot/{there}/{there}.txt")
+    file, spelled = {"path": f"vfroot/{asked}/{asked}.txt"}, f"vfroot/{there}/{there}.txt"
+
+    for path in (f"vfroot/{asked}", file["path"]):
+        assert [entry["path"] for entry in (await served.get(FILES, path=path))["items"]] == [spelled]
+    assert (await served.client.get(CONTENT, params=file)).content == TEXT
+    assert (await served.client.head(CONTENT, params=file)).headers["content-length"] == str(len(TEXT))
+    packed = await served.client.get(f"{FILES}/archive", params={"path": f"vfroot/{asked}"})
+    assert packed.status_code == 200
+    put = await served.client.put(CONTENT, params=file, content=b"new", headers=BYTES)
+    assert (put.status_code, put.json()["path"]) == (200, spelled)
+    beside = {"path": f"vfroot/{asked}/{asked}/deep"}
+    put = await served.client.put(CONTENT, params=beside, content=b"new", headers=BYTES)
+    assert (put.status_code, put.json()["path"]) == (201, f"vfroot/{there}/{asked}/deep")
+    assert (await served.client.delete(CONTENT, params=file)).status_code == 200
+    assert problem(await served.client.get(CONTENT, params=file)) == (404, "no_such_file")
+    everything = {"path": f"vfroot/{asked}", "recursive": "true"}
+    assert (await served.client.delete(CONTENT, params=everything)).status_code == 200
+    assert (await served.get(FILES, path="vfroot"))["items"] == []
+
+
+async def test_an_exact_spelling_goes_first_and_two_others_are_refused(served: Site) -> None:
+    """Nothing is guessed where two names differ in their spelling alone; the refusal names both."""
+    half = "e\u0301\u00e9"  # the first accent is decomposed, the second is not
+    for name in (unicodedata.normalize("NFD", half), half):
+        lay(served, f"vfroot/{name}", name.encode())
+
+    assert (await served.client.get(CONTENT, params={"path": f"vfroot/{half}"})).content == half.encode()
+    composed = {"path": f"vfroot/{unicodedata.normalize('NFC', half)}"}
+    for refused in (
+        await served.client.get(CONTENT, params=composed),
+        await served.client.get(FILES, params=composed),
+        await served.client.put(CONTENT, params=composed, content=TEXT, headers=BYTES),
+        await served.client.delete(CONTENT, params=composed),
+    ):
+        assert problem(refused) == (409, "ambiguous_path")
+        assert "'e\\u0301\\xe9'" in refused.json()["error"]["message"]
+        assert "'e\\u0301e\\u0301'" in refused.json()["error"]["message"]
+    assert len((await served.get(FILES, path="vfroot"))["items"]) == 2
 
 
 async def test_a_program_is_put_as_one(served: Site) -> None:

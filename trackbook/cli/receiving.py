@@ -8,7 +8,7 @@ from pathlib import Path
 from trackbook.cli.client import Client
 from trackbook.cli.exchange import Json
 from trackbook.cli.server import say
-from trackbook.cli.spots import Spot, look, walk
+from trackbook.cli.spots import Spot, as_spelled, look, walk
 from trackbook.cli.transfer import fetch, make_executable, same
 from trackbook.cli.trouble import Trouble
 from trackbook.cli.unpacking import Archive
@@ -27,6 +27,7 @@ def received(
     file, entries = look(client, at)
     into = destination is not None and at.path and destination.is_dir()
     top = Path(destination or "", at.name) if into or destination is None else destination
+    at = as_spelled(at, [file] if file else entries)
     wanted = [("", file)] if file else list(walk(client, at, entries))
     with ExitStack() as rest:
         archives = _archives(client, at, top, rest)

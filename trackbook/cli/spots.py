@@ -14,7 +14,7 @@ from trackbook.cli.client import Client, escaped
 from trackbook.cli.exchange import Json
 from trackbook.cli.quoting import spell_name, take_name
 from trackbook.cli.trouble import Rejected, Trouble
-from trackbook.engine.names import printable
+from trackbook.engine.names import normal, printable
 
 _PAGE = 100_000
 """Entries of a folder in one answer; each page is a listing anew."""
@@ -94,16 +94,25 @@ def entries(client: Client, at: Spot) -> list[Json]:
         cursor = page["next"]
         if cursor is None:
             if page.get("may_be_cut"):
-                at.cut.append(at)
+                at.cut.append(as_spelled(at, found))
             return found
 
 
 def look(client: Client, at: Spot) -> tuple[Json | None, list[Json]]:
     """Return the file that is there, or None and what is in the folder."""
     found = entries(client, at)
-    if len(found) == 1 and at.path and found[0]["path"] == at.path:
+    if len(found) == 1 and at.path and normal(found[0]["path"]) == normal(at.path):
         return found[0], []
     return None, found
+
+
+def as_spelled(at: Spot, found: list[Json]) -> Spot:
+    """Return the spot with its path as what was found there spells it: accents may be decomposed in it."""
+    path = str(found[0]["path"]) if found else at.path
+    for each in (path, path.rpartition("/")[0]):
+        if normal(each) == normal(at.path):
+            return replace(at, path=each)
+    return at
 
 
 def is_folder(client: Client, at: Spot) -> bool:
@@ -119,6 +128,7 @@ def is_folder(client: Client, at: Spot) -> bool:
 def walk(client: Client, at: Spot, found: list[Json]) -> Iterator[tuple[str, Json]]:
     """Yield all that is below a folder, folders before what is in them, with the path from there."""
     left = list(reversed(found))
+    at = as_spelled(at, found)
     while left:
         entry = left.pop()
         yield _relative(at, entry), entry

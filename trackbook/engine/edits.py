@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from trackbook.engine.content import Content
 from trackbook.engine.diff import diff
 from trackbook.engine.errors import Refused
-from trackbook.engine.names import did_you_mean, name_problem
+from trackbook.engine.names import did_you_mean, forms, name_problem
 from trackbook.engine.paths import drop, look, put, split
 from trackbook.events import pipeline as facts
 from trackbook.events.pipeline import AnyPipelineEvent
 
 _VARIABLES = ["environment", "envs"]
+_TASK_NAMES = ("task", "after", "dependency")
+"""Fields of changes that name a task that is there."""
 
 
 def _snake(name: str) -> str:
@@ -138,7 +141,10 @@ def apply(content: Content, changes: Sequence[Change]) -> tuple[Content, list[An
     """
     events: list[AnyPipelineEvent] = []
     told = content
-    for index, change in enumerate(changes):
+    as_stored: list[Change] = []
+    for index, given in enumerate(changes):
+        change = _as_stored(content, given)
+        as_stored.append(change)
         try:
             after = _changed(content, change)
         except Refused as refused:
@@ -148,8 +154,21 @@ def apply(content: Content, changes: Sequence[Change]) -> tuple[Content, list[An
             events += [*diff(told, content), facts.TaskRenamed(change.task, change.name)]
             told = _renamed(content, change)
         content = after
-    _refuse_missed(content, changes)
+    _refuse_missed(content, as_stored)
     return content, [*events, *diff(told, content)]
+
+
+def _as_stored(content: Content, change: Change) -> Change:
+    """Return the change with tasks named as they are stored: earlier versions kept decomposed accents."""
+    named = {key: getattr(change, key, None) for key in _TASK_NAMES}
+    otherwise = {
+        key: form
+        for key, name in named.items()
+        if isinstance(name, str) and name not in content["tasks"]
+        for form in forms(name)
+        if form in content["tasks"]
+    }
+    return replace(change, **otherwise) if otherwise else change
 
 
 def _changed(content: Content, change: Change) -> Content:  # noqa: C901, PLR0911  # one case a change
@@ -191,12 +210,13 @@ def _with_task(content: Content, task: dict[str, Any]) -> Content:
     return {**content, "tasks": {**content["tasks"], task["name"]: task}}
 
 
-def _free(content: Content, name: Any, place: str) -> str:
+def _free(content: Content, name: Any, place: str, before: str = "") -> str:
+    """Return a name that no task has, but for the one that was called `before`; raises Refused."""
     if not isinstance(name, str):
         raise Refused("missing_name", "the task has no name", place)
     if problem := name_problem(name):
         raise Refused("bad_name", problem, place)
-    if name in content["tasks"]:
+    if any(form in content["tasks"] and form != before for form in forms(name)):
         raise Refused("duplicate_name", f"there is a task {name!r} already", place)
     return name
 
@@ -219,7 +239,7 @@ def _renamed(content: Content, change: RenameTask) -> Content:
     if change.name == change.task:
         return content
     _task(content, change.task)
-    _free(content, change.name, "name")
+    _free(content, change.name, "name", change.task)
     tasks = content["tasks"].items()
     renamed = ({**task, "name": change.name} if name == change.task else task for name, task in tasks)
     return {**content, "tasks": {task["name"]: task for task in renamed}}

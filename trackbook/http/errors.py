@@ -24,6 +24,7 @@ _CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 4
 _CONFLICTS = ("_exists", "_ended", "_taken", "_deleted", "_reused", "_conflict", "_changed", "_running")
 _STATUSES = {
     "ambiguous_id": 409,
+    "ambiguous_path": 409,
     "unknown_command": 404,
     "unavailable": 503,
     "invalid_json": 400,

@@ -23,6 +23,7 @@ from trackbook.http.errors import ErrorBody, Problem, documented
 from trackbook.http.folders import named, writable
 from trackbook.http.parameters import After, ExecutorName, PipelineKey, Served
 from trackbook.http.ranges import byte_range
+from trackbook.http.spelling import as_spelled
 from trackbook.projections.decode import closing
 from trackbook.projections.paging import ReadError
 from trackbook.projections.times import text_of, to_micros
@@ -109,8 +110,22 @@ class Area(Struct):
         return FileView(entry.name, path, entry.type, entry.size, at, entry.executable)
 
     async def stat(self, path: str) -> FileEntry:
-        """Return one entry; raises as `Folders` does."""
-        return await self.folders.stat(self.pipeline, self.path(path))
+        """Return one entry, under its path as it is spelled there; raises as `Folders` does."""
+        given = self.path(path)
+        try:
+            return await self.folders.stat(self.pipeline, given)
+        except NoSuchFile:
+            spelled = await as_spelled(self.folders, self.pipeline, given)
+            if spelled == given:
+                raise
+            return await self.folders.stat(self.pipeline, spelled)
+
+    async def target(self, path: str) -> tuple[str, bool]:
+        """Return the path to write a file to, as it is spelled there, and whether it is a new one."""
+        try:
+            return (await self.stat(path)).path, False
+        except LookupError:
+            return await as_spelled(self.folders, self.pipeline, self.path(path)), True
 
 
 async def listing(area: Area, path: str, limit: int, cursor: str | None) -> FilePage:
@@ -119,9 +134,9 @@ async def listing(area: Area, path: str, limit: int, cursor: str | None) -> File
         entries: Sequence[FileEntry] = await area.folders.entries(area.pipeline, area.path(path))
     except NoSuchFile:
         entry = await area.stat(path) if path else None
-        if entry is None or entry.type == "folder":
+        if entry is None or (entry.type == "folder" and entry.path == area.path(path)):
             raise
-        entries = [entry]
+        entries = [entry] if entry.type == "file" else await area.folders.entries(area.pipeline, entry.path)
     names = [entry.name for entry in entries]
     start = bisect_right(names, _name(cursor)) if cursor else 0
     shown = entries[start : start + limit]
@@ -153,13 +168,13 @@ async def part(
             refusal = ErrorBody(Problem("range_not_satisfiable", message))
             return Response(refusal, status_code=416, headers=headers, media_type=MediaType.JSON)
     headers["content-length"] = str(last + 1 - first)
-    pieces = _pieces(area, path, first, last + 1 if body else first)
+    pieces = _pieces(area, entry.path, first, last + 1 if body else first)
     return Stream(pieces, status_code=206 if found else 200, headers=headers, media_type=BYTES)
 
 
 async def _pieces(area: Area, path: str, start: int, end: int) -> AsyncIterator[bytes]:
     if start < end:
-        async with closing(area.folders.read(area.pipeline, area.path(path), start, end)) as chunks:
+        async with closing(area.folders.read(area.pipeline, path, start, end)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -167,7 +182,11 @@ async def _pieces(area: Area, path: str, start: int, end: int) -> AsyncIterator[
 async def archive(area: Area, path: str) -> Stream:
     """Return a folder as an archive, after its first bytes are there: later failures only break it off."""
     chunks = area.folders.archive(area.pipeline, area.path(path))
-    first = await anext(chunks, b"")
+    try:
+        first = await anext(chunks, b"")
+    except NoSuchFile:
+        chunks = area.folders.archive(area.pipeline, (await area.stat(path)).path)
+        first = await anext(chunks, b"")
 
     async def whole() -> AsyncIterator[bytes]:
         async with closing(chunks) as rest:
@@ -183,19 +202,16 @@ async def take(area: Area, path: str, request: Request[Any, Any, Any], *, execut
     size = request.content_length
     if size is None:
         raise ReadError("length_required", "say how long the file is, with Content-Length")
-    new = False
-    try:
-        await area.stat(path)
-    except LookupError:
-        new = True
+    target, new = await area.target(path)
     try:
         chunks, label = request.stream(), area.label
-        await area.folders.write(area.pipeline, area.path(path), chunks, size, label, executable=executable)
+        await area.folders.write(area.pipeline, target, chunks, size, label, executable=executable)
     except ValueError as error:
         if type(error) is not ValueError:
             raise
         raise ReadError("incomplete_body", str(error)) from None
-    return Response(area.view(await area.stat(path)), status_code=201 if new else 200)
+    written = await area.folders.stat(area.pipeline, target)
+    return Response(area.view(written), status_code=201 if new else 200)
 
 
 async def remove(area: Area, path: str, *, recursive: bool) -> DeletedFile:
@@ -204,7 +220,10 @@ async def remove(area: Area, path: str, *, recursive: bool) -> DeletedFile:
         raise ReadError(
             "is_a_folder", f"{path!r} is a folder", "Delete it with all that is in it: recursive=true."
         )
-    await area.folders.delete(area.pipeline, area.path(path))
+    try:
+        await area.folders.delete(area.pipeline, area.path(path))
+    except NoSuchFile:
+        await area.folders.delete(area.pipeline, (await area.stat(path)).path)
     return DeletedFile(clean(path))
 
 
