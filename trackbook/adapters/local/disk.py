@@ -20,6 +20,7 @@ from trackbook.adapters.sessions.exit_codes import describe
 from trackbook.adapters.sessions.logs import tail
 from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
+from trackbook.private_files import sync_folder
 
 _PATH = f"{variables.PATH}, after the virtual environment in which the job was started"
 _LOCK = "hhqqi4x"
@@ -130,8 +131,7 @@ def withdraw(folder: Path, record: Record) -> bool:
     """
     folder.mkdir(parents=True, exist_ok=True)
     mine = folder / f"claim.{os.getpid()}-{threading.get_ident()}"
-    _fill(mine, msgspec.json.encode(Claim(record=record)) + b"\n")
-    _sync(mine)
+    _fill(mine, msgspec.json.encode(Claim(record=record)) + b"\n", synced=True)
     try:
         os.link(mine, folder / "claim")
     except FileExistsError:
@@ -139,7 +139,7 @@ def withdraw(folder: Path, record: Record) -> bool:
     finally:
         mine.unlink()
     for path in (folder, folder.parent):
-        _sync(path)
+        sync_folder(path)
     leave_record(folder, record)
     return True
 
@@ -162,17 +162,12 @@ def write(path: Path, data: bytes) -> None:
     new.rename(path)
 
 
-def _fill(path: Path, data: bytes) -> None:
+def _fill(path: Path, data: bytes, *, synced: bool = False) -> None:
     with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def now() -> datetime:
