@@ -13,6 +13,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from trackbook.engine.names import printable
+from trackbook.errors import UserError
 from trackbook.private_files import private_file, private_folder
 from trackbook.runtime.log_writer import LogWriter
 
@@ -29,6 +30,7 @@ def configure(file: Path | None = None, level: str = "info") -> None:
     colors = stream.isatty()
     chain: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _without_needless_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -84,6 +86,17 @@ def _printable(_: object, __: str, event: structlog.typing.EventDict) -> structl
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[key] = "\n".join(printable(line) for line in value.split("\n"))
+    return event
+
+
+def _without_needless_trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Replace the stack trace of an error that a user can act on by its words."""
+    found = event.get("exc_info")
+    error = sys.exc_info()[1] if found is True else found[1] if isinstance(found, tuple) else found
+    if isinstance(error, UserError):
+        del event["exc_info"]
+        if str(error) not in str(event.get("event")):
+            event.setdefault("error", str(error))
     return event
 
 
