@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from trackbook.adapters.nats.blobs import NatsBlobs
+from trackbook.adapters.nats.blobs import AT_ONCE, CHUNK, COUNT, NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import connect
 from trackbook.adapters.nats.streams import ensure
@@ -55,3 +55,50 @@ async def test_many_writers_of_the_same(blobs: Blobs) -> None:
 
     assert set(digests) == {hashlib.sha256(data).hexdigest()}
     assert await blobs.get(digests[0]) == data
+
+
+async def test_a_blob_is_there_once_it_is_whole(blobs: Blobs) -> None:
+    """`has` tells of what was put, of any size, and of nothing else."""
+    stored = [await blobs.put(os.urandom(size)) for size in (0, 10, 600_000)]
+
+    assert [await blobs.has(sha256) for sha256 in stored] == [True, True, True]
+    assert not await blobs.has(hashlib.sha256(b"never").hexdigest())
+
+
+async def test_a_blob_of_which_the_end_is_missing_is_not_there(broker: EmbeddedBroker, prefix: str) -> None:
+    """What a writer that died has left of a blob is no blob: another one puts it whole."""
+    nc = await connect(broker.engine)
+    await ensure(nc, prefix, initialised=False)
+    data = os.urandom(600_000)
+    sha256 = hashlib.sha256(data).hexdigest()
+    await nc.ask(f"{prefix}.blob.{sha256}.0", data[:CHUNK], {COUNT: "3"})
+
+    assert not await NatsBlobs(nc, prefix).has(sha256)
+    assert await NatsBlobs(nc, prefix).put(data) == sha256
+    assert await NatsBlobs(nc, prefix).has(sha256)
+    assert await NatsBlobs(nc, prefix).get(sha256) == data
+    await nc.close()
+
+
+async def test_few_chunks_are_on_their_way_at_once(
+    broker: EmbeddedBroker, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large blob does not fill the connection's buffers."""
+    nc = await connect(broker.engine)
+    await ensure(nc, prefix, initialised=False)
+    blobs = NatsBlobs(nc, prefix)
+    store, now, most = blobs._store, 0, 0
+
+    async def counted(sha256: str, number: int, chunk: bytes, count: int) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await store(sha256, number, chunk, count)
+        now -= 1
+
+    monkeypatch.setattr(blobs, "_store", counted)
+    data = os.urandom(40 * CHUNK + 1)
+
+    assert await blobs.get(await blobs.put(data)) == data
+    assert most == AT_ONCE
+    await nc.close()

@@ -108,7 +108,8 @@ def test_the_pipelines_of_a_document_load(document: Path) -> None:
     """Every YAML block that stands for a pipeline loads and is in order."""
     for block in blocks(document.read_text()):
         if block.language == "yaml":  # what is shown in order to be refused is `yml`
-            check(load(block.text, f"{_name(document)}:{block.line}").content)
+            content = load(block.text, f"{_name(document)}:{block.line}").content
+            check(content | ({"code_sha256": "0" * 64} if "code" in content else {}))  # as its packer does
 
 
 def test_the_reference_of_yaml_has_every_key_and_every_code() -> None:
@@ -146,7 +147,7 @@ def test_the_guide_names_every_variable_that_is_read() -> None:
 def test_the_reference_of_http_has_every_endpoint() -> None:
     """Each path of the OpenAPI document stands on the page."""
     nothing: Any = None
-    schema = create_app(*[nothing] * 7, token="").app.openapi_schema
+    schema = create_app(*[nothing] * 7, blobs=nothing, token="").app.openapi_schema
     page = (REFERENCE / "http.md").read_text()
 
     assert [path for path in schema.paths if f"`{path}`" not in page] == []

@@ -204,7 +204,15 @@ class Site:
         self.executors = Executors(data)
         self.gateway, self.logs, self.status = Gateway(), Logs(), Health()
         self.app = create_app(
-            read, self.gateway, self.logs, Contents(), self.status, Tools(), self.executors, token=TOKEN
+            read,
+            self.gateway,
+            self.logs,
+            Contents(),
+            self.status,
+            Tools(),
+            self.executors,
+            blobs=history.blobs,
+            token=TOKEN,
         )
         self.server = HttpServer(self.app, port=0, stopping=read.projector.feed.close)
         self.client = httpx.AsyncClient(timeout=60, headers={"authorization": f"Bearer {TOKEN}"})

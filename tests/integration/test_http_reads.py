@@ -77,6 +77,7 @@ PATHS: dict[str, dict[str, str | int]] = {
     "/api/audit/verify": {},
     "/api/quarantine": {},
     "/api/executors": {},
+    "/api/code/{sha256}": {},
     "/health/live": {},
     "/health/ready": {},
     "/metrics": {},
@@ -91,6 +92,7 @@ FILLED = {
     "{key}": "running-job",
     "{name}": "a",
     "{moment}": "1.0",
+    "{sha256}": "0" * 64,
 }
 
 
@@ -140,6 +142,7 @@ async def test_every_read_waits_for_what_it_is_told_to_show(
         "/api/audit/verify",
         "/api/jobs/{key}/replay",
         "/api/executors",
+        "/api/code/{sha256}",
     }
     for path in waiting:
         answer = await served.client.get(fill(path), params={**PATHS[path], "after": 99})

@@ -50,12 +50,16 @@ def validate(
     Exit codes: 0 it can be applied, 1 it is refused.
     """
     from trackbook.adapters.yaml.load import load, locate
+    from trackbook.cli.code import packed
     from trackbook.engine import definition
     from trackbook.engine.errors import Refused
 
     text, source = options.read_source(file)
     try:
         loaded = load(text, source)
+        with packed(text, file) as code:
+            if code:
+                loaded.content["code_sha256"] = code.sha256
         try:
             warned = definition.check(loaded.content)
         except Refused as refused:

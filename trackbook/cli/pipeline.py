@@ -10,6 +10,7 @@ import typer
 
 from trackbook.cli import edits, options
 from trackbook.cli.client import Client, escaped
+from trackbook.cli.code import packed
 from trackbook.cli.completing import pipeline_names
 from trackbook.cli.server import Where, server
 
@@ -62,7 +63,12 @@ def apply(
     """Make a pipeline be what a YAML file says: a new one, or the changes as one version."""
     text, source = options.read_source(file)
     asked: dict[str, Any] = {"yaml": text, "name": name, "pipeline": pipeline, "expected_version": expect}
-    with _client(url, data, token_file, creates=True) as client:
+    place = options.where(url, data, token_file)
+    with packed(text, file, place.directory) as code, server(place, creates=True) as client:
+        asked["code_sha256"] = code and code.sha256
+        if code and not dry_run and not code.is_stored(client):
+            client.command("pipeline", "apply", asked | {"dry_run": True}, source)  # nothing is sent in vain
+            code.upload(client, quiet=json)
         reply = client.command("pipeline", "apply", asked | ({"dry_run": True} if dry_run else {}), source)
     _told(reply, source, json=json, dry_run=dry_run)
 

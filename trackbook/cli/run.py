@@ -14,6 +14,7 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.checked import show, show_applied, told, untold
 from trackbook.cli.client import Client, escaped
+from trackbook.cli.code import packed
 from trackbook.cli.detach import detached
 from trackbook.cli.server import Where, own_server, say, server
 from trackbook.cli.streams import result_counts
@@ -72,15 +73,25 @@ def run(
     place = options.where(url, data, token_file)
     text, source = _source(file, place)
     if dry_run:
-        raise typer.Exit(_dry(place, text, source, executor, parameters, json=json))
+        with packed(text, file, place.directory) as archive:
+            asked = {"yaml": text, "code_sha256": archive and archive.sha256}
+            chosen = {"executor": executor, "parameters": parameters}
+            raise typer.Exit(_dry(place, asked | chosen, source, json=json))
     began = datetime.now(UTC).isoformat()
-    with result_counts(), _reached(place, durability, detach=detach) as (client, ours, process):
+    with (
+        result_counts(),
+        packed(text, file, place.directory) as archive,
+        _reached(place, durability, detach=detach) as (client, ours, process),
+    ):
         chosen = {"parameters": parameters, "executor": executor}
-        checked = client.command("job", "check", {"yaml": text, "offline": unchecked, **chosen}, source)
+        asked = {"yaml": text, "code_sha256": archive and archive.sha256}
+        checked = client.command("job", "check", {**asked, "offline": unchecked, **chosen}, source)
         show(checked, source, confirm=confirm, json=json)
         if confirm and not typer.confirm("Run it?", default=True, err=True):
             raise Trouble("nothing was applied or run")
-        applied = client.command("pipeline", "apply", {"yaml": text}, source)
+        if archive and not archive.is_stored(client):
+            archive.upload(client, quiet=json)
+        applied = client.command("pipeline", "apply", asked, source)
         if not json:
             show_applied(applied, checked, source, confirmed=confirm)
         version = {"pipeline": applied["pipeline"], "version": applied["version"]}
@@ -120,14 +131,11 @@ def _is_stored(name: str, place: Where) -> bool:
     return True
 
 
-def _dry(
-    place: Where, text: str, source: str, executor: str | None, parameters: dict[str, str], *, json: bool
-) -> int:
+def _dry(place: Where, asked: dict[str, Any], source: str, *, json: bool) -> int:
     """Say what would become of a run, and do nothing; returns the exit code."""
     from trackbook.cli.checked import tell_dry
 
     with server(place, creates=True) as client:
-        asked = {"yaml": text, "executor": executor, "parameters": parameters}
         return 0 if tell_dry(client.command("job", "check", asked, source), source, json=json) else 1
 
 

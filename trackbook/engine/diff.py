@@ -201,6 +201,9 @@ def _described(event: AnyPipelineEvent, old: Content | None) -> str:
             changes = [f"{_dotted(path)} {_change(old, [*at, *path], value)}" for path, value in event.set]
             changes += [f"{_dotted(path)} removed{_was(old, [*at, *path])}" for path in event.removed]
             return f"task {event.task}: {', '.join(changes)}"
+        case facts.SettingChanged(["code_sha256"], str() as sha256):
+            before = _value(old, event.path)
+            return f"code: {f'{before[:12]} → ' if isinstance(before, str) else ''}{sha256[:12]}"
         case facts.VariableSet() | facts.SettingChanged():
             ((path, value),) = _set(event)
             return f"{_name(event)} {_change(old, path, value)}"

@@ -19,6 +19,7 @@ class Task(Struct, frozen=True):
 
     `resources` are numbers by slot (`cpu`, `mem` in bytes, `cuda.shares` …), `shmem` bytes; `executor` is ''
     where none is named. `settings` is the task's mapping with the defaults merged, its variables apart.
+    `code` is the SHA-256 of the archive of the pipeline's code, '' without one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Task(Struct, frozen=True):
     cluster_size: int
     executor: str
     settings: dict[str, Any]
+    code: str = ""
 
     @property
     def shape(self) -> TaskShape:
@@ -132,6 +134,7 @@ def _task(task: Mapping[str, Any], index: int, pipeline: Mapping[str, Any]) -> T
             "resource_opts": options,
             "mounts": mounts,
         },
+        code=pipeline.get("code_sha256") or "",
     )
 
 

@@ -26,6 +26,7 @@ _CORE_TRUTHS = {word: _TRUTHS[word] for word in ("true", "True", "TRUE", "false"
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,324}(?:e[-+][0-9]{2,3})?")
 _WORD = range(-(2**63), 2**63)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 LONGEST_TEXT = 256 * 1024
 """Characters of a single text."""
 VALUE_LIMIT = 128 * 1024 - 1
@@ -143,6 +144,10 @@ def _is_mount(value: Any) -> bool:
     return True
 
 
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
 def _or_blank(fits: Callable[[Any], Any]) -> Callable[[Any], bool]:
     """Take '' for not given, as FastTrack's forms leave it."""
     return lambda value: value == "" or fits(value) is not None
@@ -158,6 +163,7 @@ _AMOUNT = Kind("a number such as 4 or 1.5", "bad_amount", core, _or_blank(amount
 _SIZE = Kind("a size such as 16g, 512m or 1.5g", "bad_size", core, _or_blank(amounts.size))
 _QUANTITY = Kind("a number or a size such as 16g", "bad_amount", core, _or_blank(amounts.size))
 _MOUNT = Kind(f"{mounts.FORMS}, at a path of its own", "bad_mount", _text, _is_mount)
+_HASH = Kind("a SHA-256 in 64 hex digits", "bad_hash", _text, _is_sha256)
 _ANY = Kind("a number of 64 bits, a text without NUL, true or false", "bad_value", core, _is_any)
 
 # Fields, in FastTrack's order -------------------------------------------------------------------------------
@@ -239,6 +245,8 @@ PIPELINE = _mapping(
         "storage": _mapping({"host": _text_field, "name": _text_field}),
         "is_active": _yes_no,
         "executor": _text_field,
+        "code": _text_field,
+        "code_sha256": Field(_HASH),
         "environment": _ENVIRONMENT,
         "resources": _RESOURCES,
         "resource_opts": _RESOURCE_OPTS,

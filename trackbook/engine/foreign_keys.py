@@ -86,7 +86,7 @@ TASK: Mapping[str, str] = {
         "continue_on_failure continue_on_error continue_on_fail allow_failure allow_failures ignore_errors"
         " ignore_failure ignore_failed",
     ),
-    **_all(_OF_THE_PIPELINE, "tasks"),
+    **_all(_OF_THE_PIPELINE, "tasks code code_sha256"),
 }
 """What to write in a task instead of a key that isn't one of its own."""
 

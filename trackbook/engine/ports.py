@@ -79,6 +79,10 @@ class Blobs(Protocol):
         """Return the bytes, their digest checked; raises BlobMissing."""
         ...
 
+    async def has(self, sha256: str) -> bool:
+        """Tell whether a blob is stored whole."""
+        ...
+
 
 class SessionInput(Struct, frozen=True):
     """A dependency whose outputs the task reads as `/pipeline/inputN`; empty when it was skipped."""
@@ -95,7 +99,8 @@ class SessionSpec(Struct, frozen=True):
     (pipeline, then task, then the job's parameters). Of `resources` sizes are in bytes, as is `shmem`;
     `mounts` are `FOLDER[/SUBPATH][:ALIAS]`, found at `/home/work/ALIAS`. `service` is what a serving task serves.
     `settings` is the task as the pipeline has it. `virtual_env` is the Python virtual environment of whoever
-    started the job, for executors that run on the machine where it is.
+    started the job, for executors that run on the machine where it is. `code` is the SHA-256 of a tar archive,
+    stored as a blob, of which the session starts in a writable copy; '' for none.
     """
 
     session: str
@@ -119,6 +124,7 @@ class SessionSpec(Struct, frozen=True):
     service: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     virtual_env: str = ""
+    code: str = ""
 
 
 ReportSink = Callable[[str, Report], Awaitable[None]]

@@ -215,7 +215,23 @@ def _pipeline_itself(document: Mapping[str, Any], found: Findings) -> None:
     if amounts.truth(document.get("is_active")) is False:
         message = "`is_active: false` isn't acted on: the pipeline can be run"
         found.warn("is_active_ignored", message, ("is_active",))
+    _code(document, found)
     _settings(document, (), found)
+
+
+def _code(document: Mapping[str, Any], found: Findings) -> None:
+    """Refuse a folder of code without the hash of its archive, and a hash without a folder."""
+    folder, sha256 = document.get("code"), document.get("code_sha256")
+    if folder and not sha256:
+        message = f"the folder {_shown(folder)} was not packed: `code_sha256` is missing"
+        hint = (
+            "`trackbook pipeline apply` and `trackbook run` pack and upload it. Other clients upload an archive "
+            "by PUT /api/code/SHA256 and give its `code_sha256`."
+        )
+        found.no("code_not_packed", message, ("code",), hint)
+    elif sha256 and not folder:
+        message = "`code_sha256` is the hash of an archive of `code`, which is missing"
+        found.no("code_missing", message, ("code_sha256",), "Write `code: FOLDER`, or leave out both.")
 
 
 def _settings(holder: Mapping[str, Any], at: Path, found: Findings) -> None:

@@ -13,7 +13,8 @@ from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 
 from trackbook import __version__
-from trackbook.http import book, commands, files, folders, health, jobs, pipelines, stream, taskfiles, tools
+from trackbook.engine.ports import Blobs
+from trackbook.http import book, code, commands, files, folders, health, jobs, pipelines, stream, taskfiles, tools
 from trackbook.http.commands import BODY_LIMIT
 from trackbook.http.errors import HANDLERS
 from trackbook.http.guard import Guard
@@ -64,6 +65,7 @@ def create_app(
     book_tools: Tools,
     executors: Executors,
     *,
+    blobs: Blobs,
     token: str,
     hosts: Iterable[str] = (),
 ) -> Guard:
@@ -73,13 +75,14 @@ def create_app(
 
     The Litestar application itself is `.app` of what is returned.
     """
-    services = Services(read, gateway, logs, history, status, book_tools, executors)
+    services = Services(read, gateway, logs, history, status, book_tools, executors, blobs)
     app = _App(
         route_handlers=[
             index,
             pipelines.router,
             folders.router,
             files.router,
+            code.router,
             jobs.router,
             taskfiles.router,
             stream.router,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from trackbook.adapters.sessions.output_log import Kept, Piece
-from trackbook.engine.ports import Folders
+from trackbook.engine.ports import Blobs, Folders
 from trackbook.projections.find import ReadModel
 
 
@@ -127,3 +128,6 @@ class Services:
     status: Status
     tools: Tools
     executors: Executors
+    blobs: Blobs
+    storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by what stores an archive of code: one at a time is in memory whole."""

@@ -59,6 +59,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
         Health(system, connections),
         BookTools(book),
         Configured(system),
+        blobs=book.blobs,
         token=system.token,
     )
     host, _, port = config.http.rpartition(":")

@@ -102,6 +102,7 @@ class Checks:
             name=request.name,
             pipeline=request.pipeline,
             dry_run=True,
+            code_sha256=request.code_sha256,
         )
         return await self._pipelines.preview(replace(asked, request=apply))
 

@@ -189,13 +189,14 @@ class Pipelines:
     ) -> Reply:
         if known := aggregate.answered(asked.command_id):  # by another engine, since the ledger was caught up
             return _again(known, asked)
-        old_name = aggregate.state.name
+        old_name, old_code = aggregate.state.name, aggregate.state.settings.get("code_sha256")
         # On a thread, since a large pipeline takes a second; the lock keeps the aggregate to this decision.
         state, events, causes = await asyncio.to_thread(step, KINDS["pipeline"].decider, aggregate.state, command)
         reply = await asyncio.to_thread(_reply, asked, aggregate, state, events, loaded)
         if not events or getattr(asked.request, "dry_run", False):
             self._kept.pop(("pipeline", aggregate.id), None)
             return reply
+        await self._refuse_unknown_code(old_code, state)
         reply.version = aggregate.version + 1
         aggregate.state = state
         given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, _plain(reply))
@@ -203,6 +204,15 @@ class Pipelines:
         reply.seq = await self._book.write(*names, Draft(aggregate, [given], events, causes))
         self._kept["pipeline", aggregate.id] = aggregate
         return reply
+
+    async def _refuse_unknown_code(self, old: str | None, state: PipelineState) -> None:
+        """Raise Refused where the content comes to name an archive of code that is not stored."""
+        sha256 = state.settings.get("code_sha256")
+        if sha256 and sha256 != old and not await self._book.blobs.has(sha256):
+            self._kept.pop(("pipeline", state.id), None)
+            message = f"no archive with the SHA-256 {sha256[:12]}… is stored here"
+            hint = "Upload it first, by PUT /api/code/SHA256; or leave out `code_sha256` and apply by the CLI."
+            raise Refused("code_unknown", message, "code_sha256", hint=hint)
 
     async def _names(self, aggregate: Aggregate[PipelineState], old: str, asked: Asked) -> list[Draft]:
         """Return the commits of the names that change hands with this edit; raises Refused for a taken one."""
@@ -238,6 +248,8 @@ def _loaded(request: ApplyPipeline) -> Loaded:
             loaded = Loaded(definition.from_mapping(request.definition or {}))
         if request.name is not None:
             loaded.content["name"] = request.name
+        if request.code_sha256 is not None:
+            loaded.content["code_sha256"] = request.code_sha256
     except Refused as refused:
         raise Invalid(refused) from None
     return loaded

@@ -35,7 +35,8 @@ class ApplyPipeline(Request, kw_only=True):
     """`pipeline.apply`: make the pipeline be what the YAML (or the mapping) says; creates it if need be.
 
     `name` overrides the document's; `pipeline` says which pipeline to change where its name changes too.
-    `dry_run` reports what would change.
+    `code_sha256` is that of the archive of the pipeline's `code`, over one in the document. `dry_run` reports
+    what would change.
     """
 
     yaml: str | None = None
@@ -44,6 +45,7 @@ class ApplyPipeline(Request, kw_only=True):
     pipeline: Name | None = None
     expected_version: int | None = None
     dry_run: bool = False
+    code_sha256: str | None = None
 
 
 class EditPipeline(Request, kw_only=True):
@@ -102,7 +104,7 @@ class CheckJob(Request, kw_only=True):
 
     Of a version of a `pipeline` (by default the latest), or of a `yaml` or `definition` as it would be applied.
     It is checked as a start would be, and its executors are asked what would fail there: see `ok` and `findings`.
-    With `offline` no executor is asked.
+    With `offline` no executor is asked. The archive of the pipeline's `code` need not be stored yet.
     Nothing is put on the log.
     """
 
@@ -116,6 +118,7 @@ class CheckJob(Request, kw_only=True):
     parameters: dict[str, str] = field(default_factory=dict)
     executor: str | None = None
     offline: bool = False
+    code_sha256: str | None = None
 
 
 class SweepExecutors(Request, kw_only=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from trackbook.adapters.local.executor import LocalExecutor
+from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.connect import Connection
 from trackbook.adapters.nats.streams import StreamMissing, installation
 from trackbook.engine import job as jobs
@@ -30,6 +31,8 @@ async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
     assert system.connection is not None
     config = system.config
 
+    blobs = system.book.blobs if system.book else NatsBlobs(system.connection, config.prefix)
+
     def local() -> LocalExecutor:
         return LocalExecutor(
             config.data,
@@ -37,6 +40,7 @@ async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
             grace=config.grace,
             pass_environment=config.pass_environment,
             durable=config.durability == "always",
+            blobs=blobs,
         )
 
     id_ = await _installation(system.connection, config.prefix)

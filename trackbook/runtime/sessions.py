@@ -174,4 +174,5 @@ def demands(task: Task) -> dict[str, Any]:
         "scaling_group": str(environment.get("scaling-group") or environment.get("scaling_group") or ""),
         "service": dict(task.settings.get("service") or {}) if task.serving else None,
         "settings": task.settings,
+        "code": task.code,
     }

@@ -96,3 +96,7 @@ class MemoryBlobs:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise BlobMissing(f"blob {sha256}: damaged or incomplete")
         return data
+
+    async def has(self, sha256: str) -> bool:
+        """Tell whether a blob is stored."""
+        return sha256 in self.blobs

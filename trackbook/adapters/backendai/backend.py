@@ -14,6 +14,7 @@ from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.services import Services
 from trackbook.adapters.backendai.storage import Storage
 from trackbook.adapters.backendai.sweep import sweep
+from trackbook.adapters.sessions.refusals import refused_code
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import Executor, Finding, Folders, Live, SessionSpec
@@ -41,7 +42,7 @@ class BackendAIBackend:
 
     def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
         """Refuse tasks without an image, and services that can't be, as far as the version is known."""
-        found: list[Refused | Warned] = []
+        found: list[Refused | Warned] = [*refused_code(tasks, self.name)]
         for task in tasks:
             if not task.image and not self._cluster.image:
                 message = f"task {task.name!r} names no image, and neither does cluster {self._cluster.name!r}"

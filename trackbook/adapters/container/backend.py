@@ -11,7 +11,7 @@ from trackbook.adapters.container.client import Client, EngineAway, EngineRefuse
 from trackbook.adapters.container.config import HINT, Engine
 from trackbook.adapters.container.plan import GPUS, SLOTS
 from trackbook.adapters.sessions.data_folders import DataFolders
-from trackbook.adapters.sessions.refusals import refused_service, unknown_slots
+from trackbook.adapters.sessions.refusals import refused_code, refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.job import job_of
@@ -45,6 +45,7 @@ class ContainerBackend:
         found: list[Refused | Warned] = []
         if self._engine.address() is None:
             found.append(Warned("no_container_engine", f"{self._engine.missing()}. {HINT}"))
+        found.extend(refused_code(tasks, self.name))
         for task in tasks:
             found.extend(self._judge(task))
         return found

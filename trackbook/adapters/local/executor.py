@@ -13,12 +13,13 @@ import msgspec
 import structlog
 
 from trackbook.adapters.local import disk, leftovers
+from trackbook.adapters.local.copying import Copying
 from trackbook.adapters.local.plan import Planner
 from trackbook.adapters.local.spawner import Spawner, SpawnerGone
 from trackbook.adapters.sessions import folders
 from trackbook.adapters.sessions.reporter import Reporter
 from trackbook.engine.job import ReportTaskStarted
-from trackbook.engine.ports import ReportSink, SessionSpec
+from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +52,7 @@ class LocalExecutor:
     `limit` sessions run at once (default: twice the cores), the others wait in the order of their launch. `grace`
     is the seconds between TERM and KILL. `pass_environment` names variables of the server that tasks see; they
     see no others. `durable=False` saves the claim's fsync, and a session may then run twice after a power cut.
+    `blobs` has the archives of code.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class LocalExecutor:
         pass_environment: Sequence[str] = (),
         log_limit: int = 16 * 2**20,
         durable: bool = True,
+        blobs: Blobs | None = None,
     ) -> None:
         self._data = data.resolve()
         self._limit = limit or 2 * (os.cpu_count() or 1)
@@ -71,6 +74,7 @@ class LocalExecutor:
         self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
         self._running: dict[str, _Running] = {}
+        self._copying = Copying(blobs, self._copied)
         self._attempts: dict[str, int] = {}
         self._burials: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
@@ -123,7 +127,7 @@ class LocalExecutor:
         running = self._running.get(spec.session)
         if running:
             self._tell_start(running)
-        elif spec.session not in self._queue and not self._is_ending(spec):
+        elif not (self._is_waiting(spec) or self._is_ending(spec)):
             self._look(spec, fresh=self._is_new(spec))
 
     async def stop(self, spec: SessionSpec) -> None:
@@ -131,7 +135,8 @@ class LocalExecutor:
         failpoint("executor.stop.before")
         if self._is_ending(spec):
             return
-        if self._queue.pop(spec.session, None) or not self._folder(spec).joinpath("claim").exists():
+        waited = self._queue.pop(spec.session, None) or self._copying.drop(spec.session)
+        if waited or not self._folder(spec).joinpath("claim").exists():
             self._withdraw(
                 spec, disk.Record(ended_at=disk.now(), stopped=True, message="stopped before it began")
             )
@@ -149,14 +154,16 @@ class LocalExecutor:
             self._unwatch(running)
         self._running.clear()
         self._queue.clear()
+        await self._copying.close()
         await self._spawner.close()
         await asyncio.gather(*self._burials.values(), return_exceptions=True)
         await self._reports.close(wait=self._grace if cancel else 0)
 
     async def _stop_all(self) -> None:
-        while self._running or self._queue:
+        while self._running or self._queue or self._copying:
             self._idle.clear()
-            for spec in [*self._queue.values(), *(running.spec for running in self._running.values())]:
+            running = [each.spec for each in self._running.values()]
+            for spec in [*self._queue.values(), *self._copying, *running]:
                 await self.stop(spec)
             if self._running:
                 await self._idle.wait()
@@ -165,6 +172,10 @@ class LocalExecutor:
 
     def _folder(self, spec: SessionSpec) -> Path:
         return folders.session_folder(self._data, spec.session)
+
+    def _is_waiting(self, spec: SessionSpec) -> bool:
+        """Whether the session waits for a slot, or has one and waits for its code."""
+        return spec.session in self._queue or spec.session in self._copying
 
     def _is_ending(self, spec: SessionSpec) -> bool:
         """Whether the session's end is known and on its way to the engine."""
@@ -206,9 +217,8 @@ class LocalExecutor:
 
     def _look_again(self, spec: SessionSpec) -> None:
         """Look at a living session that could not be watched, unless another look has settled it."""
-        if not (
-            self._closing or spec.session in self._running or spec.session in self._queue or self._is_ending(spec)
-        ):
+        settled = spec.session in self._running or self._is_waiting(spec) or self._is_ending(spec)
+        if not (self._closing or settled):
             self._look(spec, fresh=False)
 
     def _adopt(self, spec: SessionSpec, folder: Path, handle: int) -> None:
@@ -219,16 +229,38 @@ class LocalExecutor:
 
     def _pump(self) -> None:
         """Begin what waits, as far as there are slots."""
-        while self._queue and len(self._running) < self._limit and self._spawner.ready and not self._closing:
+        while self._queue and self._has_slot() and self._spawner.ready and not self._closing:
             spec = self._queue.pop(next(iter(self._queue)))
-            try:
-                self._begin(spec)
-            except SpawnerGone:
-                self._queue = {spec.session: spec} | self._queue
+            if spec.code:
+                self._copying.begin(spec, self._folder(spec))
+            elif not self._try_begin(spec):
                 return
-            except (ValueError, OSError) as error:
-                message = f"the session could not be set up: {error}"
-                self._withdraw(spec, disk.Record(ended_at=disk.now(), message=message))
+
+    def _has_slot(self) -> bool:
+        return len(self._running) + len(self._copying) < self._limit
+
+    def _copied(self, spec: SessionSpec, problem: str) -> None:
+        """Begin a session that has its copy of the code, or end it where it can't have one."""
+        if problem:
+            self._withdraw(spec, disk.Record(ended_at=disk.now(), message=problem))
+        elif self._spawner.ready:
+            self._try_begin(spec)
+        else:
+            self._queue = {spec.session: spec} | self._queue
+        self._pump()
+        self._idle.set()
+
+    def _try_begin(self, spec: SessionSpec) -> bool:
+        """Begin a session, or end one that can't be; False where it waits for another spawner."""
+        try:
+            self._begin(spec)
+        except SpawnerGone:
+            self._queue = {spec.session: spec} | self._queue
+            return False
+        except (ValueError, OSError) as error:
+            message = f"the session could not be set up: {error}"
+            self._withdraw(spec, disk.Record(ended_at=disk.now(), message=message))
+        return True
 
     def _begin(self, spec: SessionSpec) -> None:
         failpoint("executor.launch.before_spawn")
@@ -362,3 +394,5 @@ class LocalExecutor:
 
     def _ended(self, spec: SessionSpec, record: disk.Record) -> None:
         self._reports.send_end(spec, disk.report(spec, record, self._folder(spec)))
+        if spec.code:
+            self._copying.remove(self._folder(spec))

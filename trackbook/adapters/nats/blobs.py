@@ -20,7 +20,10 @@ CHUNK = 256 << 10  # bytes
 CACHE = 32 << 20  # bytes kept in memory, the least recently used go first
 PATIENCE = 10.0  # seconds for one acknowledgement
 HAVE_IT = frozenset({10071, 10164})  # wrong last sequence: the chunk is there, and its name is its content
+ASIDE = 1 << 20  # bytes; the digest of more is not computed on the event loop
 COUNT = "Trackbook-Chunks"
+AT_ONCE = 16
+"""Chunks of a blob that are on their way at once; more wait, so that a large blob fills no buffer."""
 
 
 class BlobRefused(Exception):
@@ -40,21 +43,28 @@ class NatsBlobs:
 
         The last chunk is sent when all others are acknowledged: where it stands, the blob is whole.
         """
-        sha256 = hashlib.sha256(data).hexdigest()
+        sha256 = await _digest(data)
         if sha256 in self._cache:
             return sha256
-        chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
-        if not await self._sealed(sha256, len(chunks)):
-            numbered = list(enumerate(chunks))
+        count = max(1, -(-len(data) // CHUNK))
+        if not await self._sealed(sha256, count):
             failpoint("blob.before")
-            await asyncio.gather(
-                *(self._store(sha256, number, chunk, len(chunks)) for number, chunk in numbered[:-1])
-            )
+            await self._store_all(sha256, data, count)
             failpoint("blob.sealing")
-            await self._store(sha256, *numbered[-1], len(chunks))
+            await self._store(sha256, count - 1, data[(count - 1) * CHUNK :], count)
             failpoint("blob.acked")
         self._remember(sha256, data)
         return sha256
+
+    async def _store_all(self, sha256: str, data: bytes, count: int) -> None:
+        """Store all chunks but the last one, some at once; raises the first failure."""
+        numbers = iter(range(count - 1))
+
+        async def store() -> None:
+            for number in numbers:
+                await self._store(sha256, number, data[number * CHUNK : (number + 1) * CHUNK], count)
+
+        await asyncio.gather(*(store() for _ in range(min(AT_ONCE, count - 1))))
 
     async def get(self, sha256: str) -> bytes:
         """Return the bytes, their digest checked; raises BlobMissing."""
@@ -64,21 +74,32 @@ class NatsBlobs:
         found: dict[int, bytes] = {}
         async for batch in walk(self._nc, self._stream, 1, {"next_by_subj": f"{self._prefix}.blob.{sha256}.*"}):
             found |= {_number(message): message.data for message in batch}
-        data = b"".join(found[number] for number in sorted(found))
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise BlobMissing(f"blob {sha256}: {'damaged or incomplete' if found else 'not stored'}")
+        data = b"".join(found.pop(number) for number in sorted(found))
+        if await _digest(data) != sha256:
+            raise BlobMissing(f"blob {sha256}: {'damaged or incomplete' if data else 'not stored'}")
         self._remember(sha256, data)
         return data
 
+    async def has(self, sha256: str) -> bool:
+        """Tell whether the blob is stored whole: its first chunk says how many there are."""
+        if sha256 in self._cache:
+            return True
+        count = await self._count(sha256, 0)
+        return count > 0 and await self._sealed(sha256, count)
+
     async def _sealed(self, sha256: str, count: int) -> bool:
-        query = {"last_by_subj": f"{self._prefix}.blob.{sha256}.{count - 1}"}
+        return await self._count(sha256, count - 1) == count
+
+    async def _count(self, sha256: str, number: int) -> int:
+        """Return how many chunks the blob has, as a stored chunk says; 0 where that is not stored."""
+        query = {"last_by_subj": f"{self._prefix}.blob.{sha256}.{number}"}
         while True:
             try:
                 answer = await self._nc.ask(f"$JS.API.DIRECT.GET.{self._stream}", msgspec.json.encode(query))
             except Unanswered:
                 await pause(self._nc, self._stream)
                 continue
-            return (answer.headers or {}).get(COUNT) == str(count)
+            return int((answer.headers or {}).get(COUNT) or 0)
 
     async def _store(self, sha256: str, number: int, chunk: bytes, count: int) -> None:
         subject = f"{self._prefix}.blob.{sha256}.{number}"
@@ -109,6 +130,12 @@ class NatsBlobs:
         self._cached += len(data)
         while self._cached > CACHE:
             self._cached -= len(self._cache.popitem(last=False)[1])
+
+
+async def _digest(data: bytes) -> str:
+    if len(data) > ASIDE:
+        return (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
+    return hashlib.sha256(data).hexdigest()
 
 
 def _number(message: Msg) -> int:
