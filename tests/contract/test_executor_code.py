@@ -7,11 +7,15 @@ import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
+from container.engine import SH_IMAGE, ContainerEngine
 from msgspec.structs import replace
 from test_executor import spec
 
+from trackbook.adapters.container.config import Engine
+from trackbook.adapters.container.executor import ContainerExecutor
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.sessions import code, folders
 from trackbook.engine.ports import Executor, SessionSpec
@@ -54,10 +58,32 @@ class LocalWorld:
             await executor.close(cancel=True)
 
 
-@pytest.fixture(params=["local"])
+class ContainerWorld:
+    def __init__(self, data: Path, engine: ContainerEngine) -> None:
+        self.reports, self.blobs, self.data = Reports(), MemoryBlobs(), data
+        self._engine = Engine(socket=engine.address, image=SH_IMAGE, network="none", grace=1)
+        self._installation = uuid4().hex[:8]
+        self._executors: list[ContainerExecutor] = []
+
+    async def open(self) -> Executor:
+        """Open another executor on the same data directory and engine."""
+        executor = ContainerExecutor(self.data, self._engine, self._installation, limit=4, blobs=self.blobs)
+        self._executors.append(executor)
+        await executor.start(self.reports)
+        return executor
+
+    async def close(self) -> None:
+        """End all sessions."""
+        for executor in self._executors:
+            await executor.close(cancel=True)
+
+
+@pytest.fixture(params=["local", pytest.param("container", marks=pytest.mark.container)])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """Give a world of each kind."""
-    made = LocalWorld(tmp_path)
+    made: World = LocalWorld(tmp_path)
+    if request.param == "container":
+        made = ContainerWorld(tmp_path, request.getfixturevalue("container_engine"))
     yield made
     await made.close()
 

@@ -111,13 +111,3 @@ def test_other_clients_give_the_hash_of_what_they_uploaded(cli: CommandLine) -> 
     assert (alone["code"], alone["path"]) == ("code_not_packed", "code")
     assert "PUT /api/code" in alone["hint"]
     assert (unknown["code"], unknown["path"]) == ("code_unknown", "code_sha256")
-
-
-def test_an_executor_without_code_refuses_it(cli: CommandLine) -> None:
-    """Given an executor whose tasks would not get the code; when a run is asked for; then it is refused."""
-    file = cli.home / "project" / "train.yaml"
-
-    _, err = cli.both("run", str(file), "--executor", "container", code=1)
-
-    assert "would not get the pipeline's code on the executor 'container'" in err
-    assert "[code_unsupported]" in err

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trackbook.adapters.backendai.backend import BackendAIBackend
+from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.yaml.dump import dump
 from trackbook.adapters.yaml.load import load
 from trackbook.engine import definition
@@ -18,7 +21,7 @@ ONE, OTHER = "1" * 64, "2" * 64
 
 def content(**settings: Any) -> dict[str, Any]:
     """Return a pipeline of one task with these settings."""
-    return from_mapping({"name": "p", "tasks": [{"name": "a", "command": "true"}], **settings})
+    return from_mapping({"name": "p", "tasks": [{"name": "a", "command": "true"}]} | settings)
 
 
 def test_a_folder_without_its_archive_is_refused() -> None:
@@ -83,3 +86,19 @@ def test_yaml_keeps_both_keys() -> None:
 
     assert load(dump(given)).content == given
     assert dump(given).startswith(f"name: p\ncode: ./src\ncode_sha256: '{ONE}'\n")
+
+
+def test_a_cluster_refuses_code_before_a_run(tmp_path: Path) -> None:
+    """Given a cluster, which can't give tasks their code yet; when it judges them; then it refuses, once."""
+    cluster = Cluster.from_mapping(
+        "main", {"endpoint": "http://127.0.0.1:1", "access_key": "A" * 20, "secret_key": "s" * 40, "image": "i"}
+    )
+    backend = BackendAIBackend("backendai/main", cluster, tmp_path, "abcd1234")
+    tasks = [{"name": "a", "command": "true"}, {"name": "b", "command": "true"}]
+
+    judged = [
+        [each.code for each in backend.judge(list(definition.tasks(content(tasks=tasks, **settings)).values()))]
+        for settings in ({"code": ".", "code_sha256": ONE}, {})
+    ]
+
+    assert judged == [["code_unsupported"], []]

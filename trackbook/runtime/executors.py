@@ -14,7 +14,7 @@ from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.names import printable
-from trackbook.engine.ports import Backend
+from trackbook.engine.ports import Backend, Blobs
 from trackbook.runtime.configuration import (
     CLUSTERS,
     CONTAINER,
@@ -122,10 +122,12 @@ def configured(
     local: Callable[[], LocalExecutor],
     installation: str,
     found: Configuration | None = None,
+    blobs: Blobs | None = None,
 ) -> Backends:
     """Return the executors that the file and the environment name; raises ExecutorsMisconfigured.
 
     `installation` is the id under which sessions are named outside (see adapters/nats/streams.py).
+    `blobs` has the archives of code.
     """
     found = found or configuration(data)
     backends: dict[str, Backend] = {LOCAL: LocalBackend(LOCAL, data, local)}
@@ -133,7 +135,7 @@ def configured(
         name = f"{CLUSTERS}/{cluster}"
         backends[name] = _cluster(cluster, settings, found.sources.get(name, ""), data, installation)
     source = found.sources.get(CONTAINER, CONTAINER)
-    backends[CONTAINER] = _container(found.container, source, data, installation)
+    backends[CONTAINER] = _container(found.container, source, data, installation, blobs)
     if found.default not in backends:
         raise ExecutorsMisconfigured(
             f"the default executor ({found.default_source}) is {printable(found.default)[:64]!r}, which there is"
@@ -153,7 +155,9 @@ def _cluster(name: str, settings: Mapping[str, Any], source: str, data: Path, in
     return BackendAIBackend(f"{CLUSTERS}/{name}", cluster, data, installation)
 
 
-def _container(settings: Mapping[str, Any], source: str, data: Path, installation: str) -> Backend:
+def _container(
+    settings: Mapping[str, Any], source: str, data: Path, installation: str, blobs: Blobs | None
+) -> Backend:
     from trackbook.adapters.container.backend import ContainerBackend
     from trackbook.adapters.container.config import Engine
 
@@ -161,4 +165,4 @@ def _container(settings: Mapping[str, Any], source: str, data: Path, installatio
         engine = Engine.from_mapping(settings)
     except ValueError as error:
         raise ExecutorsMisconfigured(f"[{CONTAINER}]: {error} ({source})") from None
-    return ContainerBackend(CONTAINER, engine, data, installation)
+    return ContainerBackend(CONTAINER, engine, data, installation, blobs)

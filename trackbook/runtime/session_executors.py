@@ -45,7 +45,7 @@ async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
 
     id_ = await _installation(system.connection, config.prefix)
     system.reload = ExecutorReload(
-        config.data, lambda found: configured(config.data, local, id_, found), configuration(config.data)
+        config.data, lambda found: configured(config.data, local, id_, found, blobs), configuration(config.data)
     )
     stack.push_async_callback(system.reload.close)
     return system.reload.backends

@@ -11,11 +11,11 @@ from trackbook.adapters.container.client import Client, EngineAway, EngineRefuse
 from trackbook.adapters.container.config import HINT, Engine
 from trackbook.adapters.container.plan import GPUS, SLOTS
 from trackbook.adapters.sessions.data_folders import DataFolders
-from trackbook.adapters.sessions.refusals import refused_code, refused_service, unknown_slots
+from trackbook.adapters.sessions.refusals import refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.job import job_of
-from trackbook.engine.ports import UNKNOWN_JOB, ExecutorUnavailable, Finding, Live, Owned, SessionSpec
+from trackbook.engine.ports import UNKNOWN_JOB, Blobs, ExecutorUnavailable, Finding, Live, Owned, SessionSpec
 
 if TYPE_CHECKING:
     from trackbook.adapters.container.executor import ContainerExecutor
@@ -26,26 +26,28 @@ _MIB = 2**20
 class ContainerBackend:
     """Implements `trackbook.engine.ports.Backend`."""
 
-    def __init__(self, name: str, engine: Engine, data: Path, installation: str) -> None:
+    def __init__(
+        self, name: str, engine: Engine, data: Path, installation: str, blobs: Blobs | None = None
+    ) -> None:
         self.name = name
         self.folders = DataFolders(data)
         self._engine = engine
         self._data = data
         self._installation = installation
+        self._blobs = blobs
         self._client = Client(engine)
 
     def executor(self) -> ContainerExecutor:
         """Return an executor of the engine's containers."""
         from trackbook.adapters.container.executor import ContainerExecutor
 
-        return ContainerExecutor(self._data, self._engine, self._installation)
+        return ContainerExecutor(self._data, self._engine, self._installation, blobs=self._blobs)
 
     def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
         """Refuse serving tasks and those without an image; one container means nothing to a cluster."""
         found: list[Refused | Warned] = []
         if self._engine.address() is None:
             found.append(Warned("no_container_engine", f"{self._engine.missing()}. {HINT}"))
-        found.extend(refused_code(tasks, self.name))
         for task in tasks:
             found.extend(self._judge(task))
         return found

@@ -18,6 +18,7 @@ from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.plan import Planner, container_name
 from trackbook.adapters.container.records import Record
 from trackbook.adapters.sessions import folders
+from trackbook.adapters.sessions.code import BadCode, Copies
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.job import Fault
 from trackbook.failpoints import failpoint
@@ -43,6 +44,7 @@ class Setting(Struct, frozen=True):
     client: Client
     planner: Planner
     log_limit: int
+    copies: Copies
 
 
 class Over(Exception):
@@ -120,6 +122,8 @@ class Beginning:
 
     async def _create(self) -> None:
         planner = self._setting.planner
+        if self.spec.code:
+            await self._copy()
         body = await asyncio.to_thread(planner.plan, self.spec, await self._client.facts())
         await asyncio.to_thread(records.take_note, self.folder, self.name)
         point("noted")
@@ -136,6 +140,16 @@ class Beginning:
             else:
                 raise
         point("created")
+
+    async def _copy(self) -> None:
+        """Have the session's copy of the code; raises ValueError, OSError, Over."""
+        try:
+            await self._setting.copies.place(self.spec, self.folder)
+        except BadCode as error:
+            raise ValueError(f"the code can't be unpacked: {error}") from None
+        except OSError as error:
+            raise OSError(f"the code can't be unpacked: {error}") from None
+        self._check()
 
     async def _start(self) -> None:
         try:

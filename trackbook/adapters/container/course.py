@@ -13,6 +13,7 @@ from trackbook.adapters.container.beginning import Beginning, Over, Setting, poi
 from trackbook.adapters.container.client import EngineAway, EngineRefused, Seen
 from trackbook.adapters.container.records import Record
 from trackbook.adapters.sessions import folders
+from trackbook.adapters.sessions.code import remove_copy
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
@@ -66,7 +67,15 @@ class Course:
             self._stopping = asyncio.create_task(self._stop())
 
     async def tidy(self) -> None:
-        """Remove the ended session's container."""
+        """Remove the ended session's container, and its copy of the code."""
+        await self._remove_container()
+        if self.spec.code:
+            try:
+                await asyncio.to_thread(remove_copy, self._folder)
+            except OSError as error:
+                _log.warning("a copy of the code can't be deleted", folder=str(self._folder), error=str(error))
+
+    async def _remove_container(self) -> None:
         if records.read_note(self._folder) is None:
             return
         for pause in _TIDYING:

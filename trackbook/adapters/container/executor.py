@@ -18,9 +18,10 @@ from trackbook.adapters.container.course import Course
 from trackbook.adapters.container.plan import Planner
 from trackbook.adapters.container.records import Record
 from trackbook.adapters.sessions import folders
+from trackbook.adapters.sessions.code import Copies
 from trackbook.adapters.sessions.reporter import Reporter
 from trackbook.engine.job import ReportTaskStarted, ReportTaskStatus
-from trackbook.engine.ports import ReportSink, SessionSpec
+from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
@@ -39,10 +40,18 @@ class ContainerExecutor:
 
     `limit` sessions run at once (default: what the settings say), the others wait in the order of their launch;
     what ran before a start is adopted beside them. A session's output is kept up to `log_limit` bytes.
+    `blobs` has the archives of code.
     """
 
     def __init__(
-        self, data: Path, engine: Engine, installation: str, *, limit: int = 0, log_limit: int = 16 * 2**20
+        self,
+        data: Path,
+        engine: Engine,
+        installation: str,
+        *,
+        limit: int = 0,
+        log_limit: int = 16 * 2**20,
+        blobs: Blobs | None = None,
     ) -> None:
         self._data = data.resolve()
         self._limit = limit or engine.limit or 2 * (os.cpu_count() or 1)
@@ -50,7 +59,8 @@ class ContainerExecutor:
             self._limit = min(self._limit, _MOST_BY_TCP)
         self._client = Client(engine)
         planner = Planner(self._data, engine, installation)
-        self._setting = Setting(self._data, engine, installation, self._client, planner, log_limit)
+        copies = Copies(blobs, for_all=bool(engine.user))
+        self._setting = Setting(self._data, engine, installation, self._client, planner, log_limit, copies)
         self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
         self._running: dict[str, Course] = {}
