@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import tarfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -33,6 +35,31 @@ async def test_the_web_role_may_start_before_any_engine_has_made_the_streams(tmp
     assert before["problems"]
     assert unknown["error"]["code"] == "executor_unavailable"
     assert "local" in [each["name"] for each in executors["items"]]
+
+
+async def test_an_executor_in_a_process_of_its_own_fetches_the_code(tmp_path: Path) -> None:
+    """A task starts in the code of its pipeline also where its executor has nothing but the broker's address."""
+    common = {"data": tmp_path, "durability": "fast", "http": "127.0.0.1:0"}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("here"))
+    async with (
+        running(Config(roles=frozenset({"broker", "engine"}), **common)) as engine,  # type: ignore[arg-type]
+        running(Config(roles=frozenset({"executor"}), **common)),  # type: ignore[arg-type]
+    ):
+        assert engine.book
+        assert engine.gateway
+        assert engine.jobs
+        tasks = [{"name": "a", "command": "test -f here"}]
+        sha256 = await engine.book.blobs.put(file.getvalue())
+        definition = {"name": "p", "code": ".", "code_sha256": sha256, "tasks": tasks}
+        await engine.gateway.handle("pipeline", "apply", json.dumps({"definition": definition}).encode(), "t")
+        job = await engine.gateway.handle("job", "start", b'{"pipeline": "p"}', "t")
+        async with asyncio.timeout(60):
+            await engine.jobs.all_ended()
+        state = (await engine.jobs.state(job["job"])).state
+
+    assert [task.status for task in state.tasks.values()] == ["succeeded"]
 
 
 async def _health(url: str) -> dict[str, Any]:
