@@ -100,18 +100,20 @@ def test_an_argument_that_is_no_text_is_refused(cli: CommandLine) -> None:
 
 
 def test_a_taken_port_says_what_to_do(tmp_path: Path) -> None:
-    """`up` names the address and another way."""
+    """`up` names the address and another way, and makes no data directory that nobody would use."""
+    cli = CommandLine(tmp_path)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
 
-        _, err = CommandLine(tmp_path).both("up", "--http", address, code=1)
+        _, err = cli.both("up", "--http", address, code=1)
 
     assert (
         _plain(err).splitlines()[-1].startswith(f"trackbook: {address} can't be served: Address already in use")
     )
     assert "--http" in err
+    assert not cli.data.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="takes root to be two users")

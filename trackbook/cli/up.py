@@ -164,6 +164,12 @@ def _run(told: Any, config: dict[str, Any]) -> None:
     from trackbook.runtime.app import Config
     from trackbook.runtime.watchdog import Watchdog
 
+    planned = Config(**config)
+    if "web" in planned.roles and not planned.data.exists():
+        from trackbook.http.server import refuse_unservable
+
+        refuse_unservable(planned.http)  # before a data directory is made that nobody would use
+
     sys.setswitchinterval(_SWITCH_INTERVAL)
 
     async def hold() -> None:
@@ -179,7 +185,7 @@ def _run(told: Any, config: dict[str, Any]) -> None:
 
         for number in stop_signals():
             loop.add_signal_handler(number, asked, number)
-        async with Watchdog() as watchdog, running(Config(**config), watchdog) as system:
+        async with Watchdog() as watchdog, running(planned, watchdog) as system:
             told(system.url)
             await stop.wait()
 

@@ -95,7 +95,7 @@ class HttpServer:
 
     async def start(self) -> str:
         """Listen and return the address, such as http://127.0.0.1:9500; raises BindRefusedError."""
-        listener = self._bind()
+        listener = _bound(self._host, self._port)
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._app.hosts.add(host)
@@ -142,33 +142,40 @@ class HttpServer:
             await self._serving
             asyncio.get_running_loop().set_exception_handler(self._before)
 
-    def _bind(self) -> socket.socket:
-        address = self._address()
-        family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-        # asyncio switches Nagle's delay off only where the protocol is named (it cost 40 ms an answer).
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((str(address), self._port))
-            listener.listen(_QUEUED)
-        except OSError as error:
-            listener.close()
-            hint = _HINTS.get(error.errno or 0, "Give another address with --http.")
-            raise BindRefusedError(
-                f"{self._host}:{self._port} can't be served: {error.strerror}. {hint}"
-            ) from error
-        listener.setblocking(False)
-        return listener
 
-    def _address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-        name = "127.0.0.1" if self._host == "localhost" else self._host.strip("[]")
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            raise BindRefusedError(f"{self._host!r} is not an address; try 127.0.0.1") from None
-        if not address.is_loopback:
-            raise BindRefusedError(
-                f"{self._host} is open to other machines, and what goes over HTTP can be read there: bind "
-                "127.0.0.1 and reach it through an SSH tunnel"
-            )
-        return address
+def refuse_unservable(http: str) -> None:
+    """Raise BindRefusedError for a HOST:PORT that can't be served, before anything is made for a server there."""
+    host, _, port = http.rpartition(":")
+    _bound(host, int(port)).close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there; raises BindRefusedError."""
+    address = _loopback(host)
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    # asyncio switches Nagle's delay off only where the protocol is named (it cost 40 ms an answer).
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((str(address), port))
+        listener.listen(_QUEUED)
+    except OSError as error:
+        listener.close()
+        hint = _HINTS.get(error.errno or 0, "Give another address with --http.")
+        raise BindRefusedError(f"{host}:{port} can't be served: {error.strerror}. {hint}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    name = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        raise BindRefusedError(f"{host!r} is not an address; try 127.0.0.1") from None
+    if not address.is_loopback:
+        raise BindRefusedError(
+            f"{host} is open to other machines, and what goes over HTTP can be read there: bind "
+            "127.0.0.1 and reach it through an SSH tunnel"
+        )
+    return address
