@@ -22,6 +22,7 @@ from trackbook.adapters.sessions import folders, logs
 from trackbook.engine.job import ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 from trackbook.testing.reports import Reports
+from trackbook.testing.store import MemoryBlobs
 
 PATIENCE = 90.0
 
@@ -78,13 +79,16 @@ class ClusterWorld:
         self.installation = secrets.token_hex(4)
         self.cluster = cluster
         self.settings = settings(cluster, **other)
-        self.folder = folder
+        self.folder = self.data = folder
         self.began = time.time()
+        self.blobs = MemoryBlobs()
         self._executors: list[BackendAIExecutor] = []
 
     async def open(self, limit: int | None = None) -> BackendAIExecutor:
         """Open another executor on the same data directory."""
-        self._executors.append(BackendAIExecutor(self.settings, self.folder, self.installation, limit=limit))
+        self._executors.append(
+            BackendAIExecutor(self.settings, self.folder, self.installation, limit=limit, blobs=self.blobs)
+        )
         await self._executors[-1].start(self.reports)
         return self._executors[-1]
 

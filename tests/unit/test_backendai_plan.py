@@ -88,6 +88,19 @@ def test_folders_are_there_before_they_are_mounted() -> None:
     ]
 
 
+def test_code() -> None:
+    """Archives are mounted, read-only where the version can, and the start-up command names the one to unpack."""
+    spec, place = replace(SPEC, code="1" * 64), "tb-aabbccdd-p1/.trackbook/code"
+    assert planned(spec).mounts == {**planned().mounts, place: "/pipeline/.code"}
+    assert set(planned(spec, NEW).read_only) == {*planned(version=NEW).read_only, place}
+    assert planned(spec).read_only == []
+    assert {*plan.needed(spec)} == {*plan.needed(SPEC), ".trackbook/code"}
+    for command in ("true", "# long\n" * 10_000):
+        words = shlex.split(plan.startup(replace(spec, command=command))[0])
+        assert words[-3:] == ["1" * 64, "/pipeline/.code", "/home/work"]
+        assert "1" * 64 not in plan.startup(replace(SPEC, command=command))[0]
+
+
 def test_variables() -> None:
     """The task's variables are passed on, and the system's are over them."""
     made = planned().variables
@@ -115,6 +128,7 @@ def test_tags_tell_sessions_apart_and_no_secrets() -> None:
         replace(SPEC, inputs=[]),
         replace(SPEC, resources={"cpu": 1}),
         replace(SPEC, variables={}),
+        replace(SPEC, code="1" * 64),
     ):
         assert plan.tag(other) != tag
         assert not plan.is_ours(plan.tag(other), SPEC)

@@ -22,12 +22,22 @@ Run = Callable[..., "Session"]
 class Session:
     """One run of the wrapper in a shell, as a session does it."""
 
-    def __init__(self, shell: str, folder: Path, command: str, **environment: str) -> None:
+    def __init__(self, shell: str, folder: Path, command: str, code: str = "", **environment: str) -> None:
         self.records = folder / "records"
         self.outputs = folder / "outputs"
-        for made in (self.records, self.outputs):
-            made.mkdir(exist_ok=True)
-        text = wrapper.startup("3-1", 1, command, records=str(self.records), outputs=str(self.outputs))
+        self.work = folder / "home"
+        for made in (self.records, self.outputs, self.work):
+            made.mkdir(parents=True, exist_ok=True)
+        text = wrapper.startup(
+            "3-1",
+            1,
+            command,
+            records=str(self.records),
+            outputs=str(self.outputs),
+            code=code,
+            archives=str(folder / "archives"),
+            work=str(self.work),
+        )
         assert text.startswith("exec sh -c ")
         self.process = subprocess.Popen(
             [*shell.split(), "-c", text.replace("exec sh -c", f"exec {shell} -c", 1)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,21 @@ def test_a_mount_needs_its_place(tmp_path: Path) -> None:
     assert not (tmp_path / "one/data").exists()
     with pytest.raises(BadCode, match="the code has 'src', where a mount is to be found"):
         unpack(made, tmp_path / "two", ["src"])
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        *((place, True) for place in ("src", "src/a", "src/a/b", "link", "link/x")),
+        *((place, False) for place in ("src/b", "sr", "other/src")),
+    ],
+)
+def test_a_check_for_mounts(place: str, found: bool) -> None:
+    """Where the code isn't unpacked here, the check tells as well what is in the place of a mount."""
+    made = archive(entry("src", tarfile.DIRTYPE), entry("src/a"), entry("link", tarfile.SYMTYPE, "src"))
+
+    with pytest.raises(BadCode, match=f"the code has '{place}'") if found else nullcontext():
+        check(made, [place])
 
 
 def test_a_full_disk_is_the_systems_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,17 +88,24 @@ def test_yaml_keeps_both_keys() -> None:
     assert dump(given).startswith(f"name: p\ncode: ./src\ncode_sha256: '{ONE}'\n")
 
 
-def test_a_cluster_refuses_code_before_a_run(tmp_path: Path) -> None:
-    """Given a cluster, which can't give tasks their code yet; when it judges them; then it refuses, once."""
+def test_a_cluster_gives_code_to_one_container(tmp_path: Path) -> None:
+    """Given a cluster; then tasks get their code, but for those in several containers and for services."""
     cluster = Cluster.from_mapping(
         "main", {"endpoint": "http://127.0.0.1:1", "access_key": "A" * 20, "secret_key": "s" * 40, "image": "i"}
     )
     backend = BackendAIBackend("backendai/main", cluster, tmp_path, "abcd1234")
-    tasks = [{"name": "a", "command": "true"}, {"name": "b", "command": "true"}]
+    tasks = [
+        {"name": "a", "command": "true"},
+        {"name": "b", "command": "true", "cluster_mode": "multi-node", "cluster_size": 2},
+        {"name": "c", "type": "serving", "service": {"model": "m"}, "cluster_size": 2},
+    ]
 
     judged = [
-        [each.code for each in backend.judge(list(definition.tasks(content(tasks=tasks, **settings)).values()))]
+        [
+            (each.code, each.path)
+            for each in backend.judge(list(definition.tasks(content(tasks=tasks, **settings)).values()))
+        ]
         for settings in ({"code": ".", "code_sha256": ONE}, {})
     ]
 
-    assert judged == [["code_unsupported"], []]
+    assert judged == [[("code_unsupported", "tasks[1].cluster_size"), ("service_code_ignored", "code")], []]

@@ -133,7 +133,7 @@ def configured(
     backends: dict[str, Backend] = {LOCAL: LocalBackend(LOCAL, data, local)}
     for cluster, settings in found.clusters.items():
         name = f"{CLUSTERS}/{cluster}"
-        backends[name] = _cluster(cluster, settings, found.sources.get(name, ""), data, installation)
+        backends[name] = _cluster(cluster, settings, found.sources.get(name, ""), data, installation, blobs)
     source = found.sources.get(CONTAINER, CONTAINER)
     backends[CONTAINER] = _container(found.container, source, data, installation, blobs)
     if found.default not in backends:
@@ -144,7 +144,9 @@ def configured(
     return Backends(backends, found.default)
 
 
-def _cluster(name: str, settings: Mapping[str, Any], source: str, data: Path, installation: str) -> Backend:
+def _cluster(
+    name: str, settings: Mapping[str, Any], source: str, data: Path, installation: str, blobs: Blobs | None
+) -> Backend:
     from trackbook.adapters.backendai.backend import BackendAIBackend
     from trackbook.adapters.backendai.config import Cluster
 
@@ -152,7 +154,7 @@ def _cluster(name: str, settings: Mapping[str, Any], source: str, data: Path, in
         cluster = Cluster.from_mapping(name, settings)
     except ValueError as error:
         raise ExecutorsMisconfigured(f"{error} ({source})") from None
-    return BackendAIBackend(f"{CLUSTERS}/{name}", cluster, data, installation)
+    return BackendAIBackend(f"{CLUSTERS}/{name}", cluster, data, installation, blobs)
 
 
 def _container(

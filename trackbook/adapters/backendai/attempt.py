@@ -318,6 +318,8 @@ class Attempt:
             "" if verdict.outcome == "succeeded" else self._output.tail(),
             verdict.fault,
         )
+        if self._known.record and self._known.record.lacks_code:
+            self._parts.archives.was_bad(self.spec)
         self._parts.reports.send_end(self.spec, self._parts.notes.note_end(self.spec, report))
         if self.id and not self._known.ended:
             self._parts.undertaker.end(self.id, patience=not self._known.given_up)

@@ -14,17 +14,19 @@ from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.services import Services
 from trackbook.adapters.backendai.storage import Storage
 from trackbook.adapters.backendai.sweep import sweep
-from trackbook.adapters.sessions.refusals import refused_code
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.ports import Executor, Finding, Folders, Live, SessionSpec
+from trackbook.engine.ports import Blobs, Executor, Finding, Folders, Live, SessionSpec
 
 
 class BackendAIBackend:
     """Implements `trackbook.engine.ports.Backend`."""
 
-    def __init__(self, name: str, cluster: Cluster, data: Path, installation: str) -> None:
+    def __init__(
+        self, name: str, cluster: Cluster, data: Path, installation: str, blobs: Blobs | None = None
+    ) -> None:
         self.name = name
+        self._blobs = blobs
         self._cluster = cluster
         self._data = data
         self._link = Link(cluster, installation)
@@ -38,11 +40,11 @@ class BackendAIBackend:
 
     def executor(self) -> Executor:
         """Return the one that runs sessions on the cluster."""
-        return BackendAIExecutor(self._cluster, self._data, self._link.installation)
+        return BackendAIExecutor(self._cluster, self._data, self._link.installation, blobs=self._blobs)
 
     def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
-        """Refuse tasks without an image, and services that can't be, as far as the version is known."""
-        found: list[Refused | Warned] = [*refused_code(tasks, self.name)]
+        """Refuse tasks without an image, and code and services that can't be, as far as the version is known."""
+        found: list[Refused | Warned] = [*_refused_code(tasks)]
         for task in tasks:
             if not task.image and not self._cluster.image:
                 message = f"task {task.name!r} names no image, and neither does cluster {self._cluster.name!r}"
@@ -73,6 +75,24 @@ class BackendAIBackend:
     async def close(self) -> None:
         """Close connections."""
         await self._link.close()
+
+
+def _refused_code(tasks: Sequence[Task]) -> list[Refused]:
+    """Return the refusals of tasks of which not every container would have the pipeline's code."""
+    message = (
+        "task {!r} runs in {} containers, of which only the one of role `main` would get the pipeline's code"
+    )
+    hint = "Leave out `code` and put the files into the pipeline's folder: `trackbook files put`."
+    return [
+        Refused(
+            "code_unsupported",
+            message.format(task.name, task.cluster_size),
+            f"tasks[{task.index}].cluster_size",
+            hint=hint,
+        )
+        for task in tasks
+        if task.code and task.cluster_size > 1 and not task.serving
+    ]
 
 
 def _is_known(finding: Finding, known: Sequence[str]) -> bool:

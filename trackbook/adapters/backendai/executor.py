@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from trackbook.adapters.backendai.archives import Archives
 from trackbook.adapters.backendai.attempt import Attempt
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.ending import Undertaker
@@ -19,7 +20,7 @@ from trackbook.adapters.backendai.service_attempt import ServiceAttempt
 from trackbook.adapters.backendai.shelf import Shelf
 from trackbook.adapters.backendai.watch import Watch
 from trackbook.adapters.sessions.reporter import Reporter
-from trackbook.engine.ports import ReportSink, SessionSpec
+from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
@@ -31,10 +32,18 @@ class BackendAIExecutor:
     """Implements `trackbook.engine.ports.Executor`.
 
     `limit` sessions are with the cluster at once (default: all, how many run is the cluster's to say), the others
-    wait here in the order of their launch.
+    wait here in the order of their launch. `blobs` has the archives of code.
     """
 
-    def __init__(self, cluster: Cluster, data: Path, installation: str, *, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        data: Path,
+        installation: str,
+        *,
+        limit: int | None = None,
+        blobs: Blobs | None = None,
+    ) -> None:
         self._cluster = cluster
         self._link = Link(cluster, installation)
         self._notes = Notes(data.resolve())
@@ -50,6 +59,7 @@ class BackendAIExecutor:
             self._reports,
             self._undertaker,
             Enqueuer(self._link),
+            Archives(self._shelf, blobs),
         )
         self._attempts: dict[str, Attempt | ServiceAttempt] = {}
         self._running: dict[str, asyncio.Task[None]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from trackbook.adapters.backendai import unpacking
 from trackbook.adapters.backendai.api import Session
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.record import Claim, Record
@@ -137,7 +138,14 @@ def _by_record(known: Known, record: Record) -> Verdict:
         return ended("failed", "the session was ended on the cluster, not by this job", "infrastructure")
     if record.signal is not None:
         return ended("failed", f"the command was ended by {signal_name(record.signal)}")
-    return ended("failed", describe(record.exit_code or 0))
+    return _not_run(record) if record.problem else ended("failed", describe(record.exit_code or 0))
+
+
+def _not_run(record: Record) -> Verdict:
+    """Return the end of an attempt that did not get its code."""
+    message = f"the code can't be unpacked: {record.problem}"
+    fault: Fault = "permanent" if record.exit_code == unpacking.NO_TOOL else "infrastructure"
+    return Verdict("failed", message, fault, record.ended_at)
 
 
 def _never_ran(known: Known) -> Verdict:

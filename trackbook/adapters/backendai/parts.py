@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from trackbook.adapters.backendai.archives import Archives
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.ending import Undertaker
 from trackbook.adapters.backendai.enqueue import Enqueuer
@@ -15,7 +16,7 @@ from trackbook.adapters.sessions.reporter import Reporter
 
 
 class Parts(Struct, frozen=True):
-    """The cluster, its folders and its watch; our notes; the way to the engine; and who ends sessions."""
+    """The cluster, its folders and its watch; our notes; the way to the engine; who ends and makes sessions."""
 
     link: Link
     shelf: Shelf
@@ -24,6 +25,7 @@ class Parts(Struct, frozen=True):
     reports: Reporter
     undertaker: Undertaker
     enqueuer: Enqueuer
+    archives: Archives
 
     @property
     def cluster(self) -> Cluster:

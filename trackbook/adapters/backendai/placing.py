@@ -11,6 +11,7 @@ from trackbook.adapters.backendai.api import Session
 from trackbook.adapters.backendai.errors import ClusterError
 from trackbook.adapters.backendai.observe import Known, Verdict
 from trackbook.adapters.backendai.parts import Parts
+from trackbook.adapters.sessions.code import BadCode
 from trackbook.engine.ports import SessionSpec
 from trackbook.failpoints import failpoint
 
@@ -60,8 +61,24 @@ class Placer:
             if found:
                 return found
             self.look = False
+        if self._spec.code:
+            verdict = await self._place_code(asked)
+            if verdict:
+                return Placed(verdict=verdict)
         async with self._parts.enqueuer.turn:
             return await (self.withdraw() if asked() else self._make())
+
+    async def _place_code(self, asked: Callable[[], bool]) -> Verdict | None:
+        """Have the code in the pipeline's folder; return the end of an attempt that can't have it."""
+        try:
+            await self._parts.archives.place(self._spec, asked)
+        except ClusterError as error:
+            if error.kind == "permanent":
+                return observe.refused(error)
+            raise
+        except BadCode as error:
+            return Verdict("failed", f"the code can't be unpacked: {error}", "permanent")
+        return None
 
     async def withdraw(self) -> Placed:
         """Find the session, or see to it that there never is one that runs the command."""

@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from trackbook.adapters.backendai import lines, names, record, wrapper
+from trackbook.adapters.backendai import lines, names, record, unpacking, wrapper
 from trackbook.adapters.backendai.api import NewSession, Version
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.sessions import folders, variables
@@ -34,7 +34,8 @@ def needed(spec: SessionSpec) -> list[str]:
     Those of dependencies that ran were made for them; a skipped one never had its own.
     """
     skipped = [outputs(spec, source) for source in spec.inputs if source.skipped]
-    return ["vfroot", record.folder(spec.job), outputs(spec), *dict.fromkeys(skipped)]
+    code = [record.ARCHIVES] if spec.code else []
+    return ["vfroot", record.folder(spec.job), *code, outputs(spec), *dict.fromkeys(skipped)]
 
 
 def tag(spec: SessionSpec) -> str:
@@ -55,6 +56,7 @@ def tag(spec: SessionSpec) -> str:
         spec.shmem,
         spec.cluster_mode,
         spec.cluster_size,
+        *([spec.code] if spec.code else []),
     ]
     return _TAG + hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
 
@@ -84,7 +86,9 @@ def new_session(
             f"task {spec.task!r} names no image, and neither does the configuration of cluster {cluster.name!r}"
         )
     own = [mounts.parse(text) for text in spec.mounts]
-    read_only = [f"{folder}/{outputs(spec, source)}" for source in spec.inputs] if version.mount_options else []
+    read_only = [f"{folder}/{outputs(spec, source)}" for source in spec.inputs]
+    if spec.code:
+        read_only.append(f"{folder}/{record.ARCHIVES}")
     return NewSession(
         name=names.session(installation, spec.session),
         image=image,
@@ -99,7 +103,7 @@ def new_session(
             {name: value for name, value in environment(spec).items() if value}
         ),  # see startup
         mounts=_pipeline_mounts(spec, folder) | {mount.source: mount.path for mount in own},
-        read_only=list(dict.fromkeys(read_only)),
+        read_only=list(dict.fromkeys(read_only)) if version.mount_options else [],
         cluster_mode=spec.cluster_mode,
         cluster_size=spec.cluster_size,
     )
@@ -121,10 +125,11 @@ def startup(spec: SessionSpec) -> tuple[str, bytes]:
     """
     command = spec.command or ":"
     empty = sorted(name for name, value in environment(spec).items() if not value)
-    given = wrapper.startup(record.name(spec), spec.attempt, command, empty=empty)
+    given = wrapper.startup(record.name(spec), spec.attempt, command, empty=empty, code=spec.code)
     if wrapper.fits(given):
         return given, b""
-    return wrapper.startup(record.name(spec), spec.attempt, "", empty=empty), command.encode()
+    given = wrapper.startup(record.name(spec), spec.attempt, "", empty=empty, code=spec.code)
+    return given, command.encode()
 
 
 def _pipeline_mounts(spec: SessionSpec, folder: str) -> dict[str, str]:
@@ -132,8 +137,11 @@ def _pipeline_mounts(spec: SessionSpec, folder: str) -> dict[str, str]:
         f"{folder}/{outputs(spec, source)}": f"{PIPELINE}/input{number}"
         for number, source in enumerate(spec.inputs, 1)
     }
-    return inputs | {
+    found = inputs | {
         f"{folder}/{outputs(spec)}": f"{PIPELINE}/outputs",
         f"{folder}/vfroot": f"{PIPELINE}/vfroot",
         f"{folder}/{record.folder(spec.job)}": wrapper.RECORDS,
     }
+    if spec.code:
+        found[f"{folder}/{record.ARCHIVES}"] = unpacking.ARCHIVES
+    return found

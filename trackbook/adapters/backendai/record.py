@@ -2,7 +2,8 @@
 
 All lie in `.trackbook/<job>/`: `<index>-<attempt>.claim/by` (who runs the attempt), `.alive` (a sign of life),
 `.log` (the output), `.cut` (how much of that was dropped), `.command` (a long command), `.stop` (that the command
-is to be stopped, and the seconds from SIGTERM to SIGKILL), `.exit` (how it ended).
+is to be stopped, and the seconds from SIGTERM to SIGKILL), `.exit` (how it ended). Beside the jobs' folders lies
+`.trackbook/code/`, with the archives of the pipeline's code, each named by its SHA-256.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from trackbook.adapters.backendai import unpacking
 from trackbook.engine.ports import SessionSpec
 
 FOLDER = ".trackbook"
+ARCHIVES = f"{FOLDER}/code"
 
 
 class Claim(Struct, frozen=True):
@@ -29,6 +32,7 @@ class Record(Struct, frozen=True, kw_only=True):
     """How the command ended. `stopped` says that somebody had it ended; `size` is that of the whole output.
 
     `outputs` are the first files that it left; `tail` ends its output, all of it where that is short.
+    `problem` says why the command was not run: its code could not be unpacked.
     """
 
     attempt: int
@@ -39,9 +43,15 @@ class Record(Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     signal: int | None = None
     stopped: bool = False
+    problem: str = ""
     size: int = 0
     outputs: tuple[str, ...] = ()
     tail: bytes = b""
+
+    @property
+    def lacks_code(self) -> bool:
+        """Whether the command was not run since the archive of its code is missing or damaged."""
+        return bool(self.problem) and self.exit_code == unpacking.BAD_ARCHIVE
 
 
 def folder(job: str) -> str:
@@ -57,6 +67,11 @@ def name(spec: SessionSpec) -> str:
 def path(spec: SessionSpec, suffix: str) -> str:
     """Return one of a session's records, in the pipeline's folder; `suffix` is `exit`, `log` …"""
     return f"{folder(spec.job)}/{name(spec)}.{suffix}"
+
+
+def archive(code: str) -> str:
+    """Return the archive of this hash, in the pipeline's folder."""
+    return f"{ARCHIVES}/{code}.tar"
 
 
 def read_claim(data: bytes) -> Claim:
@@ -83,6 +98,7 @@ def read_record(data: bytes) -> Record:
         exit_code=int(words["exit_code"]) if "exit_code" in words else None,
         signal=int(words["signal"]) if "signal" in words else None,
         stopped="stopped" in words,
+        problem=words.get("problem", ""),
         size=int(words.get("size") or "0"),
         outputs=tuple(outputs),
         tail=rest.removesuffix(b"\nend\n"),

@@ -191,6 +191,9 @@ def judge(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
                 f"task {task.name!r}: what a service runs stands in the model's definition, not in `command`"
             )
             found.append(Warned("service_command_ignored", message, f"{at}.command"))
+        if task.code:
+            message = f"task {task.name!r}: a service does not get the pipeline's code; it has its model's folder"
+            found.append(Warned("service_code_ignored", message, "code"))
     return found
 
 

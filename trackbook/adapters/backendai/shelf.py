@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -144,6 +144,20 @@ class Shelf:
             if _is_missing(error):
                 return None
             raise
+
+    async def has(self, pipeline: str, path: str) -> bool:
+        """Whether the folder, which was prepared, has a file; one that was seen or put there is remembered."""
+        if path in self._made[pipeline]:
+            return True
+        found = await self._in_folder(pipeline, lambda name: self._storage.find(name, path))
+        if found:
+            self._made.setdefault(pipeline, set()).add(path)
+        return found is not None
+
+    async def put(self, pipeline: str, path: str, chunks: AsyncIterator[bytes], size: int) -> None:
+        """Upload a file of `size` bytes into the folder, which was prepared: whole, or it is as it was before."""
+        await self._storage.write(self._named[pipeline], path, chunks, size)
+        self._made.setdefault(pipeline, set()).add(path)
 
     async def write(self, spec: SessionSpec, suffix: str, data: bytes) -> None:
         """Leave a record of ours."""

@@ -2,7 +2,8 @@
 
 It claims the attempt by making a folder, which one alone can, before the command runs: a session made twice for
 an attempt runs its command once. It leaves the output, a sign of life and at last the exit code in the pipeline's
-folder (see `record`). It stops the command when `.stop` appears there. POSIX sh: dash, bash and busybox run it.
+folder (see `record`). It stops the command when `.stop` appears there. The pipeline's code is unpacked before the
+command runs (see `unpacking`). POSIX sh: dash, bash and busybox run it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from trackbook.adapters.backendai import lines
+from trackbook.adapters.backendai import lines, unpacking
 from trackbook.adapters.sessions.commands import shell_argument
 
 RECORDS = "/pipeline/.trackbook"
@@ -36,6 +37,7 @@ TAIL = 64 * 1024
 
 _SCRIPT = f"""
 _tb_outputs=$2 _tb_name=$3 _tb_attempt=$4 _tb_command=$5
+_tb_hash=${{6-}} _tb_archives=${{7-}} _tb_work=${{8-}}
 _tb_at=$1/$_tb_name
 _tb_say() {{ echo "trackbook: $1" >&2; }}
 _tb_now() {{
@@ -159,6 +161,7 @@ _tb_watch_stop() {{  # SIGTERM once, to what lives then; SIGKILL to what is left
   done
   [ -z "$_tb_left" ] || kill -KILL $_tb_left
 }}
+{unpacking.UNPACK}
 _tb_shell=$(command -v bash || command -v sh)
 _tb_pid= _tb_signalled= _tb_stopped=
 _tb_stop() {{
@@ -168,6 +171,10 @@ _tb_stop() {{
 trap _tb_stop TERM INT HUP
 
 : >>"$_tb_at.log"
+_tb_problem=
+if [ "$_tb_hash" ]; then
+  _tb_unpack || set -- -c 'echo "trackbook: $2: the command is not run" >&2; exit $1' sh $? "$_tb_problem"
+fi
 _tb_pipe=
 for _tb_dir in "${{TMPDIR:-/tmp}}" "$_tb_at.claim"; do
   _tb_pipe=$_tb_dir/.trackbook-$_tb_name-$$
@@ -231,6 +238,7 @@ _tb_record() {{
     echo "exit_code $_tb_code"
   fi
   [ -z "$_tb_stopped" ] || echo "stopped 1"
+  [ -z "$_tb_problem" ] || echo "problem $_tb_problem"
   echo "size $(_tb_size)"
   (cd "$_tb_outputs" && find . -type f | head -n 100 | head -c 8192 | sed "s/^/output /") 2>/dev/null
   echo
@@ -265,14 +273,21 @@ def startup(
     empty: Iterable[str] = (),
     records: str = RECORDS,
     outputs: str = OUTPUTS,
+    code: str = "",
+    archives: str = unpacking.ARCHIVES,
+    work: str = unpacking.WORK,
 ) -> str:
     """Return the session's start-up command; `name` is that of its records. An empty `command` stands in a file.
 
-    `empty` are variables to be set to nothing. Raises ValueError for a command that no process can be given.
+    `empty` are variables to be set to nothing. `code` is the hash of an archive in the folder `archives`, which
+    is unpacked into `work`, where the command then starts; '' for none. Raises ValueError for a command that no
+    process can be given.
     """
     if "\0" in command:
         raise ValueError("the command has a NUL character")
-    arguments = (records, outputs, name, str(attempt), shell_argument(command))
+    arguments = [records, outputs, name, str(attempt), shell_argument(command)]
+    if code:
+        arguments += [code, archives, work]
     environment = "".join(f"{shlex.quote(variable + '=')} " for variable in empty)
     begin = f"exec env {environment}sh" if environment else "exec sh"
     return f"{begin} -c {shlex.quote(_SCRIPT.strip())} trackbook {' '.join(map(shlex.quote, arguments))}"

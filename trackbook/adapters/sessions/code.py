@@ -10,7 +10,7 @@ import asyncio
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -90,10 +90,13 @@ def leads_outside(name: str, target: str) -> bool:
     return False
 
 
-def check(archive: IO[bytes]) -> None:
-    """Raise BadCode for an archive that would not be unpacked. Blocks."""
-    for _ in entries(archive):
-        pass
+def check(archive: IO[bytes], mounts: Collection[str] = ()) -> None:
+    """Raise BadCode for an archive that would not be unpacked, or leaves a mount no room. Blocks."""
+    for _, entry in entries(archive):
+        for place in mounts:
+            inside = f"{entry.name}/".startswith(f"{place}/")
+            if inside or (not entry.isdir() and place.startswith(f"{entry.name}/")):
+                raise _no_room(place)
 
 
 def unpack(archive: IO[bytes], folder: Path, mounts: Sequence[str] = (), *, for_all: bool = False) -> None:
@@ -146,8 +149,11 @@ def _make_room(folder: Path, place: str) -> None:
     try:
         path.rmdir()
     except OSError:
-        message = f"the code has {place!r}, where a mount is to be found: give the mount another alias"
-        raise BadCode(message) from None
+        raise _no_room(place) from None
+
+
+def _no_room(place: str) -> BadCode:
+    return BadCode(f"the code has {place!r}, where a mount is to be found: give the mount another alias")
 
 
 class Copies:

@@ -14,7 +14,8 @@ def describe(code: int, path: str = "the image's own") -> str:
     if code == 127:
         return (
             f"{found}: a program was not found (PATH: {path}; the working directory {WORK} begins empty but for "
-            "mounts). Name it by its full path, mount its folder, or use an image that has it"
+            "mounts and the pipeline's `code`). Name it by its full path, mount its folder, or use an image that "
+            "has it"
         )
     if code == 126:
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
@@ -15,15 +15,6 @@ def refused_service(task: Task, executor: str) -> Refused:
     message = f"task {task.name!r} serves a model, which the executor {executor!r} does not do"
     hint = "Name a Backend.AI cluster by `executor: backendai/NAME`, or set `skip: true` on it to run the rest."
     return Refused("serving_unsupported", message, f"tasks[{task.index}]", hint=hint)
-
-
-def refused_code(tasks: Sequence[Task], executor: str) -> list[Refused]:
-    """Return the refusal of tasks of a pipeline with code by an executor that gives it to none."""
-    if not any(task.code for task in tasks):
-        return []
-    message = f"tasks would not get the pipeline's code on the executor {executor!r}, which can't give it yet"
-    hint = "Leave out `code` and put the files into the pipeline's folder: `trackbook files put`."
-    return [Refused("code_unsupported", message, "code", hint=hint)]
 
 
 def unknown_slots(task: Task, offered: Iterable[str], who: str) -> Iterator[Warned]:
