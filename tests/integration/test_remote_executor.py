@@ -74,6 +74,7 @@ async def processes(
         try:
             yield running
         finally:
+            running.open_gate()  # no command outlives a test that failed
             await running.engine.close()
             await running.worker.close()
 
