@@ -105,9 +105,11 @@ class ServiceWorld(ClusterWorld):
         """Take the services down too, and remove the pipeline's folder."""
         await super().close()
         await self.backend.folders.purge("p1")
-        for service in await self.services():
-            await self.backend._services._end(await self.link.version(), [service])
-        await self.backend.close()
+        try:
+            for service in await self.services():
+                await self.backend._services._end(await self.link.version(), [service])
+        finally:
+            await self.backend.close()
 
 
 @pytest.fixture

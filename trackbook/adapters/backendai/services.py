@@ -90,7 +90,8 @@ class Services:
             return
         undertaker = Undertaker(self._link)
         try:
-            async with asyncio.timeout(self._link.cluster.stop_timeout):
+            # Twice, since a replica that does not end by then is ended by force.
+            async with asyncio.timeout(2 * self._link.cluster.stop_timeout):
                 await asyncio.gather(*(take_down(self._link, version, each, undertaker) for each in services))
         finally:
             await undertaker.close(wait=0)
