@@ -1,4 +1,4 @@
-"""Packs a folder of code into an archive: the same files give the same bytes, whoever packs them, and when."""
+"""Packs a folder of code into an archive: the same files give the same bytes on every machine and at any time."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Archives:
             self._damaged.discard((spec.pipeline, spec.code))
 
     def was_bad(self, spec: SessionSpec) -> None:
-        """Upload the archive anew for the next session: one has found it missing or damaged."""
+        """Upload the archive again for the next session: one has found it missing or damaged."""
         self._damaged.add((spec.pipeline, spec.code))
 
 
