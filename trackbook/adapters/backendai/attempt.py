@@ -255,7 +255,7 @@ class Attempt:
             self._command_ended = True  # look for its record
             return
         if self._ending is None or self._ending.done():
-            self._ending = self._parts.undertaker.end(self.id)
+            self._ending = self._parts.undertaker.end(self.id, begun=self._began_anyway)
             self._ending.add_done_callback(self._session_ended)
         if self._fencing is None and not self.running and not self._known.claim:
             self._fencing = asyncio.create_task(self._fence())
@@ -278,6 +278,8 @@ class Attempt:
                 self._wake.set()
             else:
                 self._began_anyway = True
+                if not self._known.ended:
+                    self._parts.undertaker.end(self.id, begun=True)
 
     def _session_ended(self, task: asyncio.Task[Session | None]) -> None:
         if task.cancelled() or task.exception():
@@ -322,6 +324,7 @@ class Attempt:
             self._parts.archives.was_bad(self.spec)
         self._parts.reports.send_end(self.spec, self._parts.notes.note_end(self.spec, report))
         if self.id and not self._known.ended:
-            self._parts.undertaker.end(self.id, patience=not self._known.given_up)
+            begun = self._known.record is not None or self._began_anyway
+            self._parts.undertaker.end(self.id, patience=not self._known.given_up, begun=begun)
         if self._placer.unsure or (self._known.given_up and not self.id):
             self._parts.undertaker.end_named(self._placer.name, by=self._parts.cluster.unreachable_timeout)

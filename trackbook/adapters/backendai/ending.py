@@ -20,6 +20,8 @@ _PATIENCE = 15.0
 """Seconds that a session whose command has ended gets to be ended by the manager."""
 _FORCEABLE = frozenset({"RUNNING", "RUNNING_DEGRADED", "TERMINATING", "ERROR", "RESTARTING"})
 """In these no container is being made any more, which would run on, unseen, behind a forced end (23.09)."""
+_STALE = frozenset({"PREPARING", "PULLING", "CREATING", "PREPARED"})
+"""A 23.09 that lost a transaction may hold a running session for PREPARING for good, and refuse to end it."""
 _RETURNS = "CANCELLED"
 _RETURNED = (2.0, 5.0, 15.0, 40.0)
 """Seconds between looks at a cancelled session: 23.09 starts one all the same that it schedules just then."""
@@ -33,18 +35,26 @@ class Undertaker:
         self._ending: dict[str, asyncio.Task[Session | None]] = {}
         self._naming: set[asyncio.Task[None]] = set()
         self._guarding: dict[str, asyncio.Task[None]] = {}
+        self._begun: set[str] = set()
         self._hurry = asyncio.Event()
 
-    def end(self, session: str, *, patience: bool = False) -> asyncio.Task[Session | None]:
+    def end(self, session: str, *, patience: bool = False, begun: bool = False) -> asyncio.Task[Session | None]:
         """Have the session of that id ended; the task's result is the manager's last word on it.
 
-        With `patience` it gets time to end by itself, as one whose command has ended does.
+        With `patience` it gets time to end by itself, as one whose command has ended does. `begun`, which may be
+        known later than the first call: its command has, so that its end can be forced whatever the manager says.
         """
+        if begun:
+            self._begun.add(session)
         task = self._ending.get(session)
         if task is None:
             task = self._ending[session] = asyncio.create_task(self._end(session, patience=patience))
-            task.add_done_callback(lambda _: self._ending.pop(session, None))
+            task.add_done_callback(lambda _: self._forget(session))
         return task
+
+    def _forget(self, session: str) -> None:
+        self._ending.pop(session, None)
+        self._begun.discard(session)
 
     def end_named(self, name: str, *, by: float) -> None:
         """End whatever has that name, looked for until that can be asked, `by` so many seconds from now."""
@@ -103,6 +113,9 @@ class Undertaker:
             return not found or found[0].final
         return False
 
+    def _is_forceable(self, session: Session) -> bool:
+        return session.status in _FORCEABLE or (session.id in self._begun and session.status in _STALE)
+
     async def _end(self, session: str, *, patience: bool) -> Session | None:
         if patience and await self._ended_by_itself(session):
             return None
@@ -112,7 +125,7 @@ class Undertaker:
         seen: Session | None = None
         while True:
             try:
-                forced = loop.time() > force_at and seen is not None and seen.status in _FORCEABLE
+                forced = loop.time() > force_at and seen is not None and self._is_forceable(seen)
                 if seen is None or seen.status != "TERMINATING" or forced:
                     await api.destroy(self._link.client, session, forced=forced, timeout=_TIMEOUT)
             except ClusterError as error:  # refused while it starts or ends, or without an answer: look
