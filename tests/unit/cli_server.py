@@ -165,6 +165,7 @@ def task_row(name: str, **changes: Any) -> Json:
         "session": None,
         "executor": "local",
         "executor_status": None,
+        "link": None,
         "executor_message": None,
         "launched_at": None,
         "started_at": None,

@@ -49,6 +49,7 @@ def test_the_secret_is_never_shown(shown: object) -> None:
         ({"secret_key": 12}, "secret_key must be text"),
         ({"secret_key": "very-secret\n"}, "secret_key has blanks"),
         ({"endpoint": "cluster.example"}, "not an address"),
+        ({"web_url": "web.example"}, "web_url is not an address"),
         ({"endpoint": "ftp://cluster.example"}, "not an address"),
         ({"endpoint": "http://h:99999"}, "not an address"),
         ({"endpoint": "http://me:very-secret@h"}, "more than an address"),
@@ -75,3 +76,10 @@ def test_names_of_clusters(name: str) -> None:
     """A cluster's name stands in `backendai/NAME` and in the name of a folder."""
     with pytest.raises(ValueError, match="can't be the name of a cluster"):
         Cluster.from_mapping(name, LEAST)
+
+
+def test_a_session_has_a_link_where_the_web_interface_is_known() -> None:
+    """The link opens the session there; without an address there is none."""
+    known = Cluster.from_mapping("main", LEAST | {"web_url": "https://web.example/"})
+    assert known.session_link("0f-1") == "https://web.example/session?sessionDetail=0f-1"
+    assert Cluster.from_mapping("main", LEAST).session_link("0f-1") == ""

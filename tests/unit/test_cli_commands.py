@@ -354,6 +354,24 @@ def test_a_service_is_shown_with_its_address(fake: FakeServer, run: Run) -> None
     assert "local; far on backendai/main" in result.stdout
 
 
+def test_a_session_is_shown_with_its_link(fake: FakeServer, run: Run) -> None:
+    """There is one for each task that runs or has failed, ten at most; what succeeded needs none."""
+    link = "https://web.example.org/session?sessionDetail="
+    tasks = [task_row(f"t{number}", state="running", link=f"{link}{number}") for number in range(12)]
+    done = task_row("done", state="succeeded", link=f"{link}done", finished_at="2026-01-31T12:00:01.000000Z")
+    fake.scripts |= {
+        f"GET /api/jobs/{JOB}": job_row(),
+        f"GET /api/jobs/{JOB}/tasks": {"items": [done, *tasks], "next": None},
+    }
+    result = run("job", "show", JOB)
+
+    assert result.exit_code == 0, result.output
+    assert f"t9: session at {link}9" in result.stdout
+    assert "2 more links" in result.stdout
+    assert f"{link}10" not in result.stdout
+    assert f"{link}done" not in result.stdout
+
+
 def test_versions_differ_in_words(fake: FakeServer, run: Run) -> None:
     """NAME@1 NAME@3 and --from --to ask the same; the last two versions are compared unless said."""
     changes = [

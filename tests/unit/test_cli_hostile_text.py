@@ -71,7 +71,7 @@ ENTRY = {"name": EVIL, "path": EVIL, "type": "file", "size": 3, "modified_at": N
 def task() -> dict[str, Any]:
     """Return a task of which everything is hostile."""
     return task_row(EVIL, state="failed", error=EVIL, executor_status=EVIL, executor_message=EVIL, tail=EVIL,
-                    finished_at=NOON, started_at=NOON, executor=EVIL)  # fmt: skip
+                    link=EVIL, finished_at=NOON, started_at=NOON, executor=EVIL)  # fmt: skip
 
 
 def job() -> dict[str, Any]:

@@ -285,6 +285,13 @@ def test_the_executors_status_is_kept() -> None:
     )
 
 
+def test_where_a_session_is_shown_is_told() -> None:
+    """The link to the executor's own interface is told with the status."""
+    given(created("a"), launched("a")).when(ReportTaskStatus("a", 1, "PENDING", "", "https://web/s")).then(
+        TaskStatusReported("a", 1, "PENDING", "", "https://web/s")
+    )
+
+
 def test_why_a_session_waits_is_kept() -> None:
     """Another reason for the same status is told as well, and the last one stands."""
     no_agent = TaskStatusReported("a", 1, "PENDING", "no agent has enough left")

@@ -59,6 +59,7 @@ async def test_a_task_tells_when_it_ran_and_how_it_ended(tmp_path: Path) -> None
     await history.start("j", "p1", CHAIN)
     began = history.now
     await history.tell("j", job.ReportTaskStarted("a", 1, began))
+    await history.tell("j", job.ReportTaskStatus("a", 1, "PREPARING", "", "https://web.example.org/a"))
     await history.tell("j", job.ReportTaskStatus("a", 1, "PULLING"))
     ended = began + timedelta(seconds=2, microseconds=5)
     await history.tell("j", job.ReportTaskEnded("a", 1, "succeeded", ended, began, 0))
@@ -70,6 +71,7 @@ async def test_a_task_tells_when_it_ran_and_how_it_ended(tmp_path: Path) -> None
     assert tasks[0].state == "succeeded"
     assert tasks[0].run_time == pytest.approx(2.000005)
     assert (tasks[0].exit_code, tasks[0].error, tasks[0].executor_status) == (0, None, "PULLING")
+    assert (tasks[0].link, tasks[1].link) == ("https://web.example.org/a", None)
     assert tasks[1].state == "launching"
 
 

@@ -9,6 +9,8 @@ from trackbook.cli.exchange import Json
 from trackbook.cli.progress import utc_now
 
 _ELSEWHERE = 4
+_LINKS = 10
+_DONE = ("succeeded", "skipped")
 _NOTE = 60
 """Characters of a remark in a table; a longer one stands below it in full."""
 
@@ -85,9 +87,19 @@ def print_job(job: dict[str, Any], tasks: list[dict[str, Any]], moment: dict[str
     for task in tasks:
         if len(_note(task)) > _NOTE:
             print(f"\n{task['name']}: {_note(task)}")
+    _links(tasks)
     for task in tasks:
         if task.get("clock_jump") is not None:
             print(f"\n{_clock_note(task)}")
+
+
+def _links(tasks: list[dict[str, Any]]) -> None:
+    """Print where the executors' own interfaces show the sessions that run or did not succeed."""
+    linked = [task for task in tasks if task.get("link") and task["state"] not in _DONE]
+    for task in linked[:_LINKS]:
+        print(f"\n{task['name']}: session at {task['link']}")
+    if len(linked) > _LINKS:
+        print(f"\n{len(linked) - _LINKS} more links: `--json` has them all.")
 
 
 def _clock_note(task: dict[str, Any]) -> str:

@@ -61,12 +61,13 @@ class ReportTaskStarted(JobCommand, frozen=True):
 
 
 class ReportTaskStatus(JobCommand, frozen=True):
-    """The executor's own status of the session, and why it stands there where that is known."""
+    """The executor's own status of the session, why it is that where it is known, and where it is shown."""
 
     task: str
     attempt: int
     status: str
     message: str = ""
+    link: str = ""
 
 
 class ReportTaskEnded(JobCommand, frozen=True):
@@ -266,11 +267,15 @@ def _told(state: JobState, report: Report) -> list[AnyJobEvent]:
         case ReportTaskStatus():
             if (report.status, report.message) == (task.executor_status, task.executor_message):
                 return []
-            return [facts.TaskStatusReported(report.task, report.attempt, report.status, report.message)]
+            return [_status_reported(report)]
         case ReportTaskStarted():
             return _started(task, report.at)
         case ReportTaskEnded():
             return [*_started(task, report.started_at), _ended(task, report)]
+
+
+def _status_reported(report: ReportTaskStatus) -> AnyJobEvent:
+    return facts.TaskStatusReported(report.task, report.attempt, report.status, report.message, report.link)
 
 
 def _started(task: TaskState, at: datetime | None) -> list[AnyJobEvent]:

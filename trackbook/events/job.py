@@ -88,12 +88,16 @@ class TaskStarted(JobEvent, frozen=True):
 
 
 class TaskStatusReported(JobEvent, frozen=True):
-    """The executor's own status of the session, as it names it; `message` says why it stands there."""
+    """The executor's own status of the session, as it names it; `message` says why it is that.
+
+    `link` is where the executor's own interface shows the session, '' where it has none.
+    """
 
     task: str
     attempt: int
     status: str
     message: str = ""
+    link: str = ""
 
 
 class TaskStopRequested(JobEvent, frozen=True):

@@ -31,6 +31,7 @@ class TaskRow(Struct, gc=False):
     executor: str = ""
     executor_status: str = ""
     executor_message: str = ""
+    link: str = ""
     launched_at: int | None = None
     started_at: int | None = None
     finished_at: int | None = None
@@ -130,6 +131,7 @@ class JobFold(Struct):
             case facts.TaskStatusReported():
                 task = self._move(self._task(event.task), None)
                 task.executor_status, task.executor_message = event.status, event.message
+                task.link = event.link or task.link
             case facts.JobStarted():
                 self.job.state, self.job.started_at = "running", to_micros(event.at)
             case facts.JobCancelRequested():
@@ -163,7 +165,7 @@ class JobFold(Struct):
 
     def _launch(self, task: TaskRow, event: facts.TaskLaunchRequested, at: int) -> None:
         task.attempt, task.session, task.launched_at = event.attempt, event.session, at
-        task.executor_status = task.executor_message = ""
+        task.executor_status = task.executor_message = task.link = ""
         task.started_at = task.finished_at = task.run_time = task.exit_code = task.signal = None
         task.error = task.tail = task.fault = task.result = ""
         self._move(task, "launching")

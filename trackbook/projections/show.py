@@ -95,6 +95,7 @@ def show_task(row: TaskRow | Any, dependencies: list[str]) -> TaskView:
         executor=row.executor,
         executor_status=row.executor_status or None,
         executor_message=row.executor_message or None,
+        link=row.link or None,
         launched_at=optional_text(row.launched_at),
         started_at=optional_text(row.started_at),
         finished_at=optional_text(row.finished_at),

@@ -154,6 +154,7 @@ tasks = Table(
     _text("executor"),
     _text("executor_status"),
     _text("executor_message"),
+    _text("link"),
     _maybe("launched_at"),
     _maybe("started_at"),
     _maybe("finished_at"),

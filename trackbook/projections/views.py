@@ -101,8 +101,8 @@ class TaskView(Struct):
 
     `clock_jump` says by how many seconds the clock was moved between `started_at` and `finished_at`, if it was.
 
-    `executor_message` says why it stands there, `fault` whose failure it is (see TaskError), `result` is what a
-    service offers, such as its `url`.
+    `executor_message` says why it is that, `link` is where the executor's own interface shows the session,
+    `fault` whose failure it is (see TaskError), `result` is what a service offers, such as its `url`.
     """
 
     name: str
@@ -113,6 +113,7 @@ class TaskView(Struct):
     executor: str
     executor_status: str | None
     executor_message: str | None
+    link: str | None
     launched_at: Time | None
     started_at: Time | None
     finished_at: Time | None

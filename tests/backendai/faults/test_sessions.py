@@ -14,10 +14,14 @@ FAILS = {"SIM_START_FAIL": "1"}
 
 
 async def test_a_slow_start(sites: Sites) -> None:
-    """A session that takes long to start is waited for."""
-    async with sites() as site:
+    """A session that takes long to start is waited for; the cluster's own interface is linked to meanwhile."""
+    async with sites(web_url="https://web.example.org/") as site:
         job = await site.begin(pipeline("slow", [task("a", faults=SLOW), task("b", "a")]))
         await site.shows(job, "a", "PREPARING")
+        (session,) = await site.live()
+        assert (await site.tasks(job))["a"][
+            "link"
+        ] == f"https://web.example.org/session?sessionDetail={session['id']}"
         await site.ended(job, "succeeded")
 
 

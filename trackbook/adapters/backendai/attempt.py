@@ -154,7 +154,8 @@ class Attempt:
     def _say(self, status: str, why: str) -> None:
         if (status, why) != self._told:
             self._told = (status, why)
-            report = ReportTaskStatus(self.spec.task, self.spec.attempt, status, why)
+            link = self._parts.cluster.session_link(self.id) if self.id else ""
+            report = ReportTaskStatus(self.spec.task, self.spec.attempt, status, why, link)
             self._parts.reports.send(self.spec, report)
 
     # From the launch to the end -----------------------------------------------------------------------------

@@ -24,7 +24,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     be away, or a session silent, until that counts as lost; `stop_timeout` how long a session may take to end
     until it is ended by force, `service_timeout` how long a service may take to be healthy. `image` is what tasks
     without an image run in. `listing_limit` is the number of entries after which the storage proxy cuts a listing
-    (its `scandir-limit`), 0 if it never does.
+    (its `scandir-limit`), 0 if it never does. `web_url` is the address of the cluster's web interface.
     """
 
     name: str
@@ -43,6 +43,14 @@ class Cluster(Struct, frozen=True, kw_only=True):
     service_timeout: float = 1800.0
     listing_limit: int = 1000
     verify_tls: bool = True
+    web_url: str = ""
+
+    def session_link(self, session: str) -> str:
+        """Return where the cluster's web interface shows the session of that id, '' where that is not known.
+
+        Its list of sessions opens the one that `sessionDetail` names (backend.ai-webui since 24.09).
+        """
+        return f"{self.web_url}/session?sessionDetail={session}" if self.web_url else ""
 
     def __repr__(self) -> str:
         return f"Cluster(name={self.name!r}, endpoint={self.endpoint!r})"
@@ -71,7 +79,9 @@ class Cluster(Struct, frozen=True, kw_only=True):
         if missing:
             raise ValueError(f"{where}: {' and '.join(missing)} must be set")
         values = {key: _read(where, key, value) for key, value in mapping.items()}
-        values["endpoint"] = _endpoint(where, values["endpoint"])
+        values["endpoint"] = _address(where, "the endpoint", values["endpoint"])
+        if values.get("web_url"):
+            values["web_url"] = _address(where, "web_url", values["web_url"])
         return cls(name=name, **values)
 
 
@@ -109,15 +119,15 @@ def _duration(where: str, key: str, value: Any) -> float:
     return seconds
 
 
-def _endpoint(where: str, endpoint: str) -> str:
+def _address(where: str, what: str, address: str) -> str:
     example = "it looks like https://cluster.example.org or http://127.0.0.1:8081"
     try:
-        parts = urlsplit(endpoint)
+        parts = urlsplit(address)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{where}: the endpoint is not an address: {example}") from None
+        raise ValueError(f"{where}: {what} is not an address: {example}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ValueError(f"{where}: the endpoint is not an address: {example}")
+        raise ValueError(f"{where}: {what} is not an address: {example}")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError(f"{where}: the endpoint has more than an address in it: {example}")
-    return endpoint.rstrip("/")
+        raise ValueError(f"{where}: {what} has more than an address in it: {example}")
+    return address.rstrip("/")
