@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from histories.made import History
 from histories.served import projected
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from trackbook.engine import job
 from trackbook.events import pipeline as edits
@@ -16,6 +18,7 @@ from trackbook.events.commit import Input
 from trackbook.events.job import TaskShape
 from trackbook.projections.find import CommitFilter, ReadModel
 from trackbook.projections.paging import ReadError
+from trackbook.projections.tables import MODEL, metadata
 from trackbook.projections.views import JobView, TaskView
 
 CHAIN = [TaskShape("a"), TaskShape("b", ["a"]), TaskShape("c", ["a", "b"])]
@@ -251,3 +254,15 @@ async def test_lists_go_on_from_their_cursor(tmp_path: Path) -> None:
         f"j{number}" for number in reversed(range(7))
     ]
     assert third.next is None
+
+
+def test_the_tables_have_a_number_of_their_own() -> None:
+    """Whoever changes a table raises MODEL, so that files of older releases are rebuilt: then record both here."""
+    ddl = [str(CreateTable(table)) for table in metadata.sorted_tables]
+    ddl += [
+        str(CreateIndex(index))
+        for table in metadata.sorted_tables
+        for index in sorted(table.indexes, key=lambda index: str(index.name))
+    ]
+    digest = hashlib.sha256("\n".join(ddl).encode()).hexdigest()
+    assert (MODEL, digest[:16]) == (4, "523a6714ddea6642")
