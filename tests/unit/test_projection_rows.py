@@ -257,7 +257,7 @@ async def test_lists_go_on_from_their_cursor(tmp_path: Path) -> None:
 
 
 def test_the_tables_have_a_number_of_their_own() -> None:
-    """Whoever changes a table raises MODEL, so that files of older releases are rebuilt: then record both here."""
+    """Whoever changes a table raises MODEL, so that older files are rebuilt, and records both here."""
     ddl = [str(CreateTable(table)) for table in metadata.sorted_tables]
     ddl += [
         str(CreateIndex(index))
