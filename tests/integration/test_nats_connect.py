@@ -70,6 +70,19 @@ async def server(tmp_path: Path, config: str) -> AsyncIterator[str]:
         await process.wait()
 
 
+@pytest.mark.filterwarnings("ignore:parameter 'timeout'.*deprecated:DeprecationWarning")  # nats-py's own
+async def test_a_broker_is_reached_by_web_sockets(tmp_path: Path) -> None:
+    """A ws:// address works, though nothing else imports what it needs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with server(tmp_path, f'websocket {{ listen: "127.0.0.1:{port}", no_tls: true }}'):
+        nc = await connect(Access(f"ws://127.0.0.1:{port}"))
+        assert nc.connected_url is not None
+        assert nc.connected_url.scheme == "ws"
+        await nc.close()
+
+
 async def test_a_broker_without_jetstream_is_refused(tmp_path: Path) -> None:
     """A server without JetStream is refused by name, with what to do."""
     async with server(tmp_path, "") as url:

@@ -245,9 +245,9 @@ def test_a_log_is_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_the_library_is_imported_when_it_is_needed() -> None:
-    """Its import takes a third of a second, which every command of the CLI would pay."""
+    """Its import takes a third of a second, which every command would pay, and every start of a server."""
     program = (
-        "import sys; import trackbook.adapters.container.backend; "
+        "import sys; import trackbook.runtime.app; import trackbook.adapters.container.backend; "
         "sys.exit(any(name in sys.modules for name in ('aiodocker', 'aiohttp')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

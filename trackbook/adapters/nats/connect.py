@@ -16,6 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from trackbook.adapters.nats import allow_web_sockets
 from trackbook.errors import UserError
 
 NEEDED = (2, 14)
@@ -75,6 +76,10 @@ class Access(Struct, frozen=True):
     creds: str = ""
     nkey: str = ""
     inbox_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if any(url.strip().startswith(("ws://", "wss://")) for url in self.url.split(",")):
+            allow_web_sockets()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Access | None:
