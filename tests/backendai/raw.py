@@ -92,8 +92,17 @@ class Raw:
 
     def reach(self, session: str, *statuses: str, seconds: float = 90) -> dict[str, Any]:
         """Wait until the session has one of the statuses."""
-        until(lambda: self.look(session)["status"] in statuses, seconds, f"{statuses} of {session}")
-        return self.look(session)
+        seen: list[dict[str, Any]] = []
+
+        def reached() -> bool:
+            seen[:] = [self.look(session)]
+            return seen[0]["status"] in statuses
+
+        try:
+            until(reached, seconds, f"{statuses} of {session}")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; seen: {seen}") from None
+        return seen[0]
 
     def ended(self, session: str) -> tuple[str, str]:
         """Wait for the end; return the status and the result."""

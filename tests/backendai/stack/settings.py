@@ -49,8 +49,6 @@ class Sizes:
     accelerators: str = "cuda.device=4"
     heartbeat_timeout: float = 40.0
     """Seconds of silence after which the manager calls an agent LOST."""
-    isolation: str = "READ COMMITTED"
-    """Of 23.09's transactions; the release itself has SERIALIZABLE (agents/manager23.py says what that does)."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ TUNED = (
     "enable_seqscan=off",
     *(f"max_pred_locks_per_{what}" for what in ("transaction=1024", "relation=1024", "page=256")),
 )
-"""For PostgreSQL. Serializable transactions conflict, and are tried again, wherever a plan scans all of a table,
-as one does with tables as small as a test's."""
+"""For PostgreSQL. The manager's transactions are serializable: on tables as small as a test's, plans that scan
+all of a table make every two of them conflict, and retry."""
 
 BOOT = 90.0
 """Seconds that a part may take to be ready; 26.8's manager took 6 on two busy cores."""
@@ -189,7 +189,6 @@ class Stack:
             "SIM_ACCEL": sizes.accelerators,
             "SIM_CPUS": str(sizes.cpus),
             "SIM_MEM_GIB": str(sizes.mem_gib),
-            "SIM_ISOLATION": sizes.isolation,
         }
         program: list[str | Path]
         if name.startswith("agent"):
