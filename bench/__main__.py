@@ -26,7 +26,7 @@ ALL = ("W1", "W2", "W3", "W4", "W5", "graphs", "apply", "fold")
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("which", nargs="*", help=f"of {' '.join(ALL)}; all unless said")
+    parser.add_argument("which", nargs="*", help=f"of {' '.join(ALL)}; all by default")
     parser.add_argument("--peers", type=Path, help="a folder that the peers' harness was set up in")
     parser.add_argument("--harness", type=Path, default=SHARED / "peers" / "peers.sh")
     parser.add_argument("--graphs", type=Path, default=SHARED / "data" / "wfinstances")

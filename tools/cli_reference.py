@@ -16,7 +16,7 @@ Made from the code by `tools/reference.py`; `trackbook COMMAND --help` says the 
 
 A pipeline is named by its name or its id, `NAME@3` is its version 3; an id may be given by any unique
 beginning. Output goes to stdout, everything else to stderr. Exit codes: 0 done; 1 refused, failed, or something
-is amiss; 2 bad usage; 130 Ctrl-C. With `--json`, the last line of stderr is the error as JSON:
+is wrong; 2 bad usage; 130 Ctrl-C. With `--json`, the last line of stderr is the error as JSON:
 `{"error": {"code", "message", "hint"?, …}}`, with `path`, `line` and `column` where a file is refused.
 Output that can't be written (a full disk) is an error, said on stderr; `run` and `job watch` follow their job to
 its end all the same. What the encoding of stdout lacks is escaped (`\\xe9`). An error that nobody foresaw names

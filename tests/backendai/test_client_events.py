@@ -51,7 +51,7 @@ async def test_a_session_is_hinted_at_from_start_to_end(stack: Cluster, client: 
 
 
 async def test_a_silent_connection_is_given_up(stack: Cluster, client: Client) -> None:
-    """Where nothing comes for too long, not even a comment, the stream is opened anew and says so."""
+    """Where nothing comes for too long, not even a comment, the stream is opened again and says so."""
     async with aclosing(hints(client, "none-", silence=1, longest_pause=0.1)) as stream:
         async with asyncio.timeout(20):
             seen = [await anext(stream) for _ in range(3)]

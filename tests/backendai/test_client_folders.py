@@ -70,18 +70,18 @@ async def test_none_present_and_none_again(folders: ClusterFolders, pipeline: st
 async def test_a_folder_that_somebody_removed_is_missing(
     folders: ClusterFolders, storage: Storage, pipeline: str, stack: Cluster
 ) -> None:
-    """It is told so until it is made anew, by whatever way the folder went."""
+    """It is told so until it is made again, by whatever way the folder went."""
     made = await folders.create(pipeline)
     await storage.client.request("DELETE", f"/folders/{made.name}")
 
     missing = await folders.state(pipeline)
     with pytest.raises(FolderMissing, match="removed"):
         await folders.entries(pipeline)
-    anew = await folders.create(pipeline)
+    again = await folders.create(pipeline)
 
     assert (missing.state, missing.id) == ("missing", made.id)
-    assert anew.state == "present"
-    assert (anew.id == made.id) is stack.newer, "26.8 has a trash, from which it is restored"
+    assert again.state == "present"
+    assert (again.id == made.id) is stack.newer, "26.8 has a trash, from which it is restored"
 
 
 async def test_another_folder_of_the_name_is_not_ours(

@@ -291,7 +291,7 @@ async def test_stop_of_what_an_executor_broke_off_with(make: Made) -> None:
 
 
 async def test_a_folder_that_somebody_removed(make: Made) -> None:
-    """A pipeline's folder that is gone is not made anew unseen: nothing runs until somebody asks for that."""
+    """A pipeline's folder that is gone is not made again unseen: nothing runs until somebody asks for that."""
     world = make()
     executor = await world.open()
     await executor.launch(spec("a", "true"))

@@ -23,7 +23,7 @@ def test_a_pipeline_can_be_the_first_thing_that_is_made(cli: CommandLine) -> Non
 
 
 def test_what_is_read_is_level_with_the_log(cli: CommandLine) -> None:
-    """With the read model lost, the next command already shows everything: it waits until that is made anew."""
+    """With the read model lost, the next command already shows everything: it waits until that is made again."""
     cli("pipeline", "apply", cli.pipeline("first", only="true"))
     for file in cli.data.glob("readmodel.db*"):
         file.unlink()

@@ -55,7 +55,7 @@ async def until(projector: Projector, condition: Callable[[], object]) -> None:
 
 
 def begun_anew(projector: Projector) -> bool:
-    """Whether the projector has made its file anew."""
+    """Whether the projector has made its file again."""
     return projector.restarts == 1
 
 
@@ -140,7 +140,7 @@ class Health:
 
 
 class Tools:
-    """The book's tools, which find nothing amiss."""
+    """The book's tools, which find nothing wrong."""
 
     async def verify(self) -> dict[str, Any]:
         """Return that all is well."""

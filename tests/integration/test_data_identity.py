@@ -36,7 +36,7 @@ def test_what_tells_a_copy(present: Location, expected: list[str]) -> None:
 def test_a_file_system_without_an_id_is_known_by_its_device_until_the_next_boot(
     boot: str, found: list[str]
 ) -> None:
-    """Numbers of devices are given anew when the machine starts: they say nothing then."""
+    """Numbers of devices are given again when the machine starts: they say nothing then."""
     recorded = msgspec.structs.replace(HERE, volume=0)
     present = msgspec.structs.replace(recorded, device=71, boot=boot)
 

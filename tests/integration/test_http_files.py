@@ -75,7 +75,7 @@ async def test_executors_are_listed(served: Site) -> None:
 
 
 async def test_a_file_lives_over_http(served: Site) -> None:
-    """It is put, listed, sent, put anew and deleted; folders above it come to be with it."""
+    """It is put, listed, sent, put again and deleted; folders above it come to be with it."""
     path = {"path": "vfroot/two words/파일.bin"}
     first = await served.client.put(CONTENT, params=path, content=TEXT, headers=BYTES)
     again = await served.client.put(CONTENT, params=path, content=b"new", headers=BYTES)
@@ -448,7 +448,7 @@ async def test_an_executor_that_never_answers_is_given_up(served: Site, monkeypa
 
 
 async def test_a_missing_folder_is_a_conflict_to_writers(served: Site) -> None:
-    """An executor that does not make a removed folder anew by itself answers a write with 409."""
+    """An executor that does not make a removed folder again by itself answers a write with 409."""
 
     class Removed:
         async def stat(self, *_: Any) -> Any:

@@ -178,7 +178,7 @@ async def test_filters(tmp_path: Path) -> None:
 
 
 async def test_an_id_beyond_the_log_is_reset(tmp_path: Path) -> None:
-    """A client that knows of more than the log has is told to read anew, and follows from the log's end."""
+    """A client that knows of more than the log has is told to read again, and follows from the log's end."""
     history = await world(1)
     head = len(history.store.commits)
     async with site(history, tmp_path / "r.db") as served, aclosing(sent(served, "100000.0")) as blocks:

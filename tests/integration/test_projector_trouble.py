@@ -137,7 +137,7 @@ async def test_a_damaged_file_is_moved_aside_and_made_anew(
 
     assert again == rows
     assert (tmp_path / "r.db.damaged").read_bytes().startswith(b"not a database")
-    assert "made anew from the log" in caplog.text
+    assert "made again from the log" in caplog.text
 
 
 async def test_a_file_that_is_damaged_while_it_serves_is_made_anew(tmp_path: Path) -> None:

@@ -105,10 +105,10 @@ async def _rebuild_changes_nothing(world: World, head: int) -> int:
     await world.client.get(f"/api/jobs?limit=1&after={head}")
     live = rows(world.data / "readmodel.db")
     await world.client.post("/api/projection/rebuild")
-    anew = rows(world.data / "readmodel.db")
+    again = rows(world.data / "readmodel.db")
     for table in live:
-        assert live[table] == anew[table], f"the read model differs from a rebuild in {table} ({world})"
-    assert live.keys() == anew.keys()
+        assert live[table] == again[table], f"the read model differs from a rebuild in {table} ({world})"
+    assert live.keys() == again.keys()
     assert sum(map(len, live.values())) > 10
     return sum(map(len, live.values()))
 

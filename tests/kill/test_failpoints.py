@@ -58,7 +58,7 @@ def test_every_failpoint_is_killed_at_in_some_topology() -> None:
 
 
 async def _die_at(world: World, workload: Workload, point: str, process: str) -> None:
-    """Start the process anew so that it dies at the point, and wait until it has."""
+    """Start the process again so that it dies at the point, and wait until it has."""
     nth = 1 if point.startswith(points.ONCE) else world.random.randint(1, 3)
     life = await world.roles[process].again({"TRACKBOOK_FAILPOINTS": f"{point}=kill@{nth}"})
 

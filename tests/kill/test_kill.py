@@ -31,7 +31,7 @@ ROUNDS = range(-(-KILLS // (PER_WORLD * len(TOPOLOGIES))))
 async def test_any_process_may_be_killed_at_any_moment(
     topology: Topology, number: int, seed: int, worlds: Worlds, checks: Counter[str], moments: Counter[int]
 ) -> None:
-    """Whatever is killed whenever, each job ends as it should, and independent witnesses find nothing amiss."""
+    """Whatever is killed whenever, each job ends as it should, and independent witnesses find nothing wrong."""
     async with worlds(topology, seed + number) as world:
         workload = Workload(world)
         try:

@@ -94,7 +94,7 @@ class Load:
 async def test_a_burst_of_jobs(tmp_path: Path) -> None:
     """10,000 jobs from 64 clients: the server answers throughout, each job ends in order, memory stays flat.
 
-    A start without a read model then makes it anew from 30,000 commits.
+    A start without a read model then makes it again from 30,000 commits.
     """
     data = tmp_path / "data"
     async with asyncio.timeout(PATIENCE), running(data) as server:

@@ -107,7 +107,7 @@ class Desk:
             raise Violation(f"{self.id}: {command} was refused as {code}")
 
     def check_log(self) -> None:
-        """Fold the whole log anew and compare, task by task too."""
+        """Fold the whole log again and compare, task by task too."""
         self._check_same(self._refold(), "the whole log folds to another state")
         statuses = {name: task.status for name, task in self.state.tasks.items()}
         if self.log and statuses != self.oracle.status:

@@ -95,7 +95,7 @@ class World:
             if fate < 0.1:
                 self._soup.append(item)  # it comes twice
             elif fate < 0.14 and what in _TO_EXECUTOR:
-                return  # it never comes, until the engine takes over anew
+                return  # it never comes, until the engine takes over again
         if what in _TO_ENGINE:
             self._to_engine(item)
         else:

@@ -81,7 +81,7 @@ async def test_a_short_output_needs_no_read(tmp_path: Path) -> None:
 
 
 async def test_going_on_with_a_copy(tmp_path: Path) -> None:
-    """The next executor copies what is missing; a copy with something left out is made anew."""
+    """The next executor copies what is missing; a copy with something left out is copied again."""
     source = Source(b"one\n")
     await Output(tmp_path / "log", source.read).catch_up()
     source.data += b"two\n"
@@ -90,9 +90,9 @@ async def test_going_on_with_a_copy(tmp_path: Path) -> None:
     await again.catch_up()
     assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
     (tmp_path / "log").write_bytes(b"one\n[trackbook: 7 bytes of output are left out here]\ntwo\n")
-    anew = Output(tmp_path / "log", source.read)
-    assert anew.offset == 0
-    await anew.complete(source.record())
+    third = Output(tmp_path / "log", source.read)
+    assert third.offset == 0
+    await third.complete(source.record())
     assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
 
 

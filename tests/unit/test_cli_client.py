@@ -78,7 +78,7 @@ def test_a_stream_whose_server_does_not_come_back_is_told_after_the_patience() -
 
 
 def test_a_server_that_came_back_elsewhere_is_found() -> None:
-    """After a restart the address is looked up anew."""
+    """After a restart the address is looked up again."""
     with serving({"GET /a": {"n": 1}}) as old, serving({"GET /a": {"n": 2}}) as new:
         addresses = iter([Address(old.url), Address(new.url)])
         with Client(lambda: next(addresses)) as client:
@@ -163,7 +163,7 @@ def test_what_is_no_address_is_told(url: str) -> None:
 
 
 def unauthorized(asked: Asked) -> Any:
-    """Answer as a server that was started anew, with another token."""
+    """Answer as a server that was started again, with another token."""
     if asked.headers.get("Authorization") == "Bearer new":
         return {"items": [], "next": None}
     return Answer({"error": {"code": "unauthorized", "message": "no", "hint": "show it"}}, 401)

@@ -373,7 +373,7 @@ def test_a_session_is_shown_with_its_link(fake: FakeServer, run: Run) -> None:
 
 
 def test_versions_differ_in_words(fake: FakeServer, run: Run) -> None:
-    """NAME@1 NAME@3 and --from --to ask the same; the last two versions are compared unless said."""
+    """NAME@1 NAME@3 and --from --to ask the same; the last two versions are compared by default."""
     changes = [
         {"type": "TaskRemoved", "task": "a", "text": "task a removed"},
         {"type": "TaskChanged", "task": "b", "text": "task b: command x → y", "hunks": ["-x", "+y"]},

@@ -110,7 +110,7 @@ def test_no_argument_ends_in_a_traceback(
     monkeypatch.setattr("trackbook.cli.client.PATIENCE", 0.0)
     draw = Random(SEED)
     whole = typer.main.get_command(main.app)
-    monkeypatch.setattr(main, "app", whole)  # it would be made anew for each call
+    monkeypatch.setattr(main, "app", whole)  # it would be made again for each call
     for path, command in commands(whole):
         for round_ in range(_ROUNDS):
             given = arguments(draw, command)

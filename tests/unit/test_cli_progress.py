@@ -94,7 +94,7 @@ def test_a_job_read_in_the_middle_goes_on_from_there() -> None:
 
 
 def test_a_new_attempt_runs_after_a_failed_one() -> None:
-    """States go forward within an attempt; the next attempt begins anew."""
+    """States go forward within an attempt; the next attempt begins again."""
     progress = fresh("a")
     take(progress, [event_row("TaskFailed", task="a", attempt=1, error=ERROR)])
 

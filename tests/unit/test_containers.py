@@ -225,7 +225,7 @@ def test_what_an_end_means(tmp_path: Path) -> None:
 
 
 def test_a_log_is_gone_on_with(tmp_path: Path) -> None:
-    """Opened anew at any moment, and given the whole stream again, it has what one that stayed open has."""
+    """Opened again at any moment, and given the whole stream again, it has what one that stayed open has."""
     stream = b"".join(b"line %d\n" % number for number in range(3000))
     for limit in (4096, 2**20):
         whole, pieces = tmp_path / f"whole{limit}", tmp_path / f"pieces{limit}"

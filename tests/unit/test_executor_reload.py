@@ -86,7 +86,7 @@ async def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
 
 
 async def test_only_what_changed_is_replaced(tmp_path: Path) -> None:
-    """Sessions of the others have the executor that they had; one whose key changed is started anew."""
+    """Sessions of the others have the executor that they had; one whose key changed is started again."""
     site = Reloaded(tmp_path)
     site.write(("one", "a"), ("two", "b"))
     await site.reload.refresh()

@@ -167,10 +167,10 @@ def rebuild(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Throw the read model away and make it anew from the log."""
+    """Throw the read model away and make it again from the log."""
     from trackbook.cli.output import emit, plural
 
-    with _busy("Reading the log anew …"), server(options.where(url, data, token_file)) as client:
+    with _busy("Reading the log again …"), server(options.where(url, data, token_file)) as client:
         found = client.post("/api/projection/rebuild")
     if json:
         return emit(found)

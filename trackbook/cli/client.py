@@ -172,7 +172,7 @@ class Client:
     def events(self, last: str = "", **query: Any) -> Generator[tuple[str, str, Json], None, None]:
         """Yield (id, event, data) of `/api/events` after the id `last` for ever, resumed where it broke.
 
-        An event `reset` says that the server does not know the id: read the state anew.
+        An event `reset` says that the server does not know the id: read the state again.
         """
         while True:
             headers = {"Last-Event-ID": last} if last else {}
@@ -234,7 +234,7 @@ class Client:
             connection.close()
 
     def send(self, path: str, size: int, chunks: Callable[[], Iterator[bytes]], /, **query: Any) -> Any:
-        """Put `size` bytes and return the JSON answer; `chunks` is called anew each time they must be sent."""
+        """Put `size` bytes and return the JSON answer; `chunks` is called again each time they must be sent."""
         return self._persist(lambda: self._send(target_of(path, query), size, chunks()))
 
     def _send(self, target: str, size: int, chunks: Iterator[bytes]) -> Any:

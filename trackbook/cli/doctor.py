@@ -1,4 +1,4 @@
-"""`trackbook doctor`: what this machine offers, what is amiss, and what to do about it."""
+"""`trackbook doctor`: what this machine offers, what is wrong, and what to do about it."""
 
 from __future__ import annotations
 

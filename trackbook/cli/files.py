@@ -42,7 +42,7 @@ Job = Annotated[
     str | None,
     typer.Option("--job", metavar="JOB", help="In the outputs of a task of this job.", autocompletion=job_ids),
 ]
-Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="The task; the only one unless said.")]
+Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="The task; the only one by default.")]
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def get(
     place: Place,
     destination: Annotated[
         Path | None,
-        typer.Argument(metavar="[DEST]", help="A folder to put it in, or the path to give it; here unless said."),
+        typer.Argument(metavar="[DEST]", help="A folder to put it in, or the path to give it; here by default."),
     ] = None,
     *,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite files that are there.")] = False,

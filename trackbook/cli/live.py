@@ -25,7 +25,7 @@ _ORDER = ("succeeded", "skipped", "running", "launching", "failed", "cancelled",
 
 
 class LiveView:
-    """Draws the job anew some times a second, and stays on the screen as it ended."""
+    """Draws the job again some times a second, and stays on the screen as it ended."""
 
     def __init__(self, progress: Progress, console: Console | None = None) -> None:
         self.progress = progress

@@ -25,7 +25,7 @@ Versioned = Annotated[
     str,
     typer.Argument(
         metavar="PIPELINE[@VERSION]",
-        help="Its name or id; the latest version unless said.",
+        help="Its name or id; the latest version by default.",
         autocompletion=pipeline_names,
     ),
 ]
@@ -279,9 +279,9 @@ def diff(
     first: Annotated[str, typer.Argument(metavar="PIPELINE[@VERSION]", autocompletion=pipeline_names)],
     second: Annotated[str | None, typer.Argument(metavar="[PIPELINE@VERSION]")] = None,
     from_: Annotated[
-        int | None, typer.Option("--from", metavar="VERSION", help="The one before unless said.")
+        int | None, typer.Option("--from", metavar="VERSION", help="The one before by default.")
     ] = None,
-    to: Annotated[int | None, typer.Option("--to", metavar="VERSION", help="The last unless said.")] = None,
+    to: Annotated[int | None, typer.Option("--to", metavar="VERSION", help="The last by default.")] = None,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,

@@ -17,7 +17,7 @@ from trackbook.cli.trouble import Rejected, Trouble
 from trackbook.engine.names import normal, printable
 
 _PAGE = 100_000
-"""Entries of a folder in one answer; each page is a listing anew."""
+"""Entries of a folder in one answer; each page is a listing again."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the CLI says when something is amiss: what was found, where, and what to try."""
+"""What the CLI says when something is wrong: what was found, where, and what to try."""
 
 from __future__ import annotations
 

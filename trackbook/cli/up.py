@@ -50,7 +50,7 @@ NoAuth = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--sessions", min=1, help="Sessions at once; twice the cores unless said."),
+    typer.Option("--sessions", min=1, help="Sessions at once; twice the cores by default."),
 ]
 
 

@@ -33,7 +33,7 @@ class Edit(Struct, frozen=True, tag_field="op", tag=_snake, omit_defaults=True):
 
 
 class AddTask(Edit, frozen=True):
-    """Add a task right after another one ('' = first); at the end unless said."""
+    """Add a task right after another one ('' = first); at the end by default."""
 
     task: dict[str, Any]
     after: str | None = None
@@ -69,7 +69,7 @@ class RemoveTask(Edit, frozen=True):
 
 
 class AddDependency(Edit, frozen=True):
-    """Let a task depend on another one, as its input number `position` (0 = first); as its last unless said."""
+    """Let a task depend on another one, as its input number `position` (0 = first); as its last by default."""
 
     task: str
     dependency: str

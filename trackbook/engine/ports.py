@@ -33,7 +33,7 @@ class Append(Struct, frozen=True):
 
 
 class AppendConflict(Exception):
-    """Another commit stands where ours should: fold again and decide anew."""
+    """Another commit stands where ours should: fold again and decide again."""
 
 
 class BlobMissing(LookupError):
@@ -216,7 +216,7 @@ class Folders(Protocol):
         ...
 
     async def create(self, pipeline: str, label: str = "") -> FolderState:
-        """Make the folder where there is none, anew where it is missing.
+        """Make the folder where there is none, again where it is missing.
 
         Where it has a name that people see, that contains `label`, the pipeline's own name.
         """

@@ -26,7 +26,7 @@ _ACTOR = re.compile(r"[\w.@:+/=-]{1,64}")
 
 
 class Rebuilt(Struct):
-    """The read model was made anew; its rows hold the log up to this sequence."""
+    """The read model was made again; its rows hold the log up to this sequence."""
 
     checkpoint: int
 
@@ -84,7 +84,7 @@ async def _hint(services: Services, error: dict[str, Any], payload: bytes) -> No
 
 @post("/projection/rebuild", responses=documented(403, 415), status_code=200)
 async def rebuild(services: Served) -> Rebuilt:
-    """Make the read model anew from the log; the old one serves meanwhile."""
+    """Make the read model again from the log; the old one serves meanwhile."""
     return Rebuilt(await services.read.projector.rebuild())
 
 

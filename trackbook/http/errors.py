@@ -109,12 +109,12 @@ def on_sequence_unknown(_: Request[Any, Any, Any], error: SequenceUnknownError) 
 
 def on_unavailable(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
     """Answer while the read model's file can't be read."""
-    return _answer(503, "read_model_unavailable", str(error), "It is made anew from the log; read again later.")
+    return _answer(503, "read_model_unavailable", str(error), "It is made again from the log; read again later.")
 
 
 def on_folder_missing(request: Request[Any, Any, Any], error: FolderMissing) -> Response[ErrorBody]:
     """Answer where a pipeline has no folder: nothing to read, or nowhere to write."""
-    hint = "`trackbook files create PIPELINE` makes it anew; another executor is named by `executor=`."
+    hint = "`trackbook files create PIPELINE` makes it again; another executor is named by `executor=`."
     return _answer(409 if request.method in ("PUT", "POST") else 404, "folder_missing", str(error), hint)
 
 

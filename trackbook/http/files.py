@@ -31,9 +31,9 @@ from trackbook.projections.views import Time
 
 BYTES, ZIP = "application/octet-stream", "application/zip"
 MOST = 100_000
-"""Files of a folder in one answer: each page is a listing of the whole folder anew."""
+"""Files of a folder in one answer: each page is a listing of the whole folder again."""
 
-FilePath = Annotated[str, QueryParameter(name="path", description="The path in the folder; itself unless said.")]
+FilePath = Annotated[str, QueryParameter(name="path", description="The path in the folder; itself by default.")]
 OneFile = Annotated[str, QueryParameter(name="path", description="The file's path in the folder.")]
 FileLimit = Annotated[int, QueryParameter(ge=1, le=MOST, description="How many items at most.")]
 FileCursor = Annotated[str | None, QueryParameter(description="`next` of the page before.", max_length=1000)]

@@ -112,7 +112,7 @@ async def get_folder(
 
 @post("/api/pipelines/{pipeline:str}/folder", responses=documented(403, 415, 422), status_code=200)
 async def make_folder(services: Served, pipeline: PipelineKey, executor: ExecutorName = "") -> FolderView:
-    """Make a pipeline's folder where there is none, anew where it is missing."""
+    """Make a pipeline's folder where there is none, again where it is missing."""
     folder = writable(await named(services, pipeline, executor, None))
     state = await folder.folders.create(folder.pipeline.id, folder.pipeline.name)
     return _view(folder.executor, state, used=False)
@@ -156,7 +156,7 @@ def _view(executor: str, state: FolderState, *, used: bool) -> FolderView:
         message = "it was there and was removed; runs are refused until `trackbook files create` creates it again"
         return FolderView(executor, "missing", state.name, state.id, message)
     if used:
-        message = "it was there and was removed; the next run makes it anew, as does `trackbook files create`"
+        message = "it was there and was removed; the next run makes it again, as does `trackbook files create`"
         return FolderView(executor, "missing", state.name, state.id, message)
     return FolderView(executor, "none", state.name, state.id, "the first run makes it")
 

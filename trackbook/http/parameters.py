@@ -31,6 +31,8 @@ Total = Annotated[bool, QueryParameter(description="Count the whole list as well
 Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="Which come first.")]
 ExecutorName = Annotated[
     str,
-    QueryParameter(name="executor", description="The executor; the pipeline's own, or the default, unless said."),
+    QueryParameter(
+        name="executor", description="The executor; the pipeline's own by default, or else the server's."
+    ),
 ]
 PAGE = 100

@@ -71,7 +71,7 @@ async def follow_events(
 ) -> Stream:
     """Follow the events of the log as they happen (server-sent events).
 
-    Without an id it begins now. `reset` says that the id is beyond the log's end: read anew what you show.
+    Without an id it begins now. `reset` says that the id is beyond the log's end: read again what you show.
     """
     only = await _only(services, job, pipeline, known_kind(kind))
     place = _place(last_event_id or last)

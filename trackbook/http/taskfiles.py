@@ -90,7 +90,7 @@ async def get_output(
 async def get_outputs(
     services: Served, job: JobKey, name: TaskName, path: FilePath = "", after: After = None
 ) -> Stream:
-    """Send a folder of a task's outputs, all of them unless said, as a zip archive."""
+    """Send a folder of a task's outputs, all of them by default, as a zip archive."""
     area, _ = await _area(services, job, name, after)
     return await archive(area, path)
 

@@ -56,7 +56,7 @@ class Feed:
         self._moved.fire()
 
     def restart(self, head: int) -> None:
-        """Begin anew from a checkpoint: what came before is on the log."""
+        """Begin again from a checkpoint: what came before is on the log."""
         self._facts.clear()
         self._bytes, self._begin, self.head = 0, head + 1, head
         self._moved.fire()

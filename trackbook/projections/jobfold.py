@@ -94,7 +94,7 @@ class JobFold(Struct):
 
     @classmethod
     def of(cls, job: JobRow, tasks: list[TaskRow]) -> JobFold:
-        """Put stored rows together again; what is derived is computed anew."""
+        """Put stored rows together again; what is derived is computed again."""
         successors: list[list[int]] = [[] for _ in tasks]
         for task in tasks:
             for number in task.dependencies:

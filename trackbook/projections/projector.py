@@ -105,11 +105,11 @@ class Projector:
                 raise NotProjectedError(self._why_not(seq, timeout)) from None
 
     async def moved(self) -> None:
-        """Return when it has projected more, met a problem, or begun anew."""
+        """Return when it has projected more, met a problem, or begun again."""
         await self._moved.wait()
 
     async def rebuild(self) -> int:
-        """Make the read model anew from the whole log in a second file, exchange the two, return the checkpoint.
+        """Make the read model again from the whole log in a second file, exchange the two, return the checkpoint.
 
         The old one serves until the new one is level with it.
         """
@@ -214,7 +214,7 @@ class Projector:
 
     async def _begin_anew(self, reason: str) -> None:
         aside = self.database.path.name + ".damaged"
-        _log.warning("%s; it is made anew from the log, the old file is kept as %s", reason, aside)
+        _log.warning("%s; it is made again from the log, the old file is kept as %s", reason, aside)
         self._damage.clear()
         async with self._turn:
             await self.database.set_aside(aside)

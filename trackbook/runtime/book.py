@@ -114,7 +114,7 @@ class Book:
     async def write(self, *drafts: Draft, at: datetime | None = None) -> int:
         """Append the drafts, all or none; the aggregates stand after them. Returns the last sequence.
 
-        Raises AppendConflict: the aggregates are then to be loaded anew, for their states have moved on.
+        Raises AppendConflict: the aggregates are then to be loaded again, for their states have moved on.
         """
         at = at or datetime.now(UTC)
         datas = [await self._encode(draft, at) for draft in drafts]

@@ -154,7 +154,7 @@ class Jobs:
             try:
                 await self._commit_waiting(job, desk)
             except AppendConflict:
-                desk.aggregate = None  # another writer was here: fold anew and decide again
+                desk.aggregate = None  # another writer was here: fold again and decide again
             except Exception as problem:
                 desk.aggregate = None
                 self._give_up(job, desk, problem)

@@ -16,7 +16,7 @@ class Request(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tr
     """What every command may carry; the engine mints the ids that are missing."""
 
     stored: ClassVar[bool] = True
-    """Whether the outcome is on the log; where it isn't, the same request again looks anew."""
+    """Whether the outcome is on the log; where it isn't, the same request again looks again."""
 
     command_id: CommandId | None = None
     correlation_id: Annotated[str, Meta(max_length=128)] | None = None

@@ -37,7 +37,7 @@ class Verified(Struct):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is amiss."""
+        """Whether nothing is wrong."""
         return not self.defects
 
 

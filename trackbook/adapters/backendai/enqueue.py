@@ -46,7 +46,7 @@ class Enqueuer:
         except ClusterError as error:
             if error.slug != "object-not-found" or error.kind != "permanent":
                 raise
-        self._folders.clear()  # something may have been made anew under its name
+        self._folders.clear()  # something may have been made again under its name
         self._images.clear()
         self._projects.clear()
         return await self._create(new)

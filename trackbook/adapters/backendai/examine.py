@@ -1,4 +1,4 @@
-"""Whether a cluster could work: what `trackbook doctor` shows of it, and what to do about what is amiss."""
+"""Whether a cluster could work: what `trackbook doctor` shows of it, and what to do about what is wrong."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STREAM = 10.0
 
 
 async def examine(link: Link) -> list[Finding]:
-    """Look at all that sessions need of the cluster; each line says what to do where something is amiss."""
+    """Look at all that sessions need of the cluster; each line says what to do where something is wrong."""
     cluster, client = link.cluster, link.client
     try:
         version = await link.version()

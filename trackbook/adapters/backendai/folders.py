@@ -67,7 +67,7 @@ class ClusterFolders:
     async def create(self, pipeline: str, label: str = "") -> FolderState:
         """Make the folder with its `vfroot`; one in the trash of the cluster is restored with what is in it.
 
-        Its name begins with `label`. One that is missing is made anew under the name that it had.
+        Its name begins with `label`. One that is missing is made again under the name that it had.
         """
         state = await self.state(pipeline)
         if state.state == "present":

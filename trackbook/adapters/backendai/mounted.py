@@ -86,7 +86,7 @@ def pipeline_folder(
             "folder",
             f"the pipeline's folder {folder.name} was removed on the cluster",
             "fail",
-            f"`trackbook files create {shlex.quote(spec.pipeline_name)}` makes it anew, empty.",
+            f"`trackbook files create {shlex.quote(spec.pipeline_name)}` makes it again, empty.",
         )
     elif seen.volumes is not None:
         host = cluster.vfolder_host or seen.volumes.default

@@ -87,7 +87,7 @@ def _taken(link: Link, version: Version, spec: SessionSpec, wanted: Wanted, ther
     if service_plan.has_revisions(version):
         return Finding(what, "it is there and will be brought up to date", task=spec.task)
     found = f"it is there; Backend.AI {version.manager} changes image, resources and replicas of it in place"
-    hint = "For other changes it is made anew: it does not answer meanwhile, and its address may be another."
+    hint = "For other changes it is made again: it does not answer meanwhile, and its address may be another."
     return Finding(what, found, "ok", hint, spec.task)
 
 

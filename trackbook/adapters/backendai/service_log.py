@@ -16,7 +16,7 @@ _TIMEOUT = 5.0
 
 
 class ServiceLog:
-    """Written anew by each executor that watches the service."""
+    """Written again by each executor that watches the service."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -28,7 +28,7 @@ def is_possible(
     """Whether the service differs in nothing that 23.09 can't change: variables, model and its place, openness.
 
     The variables that name the job stay those of the run that made the service, so an ephemeral one, which is
-    known by them, is made anew.
+    known by them, is made again.
     """
     names = set(variables.of(spec))
     new = service_plan.environment(spec, wanted, installation, version)

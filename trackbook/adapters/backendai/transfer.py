@@ -32,7 +32,7 @@ class Transfer:
     async def read(self, folder: str, path: str, start: int, end: int | None) -> AsyncIterator[bytes]:
         """Yield a file's bytes from `start` up to `end`; where it breaks, it goes on there, by a new token.
 
-        A file that was replaced in between is a ClusterError, kind infrastructure: read it anew.
+        A file that was replaced in between is a ClusterError, kind infrastructure: read it again.
         """
         at, tries, etag = start, _TRIES, ""
         while end is None or at < end:
@@ -171,7 +171,7 @@ class Transfer:
 
 
 async def _pieces(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """Yield the chunks cut anew, one at least; raises ValueError before the last if they aren't `size` bytes."""
+    """Yield the chunks cut again, one at least; raises ValueError before the last if they aren't `size` bytes."""
     held, seen = bytearray(), 0
     async for chunk in chunks:
         held += chunk

@@ -31,7 +31,7 @@ SILENCE = 120
 GRACE = 10
 """Seconds from SIGTERM to SIGKILL where the request to stop does not say."""
 LOG_LIMIT = 64 * 2**20
-"""Bytes of output in the folder after which that begins anew; what was there is counted in the file `.cut`."""
+"""Bytes of output in the folder after which that begins again; what was there is counted in the file `.cut`."""
 TAIL = 64 * 1024
 """Bytes of output that the exit record has in it."""
 

@@ -17,7 +17,7 @@ _GONE = 404
 _AGAIN = 0.5
 """Seconds until an output that broke off is asked for again."""
 _TRIES = (0.0, 0.2, 1.0, 3.0, 5.0)
-"""Seconds before each try to complete a log: an engine that is started anew is back by then."""
+"""Seconds before each try to complete a log: an engine that is started again is back by then."""
 
 
 class SessionLog(Log):
@@ -57,7 +57,7 @@ def _dropped(path: Path, left_out: int) -> int:
 
 
 class Passing:
-    """Passes over what a log has of a stream that begins anew, and writes the rest."""
+    """Passes over what a log has of a stream that begins again, and writes the rest."""
 
     def __init__(self, log: SessionLog) -> None:
         self._log = log

@@ -79,7 +79,7 @@ class Asking:
         except Unanswered as problem:
             return str(problem)
         except TimeoutError:
-            return "the other end has started anew"
+            return "the other end has started again"
         answer = _ANSWERS.decode(message.data)
         return None if answer.status == "ok" else answer.message
 

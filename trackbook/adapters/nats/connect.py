@@ -291,7 +291,7 @@ async def settle(nc: Client) -> None:
 
     The client's own flush writes its PING ahead of what still waits to be sent; by the time a first one is
     answered that has gone out, so the second is a true barrier. It does not notice either that the connection is
-    lost and its PONG with it, so each gets a second; after a reconnect all has been sent anew.
+    lost and its PONG with it, so each gets a second; after a reconnect all has been sent again.
     """
     answered = 0
     while answered < 2:

@@ -68,7 +68,7 @@ async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool
     """Create the streams where they are missing and check those that are there.
 
     `initialised` says that this installation has made them before: then one that is missing means a wrong store,
-    a wrong key or a loss, and is never made anew. Raises StreamMissing, StreamDamaged, BrokerUnfit, Unanswered.
+    a wrong key or a loss, and is never made again. Raises StreamMissing, StreamDamaged, BrokerUnfit, Unanswered.
     """
     if not _TOKEN.match(prefix):
         raise ValueError(f"not a prefix for subjects: {prefix!r}")
@@ -128,7 +128,7 @@ async def renew_installation(nc: Connection, prefix: str = "trackbook") -> str:
 def _missing(name: str) -> str:
     return (
         f"the stream {name} is missing, although this data directory has used it: is this the right broker, and "
-        "its store directory and encryption key? It is not made anew, since that would hide the loss; put the "
+        "its store directory and encryption key? It is not made again, since that would hide the loss; put the "
         "store back from a backup, or start with another data directory"
     )
 
