@@ -1,7 +1,8 @@
 """Fixtures shared by all suites, and how tests are shared among the processes of a parallel run.
 
 Tests that share a cluster, a container engine or a module's server run in one process, so that it is
-booted once. All others go to whichever process is free, the slow kinds first.
+booted once; of each cluster there are two, since its tests wait for half of their time and would else be what all
+others wait for. The rest goes to whichever process is free, the slow kinds first.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def _shared(item: pytest.Item) -> str:
     fixtures = getattr(item, "fixturenames", ())
     callspec = getattr(item, "callspec", None)
     if "stack" in fixtures and callspec:
-        return f"backendai-{callspec.params['stack'].removesuffix('?')}"
+        half = "-faults" if "faults" in item.path.relative_to(_HERE).parts else ""
+        return f"backendai-{callspec.params['stack'].removesuffix('?')}{half}"
     if "container_engine" in fixtures:
         return "container"
     info = getattr(item, "_fixtureinfo", None)
