@@ -102,6 +102,7 @@ def _monitors(settings: Settings, number: int) -> str:
 
 def manager(settings: Settings, key: Path) -> str:
     """Return manager.toml."""
+    loop = "" if settings.newer else 'event-loop = "uvloop"\n'
     inside = f"internal-addr = {address(settings.port('manager inside'))}\n" if settings.newer else ""
     return f"""{_etcd(settings)}
 [db]
@@ -117,7 +118,7 @@ service-addr = {address(settings.port("manager"))}
 rpc-auth-manager-keypair = "{key}"
 heartbeat-timeout = {settings.sizes.heartbeat_timeout}
 id = "i-sim-manager"
-hide-agents = false
+{loop}hide-agents = false
 {_monitors(settings, 0)}
 [docker-registry]
 ssl-verify = false
