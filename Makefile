@@ -10,8 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# One worker more than cores: tests of real clusters wait for half of their time. Groups stay together (tests/conftest.py).
-WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
+# As many workers as cores: with more, tests of real clusters run into the time limits of those. Groups stay together (tests/conftest.py).
+WORKERS ?= $(shell nproc)
 PARALLEL = $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder)
 
 .PHONY: install demo test test-backendai test-container check bench lock clean

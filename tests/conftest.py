@@ -1,8 +1,7 @@
 """Fixtures shared by all suites, and how tests are shared among the processes of a parallel run.
 
 Tests that share a cluster, a container engine or a module's server run in one process, so that it is
-booted once; of each cluster there are two, since its tests wait for half of their time and would else be what all
-others wait for. The rest goes to whichever process is free, the slow kinds first.
+booted once. All others go to whichever process is free, the slow kinds first.
 """
 
 from __future__ import annotations
@@ -78,8 +77,7 @@ def _shared(item: pytest.Item) -> str:
     fixtures = getattr(item, "fixturenames", ())
     callspec = getattr(item, "callspec", None)
     if "stack" in fixtures and callspec:
-        half = "-faults" if "faults" in item.path.relative_to(_HERE).parts else ""
-        return f"backendai-{callspec.params['stack'].removesuffix('?')}{half}"
+        return f"backendai-{callspec.params['stack'].removesuffix('?')}"
     if "container_engine" in fixtures:
         return "container"
     info = getattr(item, "_fixtureinfo", None)
