@@ -39,7 +39,7 @@ class Services:
         Those of jobs that the log doesn't know are only taken down where `unknown` is set as well.
         """
         version = await self._link.version()
-        found = await self._ephemeral(version)
+        found = [each for each in await self._ephemeral(version) if not each.going]
         if not found:
             return []
         owned = await live()
@@ -78,11 +78,11 @@ class Services:
         return bool((await service_api.rollout(self._link.client, service.id)).current)
 
     async def _ephemeral(self, version: Version) -> list[Service]:
-        """Return this installation's ephemeral services that aren't being taken down yet."""
+        """Return this installation's ephemeral services, those that are being taken down too."""
         return [
             service
             for service in await service_api.listed(self._link.client, version)
-            if not service.going and _is_ephemeral(service, self._link.installation)
+            if _is_ephemeral(service, self._link.installation)
         ]
 
     async def _end(self, version: Version, services: list[Service]) -> None:
@@ -107,7 +107,8 @@ async def take_down(link: Link, version: Version, service: Service, undertaker: 
 
     Replicas are ended besides: 23.09 leaves one that is being made, or waits for resources, to itself.
     """
-    await service_api.delete(link.client, service.id)
+    if not service.going:
+        await service_api.delete(link.client, service.id)
     pause, ending = _FIRST_PAUSE, {}
     found: Service | None = service
     while found is not None:
