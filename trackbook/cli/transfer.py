@@ -1,4 +1,4 @@
-"""Bytes to and from the server: whole or not at all, gone on with where a connection broke, shown meanwhile."""
+"""Bytes to and from the server: whole or not at all, continued where a connection broke, shown meanwhile."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     def session_link(self, session: str) -> str:
         """Return where the cluster's web interface shows the session of that id, '' where that is not known.
 
-        Its list of sessions opens the one that `sessionDetail` names (backend.ai-webui since 24.09).
+        Its list of sessions opens the one that `sessionDetail` names (backend.ai-webui, issue 2784).
         """
         return f"{self.web_url}/session?sessionDetail={session}" if self.web_url else ""
 

@@ -25,7 +25,7 @@ Read = Callable[[int, int], Awaitable[bytes | None]]
 class Output:
     """Once full, the file has the first half of `limit` bytes, what is left out in words, and the latest quarter.
 
-    What an earlier executor copied is gone on with where nothing is left out of it, else it is copied again.
+    What an earlier executor copied is continued if nothing is left out of it, else it is copied again.
     One copy is made at a time: two that read from the same offset would both write what they read.
     """
 

@@ -1,4 +1,4 @@
-"""A session's log in a file of bounded size, which can be gone on with after a crash."""
+"""A session's log in a file of bounded size, which can be continued after a crash."""
 
 from __future__ import annotations
 
