@@ -20,9 +20,10 @@ def hard_deadline(seconds: float) -> Iterator[None]:
         raise LoopBlockedError(f"no progress within {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    limit_of_the_test = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *limit_of_the_test)  # it begins again

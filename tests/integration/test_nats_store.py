@@ -115,23 +115,15 @@ async def test_a_loser_is_told_even_without_an_answer(
 
 async def test_connections_may_break_at_any_moment(through: Connection, proxy: Proxy, prefix: str) -> None:
     """However often the connection breaks, each commit of each writer stands exactly once and in order."""
-    store, moments = NatsEventStore(through, prefix), random.Random(2)
+    store = NatsEventStore(through, prefix)
 
     async def write(name: str) -> None:
         seq = 0
         for version in range(1, 61):
             (seq,) = await store.append(commit(name, version, seq))
 
-    async def disturb() -> None:
-        while True:
-            await proxy.received(moments.randint(1, 12))
-            proxy.deaf = moments.random() < 0.5
-            await proxy.received(1)
-            proxy.cut()
-
-    disturbance = asyncio.create_task(disturb())
-    await asyncio.gather(*(write(f"w{number}") for number in range(5)))
-    disturbance.cancel()
+    async with proxy.disturbed(random.Random(2), 12):
+        await asyncio.gather(*(write(f"w{number}") for number in range(5)))
 
     for number in range(5):
         stood = [stored.data.decode() async for stored in store.read("job", f"w{number}")]

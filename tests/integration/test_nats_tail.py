@@ -86,22 +86,13 @@ async def test_breaking_connections_lose_nothing(
     store: NatsEventStore, through: Connection, proxy: Proxy, prefix: str, seed: int
 ) -> None:
     """Followers whose connection breaks at random moments see exactly the log."""
-    moments, follower = random.Random(seed), NatsEventStore(through, prefix)
+    follower = NatsEventStore(through, prefix)
     await write(store, 20, "before")
     starts = [1, 10, 21, await store.head() + 1]
     followers = [asyncio.create_task(follow(follower, start, is_last)) for start in starts]
 
-    async def disturb() -> None:
-        while True:
-            await proxy.received(moments.randint(1, 20))
-            proxy.deaf = moments.random() < 0.5
-            await proxy.received(1)
-            proxy.cut()
-
-    disturbance = asyncio.create_task(disturb())
-    await asyncio.gather(*(write(store, 150, f"w{number}-") for number in range(3)))
-    disturbance.cancel()
-    proxy.cut()
+    async with proxy.disturbed(random.Random(seed), 20):
+        await asyncio.gather(*(write(store, 150, f"w{number}-") for number in range(3)))
     await store.append(LAST)
 
     log = await everything(store)

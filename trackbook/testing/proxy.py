@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from random import Random
 from typing import Self
 
 
@@ -47,6 +49,29 @@ class Proxy:
         wanted = self._received + reads
         async with self._read:
             await self._read.wait_for(lambda: self._received >= wanted)
+
+    @contextlib.asynccontextmanager
+    async def disturbed(self, moments: Random, most: int) -> AsyncIterator[None]:
+        """Break all connections again and again, each time after the server has sent something 1 to `most` times.
+
+        Half of the times what it sends is swallowed first. Connections are heard again behind the block: a
+        disturbance that ended while deaf would leave its clients without an answer for good.
+        """
+
+        async def disturb() -> None:
+            while True:
+                await self.received(moments.randint(1, most))
+                self.deaf = moments.random() < 0.5
+                await self.received(1)
+                self.cut()
+
+        disturbance = asyncio.create_task(disturb())
+        try:
+            yield
+        finally:
+            disturbance.cancel()
+            await asyncio.wait([disturbance])
+            self.cut()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
