@@ -21,6 +21,8 @@ _AT_ONCE = 8
 _PATIENCE = 30.0
 """Seconds that the cluster may take to delete a folder, which it does in the background."""
 _PAUSE = 0.1
+_UNMOUNTING = 1.0
+"""Seconds between questions whether a folder may go that sessions still mount."""
 _UPLOADS = ".upload"
 """Where the storage proxy keeps half uploads, in the folder itself."""
 _GONE = "delete-complete"
@@ -107,8 +109,12 @@ class Storage:
         return made
 
     async def remove(self, folder: Folder) -> None:
-        """Delete the folder with all that is in it, for good, so that its name is free again."""
-        asked = set()
+        """Delete the folder with all that is in it, for good, so that its name is free again.
+
+        26.8 refuses that while a session that ends is still on its books; it is asked again until that has ended.
+        """
+        asked: set[str] = set()
+        refusal = None
         async for _ in _patiently():
             found = await self.folders()
             left = next((each for each in found if each.id == folder.id), None)
@@ -120,8 +126,14 @@ class Storage:
             try:
                 await self._remove(left, several=len([each for each in found if each.name == left.name]) > 1)
             except ClusterError as error:
-                if not error.missing:
+                if _is_mounted(error):
+                    refusal = error
+                    asked.discard(left.status)
+                    await asyncio.sleep(_UNMOUNTING)
+                elif not error.missing:
                     raise
+        if refusal:
+            raise refusal
         message = f"it did not delete the folder {folder.name} in {_PATIENCE:.0f} seconds"
         raise ClusterError(self.client.cluster.name, "infrastructure", "not-deleted", message)
 
@@ -260,6 +272,10 @@ def _refuses_lists(error: ClusterError) -> bool:
 
 def _is_taken(error: ClusterError) -> bool:
     return error.slug == "vfolder-already-exists" or "already exists" in error.message
+
+
+def _is_mounted(error: ClusterError) -> bool:
+    return error.slug == "vfolder-deletion-not-allowed" and "mounted on sessions" in error.message
 
 
 def _has_errno(error: ClusterError) -> bool:
