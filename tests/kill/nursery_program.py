@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 LIBRARIES = (
     "aiosqlite", "faststream.nats", "httpx", "litestar", "litestar.openapi.config", "msgspec", "nats", "pydantic",
-    "rich", "sqlalchemy.ext.asyncio", "structlog", "typer", "uvicorn", "yaml",
+    "rich", "sqlalchemy.dialects.sqlite.aiosqlite", "structlog", "typer", "uvicorn", "yaml",
 )  # fmt: skip
 
 
