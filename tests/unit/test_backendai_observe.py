@@ -148,6 +148,15 @@ CLAIM = Claim("s1", "k1", AT)
             "infrastructure",
         ),
         (session("CANCELLED"), Known(), "failed", "could not start: cancelled", "infrastructure"),
+        # the same on 26.8, whose manager keeps nothing of what the agent says
+        (
+            session("TERMINATED"),
+            Known(),
+            "failed",
+            "(TERMINATED): the cluster does not say why",
+            "infrastructure",
+        ),
+        (session("TERMINATED", error={"repr": "B()"}), Known(), "failed", "(TERMINATED): B()", "infrastructure"),
         # destroyed, by us and by others; the result may come late
         (session("TERMINATED", "user-requested"), Known(asked=True), "cancelled", "on request", ""),
         (session("TERMINATED", "user-requested", "FAILURE"), Known(asked=True), "cancelled", "on request", ""),

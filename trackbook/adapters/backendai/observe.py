@@ -180,7 +180,7 @@ def _unwanted_end(known: Known) -> tuple[Outcome, str, Fault]:
         other = f"the attempt was run by another session, {claim.session}"
         return "lost", f"{other}, which left no exit record", "unknown"
     info = session.status_info
-    how = ", ".join(word for word in (info, session.result) if word) or session.status
+    how = ", ".join(word for word in (info, session.result) if word not in _UNDECIDED) or session.status
     if info in _ENDED_BY_SOMEBODY:
         message = f"the session was ended on the cluster, not by this job ({info})"
     elif info == _NEVER_RAN or (session.status == "CANCELLED" and claim is None):
@@ -192,7 +192,9 @@ def _unwanted_end(known: Known) -> tuple[Outcome, str, Fault]:
         )
         return "lost", message, "infrastructure"
     elif claim is None:
-        message = f"the command did not run: the session ended without it ({how})"
+        # 26.8 drops what an agent says that can't start a session.
+        why = problem(session) or ("" if info else "the cluster does not say why")
+        message = f"the command did not run: the session ended without it ({how})" + (f": {why}" if why else "")
     else:
         message = (
             f"the session ended without leaving its exit code ({how}): it was killed, for want of memory"
