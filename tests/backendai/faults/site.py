@@ -91,16 +91,16 @@ class Site(World):
         found = await self.client.get(f"/api/jobs/{job.id}/tasks?limit=500")
         return {task["name"]: task for task in found["items"]}
 
-    async def shows(self, job: Job, task: str, words: str, within: float = PATIENCE) -> None:
-        """Wait until what is shown of a task has these words: of its status, or why it is in it."""
+    async def shows(self, job: Job, task: str, *words: str, within: float = PATIENCE) -> None:
+        """Wait until what is shown of a task has one of these words: of its status, or why it is in it."""
         shown: dict[str, Any] = {}
 
         async def said() -> bool:
             shown.update((await self.tasks(job))[task])
-            return words in f"{shown}"
+            return any(word in f"{shown}" for word in words)
 
         try:
-            await self.until(said, f"{task} never showed {words!r}", within)
+            await self.until(said, f"{task} never showed {' or '.join(words)}", within)
         except AssertionError as error:
             raise AssertionError(f"{error}: {shown}") from None
 
