@@ -24,6 +24,8 @@ from trackbook.adapters.nats.connect import Connection, connect
 
 _prefixes = (f"t{number}" for number in itertools.count(1))
 _HERE = Path(__file__).parent
+_LONG = 2700
+"""Seconds that one test may take on a 26.8, where a service is healthy after four minutes, or in long runs."""
 _SLOWEST_FIRST = (
     "backendai",
     "container",
@@ -59,6 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if group := _shared(item):
             item.add_marker(pytest.mark.xdist_group(group))
+        if group.startswith("backendai-26") or os.environ.get("TRACKBOOK_FAULTS") == "long":
+            item.add_marker(pytest.mark.timeout(_LONG))
     items.sort(key=_speed)
 
 
