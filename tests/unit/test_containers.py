@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -242,15 +240,6 @@ def test_a_log_is_gone_on_with(tmp_path: Path) -> None:
             log.close()
         assert pieces.read_bytes()[-500:] == whole.read_bytes()[-500:] == stream[-500:]
         assert pieces.read_bytes()[: limit // 2] == whole.read_bytes()[: limit // 2]
-
-
-def test_the_library_is_imported_when_it_is_needed() -> None:
-    """Its import takes a third of a second, which every command would pay, and every start of a server."""
-    program = (
-        "import sys; import trackbook.runtime.app; import trackbook.adapters.container.backend; "
-        "sys.exit(any(name in sys.modules for name in ('aiodocker', 'aiohttp')))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_page_has_every_setting() -> None:
