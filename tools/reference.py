@@ -19,9 +19,10 @@ import msgspec
 from cli_reference import cli
 from msgspec import Struct
 
-from trackbook.engine import edits, job, name, outcome, pipeline
+from trackbook.engine import edits, job, log, name, outcome, pipeline
 from trackbook.events import commit as commits
 from trackbook.events import job as job_facts
+from trackbook.events import log as log_facts
 from trackbook.events import outcome as outcome_facts
 from trackbook.events import pipeline as pipeline_facts
 from trackbook.runtime.requests import REQUESTS, Found, Problem, Reply, Request
@@ -47,7 +48,7 @@ EVENTS = """\
 Made from the code by `tools/reference.py`.
 
 The log is one JetStream stream, `trackbook_events`. A commit is one message on `trackbook.evt.<kind>.<id>` — kinds: `pipeline`, `job`,
-`name` (who bears a pipeline name), `outcome` (a command that changed nothing). It is republished on `trackbook.live.<kind>.<id>`, with
+`name` (who bears a pipeline name), `outcome` (a command that changed nothing), `log` (what operators decided about damage). It is republished on `trackbook.live.<kind>.<id>`, with
 `Nats-Sequence` and `Nats-Last-Sequence` (of that subject) in its headers, at most once to each subscriber.
 
 An event's id is `<kind>/<id>/<version>/<index>`. `causes[k]` says what event *k* follows from: an index into `inputs`, or
@@ -107,12 +108,19 @@ def events() -> str:
         ("Events of a pipeline's name", pipeline_facts.AnyNameEvent),
         ("Events of a job", job_facts.AnyJobEvent),
         ("Events of an outcome", outcome_facts.AnyOutcomeEvent),
+        ("Events of the log itself", log_facts.AnyLogEvent),
     ):
         parts.append(f"\n## {title}\n")
         for fact in typing.get_args(facts) or (facts,):
             parts += [f"\n### {fact.__name__}\n\n", _said(fact), _fields(fact)]
     parts.append("\n## Commands and reports that stand in inputs\n")
-    for asked in (pipeline.AnyPipelineCommand, name.AnyNameCommand, job.AnyJobCommand, outcome.AnswerCommand):
+    for asked in (
+        pipeline.AnyPipelineCommand,
+        name.AnyNameCommand,
+        job.AnyJobCommand,
+        outcome.AnswerCommand,
+        log.AnyLogCommand,
+    ):
         for one in typing.get_args(asked) or (asked,):
             parts += [f"\n### {one.__name__}\n\n", _said(one), _fields(one)]
     return "".join(parts)

@@ -48,7 +48,7 @@ def log(
             "--pipeline", metavar="PIPELINE", help="Only it and its jobs.", autocompletion=pipeline_names
         ),
     ] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="pipeline, job, name or outcome.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="pipeline, job, name, outcome or log.")] = None,
     job: Annotated[
         str | None, typer.Option("--job", metavar="JOB", help="Only this one.", autocompletion=job_ids)
     ] = None,

@@ -8,9 +8,10 @@ from typing import Any, get_args
 import msgspec
 from msgspec import Struct
 
-from trackbook.engine import job, name, outcome, pipeline
+from trackbook.engine import job, log, name, outcome, pipeline
 from trackbook.engine.decider import Decider, fold
 from trackbook.events import job as job_facts
+from trackbook.events import log as log_facts
 from trackbook.events import pipeline as pipeline_facts
 from trackbook.events.commit import Body, Commit
 from trackbook.events.outcome import CommandAnswered
@@ -68,6 +69,7 @@ EVENT_TYPES: dict[str, tuple[str, ...]] = {
     "pipeline": _names(pipeline_facts.AnyPipelineEvent),
     "name": _names(pipeline_facts.AnyNameEvent),
     "outcome": (CommandAnswered.__name__,),
+    "log": _names(log_facts.AnyLogEvent),
 }
 """The types of events of each kind of aggregate, as they are stored."""
 
@@ -95,4 +97,5 @@ KINDS: dict[str, Kind] = {
         (CommandAnswered,),
         lambda state: True,  # noqa: ARG005
     ),
+    "log": _kind(log.LOG_DECIDER, log.AnyLogCommand, log_facts.AnyLogEvent),
 }

@@ -48,7 +48,11 @@ class Body(Struct, Generic[C, E]):
 
 
 class Commit(Struct, Generic[C, E], omit_defaults=True):
-    """One commit of an aggregate (`kind`, `id`); `version` counts its commits from 1."""
+    """One commit of an aggregate (`kind`, `id`); `version` counts its commits from 1.
+
+    `batch` names all commits of an atomic batch in their order, this one included, as `kind/id/version`; they
+    have consecutive sequences. It is empty for a commit that was appended alone.
+    """
 
     schema: int
     kind: str
@@ -60,6 +64,7 @@ class Commit(Struct, Generic[C, E], omit_defaults=True):
     events: list[E] = field(default_factory=list)
     causes: list[int] = field(default_factory=list)
     blob: BlobRef | None = None
+    batch: list[str] = field(default_factory=list)
 
 
 RawCommit = Commit[msgspec.Raw, dict[str, Any]]

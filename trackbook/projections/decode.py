@@ -11,6 +11,7 @@ from msgspec import Raw, Struct, field
 
 from trackbook.events.commit import SCHEMA, Body, Commit, Input, RawCommit
 from trackbook.events.job import AnyJobEvent
+from trackbook.events.log import AnyLogEvent
 from trackbook.events.outcome import AnyOutcomeEvent
 from trackbook.events.pipeline import AnyNameEvent, AnyPipelineEvent
 from trackbook.projections.times import to_micros
@@ -21,6 +22,7 @@ EVENTS: dict[str, Any] = {
     "name": AnyNameEvent,
     "job": AnyJobEvent,
     "outcome": AnyOutcomeEvent,
+    "log": AnyLogEvent,
 }
 _COMMITS: dict[str, Any] = {
     kind: msgspec.json.Decoder(Commit[Raw, union])  # type: ignore[valid-type]

@@ -117,7 +117,8 @@ class Book:
         Raises AppendConflict: the aggregates are then to be loaded again, for their states have moved on.
         """
         at = at or datetime.now(UTC)
-        datas = [await self._encode(draft, at) for draft in drafts]
+        batch = [_member(draft.aggregate) for draft in drafts] if len(drafts) > 1 else []
+        datas = [await self._encode(draft, at, batch) for draft in drafts]
         seqs = await self.store.append(
             *(_append(draft.aggregate, data) for draft, data in zip(drafts, datas, strict=True))
         )
@@ -127,11 +128,11 @@ class Book:
             self.ledger.note(_note(draft, seq))
         return seqs[-1]
 
-    async def _encode(self, draft: Draft, at: datetime) -> bytes:
+    async def _encode(self, draft: Draft, at: datetime, batch: list[str]) -> bytes:
         aggregate = draft.aggregate
         commit = Commit(
             SCHEMA, aggregate.kind, aggregate.id, aggregate.version + 1, at, aggregate.sha256,
-            draft.inputs, draft.events, draft.causes,
+            draft.inputs, draft.events, draft.causes, batch=batch,
         )  # fmt: skip
         data = msgspec.json.encode(commit)
         if len(data) <= BODY_LIMIT:
@@ -255,6 +256,11 @@ def _advance(aggregate: Aggregate[Any], seq: int, sha256: str) -> None:
     aggregate.version += 1
     aggregate.first_seq = aggregate.first_seq or seq
     aggregate.seq, aggregate.sha256 = seq, sha256
+
+
+def _member(aggregate: Aggregate[Any]) -> str:
+    """Return how the next commit of the aggregate is named in its batch."""
+    return f"{aggregate.kind}/{aggregate.id}/{aggregate.version + 1}"
 
 
 def _append(aggregate: Aggregate[Any], data: bytes) -> Append:

@@ -23,6 +23,7 @@ from trackbook.engine.job import Report, ReportTaskEnded, ReportTaskStarted, Rep
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.commit import BlobRef, Input
 from trackbook.events.job import AnyJobEvent
+from trackbook.events.log import AnyLogEvent
 from trackbook.events.outcome import AnyOutcomeEvent
 from trackbook.events.pipeline import AnyNameEvent, AnyPipelineEvent
 
@@ -42,6 +43,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "name": (AnyNameEvent, "A pipeline's name was taken or released."),
     "job": (AnyJobEvent, "A job went on: its own events and those of its tasks."),
     "outcome": (AnyOutcomeEvent, "A command was answered that changed nothing."),
+    "log": (AnyLogEvent, "An operator decided about damage to the log."),
 }
 _REPORTS = {"anyOf": [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in Report.__args__]}
 _HEADERS: Json = {
