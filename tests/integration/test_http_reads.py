@@ -75,6 +75,7 @@ PATHS: dict[str, dict[str, str | int]] = {
     "/api/jobs/{key}/replay": {},
     "/api/audit": {},
     "/api/audit/verify": {},
+    "/api/log": {},
     "/api/quarantine": {},
     "/api/executors": {},
     "/api/code/{sha256}": {},
@@ -140,6 +141,7 @@ async def test_every_read_waits_for_what_it_is_told_to_show(
 
     assert waiting == {path for path in PATHS if path.startswith("/api")} - {
         "/api/audit/verify",
+        "/api/log",
         "/api/jobs/{key}/replay",
         "/api/executors",
         "/api/code/{sha256}",

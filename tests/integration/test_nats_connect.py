@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hard_deadline import hard_deadline
 
+from trackbook.adapters.nats import streams
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.child import find_server
 from trackbook.adapters.nats.connect import (
@@ -26,8 +27,9 @@ from trackbook.adapters.nats.connect import (
     require_server,
 )
 from trackbook.adapters.nats.store import NatsEventStore
-from trackbook.adapters.nats.streams import StreamDamaged, StreamMissing, check_whole, ensure
+from trackbook.adapters.nats.streams import StreamDamaged, StreamMissing, ensure
 from trackbook.engine.ports import Append
+from trackbook.runtime.integrity import Claim, Integrity
 from trackbook.testing.proxy import Proxy
 
 
@@ -229,34 +231,47 @@ async def test_another_stream_of_that_name_is_refused(nc: Connection, prefix: st
 
 
 @pytest.mark.parametrize(
-    ("state", "words"),
+    ("state", "missing", "lost"),
     [
+        ({"first_seq": 1, "last_seq": 9, "messages": 8, "num_deleted": 1, "deleted": [4]}, [(4, 4)], ""),
         (
-            {"first_seq": 1, "last_seq": 9, "messages": 8, "num_deleted": 1, "deleted": [4]},
-            r"1 are missing \(the first: 4\)",
+            {"first_seq": 1, "last_seq": 9, "messages": 6, "num_deleted": 3, "deleted": [8, 3, 4]},
+            [(3, 4), (8, 8)],
+            "",
         ),
-        ({"first_seq": 3, "last_seq": 9, "messages": 7}, "holds 7, from 3 on: 2 are missing"),
-        (
-            {"first_seq": 1, "last_seq": 9, "messages": 9, "lost": {"msgs": [9]}},
-            "1 messages damaged and keeps 9, up to 9",
-        ),
+        ({"first_seq": 3, "last_seq": 9, "messages": 7}, [(1, 2)], ""),
+        ({"first_seq": 1, "last_seq": 9, "messages": 9, "lost": {"msgs": [9]}}, [], "1 messages damaged"),
+        ({"first_seq": 1, "last_seq": 9, "messages": 9, "lost": {"msgs": [10]}}, [], ""),
     ],
 )
-def test_a_damaged_stream_is_refused(state: dict[str, object], words: str) -> None:
-    """A stream that lacks messages is refused, and it is said which."""
-    with pytest.raises(StreamDamaged, match=words):
-        check_whole("trackbook_events", state)
+async def test_what_a_stream_lacks_is_told(
+    nc: Connection, prefix: str, state: dict[str, object], missing: list[tuple[int, int]], lost: str
+) -> None:
+    """Ranges without messages are named, and what the broker found damaged within the stream."""
+    await ensure(nc, prefix, initialised=False)
+    wanted, _ = streams._wanted(prefix)
+
+    found = streams._condition(wanted, {"state": state, "config": wanted})
+
+    assert found.missing == missing
+    assert lost in found.lost
+    assert bool(lost) is bool(found.lost)
 
 
 async def start_and_read(nc: Connection) -> None:
     """What an engine does with a log that it has had before."""
     await ensure(nc, initialised=True)
-    async for _ in NatsEventStore(nc).read_all(1):
+    store = NatsEventStore(nc)
+    integrity = Integrity(store)
+    await integrity.examine([Claim("the test", 20, "")])
+    if integrity.open:
+        raise StreamDamaged(str(integrity.open))
+    async for _ in store.read_all(1):
         pass
 
 
 @pytest.mark.parametrize("index", ["kept", "lost"])
-async def test_a_damaged_store_is_refused(tmp_path: Path, index: str) -> None:
+async def test_a_damaged_store_is_noticed(tmp_path: Path, index: str) -> None:
     """One flipped bit in the store is found: at the start, or by the reader where the server trusts its index."""
     broker = EmbeddedBroker(tmp_path)
     await broker.start()

@@ -187,6 +187,8 @@ EXCEPTIONS = {
     "asyncapi": "prints a document of ours",
     "init": "writes a file of ours where the caller says",
     "validate": "asks no server; tried below",
+    "log status": "prints numbers, and messages of ours about ids and sequences",
+    "log accept-loss": "as `log status`",
     "files cat": "copies a file's bytes as they are",
 }
 

@@ -313,6 +313,6 @@ async def test_an_unknown_event_stops_its_own_job_only(tmp_path: Path) -> None:
     ended = await later.ended(sound)
 
     assert ended.state.status == "succeeded"
-    assert [log["job"] for log in logs if log["event"] == "job.stands_still"] == [strange]
-    assert any("JobTeleported" in log["error"] for log in logs if log["event"] == "commit.unreadable")
+    assert [log["job"] for log in logs if log["event"] == "job.quarantined"] == [strange]
+    assert any("JobTeleported" in log["found"] for log in logs if log["event"] == "history.damaged")
     await later.close()

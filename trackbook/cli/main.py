@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from trackbook import __version__
-from trackbook.cli import book, detach, doctor, files, offline, pipeline, records, run, up
+from trackbook.cli import book, detach, doctor, files, log, offline, pipeline, records, run, up
 from trackbook.cli.error_report import report
 from trackbook.cli.errors import describe
 from trackbook.cli.escapes import guarded
@@ -56,6 +56,7 @@ app.add_typer(files.app, name="files")
 app.add_typer(book.audit, name="audit")
 app.add_typer(book.replay, name="replay")
 app.add_typer(book.projection, name="projection")
+app.add_typer(log.app, name="log")
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("asyncapi", epilog="Example:\n\n  trackbook asyncapi > asyncapi.json")(book.asyncapi)
 

@@ -34,17 +34,17 @@ AnyLogCommand = AcceptLoss | DismissCommits
 
 
 class LogState(Struct):
-    """What was accepted, by the ids of the evidence, and the SHA-256 of each dismissed commit by its sequence."""
+    """Accepted evidence by its id, and the SHA-256 of each dismissed commit by its sequence."""
 
     id: str
-    accepted: set[str] = field(default_factory=set)
+    accepted: dict[str, Evidence] = field(default_factory=dict)
     dismissed: dict[int, str] = field(default_factory=dict)
 
 
 def evolve(state: LogState, event: AnyLogEvent) -> LogState:
     """Remember the event; changes and returns `state`, which the caller owns alone."""
     if isinstance(event, LossAccepted):
-        state.accepted |= {each.id for each in event.evidence}
+        state.accepted |= {each.id: each for each in event.evidence}
     else:
         state.dismissed |= {each.seq: each.sha256 for each in event.commits}
     return state

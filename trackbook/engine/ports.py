@@ -40,6 +40,30 @@ class BlobMissing(LookupError):
     """No blob with that SHA-256 is stored whole."""
 
 
+class StreamCondition(Struct, frozen=True):
+    """What the broker reports of a stream.
+
+    `first` and `last` are sequences; `missing` are ranges of sequences, first and last, without a message. `lost`
+    says what the broker itself reports as damaged, `limits` which settings let messages fall out; '' and none as
+    long as nothing is wrong.
+    """
+
+    name: str
+    first: int = 0
+    last: int = 0
+    messages: int = 0
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    lost: str = ""
+    limits: list[str] = field(default_factory=list)
+
+
+class StoreCondition(Struct, frozen=True):
+    """What the broker reports of the log and of the large bodies beside it."""
+
+    events: StreamCondition
+    blobs: StreamCondition
+
+
 class EventStore(Protocol):
     """The log. Appends are fenced by the aggregate's last sequence; reads are gapless and in order."""
 
@@ -65,6 +89,10 @@ class EventStore(Protocol):
 
     async def head(self) -> int:
         """Return the sequence of the last message, 0 for an empty stream."""
+        ...
+
+    async def condition(self) -> StoreCondition:
+        """Return what is known of the store without reading it: what is missing, lost or changed."""
         ...
 
 

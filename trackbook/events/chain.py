@@ -31,19 +31,24 @@ def fault(link: Link, kind: str, id: str, commit: Commit[Any, Any]) -> str:  # n
 
 
 class BatchCheck:
-    """Finds halves of atomic batches in a stream that is read in order; each member names all of its batch."""
+    """Finds halves of atomic batches in a stream that is read in order; each member names all of its batch.
 
-    def __init__(self) -> None:
+    `resuming` says that the stream is not read from its beginning: the first commit may be in the middle of one.
+    """
+
+    def __init__(self, *, resuming: bool = False) -> None:
         self._batch: Sequence[str] = ()
         self._place = 0
+        self._resuming = resuming
 
     def take(self, member: str, batch: Sequence[str]) -> list[str]:
         """Return the members that are missing, now that this commit of `batch` was read; [] for none."""
         missing = self.end() if list(batch) != list(self._batch) else []
         if member in batch:
             place = batch.index(member)
-            missing += batch[self._place : place]
+            missing += [] if self._resuming else batch[self._place : place]
             self._batch, self._place = batch, place + 1
+        self._resuming = False
         return missing
 
     def end(self) -> list[str]:

@@ -18,6 +18,7 @@ from trackbook.projections.database import DamagedError, UnavailableError
 from trackbook.projections.paging import ReadError
 from trackbook.projections.projector import NotProjectedError, SequenceUnknownError
 from trackbook.runtime.disk_full import FREE_SPACE, is_full
+from trackbook.runtime.histories import HistoryDamaged
 
 _log = logging.getLogger(__name__)
 _CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -43,6 +44,9 @@ _STATUSES = {
     "incomplete_body": 400,
     "executor_unavailable": 503,
     "disk_full": 503,
+    "log_damaged": 503,
+    "history_damaged": 409,
+    "not_quarantined": 409,
     "commit_unreadable": 500,
 }
 
@@ -112,6 +116,11 @@ def on_unavailable(_: Request[Any, Any, Any], error: Exception) -> Response[Erro
     return _answer(503, "read_model_unavailable", str(error), "It is made again from the log; read again later.")
 
 
+def on_history_damaged(_: Request[Any, Any, Any], error: HistoryDamaged) -> Response[ErrorBody]:
+    """Answer a read of a history that is not intact."""
+    return _answer(status_of("history_damaged"), "history_damaged", str(error), error.hint)
+
+
 def on_folder_missing(request: Request[Any, Any, Any], error: FolderMissing) -> Response[ErrorBody]:
     """Answer where a pipeline has no folder: nothing to read, or nowhere to write."""
     hint = "`trackbook files create PIPELINE` makes it again; another executor is named by `executor=`."
@@ -156,6 +165,7 @@ HANDLERS: dict[int | type[Exception], Any] = {
     NotProjectedError: on_not_projected,
     DamagedError: on_unavailable,
     UnavailableError: on_unavailable,
+    HistoryDamaged: on_history_damaged,
     FolderMissing: on_folder_missing,
     NoSuchFile: on_no_such_file,
     UnsafePath: on_unsafe_path,

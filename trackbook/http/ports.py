@@ -78,6 +78,10 @@ class Tools(Protocol):
         """Return `ok`, what was read, and the `defects` found."""
         ...
 
+    async def log(self) -> dict[str, Any]:
+        """Return the `head`, the `witness`, open `evidence` of loss, what was `accepted`, and the `faults`."""
+        ...
+
     async def replay(self, job: str) -> dict[str, Any]:
         """Return what was compared and the first `divergence`, None where today's code decides the same."""
         ...

@@ -15,6 +15,12 @@ async def verify(services: Served) -> dict[str, Any]:
     return await services.tools.verify()
 
 
+@get("/log")
+async def log(services: Served) -> dict[str, Any]:
+    """Tell how the log is: its end, its witness, evidence of loss, and damaged histories."""
+    return await services.tools.log()
+
+
 @get("/jobs/{key:str}/replay")
 async def replay(services: Served, key: JobKey) -> dict[str, Any]:
     """Fold the job's history with today's code, decide again, and name the first divergence."""
@@ -22,4 +28,4 @@ async def replay(services: Served, key: JobKey) -> dict[str, Any]:
     return await services.tools.replay(job.id)
 
 
-router = Router("/api", route_handlers=[verify, replay], tags=["book"])
+router = Router("/api", route_handlers=[verify, log, replay], tags=["book"])

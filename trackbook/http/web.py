@@ -29,6 +29,7 @@ from trackbook.runtime.app import System, open_book
 from trackbook.runtime.book import Book
 from trackbook.runtime.descriptors import descriptor_limit
 from trackbook.runtime.history import History
+from trackbook.runtime.integrity import as_plain
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -188,11 +189,16 @@ class Health:
             found.append(trouble)
         if system.watchdog is not None and system.watchdog.problem:
             found.append(system.watchdog.problem)
+        if system.book is not None:
+            found += system.book.integrity.problems()
         return found + self._connections.problems()
 
     def warnings(self) -> Sequence[str]:
         """Return in words what else is wrong."""
-        return self._connections.warnings()
+        warnings = list(self._connections.warnings())
+        if self._system.book is not None:
+            warnings += self._system.book.integrity.warnings()
+        return warnings
 
     def metrics(self) -> Mapping[str, float]:
         """Return figures of the broker and the executor."""
@@ -218,6 +224,18 @@ class BookTools:
         witness = await asyncio.to_thread(self._book.ledger.written_heads)
         found = await tools.verify(self._book, witness)
         return {"ok": found.ok, **msgspec.to_builtins(found)}
+
+    async def log(self) -> dict[str, Any]:
+        """Return how the log is: its end, evidence of loss, and the first fault of each damaged history."""
+        integrity = self._book.integrity
+        return {
+            "head": await self._book.store.head(),
+            "witness": {"seq": integrity.head.seq, "sha256": integrity.head.sha256},
+            "evidence": as_plain(integrity.open),
+            "accepted": as_plain(integrity.accepted.values()),
+            "dismissed": len(integrity.dismissed),
+            "faults": [msgspec.to_builtins(each) for each in self._book.ledger.faults()],
+        }
 
     async def replay(self, job: str) -> dict[str, Any]:
         """Decide a job's history again."""

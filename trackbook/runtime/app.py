@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Access, Connection, connect, no_keeper, require_server
 from trackbook.adapters.nats.find import current_url, engine_access
 from trackbook.adapters.nats.store import NatsEventStore
-from trackbook.adapters.nats.streams import ensure, renew_installation
+from trackbook.adapters.nats.streams import ensure, installation, renew_installation
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine import job as jobs
 from trackbook.engine.ports import UNKNOWN_JOB, Backend
@@ -35,11 +35,13 @@ from trackbook.runtime.fork import claim_directory, end_open_jobs
 from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.handlers import new_gateway
 from trackbook.runtime.history import History
+from trackbook.runtime.integrity import Integrity
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.requests import REQUESTS
 from trackbook.runtime.session_executors import new_executor, open_backends, start_executors, start_workers
 from trackbook.runtime.sessions import Sessions
 from trackbook.runtime.watchdog import Watchdog
+from trackbook.runtime.witness import FILE, Witness
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
 """Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
@@ -179,9 +181,11 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     config = system.config
     await ensure(system.connection, config.prefix, initialised=is_initialised(config.data))
     mark_initialised(config.data)
+    witness = Witness(config.data / FILE, await installation(system.connection, config.prefix))
+    stack.callback(witness.close)
     ledger = Ledger(private_file(config.data / "engine.db"))
     stack.callback(ledger.close)
-    book = open_book(system, ledger)
+    book = open_book(system, ledger, [witness])
     system.book, system.history = book, History(book)
     await book.catch_up()
     assert system.identity is not None
@@ -206,16 +210,18 @@ async def _fork(system: System, identity: Identity) -> None:
     assert system.connection is not None
     ended = await end_open_jobs(system.book)
     new = await renew_installation(system.connection, system.config.prefix)
+    system.book.integrity.renamed(new)
     finish_fork(system.config.data, identity)
     log.info("data.forked", installation=new, jobs_ended=ended)
 
 
-def open_book(system: System, ledger: Ledger) -> Book:
-    """Return the book on this process's connection."""
+def open_book(system: System, ledger: Ledger, witnesses: Sequence[Witness] = ()) -> Book:
+    """Return the book on this process's connection; what it writes, `witnesses` remember."""
     assert system.connection is not None
     keeper = system.broker.examine if system.broker else no_keeper
     store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)
-    return Book(store, NatsBlobs(system.connection, system.config.prefix, keeper=keeper), ledger)
+    blobs = NatsBlobs(system.connection, system.config.prefix, keeper=keeper)
+    return Book(store, blobs, ledger, Integrity(store, witnesses))
 
 
 async def _take_up(system: System, stack: AsyncExitStack) -> None:

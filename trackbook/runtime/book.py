@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -12,25 +12,25 @@ import msgspec
 import structlog
 from msgspec import Struct, field
 
-from trackbook.adapters.sql.ledger import Head, Ledger, Note, Outcome
-from trackbook.engine.kinds import KINDS, Kind
+from trackbook.adapters.sql.ledger import Fault, Head, Ledger, Note, Outcome
+from trackbook.engine.decider import step
+from trackbook.engine.kinds import KINDS
+from trackbook.engine.log import LOG, AcceptLoss, LogState
 from trackbook.engine.outcome import AnswerCommand
 from trackbook.engine.ports import Append, AppendConflict, Blobs, EventStore, Stored
-from trackbook.errors import UserError
+from trackbook.events.chain import BatchCheck, Link
 from trackbook.events.commit import SCHEMA, BlobRef, Body, Commit, Input, digest
+from trackbook.runtime.histories import CANT_FOLLOW, AnyCommit, Histories, HistoryDamaged, cant_follow, take
+from trackbook.runtime.integrity import Claim, Integrity
 
 log = structlog.get_logger(__name__)
 BODY_LIMIT = 256 * 1024
 """Bytes of a commit from which its inputs and events go to a blob; the broker's default limit is 1 MiB."""
 
-_FOLDED_AT_ONCE = 2_000
-"""Events that are folded on the event loop in one go: some milliseconds."""
-
 _REMEMBERS = "no-dedup" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
 """Test switch that shows what remembering outcomes is for: without it, a command sent again is decided again."""
 
 S = TypeVar("S")
-AnyCommit = Commit[Any, Any]
 
 
 class Aggregate(Struct, Generic[S]):
@@ -64,25 +64,63 @@ class Draft(Struct):
 class Book:
     """The one way to the log: load an aggregate, write drafts, all or none."""
 
-    def __init__(self, store: EventStore, blobs: Blobs, ledger: Ledger) -> None:
+    def __init__(
+        self, store: EventStore, blobs: Blobs, ledger: Ledger, integrity: Integrity | None = None
+    ) -> None:
         self.store = store
         self.blobs = blobs
         self.ledger = ledger
+        self.integrity = integrity or Integrity(store)
+        self.histories = Histories(store, blobs, self.integrity)
         self._looking = asyncio.Lock()
         self._looks = 0
 
     async def load(self, kind: str, id: str) -> Aggregate[Any]:  # noqa: A002
-        """Return the aggregate folded from the log; version 0 if it has no commit."""
-        how = KINDS[kind]
+        """Return the aggregate folded from the log; version 0 if it has no commit.
+
+        Raises HistoryDamaged where its history is not intact: consecutive versions, each with the hash of the one
+        before it, up to the last one that is known to have been written.
+        """
+        for pause in _LAGS:  # a replica may lag behind the commit that we know of
+            await asyncio.sleep(pause)
+            aggregate, known = await self._fold(kind, id)
+            if known is None or known.version < aggregate.version:
+                return aggregate
+            if (known.version, known.sha256) == (aggregate.version, aggregate.sha256):
+                return aggregate
+        raise self._cut_short(aggregate, known)
+
+    async def _fold(self, kind: str, id: str) -> tuple[Aggregate[Any], Head | None]:  # noqa: A002
+        """Return the aggregate as the log has it, and its head as the ledger knew it before."""
+        how, known = KINDS[kind], self.ledger.head(kind, id)
         aggregate = Aggregate(kind, id, how.decider.initial(id))
-        known = self.ledger.head(kind, id)
-        async for stored in self.store.read(kind, id, known.first_seq if known else 1):
-            commit = await self.decode(stored)
-            aggregate.state = await take(how, aggregate.state, commit)
-            aggregate.correlation = aggregate.correlation or commit.inputs[0].correlation
+        async for stored, commit in self.histories.read(self.ledger, kind, id):
+            aggregate.seq = stored.seq
+            aggregate.first_seq = aggregate.first_seq or stored.seq
+            if commit is None:
+                continue
+            aggregate.version, aggregate.sha256 = commit.version, digest(stored.data)
+            try:
+                aggregate.correlation = aggregate.correlation or commit.inputs[0].correlation
+                aggregate.state = await take(how, aggregate.state, commit)
+            except CANT_FOLLOW as error:
+                why = cant_follow(error)
+                raise await self.histories.quarantine(self.ledger, stored, commit, why) from error
             aggregate.replies |= {outcome.command_id: outcome for outcome in outcomes(commit, stored.seq)}
-            _advance(aggregate, stored.seq, digest(stored.data))
-        return aggregate
+        return aggregate, known
+
+    def _cut_short(self, aggregate: Aggregate[Any], known: Head | None) -> HistoryDamaged:
+        assert known is not None
+        name = f"{known.kind}/{known.id}"
+        why = (
+            f"version {known.version} was written at sequence {known.seq}; the log has the history up to version "
+            f"{aggregate.version}"
+            if aggregate.version < known.version
+            else f"version {known.version} at sequence {known.seq} is not the commit that was written"
+        )
+        key = f"{name}/{known.version}/{known.sha256}"
+        self.integrity.found("history", key, f"{name}: {why}", known.seq)
+        return HistoryDamaged(Fault(known.kind, known.id, known.seq, known.sha256, known.version, why))
 
     async def is_current(self, aggregate: Aggregate[Any]) -> bool:
         """Return whether the log has nothing of the aggregate beyond what is folded."""
@@ -91,31 +129,22 @@ class Book:
         return True
 
     async def commits(self, kind: str, id: str) -> AsyncIterator[tuple[Stored, AnyCommit]]:  # noqa: A002
-        """Yield the aggregate's commits, each with its stored form."""
-        known = self.ledger.head(kind, id)
-        async for stored in self.store.read(kind, id, known.first_seq if known else 1):
-            yield stored, await self.decode(stored)
+        """Yield the aggregate's commits, each with its stored form; raises HistoryDamaged."""
+        async for stored, commit in self.histories.read(self.ledger, kind, id):
+            if commit is not None:
+                yield stored, commit
             await asyncio.sleep(0)  # a long history never makes others wait
-
-    async def decode(self, stored: Stored) -> AnyCommit:
-        """Return the commit, its body fetched where it stands in a blob; raises Unreadable."""
-        try:
-            how = KINDS[stored.kind]
-            commit: AnyCommit = how.commits.decode(stored.data)
-            if commit.blob:
-                body = how.bodies.decode(await self.blobs.get(commit.blob.sha256))
-                commit.inputs, commit.events, commit.causes = body.inputs, body.events, body.causes
-        except (msgspec.MsgspecError, LookupError) as error:
-            raise Unreadable(
-                f"sequence {stored.seq} ({stored.kind} {stored.id}) can't be read: {error}"
-            ) from error
-        return commit
 
     async def write(self, *drafts: Draft, at: datetime | None = None) -> int:
         """Append the drafts, all or none; the aggregates stand after them. Returns the last sequence.
 
         Raises AppendConflict: the aggregates are then to be loaded again, for their states have moved on.
+        Raises LogDamaged while evidence of loss is open.
         """
+        self.integrity.refuse()
+        return await self._append(drafts, at)
+
+    async def _append(self, drafts: Sequence[Draft], at: datetime | None = None) -> int:
         at = at or datetime.now(UTC)
         batch = [_member(draft.aggregate) for draft in drafts] if len(drafts) > 1 else []
         datas = [await self._encode(draft, at, batch) for draft in drafts]
@@ -124,6 +153,8 @@ class Book:
         )
         for draft, data, seq in zip(drafts, datas, seqs, strict=True):
             _advance(draft.aggregate, seq, digest(data))
+        self.integrity.saw(seqs[-1], drafts[-1].aggregate.sha256)
+        for draft, seq in zip(drafts, seqs, strict=True):
             KINDS[draft.aggregate.kind].mark(draft.aggregate.state, draft.aggregate.version)
             self.ledger.note(_note(draft, seq))
         return seqs[-1]
@@ -159,19 +190,24 @@ class Book:
         """Return what this command was answered, as far as the ledger is caught up."""
         return self.ledger.outcome(command_id) if _REMEMBERS else None
 
-    async def catch_up(self) -> None:
-        """Fold into the ledger what the log has beyond it; raises LogDamaged where the log lost something."""
-        seq, sha256 = self.ledger.checkpoint()
-        if seq:
-            await self._compare(seq, sha256)
-        await self._fold_from(seq + 1)
+    async def catch_up(self, claims: Iterable[Claim] = ()) -> None:
+        """Look whether the log is what it was, and fold into the ledger what the log has beyond it.
 
-    async def _fold_from(self, seq: int) -> None:
-        async for batch in self.store.read_all(seq):
-            for stored in batch:
-                await self._note_stored(stored)
+        `claims` say what others know of the log. What was lost is evidence: see Integrity.
+        """
+        self.integrity.decided((await self.load_log()).state)
+        seq, sha256 = self.ledger.checkpoint()
+        await self.integrity.examine([Claim("engine.db", seq, sha256), *claims])
+        await self._fold_from(self.ledger, seq + 1)
+
+    async def _fold_from(self, ledger: Ledger, seq: int) -> None:
+        batches = BatchCheck(resuming=seq > 1)
+        async for some in self.store.read_all(seq):
+            for stored in some:
+                await self._note_stored(ledger, stored, batches)
                 await asyncio.sleep(0)
-            self.ledger.flush()
+            ledger.flush()
+        self._found_half(batches.end())
 
     async def keep_up(self) -> None:
         """Fold into the ledger what other engines wrote until now; those who ask at once share a look."""
@@ -180,65 +216,68 @@ class Book:
             if self._looks == looks:
                 self._looks += 1
                 if await self.store.head() > self.ledger.seen:
-                    await self._fold_from(self.ledger.seen + 1)
+                    await self._fold_from(self.ledger, self.ledger.seen + 1)
 
-    async def _compare(self, seq: int, sha256: str) -> None:
-        if await self.store.head() < seq:
-            raise LogDamaged(f"the event stream ends before sequence {seq}, which this engine had written")
-        async for batch in self.store.read_all(seq):
-            if not batch or batch[0].seq != seq or digest(batch[0].data) != sha256:
-                raise LogDamaged(f"the message at sequence {seq} is missing or is not what was written")
-            return
+    async def rebuild_ledger(self) -> None:
+        """Make the ledger again from the whole log, beside the old one, and exchange them."""
+        async with self._looking:
+            await self.ledger.rebuild(lambda new: self._fold_from(new, 1))
 
-    async def _note_stored(self, stored: Stored) -> None:
-        try:
-            commit = await self.decode(stored)
-        except Unreadable as error:  # by a later version, say: that aggregate stands still, the others go on
-            log.warning("commit.unreadable", error=str(error))
-            commit = _outline(stored)
-        known = self.ledger.head(stored.kind, stored.id)
-        version = known.version if known else 0
-        if commit.version > version + 1:
-            raise LogDamaged(
-                f"{stored.kind} {stored.id} lacks version {version + 1}: "
-                f"sequence {stored.seq} holds version {commit.version}"
-            )
-        ended = stored.kind in KINDS and KINDS[stored.kind].ends(commit.events)
+    async def _note_stored(self, ledger: Ledger, stored: Stored, batches: BatchCheck) -> None:
+        known = ledger.head(stored.kind, stored.id)
+        sha256 = digest(stored.data)
+        if self.integrity.is_dismissed(stored.seq, stored.data) or (known and stored.seq <= known.seq):
+            return ledger.passed(stored.seq, sha256)
+        link = Link(known.version, known.sha256) if known else Link()
+        commit, why = await self.histories.examine(stored, link)
+        if commit is not None:
+            self._found_half(batches.take(f"{commit.kind}/{commit.id}/{commit.version}", commit.batch))
+        if ledger.quarantined(stored.kind, stored.id):
+            return ledger.passed(stored.seq, sha256)
+        if commit is None or why:
+            await self.histories.quarantine(ledger, stored, commit, why, link, known.seq if known else 0)
+            return ledger.passed(stored.seq, sha256)
+        ended = KINDS[stored.kind].ends(commit.events)
         first = known.first_seq if known else stored.seq
         head = Head(
-            stored.kind, stored.id, commit.version, first, stored.seq, digest(stored.data),
+            stored.kind, stored.id, commit.version, first, stored.seq, sha256,
             not ended and (known is None or known.open),
         )  # fmt: skip
-        self.ledger.note(Note(head, list(outcomes(commit, stored.seq))))
+        return ledger.note(Note(head, list(outcomes(commit, stored.seq))))
+
+    def _found_half(self, missing: list[str]) -> None:
+        if missing:
+            key = " ".join(missing)
+            self.integrity.found("batch", key, f"half of an atomic batch is missing: {', '.join(missing)}")
+
+    async def load_log(self) -> Aggregate[LogState]:
+        """Return what operators decided about the log; what can't follow there is left out."""
+        aggregate, link = Aggregate(*LOG, LogState(LOG[1])), Link()
+        async for stored in self.store.read(*LOG):
+            aggregate.seq = stored.seq
+            aggregate.first_seq = aggregate.first_seq or stored.seq
+            commit, why = await self.histories.examine(stored, link)
+            if commit is None or why:
+                log.error("history.damaged", aggregate="log/log", seq=stored.seq, found=why)
+                continue
+            link = Link(commit.version, digest(stored.data))
+            aggregate.state = await take(KINDS["log"], aggregate.state, commit)
+            aggregate.version, aggregate.sha256 = link.version, link.sha256
+        return aggregate
+
+    async def decide_on_log(self, given: Input[Any]) -> int:
+        """Write an operator's decision about the log, evidence or not; returns its sequence, 0 for no change."""
+        aggregate = await self.load_log()
+        decider = KINDS["log"].decider
+        aggregate.state, events, causes = step(decider, aggregate.state, given.command)
+        seq = await self._append([Draft(aggregate, [given], events, causes)]) if events else 0
+        if events and isinstance(given.command, AcceptLoss):
+            self.integrity.rewind(seq, aggregate.sha256)
+        self.integrity.decided(aggregate.state)
+        return seq
 
 
-async def take(how: Kind, state: Any, commit: AnyCommit) -> Any:
-    """Return the state after a commit; others run meanwhile."""
-    if len(commit.events) > _FOLDED_AT_ONCE:
-        return await asyncio.to_thread(how.take, state, commit)
-    await asyncio.sleep(0)
-    return how.take(state, commit)
-
-
-class LogDamaged(UserError):
-    """The log lacks or changed what was on it; nothing is decided on it until an operator has looked."""
-
-
-class Unreadable(Exception):
-    """This code does not know what stands in a commit: its aggregate can't be folded or decided on."""
-
-
-_RAW = msgspec.json.Decoder(Commit[msgspec.Raw, msgspec.Raw])
-
-
-def _outline(stored: Stored) -> AnyCommit:
-    """Return what of an unreadable commit can be read: where it stands, and what it answered to commands."""
-    try:
-        commit: AnyCommit = _RAW.decode(stored.data)
-    except msgspec.MsgspecError as error:
-        raise LogDamaged(f"the message at sequence {stored.seq} is no commit: {error}") from error
-    commit.events = []
-    return commit
+_LAGS = (0, 0.05, 0.2, 1.0)  # seconds to wait for a replica
 
 
 def outcomes(commit: AnyCommit, seq: int) -> list[Outcome]:

@@ -13,8 +13,9 @@ from trackbook.engine import job as jobs
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import LIVE, JobState
 from trackbook.events.commit import Input
-from trackbook.runtime.book import Book, Unreadable
+from trackbook.runtime.book import Book
 from trackbook.runtime.data_identity import DataDirectoryCopied, Identity, Ownership, claim
+from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.sessions import Sessions
 
@@ -75,7 +76,7 @@ async def end_open_jobs(book: Book) -> int:
             try:
                 await _end(owner, head.id)
                 ended += 1
-            except Unreadable as error:
+            except HistoryDamaged as error:
                 log.warning("job.not_ended", job=head.id, error=str(error))
     finally:
         await owner.close()

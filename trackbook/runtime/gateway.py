@@ -19,6 +19,8 @@ from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
 from trackbook.runtime.book import Book
 from trackbook.runtime.disk_full import FREE_SPACE, is_full
+from trackbook.runtime.histories import HistoryDamaged
+from trackbook.runtime.integrity import LogDamaged
 from trackbook.runtime.requests import REQUESTS, Problem, Reply, Request
 
 log = structlog.get_logger(__name__)
@@ -72,6 +74,9 @@ class Gateway:
             return await self._once(kind, verb, asked)
         except Invalid as invalid:
             return _encoded(rejection(command_id or _id_in(payload), invalid.refused))
+        except (HistoryDamaged, LogDamaged) as damage:
+            log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(damage))
+            return _encoded(rejection(command_id, _damaged(damage)))
         except Exception as problem:
             log.exception("command.failed", kind=kind, verb=verb, command_id=command_id)
             return _encoded(rejection(command_id, _failure(problem)))
@@ -182,6 +187,12 @@ def _failure(problem: Exception) -> Refused:
     if is_full(problem):
         return Refused("disk_full", f"there is no room for the command: {problem}", hint=f"{FREE_SPACE} {_AGAIN}")
     return Refused("unavailable", f"the command could not be carried out now: {problem}", hint=_AGAIN)
+
+
+def _damaged(damage: HistoryDamaged | LogDamaged) -> Refused:
+    """Return the refusal of a command that would be decided on a damaged log; it may be sent again later."""
+    code = "history_damaged" if isinstance(damage, HistoryDamaged) else "log_damaged"
+    return Refused(code, str(damage), hint=damage.hint)
 
 
 def _refuse_reserved(actor: str) -> None:

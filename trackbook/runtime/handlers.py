@@ -11,6 +11,7 @@ from trackbook.runtime.executors import Backends
 from trackbook.runtime.gateway import Asked, Gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.log_commands import LogCommands
 from trackbook.runtime.pipelines import Pipelines
 from trackbook.runtime.preparing import Preparing
 from trackbook.runtime.requests import Reply
@@ -43,7 +44,14 @@ def new_gateway(
 
         return handle
 
+    async def resume() -> None:
+        """Forget what was folded before an operator decided about damage, and take up what is open."""
+        history.forget()
+        pipelines.forget()
+        await jobs.resume()
+
     pipelines = Pipelines(book, history)
+    on_log = LogCommands(book, resume)
     preparing = Preparing(book.blobs, history, backends, executors)
     commands = JobCommands(book, jobs, pipelines, preparing)
     checks = Checks(jobs, pipelines, preparing, backends)
@@ -60,5 +68,7 @@ def new_gateway(
             ("job", "cancel"): commands.cancel,
             ("job", "check"): refreshed(checks.check),
             ("executor", "sweep"): refreshed(checks.sweep),
+            ("log", "accept-loss"): on_log.accept_loss,
+            ("quarantine", "release"): on_log.release,
         },
     )

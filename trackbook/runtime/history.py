@@ -31,3 +31,7 @@ class History:
                 self._contents.popitem(last=False)
         self._contents.move_to_end(key)
         return self._contents[key]
+
+    def forget(self) -> None:
+        """Drop what is kept: an operator left commits out."""
+        self._contents.clear()

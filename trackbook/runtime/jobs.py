@@ -19,7 +19,8 @@ from trackbook.engine.ports import AppendConflict, Owned
 from trackbook.events import job as facts
 from trackbook.events.commit import Input
 from trackbook.failpoints import failpoint
-from trackbook.runtime.book import Aggregate, Book, Draft, Unreadable
+from trackbook.runtime.book import Aggregate, Book, Draft
+from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.sessions import Sessions, executor_of
 
 EVENTS_PER_COMMIT = 512
@@ -95,17 +96,18 @@ class Jobs:
     async def recover(self, executor: str | None = None) -> int:
         """Take up every job that has not ended: launch and stop again what is outstanding; returns how many.
 
-        Launching again means adopting. With `executor`, only that executor's sessions are handed on.
+        Launching again means adopting. With `executor`, only that executor's sessions are handed on. None are
+        while evidence of loss is open: what the log lost may be a launch or an end.
         """
+        if self._book.integrity.open:
+            return 0
         await self._book.keep_up()
         heads = self._book.ledger.open_heads("job")
         for head in heads:
             try:
                 aggregate = await self.state(head.id)
-            except Unreadable as error:
-                log.warning(
-                    "job.stands_still", job=head.id, error=str(error), hint="Upgrade, or restore the log."
-                )
+            except HistoryDamaged as error:
+                log.warning("job.quarantined", job=head.id, error=str(error), hint=error.hint)
                 continue
             if aggregate.state.created is None:
                 continue
@@ -119,17 +121,40 @@ class Jobs:
         return len(heads)
 
     async def live(self, executor: str) -> Owned:
-        """Return what the log owns on an executor; raises Unreadable."""
+        """Return what the log owns on an executor; of a job in quarantine it is not known.
+
+        Raises LogDamaged while evidence of loss is open: what seems to belong to nobody may be in what was lost.
+        """
+        self._book.integrity.refuse()
         await self._book.keep_up()
         found: set[str] = set()
+        unknown: set[str] = set()
         for head in self._book.ledger.open_heads("job"):
-            state = (await self.state(head.id)).state
+            try:
+                state = (await self.state(head.id)).state
+            except HistoryDamaged:
+                unknown.add(head.id)
+                continue
             found |= {
                 task.session
                 for task in state.tasks.values()
                 if (task.status in LIVE or task.serves) and executor_of(state, task.shape.name) == executor
             }
-        return Owned(found, lambda job: self._book.ledger.head("job", job) is not None)
+        ledger = self._book.ledger
+        return Owned(
+            found,
+            lambda job: (
+                job not in unknown
+                and ledger.head("job", job) is not None
+                and ledger.quarantined("job", job) is None
+            ),
+        )
+
+    async def resume(self) -> None:
+        """Forget what was folded before an operator decided about damage, and take up what is open."""
+        for desk in self._desks.values():
+            desk.aggregate = None
+        await self.recover()
 
     async def all_ended(self) -> None:
         """Return once no job is open; every open job must be in memory, as after `recover`."""

@@ -156,6 +156,10 @@ class Pipelines:
                 self._kept.pop(next(iter(self._kept)))
         return self._kept[kind, id]
 
+    def forget(self) -> None:
+        """Drop what is kept: an operator left commits out."""
+        self._kept.clear()
+
     def _new(self, asked: Asked) -> Aggregate[Any]:
         new_id = derived_id(asked.command_id)
         return Aggregate("pipeline", new_id, KINDS["pipeline"].decider.initial(new_id))

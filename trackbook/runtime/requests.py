@@ -133,6 +133,25 @@ class SweepExecutors(Request, kw_only=True):
     end: bool = False
 
 
+class AcceptLoss(Request, kw_only=True):
+    """`log.accept-loss`: go on without what the log has lost; see `GET /api/log`.
+
+    `evidence` are the ids of what is accepted, none for all that is open.
+    """
+
+    evidence: list[str] = field(default_factory=list)
+
+
+class ReleaseQuarantine(Request, kw_only=True):
+    """`quarantine.release`: leave out the commits of an aggregate that can't follow the intact ones before them.
+
+    The aggregate continues as of its last intact version.
+    """
+
+    kind: str
+    id: str
+
+
 REQUESTS: dict[tuple[str, str], type[Request]] = {
     ("pipeline", "create"): CreatePipeline,
     ("pipeline", "apply"): ApplyPipeline,
@@ -144,6 +163,8 @@ REQUESTS: dict[tuple[str, str], type[Request]] = {
     ("job", "cancel"): CancelJob,
     ("job", "check"): CheckJob,
     ("executor", "sweep"): SweepExecutors,
+    ("log", "accept-loss"): AcceptLoss,
+    ("quarantine", "release"): ReleaseQuarantine,
 }
 
 

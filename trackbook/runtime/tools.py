@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import msgspec
@@ -13,8 +14,10 @@ from trackbook.engine.decider import Decider, fold, step
 from trackbook.engine.errors import Refused
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Stored
+from trackbook.events.chain import BatchCheck, Link, fault
 from trackbook.events.commit import digest
-from trackbook.runtime.book import AnyCommit, Book, Unreadable, take
+from trackbook.runtime.book import Book
+from trackbook.runtime.histories import AnyCommit, take
 
 
 class Defect(Struct):
@@ -27,12 +30,17 @@ class Defect(Struct):
 
 
 class Verified(Struct):
-    """What `audit verify` found; `witnessed` aggregates were compared with heads kept outside the broker."""
+    """What `audit verify` found; `witnessed` aggregates were compared with heads kept outside the broker.
+
+    `accepted` messages are missing and `dismissed` ones are left out, as operators decided.
+    """
 
     aggregates: int = 0
     commits: int = 0
     events: int = 0
     witnessed: int = 0
+    accepted: int = 0
+    dismissed: int = 0
     defects: list[Defect] = field(default_factory=list)
 
     @property
@@ -61,58 +69,131 @@ class Replayed(Struct):
 
 
 class _Chain(Struct):
-    version: int = 0
-    sha256: str = ""
+    """How far one history was read: intact to `link`; `beyond` is what followed a commit that is not."""
+
+    link: Link = Link()
+    beyond: Link | None = None
     at_version: dict[int, str] = field(default_factory=dict)
 
 
+_BLOBS = re.compile(rb'"(?:definition|code_sha256)":"([0-9a-f]{64})"')
+"""Where commits and definitions name what they need of the stream of large bodies."""
+
+
 async def verify(book: Book, witness: list[Head]) -> Verified:
-    """Read the whole log and check contiguity, each aggregate's versions and hash chain, and the witness."""
-    found = Verified()
-    chains: dict[tuple[str, str], _Chain] = {}
-    wanted = {(head.kind, head.id): head.version for head in witness}
-    expected_seq = 1
-    async for batch in book.store.read_all(1):
-        for stored in batch:
-            if stored.seq != expected_seq:
-                found.defects.append(
-                    Defect(expected_seq, "", 0, f"sequences {expected_seq} to {stored.seq - 1} are missing")
-                )
-            expected_seq = stored.seq + 1
-            chain = chains.setdefault((stored.kind, stored.id), _Chain())
-            await _link(book, stored, chain, found, wanted.get((stored.kind, stored.id)))
-            await asyncio.sleep(0)  # a long log never makes others wait
-    found.aggregates = len(chains)
-    await asyncio.to_thread(_compare, chains, witness, found)
-    return found
+    """Read the whole log and list every gap and every commit that is damaged, missing, reordered or foreign.
+
+    Each aggregate's versions and hash chain, atomic batches, the bodies that commits name, and the heads that the
+    `witness` knows are checked; it continues after each defect.
+    """
+    return await _Verification(book, witness).run()
 
 
-async def _link(book: Book, stored: Stored, chain: _Chain, found: Verified, witnessed: int | None) -> None:
-    aggregate = f"{stored.kind}/{stored.id}"
+class _Verification:
+    """One reading of the whole log."""
 
-    def defect(problem: str) -> None:
-        found.defects.append(Defect(stored.seq, aggregate, chain.version + 1, problem))
+    def __init__(self, book: Book, witness: list[Head]) -> None:
+        self._book, self._witness = book, witness
+        self._found = Verified()
+        self._chains: dict[tuple[str, str], _Chain] = {}
+        self._wanted = {(head.kind, head.id): head.version for head in witness}
+        self._batches = BatchCheck()
+        self._blobs: dict[str, int] = {}
 
-    try:
-        commit = await book.decode(stored)
-    except Unreadable as error:
-        defect(str(error))
-        return
-    if (commit.kind, commit.id) != (stored.kind, stored.id):
-        defect(f"the commit says it belongs to {commit.kind}/{commit.id}")
-    if commit.version != chain.version + 1:
-        defect(f"version {chain.version + 1} was expected and {commit.version} found")
-    if commit.prev != chain.sha256:
-        defect("the hash of the previous commit does not match it")
-    found.commits += 1
-    found.events += len(commit.events)
-    chain.version, chain.sha256 = commit.version, digest(stored.data)
-    if witnessed == commit.version:
-        chain.at_version[commit.version] = chain.sha256
+    async def run(self) -> Verified:
+        """Read, compare, and return what was found."""
+        expected = 1
+        head = await self._book.store.head()
+        async for batch in self._book.store.read_all(1):
+            for stored in batch:
+                self._gap(expected, stored.seq - 1)
+                expected = stored.seq + 1
+                await self._take(stored)
+                await asyncio.sleep(0)  # a long log never makes others wait
+        self._gap(expected, head)
+        self._half(head, self._batches.end())
+        await self._read_bodies()
+        self._found.aggregates = len(self._chains)
+        await asyncio.to_thread(_compare, self._chains, self._witness, self._found)
+        self._add_known()
+        return self._found
+
+    def _defect(self, seq: int, aggregate: str, version: int, problem: str) -> None:
+        self._found.defects.append(Defect(seq, aggregate, version, problem))
+
+    def _gap(self, first: int, last: int) -> None:
+        if first > last:
+            return
+        if self._book.integrity.is_accepted(first, last):
+            self._found.accepted += last - first + 1
+        else:
+            self._defect(first, "", 0, f"sequences {first} to {last} are missing")
+
+    def _half(self, seq: int, missing: list[str]) -> None:
+        for member in missing:
+            aggregate, _, version = member.rpartition("/")
+            self._defect(seq, aggregate, int(version), "it is missing, and the rest of its atomic batch is there")
+
+    async def _take(self, stored: Stored) -> None:
+        if self._book.integrity.is_dismissed(stored.seq, stored.data):
+            self._found.dismissed += 1
+            return
+        chain = self._chains.setdefault((stored.kind, stored.id), _Chain())
+        aggregate = f"{stored.kind}/{stored.id}"
+        commit, why = await self._book.histories.examine(stored, chain.link)
+        if commit is None:
+            self._defect(stored.seq, aggregate, chain.link.version + 1, why)
+            return
+        self._found.commits += 1
+        self._found.events += len(commit.events)
+        self._blobs |= dict.fromkeys((m.decode() for m in _BLOBS.findall(stored.data)), stored.seq)
+        self._half(stored.seq, self._batches.take(f"{aggregate}/{commit.version}", commit.batch))
+        link = Link(commit.version, digest(stored.data))
+        if not why:
+            chain.link = link
+            if self._wanted.get((stored.kind, stored.id)) == commit.version:
+                chain.at_version[commit.version] = link.sha256
+            return
+        if chain.beyond is None or fault(chain.beyond, stored.kind, stored.id, commit):
+            self._missing(stored.seq, aggregate, chain.link.version, commit.version)
+            self._defect(stored.seq, aggregate, commit.version, why)
+        chain.beyond = link
+
+    def _missing(self, seq: int, aggregate: str, last: int, version: int) -> None:
+        if version > last + 1:
+            self._defect(seq, aggregate, last + 1, f"{_versions(last + 1, version - 1)} missing")
+
+    async def _read_bodies(self) -> None:
+        """Read what the commits name, definitions and the archives of code that these name."""
+        names = list(self._blobs.items())
+        for sha256, seq in names:
+            try:
+                body = await self._book.blobs.get(sha256)
+            except LookupError as error:
+                self._defect(seq, "", 0, str(error))
+                continue
+            new = {m.decode() for m in _BLOBS.findall(body)} - self._blobs.keys()
+            self._blobs |= dict.fromkeys(new, seq)
+            names += [(each, seq) for each in new]
+
+    def _add_known(self) -> None:
+        """Add what was found otherwise: evidence of loss, and histories that can't be folded."""
+        told = {(defect.seq, defect.aggregate) for defect in self._found.defects}
+        for each in self._book.ledger.faults():
+            if (each.seq, f"{each.kind}/{each.id}") not in told:
+                self._defect(each.seq, f"{each.kind}/{each.id}", each.version, each.reason)
+        for evidence in self._book.integrity.open:
+            if evidence.kind != "gap" or (evidence.first, "") not in told:
+                self._defect(evidence.first, "", 0, evidence.message)
+
+
+def _versions(first: int, last: int) -> str:
+    return f"version {first} is" if first == last else f"versions {first} to {last} are"
 
 
 def _compare(chains: dict[tuple[str, str], _Chain], witness: list[Head], found: Verified) -> None:
     """Hold the log against heads kept outside the broker; a log that went on since is in order."""
+    damaged = {defect.aggregate for defect in found.defects}
     for head in witness:
         found.witnessed += 1
         aggregate = f"{head.kind}/{head.id}"
@@ -121,8 +202,8 @@ def _compare(chains: dict[tuple[str, str], _Chain], witness: list[Head], found: 
             found.defects.append(
                 Defect(head.seq, aggregate, head.version, "the aggregate was removed from the log")
             )
-        elif chain.version < head.version:
-            problem = f"the log ends at version {chain.version}: later commits were removed"
+        elif chain.link.version < head.version and aggregate not in damaged:
+            problem = f"the log ends at version {chain.link.version}: later commits were removed"
             found.defects.append(Defect(head.seq, aggregate, head.version, problem))
         elif chain.at_version.get(head.version, head.sha256) != head.sha256:
             found.defects.append(

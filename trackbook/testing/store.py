@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from bisect import bisect_left
 from collections.abc import AsyncIterator
 
-from trackbook.engine.ports import Append, AppendConflict, BlobMissing, Stored
+from trackbook.engine.ports import Append, AppendConflict, BlobMissing, StoreCondition, Stored, StreamCondition
 
 
 class MemoryEventStore:
@@ -32,7 +33,7 @@ class MemoryEventStore:
         found = []
         for commit in commits:
             behind = (
-                c for c in self.commits[commit.expected_seq :] if (c.kind, c.id) == (commit.kind, commit.id)
+                c for c in self._from(commit.expected_seq + 1) if (c.kind, c.id) == (commit.kind, commit.id)
             )
             stands = next(behind, None)
             if stands is None or stands.data != commit.data:
@@ -41,36 +42,53 @@ class MemoryEventStore:
         return found
 
     def _store(self, commit: Append) -> int:
-        seq = len(self.commits) + 1
+        seq = self._end() + 1
         self.commits.append(Stored(seq, commit.kind, commit.id, commit.data))
         self._last[commit.kind, commit.id] = seq
         return seq
 
     async def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
         """Yield one aggregate's commits from a sequence on, in order."""
-        for commit in self.commits[max(from_seq, 1) - 1 :]:
+        for commit in self._from(from_seq):
             if (commit.kind, commit.id) == (kind, id):
                 yield commit
 
     async def read_all(self, from_seq: int) -> AsyncIterator[list[Stored]]:
         """Yield all from a sequence on, up to the head at the time of the call."""
-        if batch := self.commits[max(from_seq, 1) - 1 :]:
+        if batch := self._from(from_seq):
             yield batch
+
+    def _from(self, seq: int) -> list[Stored]:
+        return self.commits[bisect_left(self.commits, seq, key=lambda commit: commit.seq) :]
+
+    def _end(self) -> int:
+        return self.commits[-1].seq if self.commits else 0
 
     async def tail(self, from_seq: int) -> AsyncIterator[list[Stored]]:
         """Yield batches from a sequence on and follow for ever."""
-        at = max(from_seq, 1) - 1
+        following = from_seq
         while True:
             async with self._news:
-                while len(self.commits) <= at:
+                while self._end() < following:
                     await self._news.wait()
-            batch = self.commits[at:]
-            at += len(batch)
+            batch = self._from(following)
+            following = batch[-1].seq + 1
             yield batch
 
     async def head(self) -> int:
         """Return the sequence of the last commit, 0 for none."""
         return len(self.commits)
+
+    async def condition(self) -> StoreCondition:
+        """Return what is missing of the log; the blobs of a test are whole."""
+        missing, expected = [], 1
+        for commit in self.commits:
+            if commit.seq > expected:
+                missing.append((expected, commit.seq - 1))
+            expected = commit.seq + 1
+        last = expected - 1
+        events = StreamCondition("events", min(last, 1), last, len(self.commits), missing)
+        return StoreCondition(events, StreamCondition("blobs"))
 
 
 class MemoryBlobs:

@@ -14,9 +14,15 @@ from msgspec import Struct
 
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, api, no_keeper
 from trackbook.adapters.nats.reads import breathe, head, pause, sequence, walk
-from trackbook.adapters.nats.streams import STREAM_NOT_FOUND, StreamDamaged, event_subject, events_stream
+from trackbook.adapters.nats.streams import (
+    STREAM_NOT_FOUND,
+    StreamDamaged,
+    condition,
+    event_subject,
+    events_stream,
+)
 from trackbook.adapters.nats.tail import Live, Position, stored
-from trackbook.engine.ports import Append, AppendConflict, Stored
+from trackbook.engine.ports import Append, AppendConflict, StoreCondition, Stored
 from trackbook.failpoints import failpoint
 
 ANSWER_PATIENCE = 5.0  # seconds for an acknowledgement; then we look whether the commit is there
@@ -208,6 +214,10 @@ class NatsEventStore:
     async def head(self) -> int:
         """Return the sequence of the last commit, 0 for none."""
         return await head(self._nc, self._stream)
+
+    async def condition(self) -> StoreCondition:
+        """Return what the broker reports of both streams; raises StreamMissing, Unanswered."""
+        return await condition(self._nc, self._prefix)
 
 
 def _in_batch(batch: str, number: int) -> dict[str, str]:

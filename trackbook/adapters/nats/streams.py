@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 from trackbook.adapters.nats.connect import BrokerUnfit, Connection, insist
+from trackbook.engine.ports import StoreCondition, StreamCondition
 from trackbook.errors import UserError
 
 STREAM_NOT_FOUND = 10059
@@ -65,10 +66,10 @@ def _wanted(prefix: str) -> list[dict[str, Any]]:
 
 
 async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool) -> None:
-    """Create the streams where they are missing and check those that are there.
+    """Create the streams where they are missing; how those are that are there, `condition` tells.
 
     `initialised` says that this installation has made them before: then one that is missing means a wrong store,
-    a wrong key or a loss, and is never made again. Raises StreamMissing, StreamDamaged, BrokerUnfit, Unanswered.
+    a wrong key or a loss, and is never made again. Raises StreamMissing, BrokerUnfit, Unanswered.
     """
     if not _TOKEN.match(prefix):
         raise ValueError(f"not a prefix for subjects: {prefix!r}")
@@ -81,8 +82,43 @@ async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool
             info = await _create(nc, wanted)
         if fault := info.get("error"):
             raise BrokerUnfit(f"stream {name}: {fault['description']} ({fault.get('err_code')})")
-        _check_config(wanted, info["config"])
-        check_whole(name, info["state"])
+        if differing := _differing(wanted, info["config"], limits=False):
+            raise BrokerUnfit(f"stream {name} was made otherwise: {'; '.join(differing)}")
+
+
+async def condition(nc: Connection, prefix: str = "trackbook") -> StoreCondition:
+    """Return what the broker reports of both streams; raises StreamMissing, Unanswered."""
+    found = []
+    for wanted in _wanted(prefix):
+        name = wanted["name"]
+        info = await insist(nc, f"STREAM.INFO.{name}", {"deleted_details": True})
+        if "error" in info:
+            raise StreamMissing(_missing(name))
+        found.append(_condition(wanted, info))
+    return StoreCondition(*found)
+
+
+def _condition(wanted: dict[str, Any], info: dict[str, Any]) -> StreamCondition:
+    state = info["state"]
+    first, last, count = state["first_seq"], state["last_seq"], state["messages"]
+    missing = [(1, first - 1)] if first > 1 else []
+    missing += _ranges([seq for seq in state.get("deleted") or [] if seq >= max(first, 1)])
+    lost = state.get("lost") or {}
+    damaged = [seq for seq in lost.get("msgs") or [] if seq <= last]
+    words = f"the broker found {len(damaged)} messages damaged" if damaged else ""
+    return StreamCondition(
+        wanted["name"], first, last, count, missing, words, _differing(wanted, info["config"], limits=True)
+    )
+
+
+def _ranges(seqs: list[int]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for seq in sorted(set(seqs)):
+        if found and found[-1][1] == seq - 1:
+            found[-1] = (found[-1][0], seq)
+        else:
+            found.append((seq, seq))
+    return found
 
 
 async def _create(nc: Connection, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -133,25 +169,15 @@ def _missing(name: str) -> str:
     )
 
 
-def _check_config(wanted: dict[str, Any], found: dict[str, Any]) -> None:
-    differing = [  # the window may be set otherwise on a foreign broker: nothing rests on it
+_LIMITS = frozenset(("retention", "discard", "max_msgs", "max_bytes", "max_age", "max_msgs_per_subject"))
+_LIMITS |= {"deny_delete", "deny_purge"}
+"""Settings by which messages may fall out of a stream; the others make it what it is."""
+
+
+def _differing(wanted: dict[str, Any], found: dict[str, Any], *, limits: bool) -> list[str]:
+    """Return how a stream was made otherwise. The window of duplicates may differ: nothing rests on it."""
+    return [
         f"{key} is {found.get(key)!r}, not {value!r}"
         for key, value in wanted.items()
-        if found.get(key) != value and key != "duplicate_window"
+        if found.get(key) != value and key != "duplicate_window" and (key in _LIMITS) is limits
     ]
-    if differing:
-        raise BrokerUnfit(f"stream {wanted['name']} was made otherwise: {'; '.join(differing)}")
-
-
-def check_whole(name: str, state: dict[str, Any]) -> None:
-    """Raise StreamDamaged when a stream's state shows that messages are gone."""
-    first, last, count = state["first_seq"], state["last_seq"], state["messages"]
-    if lost := state.get("lost"):
-        what = f"the server found {len(lost.get('msgs') or [])} messages damaged and keeps {count}, up to {last}"
-    elif last and (first != 1 or count != last or state.get("num_deleted")):
-        gone = (state.get("deleted") or [])[:5]
-        where = f" (the first: {', '.join(map(str, gone))})" if gone else ""
-        what = f"of messages 1 to {last} it holds {count}, from {first} on: {last - count} are missing{where}"
-    else:
-        return
-    raise StreamDamaged(f"the stream {name} is not whole: {what}. Restore the store from a backup")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+
+from trackbook.private_files import private_file
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outcome(command_id TEXT PRIMARY KEY, digest TEXT NOT NULL, reply BLOB NOT NULL)
@@ -23,6 +25,8 @@ CREATE TABLE IF NOT EXISTS head(kind TEXT NOT NULL, id TEXT NOT NULL, version IN
   first_seq INTEGER NOT NULL, seq INTEGER NOT NULL, sha256 TEXT NOT NULL, open INTEGER NOT NULL,
   PRIMARY KEY(kind, id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS head_open ON head(kind, id) WHERE open = 1;
+CREATE TABLE IF NOT EXISTS fault(kind TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL, sha256 TEXT NOT NULL,
+  version INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(kind, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoint(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
   sha256 TEXT NOT NULL);
 """
@@ -64,6 +68,17 @@ class Outcome(Struct, frozen=True):
     reply: dict[str, Any]
 
 
+class Fault(Struct, frozen=True):
+    """The first commit of an aggregate that can't follow the intact ones before it, and why."""
+
+    kind: str
+    id: str
+    seq: int
+    sha256: str
+    version: int
+    reason: str
+
+
 class Note(Struct, frozen=True):
     """What one stored commit adds to the ledger."""
 
@@ -80,12 +95,11 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._db = _open(path)
         self._pending: list[Note] = []
         self._outcomes: dict[str, Outcome] = {}
         self._heads: dict[tuple[str, str], Head] = {}
-        self.seen, self._digest = self.checkpoint()
         self._beyond: dict[int, str] = {}
+        self._begin()
 
     @property
     def dirty(self) -> bool:
@@ -103,6 +117,53 @@ class Ledger:
         self._see(note.head.seq, note.head.sha256)
         if len(self._pending) >= WRITTEN_AT:
             self.flush()
+
+    def passed(self, seq: int, sha256: str) -> None:
+        """Take note of a message that adds nothing: it is not read again."""
+        self._see(seq, sha256)
+
+    def quarantined(self, kind: str, id: str) -> Fault | None:  # noqa: A002
+        """Return what is wrong with the aggregate's history, None where nothing is known to be."""
+        return self._faults.get((kind, id))
+
+    def faults(self) -> list[Fault]:
+        """Return the first fault of each damaged history, by kind and id."""
+        return [self._faults[key] for key in sorted(self._faults)]
+
+    def add_fault(self, fault: Fault) -> None:
+        """Put an aggregate into quarantine; the fault that is known of it stays."""
+        if (fault.kind, fault.id) not in self._faults:
+            self._faults[fault.kind, fault.id] = fault
+            self._db.execute(
+                "INSERT OR IGNORE INTO fault VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(fault)
+            )
+
+    def _read_faults(self) -> dict[tuple[str, str], Fault]:
+        return {(row[0], row[1]): Fault(*row) for row in self._db.execute("SELECT * FROM fault")}
+
+    async def rebuild(self, fold: Callable[[Ledger], Awaitable[None]]) -> None:
+        """Have `fold` fill a ledger in a second file, and go on with that one; the old one serves meanwhile."""
+        beside = self._path.with_name(self._path.name + ".new")
+        _remove(beside)
+        new = Ledger(private_file(beside))
+        try:
+            await fold(new)
+        except BaseException:
+            new.close()
+            _remove(beside)
+            raise
+        new.close()
+        self._db.close()
+        _remove(self._path)
+        beside.replace(self._path)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Open the file and forget what was in memory."""
+        self._db = _open(self._path)
+        self._pending, self._outcomes, self._heads, self._beyond = [], {}, {}, {}
+        self.seen, self._digest = self.checkpoint()
+        self._faults = self._read_faults()
 
     def _see(self, seq: int, sha256: str) -> None:
         if seq > self.seen:
@@ -181,6 +242,11 @@ class Ledger:
         """Write what is pending and close the file."""
         self.flush()
         self._db.close()
+
+
+def _remove(path: Path) -> None:
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def _head(row: tuple[str, str, int, int, int, str, int]) -> Head:

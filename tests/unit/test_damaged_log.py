@@ -1,0 +1,146 @@
+"""Damage to the log: a loss is in the way of every command, what can't follow stops its own history only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from office import CHAIN, Office, opened
+
+from trackbook.engine.ports import Stored
+from trackbook.runtime import tools
+
+
+async def _with_history(folder: Path) -> Office:
+    office = await opened(folder)
+    await office.must("pipeline.apply", yaml=CHAIN)
+    started = await office.must("job.start", pipeline="chain")
+    await office.ended(started["job"])
+    return office
+
+
+async def _restarted(office: Office) -> Office:
+    """Return another engine on the same log and ledger."""
+    await office.close()
+    return await opened(office.folder, office.store, office.blobs)
+
+
+async def _refused(office: Office, kind: str) -> str:
+    """Return the message with which a command is refused; there is one piece of evidence, of this kind."""
+    assert [each.kind for each in office.book.integrity.open] == [kind]
+    reply = await office.ask("pipeline.create", name="other")
+    assert reply["error"]["code"] == "log_damaged"
+    assert "accept-loss" in reply["error"]["hint"]
+    return str(reply["error"]["message"])
+
+
+async def test_a_log_that_ends_before_what_was_written_takes_no_commands(tmp_path: Path) -> None:
+    """A broker that lost the end of the log is noticed at the start, before anything is decided on it."""
+    office = await _with_history(tmp_path)
+    await office.close()
+    office.store.commits.pop()
+
+    office = await opened(tmp_path, office.store, office.blobs)
+
+    assert "the log ends at sequence" in await _refused(office, "tail")
+    assert not (await tools.verify(office.book, [])).ok
+    await office.close()
+
+
+async def test_a_log_whose_message_was_exchanged_takes_no_commands(tmp_path: Path) -> None:
+    """The message at the checkpoint has to be the one that was written."""
+    office = await _with_history(tmp_path)
+    await office.close()
+    last = office.store.commits[-1]
+    office.store.commits[-1] = msgspec.structs.replace(last, data=last.data + b" ")
+
+    office = await opened(tmp_path, office.store, office.blobs)
+
+    assert "is not the one that" in await _refused(office, "replaced")
+    await office.close()
+
+
+async def test_an_accepted_loss_lets_commands_in_again(tmp_path: Path) -> None:
+    """After `log.accept-loss` the log verifies, what is left is decided on, and a later start says nothing."""
+    office = await _with_history(tmp_path)
+    await office.close()
+    lost = office.store.commits.pop()
+    office.store._last[lost.kind, lost.id] = max(
+        stored.seq for stored in office.store.commits if stored.id == lost.id
+    )
+    office = await opened(tmp_path, office.store, office.blobs)
+
+    accepted = await office.must("log.accept-loss")
+
+    assert "the log ends at sequence" in accepted["changes"][0]
+    assert (await office.must("pipeline.create", name="other"))["seq"] > accepted["seq"] == lost.seq
+    assert (await tools.verify(office.book, office.ledger.heads())).ok
+    await office.close()
+    again = await opened(tmp_path, office.store, office.blobs)
+    assert not again.book.integrity.open
+    await again.close()
+
+
+async def test_a_hole_in_a_history_stops_it_and_is_evidence_of_loss(tmp_path: Path) -> None:
+    """A pipeline whose third version is gone takes no version five again; others go on once that is accepted."""
+    office = await opened(tmp_path)
+    for number in range(5):
+        await office.must("pipeline.apply", yaml=CHAIN.replace("red", f"red{number}"))
+    third = next(
+        stored for stored in office.store.commits if stored.kind == "pipeline" and b'"version":3' in stored.data
+    )
+    office.store.commits.remove(third)
+    office = await _restarted(office)
+
+    assert "sequence" in await _refused(office, "gap")
+    await office.must("log.accept-loss")
+    refused = await office.ask("pipeline.apply", yaml=CHAIN)
+    assert refused["error"]["code"] == "history_damaged"
+    assert f"quarantine show pipeline/{third.id}" in refused["error"]["hint"]
+    await office.must("pipeline.create", name="other")
+
+    released = await office.must("quarantine.release", kind="pipeline", id=third.id)
+
+    assert [line[:8] for line in released["changes"]] == ["left out"] * 2
+    assert (await office.must("pipeline.apply", yaml=CHAIN))["version"] == 3
+    assert (await tools.verify(office.book, office.ledger.heads())).ok
+    office = await _restarted(office)
+    assert (await tools.verify(office.book, office.ledger.heads())).ok
+    await office.close()
+
+
+AT = b'"at":"2026-01-01T00:00:00Z"'
+FOREIGN = {
+    "garbage": b"\x00garbage",
+    "empty": b"",
+    "deep": b"[" * 5000 + b"]" * 5000,
+    "another schema": b'{"schema":99,"kind":"job","id":"j1","version":1,%b,"prev":""}' % AT,
+    "no first version": b'{"schema":1,"kind":"job","id":"j1","version":7,%b,"prev":"ab"}' % AT,
+    "cannot follow": (
+        b'{"schema":1,"kind":"job","id":"j1","version":1,"at":"2026-01-01T00:00:00Z","prev":"",'
+        b'"inputs":[{"actor":"user:x","command":{"type":"CancelJob","reason":"x"}}],'
+        b'"events":[{"type":"TaskStarted","task":"x","attempt":1,"at":"2026-01-01T00:00:00Z"}],"causes":[0]}'
+    ),
+}
+
+
+@pytest.mark.parametrize("data", FOREIGN.values(), ids=FOREIGN)
+async def test_a_foreign_message_stops_its_own_aggregate_only(tmp_path: Path, data: bytes) -> None:
+    """Whatever stands on the event stream, other aggregates go on, and a later start does; verify names it."""
+    office = await _with_history(tmp_path)
+    office.store.commits.append(Stored(len(office.store.commits) + 1, "job", "j1", data))
+
+    for _ in range(2):
+        await office.must("pipeline.apply", yaml=CHAIN)
+        cancelled = await office.ask("job.cancel", job="j1")
+        assert cancelled["status"] == "rejected"
+        assert not office.book.integrity.open
+        office = await _restarted(office)
+
+    found = await tools.verify(office.book, office.ledger.heads())
+    assert {defect.aggregate for defect in found.defects} <= {"job/j1"}
+    assert not found.ok or data == FOREIGN["cannot follow"]
+    await office.must("quarantine.release", kind="job", id="j1")
+    assert (await tools.verify(office.book, office.ledger.heads())).ok
+    await office.close()

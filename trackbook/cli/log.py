@@ -1,0 +1,88 @@
+"""`trackbook log`: how the log is, and going on after a loss."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from trackbook.cli import options
+from trackbook.cli.purge import confirm
+from trackbook.cli.server import server
+
+app = typer.Typer(
+    no_args_is_help=True, help="The log itself: evidence of loss, and going on without what is lost."
+)
+
+
+@app.command(epilog="Example:\n\n  trackbook log status")
+def status(
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Show whether the log lost anything; exit 1 where it did and nobody accepted that."""
+    from trackbook.cli.output import emit
+
+    with server(options.where(url, data, token_file)) as client:
+        found = client.get("/api/log")
+    if json:
+        emit(found)
+    else:
+        _show(found)
+    raise typer.Exit(1 if found["evidence"] else 0)
+
+
+def _show(found: dict[str, Any]) -> None:
+    from trackbook.cli.output import plural, styled
+
+    witness = found["witness"]["seq"]
+    print(f"The log ends at sequence {found['head']:,}; the witness remembers sequence {witness:,}.")
+    for each in found["accepted"]:
+        print(f"  accepted {each['id']}: {each['message']}")
+    if found["dismissed"]:
+        print(f"  {plural(found['dismissed'], 'message')} left out, as operators decided")
+    for each in found["faults"]:
+        name = f"{each['kind']}/{each['id']}"
+        print(f"  {styled('quarantined', 'yellow')} {name}: sequence {each['seq']}: {each['reason']}")
+    for each in found["evidence"]:
+        print(f"  {styled('lost', 'red')} {each['id']}: {each['message']}")
+    if found["evidence"]:
+        print("No command is taken. Restore a backup, or go on without what is lost: trackbook log accept-loss")
+    else:
+        print(styled("No evidence of loss.", "green"))
+
+
+@app.command(
+    "accept-loss", epilog="Examples:\n\n  trackbook log accept-loss\n\n  trackbook log accept-loss --yes"
+)
+def accept_loss(
+    *,
+    evidence: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]…", help="Only this evidence; all of it by default.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Go on without what the log lost: shows it, asks, and writes that down on the log."""
+    from trackbook.cli.output import emit, plural
+
+    with server(options.where(url, data, token_file)) as client:
+        found = client.get("/api/log")
+        wanted = [each for each in found["evidence"] if not evidence or each["id"] in evidence]
+        if unknown := sorted(set(evidence or ()) - {each["id"] for each in wanted}):
+            raise typer.BadParameter(f"there is no open evidence {unknown[0]!r}", param_hint="ID")
+        if not json:
+            _show(found)
+        reply = None
+        if wanted:
+            confirm(f"Go on without what {plural(len(wanted), 'piece')} of evidence says is lost?", yes=yes)
+            reply = client.command("log", "accept-loss", {"evidence": [each["id"] for each in wanted]})
+    if json:
+        emit(reply or {"status": "accepted", "changes": []})
+    elif reply:
+        print(f"Accepted, at sequence {reply['seq']}. Commands are taken again.")

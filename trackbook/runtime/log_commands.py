@@ -1,0 +1,78 @@
+"""Commands about damage to the log: accept a loss, release an aggregate from quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from msgspec import to_builtins
+
+from trackbook.engine.errors import Refused
+from trackbook.engine.log import AcceptLoss, AnyLogCommand, DismissCommits
+from trackbook.events.commit import Input
+from trackbook.events.log import Dismissed
+from trackbook.runtime import requests
+from trackbook.runtime.book import Book
+from trackbook.runtime.gateway import Asked
+from trackbook.runtime.requests import Reply
+
+_DESCRIBED = 50
+"""Commits that a reply describes; all of them are on the log."""
+
+
+class LogCommands:
+    """Handlers of `log.accept-loss` and `quarantine.release`.
+
+    `resume` is called once the log may be decided on again: forget what was folded, and take up what is open.
+    """
+
+    def __init__(self, book: Book, resume: Callable[[], Awaitable[None]]) -> None:
+        self._book = book
+        self._resume = resume
+
+    async def accept_loss(self, asked: Asked) -> Reply:
+        """`log.accept-loss`: accepted once it is on the log; commands are taken again then."""
+        request = asked.request
+        assert isinstance(request, requests.AcceptLoss)
+        found = {each.id: each for each in self._book.integrity.open}
+        if unknown := sorted(set(request.evidence) - found.keys()):
+            message = f"there is no open evidence {unknown[0]!r}"
+            raise Refused("evidence_not_found", message, "evidence", hint="`trackbook log status` lists it.")
+        accepted = [each for each in found.values() if not request.evidence or each.id in request.evidence]
+        reply = Reply(
+            command_id=asked.command_id,
+            status="accepted",
+            changes=[f"accepted: {each.message}" for each in accepted[:_DESCRIBED]],
+        )
+        if accepted:
+            # The ledger comes first: a crash in between leaves the evidence open, and a ledger that is right.
+            await self._book.rebuild_ledger()
+            reply.seq = await self._decide(asked, reply, AcceptLoss(accepted))
+            await self._resume()
+        return reply
+
+    async def release(self, asked: Asked) -> Reply:
+        """`quarantine.release`: the aggregate continues as of its last intact version."""
+        request = asked.request
+        assert isinstance(request, requests.ReleaseQuarantine)
+        self._book.integrity.refuse()
+        faults = await self._book.histories.faults(request.kind, request.id)
+        name = f"{request.kind}/{request.id}"
+        if not faults:
+            hint = "`trackbook quarantine list` shows what is."
+            raise Refused("not_quarantined", f"{name} is not in quarantine", "id", hint=hint)
+        reply = Reply(
+            command_id=asked.command_id,
+            status="accepted",
+            name=name,
+            changes=[f"left out: sequence {each.seq}, {each.reason}" for each in faults[:_DESCRIBED]],
+        )
+        left_out = [Dismissed(each.seq, each.sha256) for each in faults]
+        command = DismissCommits(request.kind, request.id, left_out, faults[0].reason)
+        reply.seq = await self._decide(asked, reply, command)
+        await self._book.rebuild_ledger()
+        await self._resume()
+        return reply
+
+    async def _decide(self, asked: Asked, reply: Reply, command: AnyLogCommand) -> int:
+        given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply))
+        return await self._book.decide_on_log(given)
