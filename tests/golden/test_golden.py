@@ -74,7 +74,8 @@ async def test_a_stored_history_is_decided_the_same_again(history: Path, tmp_pat
 
         for kind, key in keys:
             assert (await tools.replay(book, kind, key)).divergence is None
-    assert not [each for each in verified.defects if not each.problem.endswith(": not stored")]  # its blobs are not
+    # The blobs of a golden history are not kept.
+    assert not [each for each in verified.defects if not each.problem.endswith(": not stored")]
 
 
 def test_there_is_a_history_and_it_has_seen_every_event() -> None:

@@ -41,7 +41,8 @@ from trackbook.runtime.requests import REQUESTS
 from trackbook.runtime.session_executors import new_executor, open_backends, start_executors, start_workers
 from trackbook.runtime.sessions import Sessions
 from trackbook.runtime.watchdog import Watchdog
-from trackbook.runtime.witness import FILE, Witness
+from trackbook.runtime.witness import FILE, AnyWitness, Witness
+from trackbook.runtime.witness_command import WitnessCommand
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
 """Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
@@ -58,8 +59,9 @@ log = structlog.get_logger(__name__)
 class Config(Struct, kw_only=True):
     """What a process runs. `http` is HOST:PORT, port 0 for any free one; `limit` counts sessions at once.
 
-    `ownership` says whose a copied data directory is. HTTP asks for a token, new at each start, unless
-    `authenticates` is false.
+    `ownership` says whose a copied data directory is. `witness` (a file) and `witness_command` remember the end of
+    the log outside of the data directory, so that its rollback is noticed. HTTP asks for a token, new at each
+    start, unless `authenticates` is false.
     """
 
     data: Path
@@ -77,6 +79,12 @@ class Config(Struct, kw_only=True):
     authenticates: bool = True
     cancel_on_stop: bool = False
     ownership: Ownership = ""
+    witness: Path | None = field(default_factory=lambda: _path("TRACKBOOK_WITNESS"))
+    witness_command: str = field(default_factory=lambda: os.environ.get("TRACKBOOK_WITNESS_COMMAND", ""))
+
+
+def _path(variable: str) -> Path | None:
+    return Path(given) if (given := os.environ.get(variable)) else None
 
 
 class System(Struct):
@@ -181,11 +189,10 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     config = system.config
     await ensure(system.connection, config.prefix, initialised=is_initialised(config.data))
     mark_initialised(config.data)
-    witness = Witness(config.data / FILE, await installation(system.connection, config.prefix))
-    stack.callback(witness.close)
+    witnesses = await _witnesses(config, await installation(system.connection, config.prefix), stack)
     ledger = Ledger(private_file(config.data / "engine.db"))
     stack.callback(ledger.close)
-    book = open_book(system, ledger, [witness])
+    book = open_book(system, ledger, witnesses)
     system.book, system.history = book, History(book)
     await book.catch_up()
     assert system.identity is not None
@@ -204,6 +211,21 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     await start_executors(system, executors, stack)
 
 
+async def _witnesses(config: Config, installation_id: str, stack: AsyncExitStack) -> list[AnyWitness]:
+    """Open what remembers how far the log had come: a file of our own, and those outside that are configured."""
+    found: list[AnyWitness] = []
+    for path in (config.data / FILE, config.witness):
+        if path is not None:
+            witness = Witness(path, installation_id)
+            stack.callback(witness.close)
+            found.append(witness)
+    if config.witness_command:
+        command = await WitnessCommand.start(config.witness_command, installation_id)
+        stack.callback(command.close)
+        found.append(command)
+    return found
+
+
 async def _fork(system: System, identity: Identity) -> None:
     """Give the copy an installation id of its own and leave what runs to the original."""
     assert system.book is not None
@@ -215,7 +237,7 @@ async def _fork(system: System, identity: Identity) -> None:
     log.info("data.forked", installation=new, jobs_ended=ended)
 
 
-def open_book(system: System, ledger: Ledger, witnesses: Sequence[Witness] = ()) -> Book:
+def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = ()) -> Book:
     """Return the book on this process's connection; what it writes, `witnesses` remember."""
     assert system.connection is not None
     keeper = system.broker.examine if system.broker else no_keeper

@@ -13,7 +13,7 @@ from trackbook.engine.ports import EventStore, StreamCondition
 from trackbook.errors import UserError
 from trackbook.events.commit import digest
 from trackbook.events.log import Evidence
-from trackbook.runtime.witness import Head, Witness
+from trackbook.runtime.witness import AnyWitness, Head
 
 HINT = "`trackbook log status` shows it; restore a backup, or go on without it by `trackbook log accept-loss`."
 _RANGES = 50
@@ -40,7 +40,7 @@ class Claim(Struct, frozen=True):
 class Integrity:
     """Compares the log with what its witnesses remember, and refuses commands while evidence of loss is open."""
 
-    def __init__(self, store: EventStore, witnesses: Sequence[Witness] = ()) -> None:
+    def __init__(self, store: EventStore, witnesses: Sequence[AnyWitness] = ()) -> None:
         self._store = store
         self._witnesses = witnesses
         self._found: dict[str, Evidence] = {}
@@ -105,7 +105,7 @@ class Integrity:
         condition = await self._store.condition()
         self._examine_stream(condition.events, "gap", "of the log")
         self._examine_stream(condition.blobs, "blobs", "of the stream of large bodies")
-        own = [Claim(str(w.path), w.head.seq, w.head.sha256) for w in self._witnesses]
+        own = [Claim(w.name, w.head.seq, w.head.sha256) for w in self._witnesses]
         for claim in dict.fromkeys([*own, *claims]):
             if claim.seq:
                 await self._compare(claim, condition.events.last)

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -27,6 +28,36 @@ class Head(Struct, frozen=True):
     seq: int = 0
     sha256: str = ""
     installation: str = ""
+
+
+class AnyWitness(Protocol):
+    """Remembers how far the log had come; `problem` says why it can't just now."""
+
+    installation: str
+    head: Head
+    problem: str
+
+    @property
+    def name(self) -> str:
+        """How it is called in messages."""
+        ...
+
+    @property
+    def evidence(self) -> dict[str, Evidence]:
+        """Evidence of loss that it remembers, by its id."""
+        ...
+
+    def saw(self, seq: int, sha256: str) -> None:
+        """Remember the end of the log, unless it is known to be further on. Never raises."""
+        ...
+
+    def record(self, evidence: Evidence) -> None:
+        """Remember evidence for good. Raises OSError."""
+        ...
+
+    def rewind(self, head: Head) -> None:
+        """Remember an earlier end of the log. Raises OSError."""
+        ...
 
 
 class _Record(Struct, omit_defaults=True):
@@ -60,6 +91,11 @@ class Witness:
         if self.damaged_lines:
             log.warning("witness.damaged", path=str(path), lines=self.damaged_lines)
             self._compact()
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self.path)
 
     def _read(self) -> int:
         data = self.path.read_bytes()
