@@ -59,8 +59,8 @@ log = structlog.get_logger(__name__)
 class Config(Struct, kw_only=True):
     """What a process runs. `http` is HOST:PORT, port 0 for any free one; `limit` counts sessions at once.
 
-    `ownership` says whose a copied data directory is. `witness` (a file) and `witness_command` remember the end of
-    the log outside of the data directory, so that its rollback is noticed. HTTP asks for a token, new at each
+    `ownership` says whose a copied data directory is. `witness` (a file) and `witness_command` remember the end
+    of the log outside of the data directory: its rollback is noticed. HTTP asks for a token, new at each
     start, unless `authenticates` is false.
     """
 
