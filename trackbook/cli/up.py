@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import redirect_stderr
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -48,6 +49,24 @@ NoAuth = Annotated[
         "--no-auth", help="Serve HTTP without a token: every user of this machine may then run commands as you."
     ),
 ]
+WitnessFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--witness",
+        metavar="FILE",
+        envvar="TRACKBOOK_WITNESS",
+        help="Remember the end of the log there too, on another disk: a data directory put back is noticed.",
+    ),
+]
+WitnessShell = Annotated[
+    str | None,
+    typer.Option(
+        "--witness-command",
+        metavar="COMMAND",
+        envvar="TRACKBOOK_WITNESS_COMMAND",
+        help="A command that is given each head of the log and tells the last one at the start.",
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option("--sessions", min=1, help="Sessions at once; twice the cores by default."),
@@ -76,6 +95,8 @@ def up(
         bool, typer.Option("--fork", help="The data directory is a copy; the original stays in use.")
     ] = False,
     no_auth: NoAuth = False,
+    witness: WitnessFile = None,
+    witness_command: WitnessShell = None,
     log_level: Level = "info",
 ) -> None:
     """Run the whole system: broker, engine, executor and HTTP. After Ctrl-C tasks go on and are adopted again."""
@@ -93,7 +114,7 @@ def up(
         log_level, told,
         data=place.directory, http=http, durability=durability, limit=sessions, cancel_on_stop=cancel,
         ownership="adopt" if adopt else "fork" if fork else "",
-        authenticates=not no_auth,
+        authenticates=not no_auth, witness=witness, witness_command=witness_command or "",
     )  # fmt: skip
 
 
@@ -107,6 +128,8 @@ def serve(
     durability: Durability = "always",
     sessions: Limit = None,
     no_auth: NoAuth = False,
+    witness: WitnessFile = None,
+    witness_command: WitnessShell = None,
     log_level: Level = "info",
 ) -> None:
     """Run some parts of the system here, others elsewhere (TRACKBOOK_NATS_URL names a broker)."""
@@ -125,7 +148,7 @@ def serve(
     _hold(
         log_level, told,
         data=place.directory, http=http, durability=durability, limit=sessions, roles=frozenset(role),
-        authenticates=not no_auth,
+        authenticates=not no_auth, witness=witness, witness_command=witness_command or "",
     )  # fmt: skip
 
 
