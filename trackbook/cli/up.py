@@ -119,6 +119,7 @@ def up(
 
 
 def serve(
+    *,
     role: Annotated[
         list[str],
         typer.Option("--role", metavar="ROLE", help="broker, engine, executor or web; may be repeated."),
