@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import connect
+from trackbook.adapters.nats.connect import api, connect
 from trackbook.adapters.nats.store import NatsEventStore
-from trackbook.adapters.nats.streams import ensure
+from trackbook.adapters.nats.streams import ensure, wanted_streams
 from trackbook.engine.ports import Append, AppendConflict, EventStore, Stored
 from trackbook.testing.store import MemoryEventStore
 
@@ -25,6 +25,34 @@ async def store(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Ev
     nc = await connect(broker.engine)
     await ensure(nc, prefix, initialised=False)
     yield NatsEventStore(nc, prefix)
+    await nc.close()
+
+
+Lose = Callable[[int], Awaitable[None]]
+
+
+@pytest.fixture(params=["memory", "nats"])
+async def damaged(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[tuple[EventStore, Lose]]:
+    """An empty log of each kind, and what makes it lose the commit at a sequence."""
+    if request.param == "memory":
+        memory = MemoryEventStore()
+
+        async def lose(seq: int) -> None:
+            memory.lose(seq)
+
+        yield memory, lose
+        return
+    broker: EmbeddedBroker = request.getfixturevalue("broker")
+    nc = await connect(broker.engine)
+    events = wanted_streams(prefix)[0]
+    await api(nc, f"STREAM.CREATE.{events['name']}", events | {"deny_delete": False})
+    await ensure(nc, prefix, initialised=False)
+
+    async def delete(seq: int) -> None:
+        answer = await api(nc, f"STREAM.MSG.DELETE.{events['name']}", {"seq": seq})
+        assert answer.get("success"), answer
+
+    yield NatsEventStore(nc, prefix), delete
     await nc.close()
 
 
@@ -207,3 +235,81 @@ async def test_followers_do_not_disturb_each_other(store: EventStore) -> None:
 def ends(starts: tuple[int, ...]) -> list[tuple[int, int]]:
     """Each start with an end of its own, all within 40 commits."""
     return [(start, 41 - 3 * number) for number, start in enumerate(starts)]
+
+
+async def lossy(damaged: tuple[EventStore, Lose], count: int, *lost: int) -> EventStore:
+    """A log of `count` commits, of aggregates a and b in turn, that has lost some."""
+    store, lose = damaged
+    last = {"a": 0, "b": 0}
+    for number in range(count):
+        name = "ab"[number % 2]
+        (last[name],) = await store.append(commit(name, number // 2 + 1, last[name]))
+    for seq in lost:
+        await lose(seq)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept"),
+    [
+        ((3,), [1, 2, 4, 5, 6]),
+        ((1, 2), [3, 4, 5, 6]),
+        ((6,), [1, 2, 3, 4, 5]),
+        ((1, 3, 4, 6), [2, 5]),
+        ((1, 2, 3, 4, 5, 6), []),
+    ],
+)
+async def test_what_is_lost_is_left_out(
+    damaged: tuple[EventStore, Lose], lost: tuple[int, ...], kept: list[int]
+) -> None:
+    """Reading ends and brings what there is, wherever commits are lost, the last one included."""
+    store = await lossy(damaged, 6, *lost)
+
+    assert [stored.seq for stored in await everything(store)] == kept
+    assert [stored.seq for stored in await everything(store, 4)] == [seq for seq in kept if seq >= 4]
+    assert [s.seq async for s in store.read("job", "a")] == [seq for seq in kept if seq % 2]
+    assert await store.head() == 6
+
+
+async def test_a_follower_passes_what_is_lost(damaged: tuple[EventStore, Lose]) -> None:
+    """A follower gets what there is and what comes, although commits between and at the end are lost."""
+    store = await lossy(damaged, 6, 2, 3, 6)
+    following = asyncio.create_task(collect(store.tail(1), 4))
+    behind = asyncio.create_task(collect(store.tail(7), 1))
+
+    await store.append(commit("new", 1, 0))
+
+    assert [stored.seq for stored in await following] == [1, 4, 5, 7]
+    assert [stored.seq for stored in await behind] == [7]
+
+
+async def test_the_condition_lists_what_is_lost(damaged: tuple[EventStore, Lose]) -> None:
+    """The condition has the ranges without a commit, how many those are, and words for people."""
+    store = await lossy(damaged, 6)
+    assert not (await store.condition()).events.missing
+    for seq in (1, 4, 5):
+        await damaged[1](seq)
+
+    found = (await store.condition()).events
+
+    assert (found.missing, found.missing_count) == ([(1, 1), (4, 5)], 3)
+    assert (found.first, found.last, found.messages) == (2, 6, 3)
+    assert f"the stream {found.name} lacks 3 of its messages 1 to 6: sequences 1, 4 to 5" in found.problems()
+
+
+async def test_a_log_that_lost_everything_goes_on_behind_it(damaged: tuple[EventStore, Lose]) -> None:
+    """Sequences are not used again, and all that was there is missing."""
+    store = await lossy(damaged, 3, 1, 2, 3)
+    assert (await store.condition()).events.missing == [(1, 3)]
+
+    assert await store.append(commit("new", 1, 0)) == [4]
+
+    assert (await store.condition()).events.missing == [(1, 3)]
+
+
+async def test_an_empty_log_lacks_nothing(store: EventStore) -> None:
+    """A log that never had a commit is sound."""
+    found = await store.condition()
+
+    assert found.problems() == []
+    assert (found.events.last, found.blobs.last) == (0, 0)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hard_deadline import hard_deadline
 
-from trackbook.adapters.nats import streams
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.child import find_server
+from trackbook.adapters.nats.condition import condition
 from trackbook.adapters.nats.connect import (
     Access,
     BrokerUnfit,
@@ -26,10 +26,7 @@ from trackbook.adapters.nats.connect import (
     describe,
     require_server,
 )
-from trackbook.adapters.nats.store import NatsEventStore
-from trackbook.adapters.nats.streams import StreamDamaged, StreamMissing, ensure
-from trackbook.engine.ports import Append
-from trackbook.runtime.integrity import Claim, Integrity
+from trackbook.adapters.nats.streams import StreamMissing, ensure, wanted_streams
 from trackbook.testing.proxy import Proxy
 
 
@@ -230,72 +227,38 @@ async def test_another_stream_of_that_name_is_refused(nc: Connection, prefix: st
         await ensure(nc, prefix, initialised=False)
 
 
-@pytest.mark.parametrize(
-    ("state", "missing", "lost"),
-    [
-        ({"first_seq": 1, "last_seq": 9, "messages": 8, "num_deleted": 1, "deleted": [4]}, [(4, 4)], ""),
-        (
-            {"first_seq": 1, "last_seq": 9, "messages": 6, "num_deleted": 3, "deleted": [8, 3, 4]},
-            [(3, 4), (8, 8)],
-            "",
-        ),
-        ({"first_seq": 3, "last_seq": 9, "messages": 7}, [(1, 2)], ""),
-        ({"first_seq": 1, "last_seq": 9, "messages": 9, "lost": {"msgs": [9]}}, [], "1 messages damaged"),
-        ({"first_seq": 1, "last_seq": 9, "messages": 9, "lost": {"msgs": [10]}}, [], ""),
-    ],
-)
-async def test_what_a_stream_lacks_is_told(
-    nc: Connection, prefix: str, state: dict[str, object], missing: list[tuple[int, int]], lost: str
-) -> None:
-    """Ranges without messages are named, and what the broker found damaged within the stream."""
+async def test_changed_limits_are_part_of_the_condition(nc: Connection, prefix: str) -> None:
+    """A stream that was given limits is used all the same; its condition names each of them."""
     await ensure(nc, prefix, initialised=False)
-    wanted, _ = streams._wanted(prefix)
+    assert (await condition(nc, prefix)).problems() == []
+    config = (await api(nc, f"STREAM.INFO.{prefix}_events"))["config"]
+    changed = {"max_age": 3_600_000_000_000, "max_msgs_per_subject": 5, "discard": "old"}
+    assert "error" not in await api(nc, f"STREAM.UPDATE.{prefix}_events", config | changed)
 
-    found = streams._condition(wanted, {"state": state, "config": wanted})
+    await ensure(nc, prefix, initialised=True)
+    found = await condition(nc, prefix)
 
-    assert found.missing == missing
-    assert lost in found.lost
-    assert bool(lost) is bool(found.lost)
-
-
-async def start_and_read(nc: Connection) -> None:
-    """What an engine does with a log that it has had before."""
-    await ensure(nc, initialised=True)
-    store = NatsEventStore(nc)
-    integrity = Integrity(store)
-    await integrity.examine([Claim("the test", 20, "")])
-    if integrity.open:
-        raise StreamDamaged(str(integrity.open))
-    async for _ in store.read_all(1):
-        pass
+    assert found.events.limits == [
+        "discard is 'old', not 'new'",
+        "max_age is 3600000000000, not 0",
+        "max_msgs_per_subject is 5, not -1",
+    ]
+    assert found.blobs.limits == []
+    assert found.problems() == [f"the stream {prefix}_events may lose messages: {'; '.join(found.events.limits)}"]
 
 
-@pytest.mark.parametrize("index", ["kept", "lost"])
-async def test_a_damaged_store_is_noticed(tmp_path: Path, index: str) -> None:
-    """One flipped bit in the store is found: at the start, or by the reader where the server trusts its index."""
-    broker = EmbeddedBroker(tmp_path)
-    await broker.start()
-    nc = await connect(broker.engine)
-    await ensure(nc, initialised=False)
-    for number in range(20):
-        await NatsEventStore(nc).append(Append("job", f"a{number}", 0, b"P" * 100, f"m{number}"))
-    await nc.close()
-    await broker.stop()
+async def test_a_stream_that_may_be_purged_is_part_of_the_condition(nc: Connection, prefix: str) -> None:
+    """Whatever allows to remove messages is named."""
+    events = wanted_streams(prefix)[0]
+    loose = {"deny_delete": False, "deny_purge": False, "allow_rollup_hdrs": True}
+    await api(nc, f"STREAM.CREATE.{prefix}_events", events | loose)
+    await ensure(nc, prefix, initialised=False)
 
-    (block,) = (broker.home / "store").rglob("trackbook_events/msgs/1.blk")
-    data = bytearray(block.read_bytes())
-    data[data.index(b"PPPP", len(data) // 2)] ^= 1
-    block.write_bytes(data)
-    for state in block.parent.glob("*.db" if index == "lost" else "none"):
-        state.unlink()
-    await broker.start()
-    nc = await connect(broker.engine)
-
-    with pytest.raises(StreamDamaged):
-        await start_and_read(nc)
-
-    await nc.close()
-    await broker.stop()
+    assert (await condition(nc, prefix)).events.limits == [
+        "deny_delete is False, not True",
+        "deny_purge is False, not True",
+        "allow_rollup_hdrs is on",
+    ]
 
 
 async def test_waiting_for_the_broker_lets_others_run_before_the_loss_is_announced(

@@ -10,16 +10,19 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from nats.aio.msg import Msg
 from progress import Progress
 
+from trackbook.adapters.nats import reads
 from trackbook.adapters.nats import tail as module
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import BrokerUnreachable, Connection, api, connect
 from trackbook.adapters.nats.store import NatsEventStore
-from trackbook.adapters.nats.streams import StreamDamaged, ensure
+from trackbook.adapters.nats.streams import StreamDamaged, ensure, wanted_streams
 from trackbook.engine.ports import Append, Stored
 from trackbook.testing.proxy import Proxy
 
@@ -214,22 +217,47 @@ async def test_a_log_put_back_is_noticed(tmp_path: Path) -> None:
     await broker.stop()
 
 
-async def test_a_hole_is_refused(nc: Connection, prefix: str) -> None:
-    """A commit that was deleted from the stream is missed by readers and followers."""
-    await api(
-        nc,
-        f"STREAM.CREATE.{prefix}_events",
-        {"name": f"{prefix}_events", "subjects": [f"{prefix}.evt.*.*"], "allow_direct": True},
-    )
+async def loose_log(nc: Connection, prefix: str, count: int) -> NatsEventStore:
+    """A log of some commits that may be deleted."""
+    events = wanted_streams(prefix)[0]
+    await api(nc, f"STREAM.CREATE.{prefix}_events", events | {"deny_delete": False})
     store = NatsEventStore(nc, prefix)
-    for number in range(3):
+    for number in range(count):
         await store.append(Append("job", f"a{number}", 0, b"x", f"m{number}"))
-    await api(nc, f"STREAM.MSG.DELETE.{prefix}_events", {"seq": 2})
+    return store
 
-    with pytest.raises(StreamDamaged, match="commits 2 to 2 are missing"):
-        await everything(store)
-    with pytest.raises(StreamDamaged, match="commits 2 to 2 are missing"):
-        await follow(store, 1, is_last)
+
+async def test_a_commit_that_is_gone_is_noticed(
+    nc: Connection, through: Connection, proxy: Proxy, prefix: str
+) -> None:
+    """A follower is told when the commit that it was given last is not there any more."""
+    await loose_log(nc, prefix, 3)
+    async with aclosing(NatsEventStore(through, prefix).tail(1)) as batches:  # type: ignore[type-var]
+        assert len(await anext(batches)) == 3
+        await api(nc, f"STREAM.MSG.DELETE.{prefix}_events", {"seq": 3})
+        proxy.cut()
+
+        with pytest.raises(StreamDamaged, match="has no commit 3 any more"):
+            await anext(batches)
+
+
+async def test_what_a_replica_lacks_comes_from_the_leader(
+    nc: Connection, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits that a direct get leaves out, but the leader has, are neither missed nor waited for."""
+    store = await loose_log(nc, prefix, 9)
+    await api(nc, f"STREAM.MSG.DELETE.{prefix}_events", {"seq": 5})
+    direct = reads.direct
+
+    async def lagging(nc: Connection, stream: str, query: dict[str, Any]) -> tuple[list[Msg], int]:
+        found, more = await direct(nc, stream, query)
+        return [message for message in found if reads.sequence(message) not in (1, 4, 6, 8, 9)], more
+
+    monkeypatch.setattr(reads, "direct", lagging)
+
+    assert [stored.seq for stored in await everything(store)] == [1, 2, 3, 4, 6, 7, 8, 9]
+    followed = await follow(store, 1, lambda stored: stored.seq == 9)
+    assert [stored.seq for stored in followed] == [1, 2, 3, 4, 6, 7, 8, 9]
 
 
 async def test_a_closed_connection_ends_a_follower(store: NatsEventStore, nc: Connection) -> None:

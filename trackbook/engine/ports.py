@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.job import Report
+from trackbook.engine.store_condition import StoreCondition
 
 
 class Stored(Struct, frozen=True):
@@ -40,32 +41,12 @@ class BlobMissing(LookupError):
     """No blob with that SHA-256 is stored whole."""
 
 
-class StreamCondition(Struct, frozen=True):
-    """What the broker reports of a stream.
-
-    `first` and `last` are sequences; `missing` are ranges of sequences, first and last, without a message. `lost`
-    says what the broker itself reports as damaged, `limits` which settings let messages fall out; '' and none as
-    long as nothing is wrong.
-    """
-
-    name: str
-    first: int = 0
-    last: int = 0
-    messages: int = 0
-    missing: list[tuple[int, int]] = field(default_factory=list)
-    lost: str = ""
-    limits: list[str] = field(default_factory=list)
-
-
-class StoreCondition(Struct, frozen=True):
-    """What the broker reports of the log and of the large bodies beside it."""
-
-    events: StreamCondition
-    blobs: StreamCondition
-
-
 class EventStore(Protocol):
-    """The log. Appends are fenced by the aggregate's last sequence; reads are gapless and in order."""
+    """The log. Appends are fenced by the aggregate's last sequence; reads are in order.
+
+    Sequences count from 1 without a gap as they are appended. A message that the store has lost is left out by
+    reads: its absence shows by the sequences, and means that it does not exist, never that it is on its way.
+    """
 
     async def append(self, *commits: Append) -> list[int]:
         """Append all or none and return their sequences; raises AppendConflict.
@@ -88,7 +69,7 @@ class EventStore(Protocol):
         ...
 
     async def head(self) -> int:
-        """Return the sequence of the last message, 0 for an empty stream."""
+        """Return the last sequence, 0 for an empty stream; its message may have been lost."""
         ...
 
     async def condition(self) -> StoreCondition:

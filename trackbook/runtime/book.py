@@ -202,12 +202,20 @@ class Book:
 
     async def _fold_from(self, ledger: Ledger, seq: int) -> None:
         batches = BatchCheck(resuming=seq > 1)
+        end = await self.store.head()
         async for some in self.store.read_all(seq):
             for stored in some:
+                self._found_gap(seq, stored.seq)
+                seq = stored.seq + 1
                 await self._note_stored(ledger, stored, batches)
                 await asyncio.sleep(0)
             ledger.flush()
+        self._found_gap(seq, end + 1)
         self._found_half(batches.end())
+
+    def _found_gap(self, expected: int, seq: int) -> None:
+        if seq > expected:
+            self.integrity.missing(expected, seq - 1)
 
     async def keep_up(self) -> None:
         """Fold into the ledger what other engines wrote until now; those who ask at once share a look."""

@@ -9,7 +9,8 @@ import structlog
 from msgspec import Struct
 
 from trackbook.engine.log import LogState
-from trackbook.engine.ports import EventStore, StreamCondition
+from trackbook.engine.ports import EventStore
+from trackbook.engine.store_condition import StreamCondition
 from trackbook.errors import UserError
 from trackbook.events.commit import digest
 from trackbook.events.log import Evidence
@@ -119,9 +120,8 @@ class Integrity:
         if found.limits:
             text = "; ".join(found.limits)
             self.found("limits", f"{found.name}/{text}", f"the stream {found.name} was changed: {text}")
-        if found.lost:
-            self.found(kind, f"lost/{found.last}/{found.lost}", f"{found.lost} (messages {where})")
-        ranges = list(found.missing)
+        # What is lost behind the end is missing from the broker's next start on: the same evidence.
+        ranges = sorted({*found.missing, *found.lost})
         if len(ranges) > _RANGES:
             ranges = [(ranges[0][0], ranges[-1][1])]
         for first, last in ranges:
@@ -137,12 +137,19 @@ class Integrity:
             return
         async for batch in self._store.read_all(claim.seq):
             if not batch or batch[0].seq != claim.seq:
-                message = f"the message at sequence {claim.seq}, which {claim.by} knows of, is missing"
-                self.found("gap", f"{claim.seq}-{claim.seq}", message, claim.seq)
+                self.missing(claim.seq, claim.seq, claim.by)
             elif digest(batch[0].data) != claim.sha256:
                 message = f"the message at sequence {claim.seq} is not the one that {claim.by} knows of"
                 self.found("replaced", key, message, claim.seq)
             return
+        self.missing(claim.seq, claim.seq, claim.by)
+
+    def missing(self, first: int, last: int, by: str = "") -> None:
+        """Keep as evidence that the log has no messages at some sequences, of which somebody may know."""
+        if not self.is_accepted(first, last):
+            known = f", which {by} knows of" if by else ""
+            message = f"messages of the log are missing: {spelt(first, last)}{known}"
+            self.found("gap", f"{first}-{last}", message, first, last)
 
     async def holes(self, first: int, last: int) -> list[tuple[int, int]]:
         """Return which sequences from `first` to `last` the log has no message at."""

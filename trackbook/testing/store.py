@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import hashlib
-from bisect import bisect_left
 from collections.abc import AsyncIterator
 
-from trackbook.engine.ports import Append, AppendConflict, BlobMissing, StoreCondition, Stored, StreamCondition
+from trackbook.engine.ports import Append, AppendConflict, BlobMissing, Stored
+from trackbook.engine.store_condition import StoreCondition, StreamCondition, count_of, ranges_of
 
 
 class MemoryEventStore:
@@ -15,6 +16,7 @@ class MemoryEventStore:
 
     def __init__(self) -> None:
         self.commits: list[Stored] = []
+        self._lost: set[int] = set()
         self._last: dict[tuple[str, str], int] = {}
         self._news = asyncio.Condition()
 
@@ -42,10 +44,21 @@ class MemoryEventStore:
         return found
 
     def _store(self, commit: Append) -> int:
-        seq = self._end() + 1
+        seq = self._head() + 1
         self.commits.append(Stored(seq, commit.kind, commit.id, commit.data))
         self._last[commit.kind, commit.id] = seq
         return seq
+
+    def lose(self, seq: int) -> None:
+        """Lose a commit, as a broker does whose disk was damaged; its sequence isn't used again."""
+        self.commits = [commit for commit in self.commits if commit.seq != seq]
+        self._lost.add(seq)
+
+    def _from(self, seq: int) -> list[Stored]:
+        return self.commits[bisect.bisect_left(self.commits, seq, key=lambda commit: commit.seq) :]
+
+    def _head(self) -> int:
+        return max(self.commits[-1].seq if self.commits else 0, max(self._lost, default=0))
 
     async def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
         """Yield one aggregate's commits from a sequence on, in order."""
@@ -58,37 +71,32 @@ class MemoryEventStore:
         if batch := self._from(from_seq):
             yield batch
 
-    def _from(self, seq: int) -> list[Stored]:
-        return self.commits[bisect_left(self.commits, seq, key=lambda commit: commit.seq) :]
-
-    def _end(self) -> int:
-        return self.commits[-1].seq if self.commits else 0
-
     async def tail(self, from_seq: int) -> AsyncIterator[list[Stored]]:
         """Yield batches from a sequence on and follow for ever."""
-        following = from_seq
         while True:
             async with self._news:
-                while self._end() < following:
+                while not (batch := self._from(from_seq)):
                     await self._news.wait()
-            batch = self._from(following)
-            following = batch[-1].seq + 1
+            from_seq = batch[-1].seq + 1
             yield batch
 
     async def head(self) -> int:
-        """Return the sequence of the last commit, 0 for none."""
-        return len(self.commits)
+        """Return the last sequence, 0 for none."""
+        return self._head()
 
     async def condition(self) -> StoreCondition:
-        """Return what is missing of the log; the blobs of a test are whole."""
-        missing, expected = [], 1
-        for commit in self.commits:
-            if commit.seq > expected:
-                missing.append((expected, commit.seq - 1))
-            expected = commit.seq + 1
-        last = expected - 1
-        events = StreamCondition("events", min(last, 1), last, len(self.commits), missing)
-        return StoreCondition(events, StreamCondition("blobs"))
+        """Return which sequences have no commit; blobs are not looked at."""
+        there = {commit.seq for commit in self.commits}
+        missing = ranges_of(seq for seq in range(1, self._head() + 1) if seq not in there)
+        events = StreamCondition(
+            name="events",
+            first=self.commits[0].seq if self.commits else 0,
+            last=self._head(),
+            messages=len(self.commits),
+            missing=missing,
+            missing_count=count_of(missing),
+        )
+        return StoreCondition(events, StreamCondition(name="blobs"))
 
 
 class MemoryBlobs:

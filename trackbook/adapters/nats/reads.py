@@ -1,8 +1,13 @@
-"""Reading the stream by batch direct get: no consumer, no acknowledgement, nothing left behind in the broker."""
+"""Reading the stream by batch direct get: no consumer, no acknowledgement, nothing left behind in the broker.
+
+A direct get may be answered by a replica that lags, so what it leaves out may exist all the same. A message is
+missing only when the stream's leader says so (STREAM.MSG.GET).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,9 +16,17 @@ from nats.aio.msg import Msg
 
 from trackbook.adapters.nats.connect import Connection, Unanswered, api
 from trackbook.adapters.nats.streams import STREAM_NOT_FOUND, StreamMissing
+from trackbook.engine.ports import Stored
 
 BATCH = 1000  # messages asked for at once
 BATCH_BYTES = 4 << 20  # well below what the server buffers for one client (64 MiB)
+NO_MESSAGE = 10037
+# 10008 JetStream unavailable, 10009 it has no leader.
+AWAY = frozenset({10008, 10009, STREAM_NOT_FOUND})
+
+
+class LeaderRefused(Exception):
+    """The stream's leader refuses to look a message up: says why."""
 
 
 async def direct(nc: Connection, stream: str, query: dict[str, Any]) -> tuple[list[Msg], int]:
@@ -46,6 +59,73 @@ async def walk(
             return
 
 
+async def confirmed(nc: Connection, stream: str, from_seq: int, end: int) -> AsyncIterator[list[Stored]]:
+    """Yield the stream in order from a sequence on, at least up to `end`; what is left out does not exist.
+
+    The leader is asked about each gap. It answers with the next message that it has: a replica that has not got
+    it (yet) is helped out with it. Waits while the broker is away.
+    """
+    seq = max(from_seq, 1)
+    while seq <= end:
+        helped: Stored | None = None
+        async for messages in walk(nc, stream, seq):
+            batch = [stored(message) for message in messages]
+            upto, helped = await _whole(nc, stream, batch, seq)
+            if upto:
+                seq = batch[upto - 1].seq + 1
+                yield batch[:upto]
+            if helped:
+                break
+        else:
+            if seq > end:
+                return
+            helped = await first_from(nc, stream, seq)
+            if helped is None:
+                return
+        if helped:
+            seq = helped.seq + 1
+            yield [helped]
+
+
+async def _whole(nc: Connection, stream: str, batch: list[Stored], seq: int) -> tuple[int, Stored | None]:
+    """Return how many commits of a batch follow `seq` without leaving one out, and the one left out."""
+    for index, commit in enumerate(batch):
+        if commit.seq > seq:
+            found = await first_from(nc, stream, seq)
+            if found is not None and found.seq < commit.seq:
+                return index, found
+        seq = commit.seq + 1
+    return len(batch), None
+
+
+async def first_from(nc: Connection, stream: str, seq: int, subject: str = ">") -> Stored | None:
+    """Return the first message of a subject from a sequence on, or None, on the word of the stream's leader.
+
+    Waits while the broker is away. Raises StreamMissing, LeaderRefused.
+    """
+    while True:
+        try:
+            answer = await api(nc, f"STREAM.MSG.GET.{stream}", {"seq": max(seq, 1), "next_by_subj": subject})
+        except Unanswered:
+            answer = {"error": {}}
+        if message := answer.get("message"):
+            _, kind, name = message["subject"].rsplit(".", 2)
+            return Stored(int(message["seq"]), kind, name, base64.b64decode(message.get("data", "")))
+        code = answer["error"].get("err_code", 0)
+        if code == NO_MESSAGE:
+            return None
+        if code and code not in AWAY:
+            raise LeaderRefused(f"reading {stream}: {answer['error'].get('description')} ({code})")
+        await pause(nc, stream)
+
+
+def stored(msg: Msg) -> Stored:
+    """Return a message of the stream, read or republished, as the port has it."""
+    headers = msg.headers or {}
+    _, kind, name = headers.get("Nats-Subject", "..").rsplit(".", 2)
+    return Stored(sequence(msg), kind, name, msg.data)
+
+
 async def pause(nc: Connection, stream: str) -> None:
     """Wait a moment and for the broker to be back, before something is asked of a stream again.
 
@@ -63,15 +143,20 @@ async def pause(nc: Connection, stream: str) -> None:
 
 async def head(nc: Connection, stream: str) -> int:
     """Return the last sequence of a stream, of its leader's knowledge; waits while the broker is away."""
+    return int((await stream_info(nc, stream))["state"]["last_seq"])
+
+
+async def stream_info(nc: Connection, stream: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what the leader says of a stream; waits while the broker is away. Raises StreamMissing."""
     while True:
         try:
-            info = await api(nc, f"STREAM.INFO.{stream}")
+            info = await api(nc, f"STREAM.INFO.{stream}", query)
         except Unanswered:
             await breathe(nc)
             continue
         if fault := info.get("error"):
             raise StreamMissing(f"stream {stream}: {fault['description']}")
-        return int(info["state"]["last_seq"])
+        return info
 
 
 def sequence(msg: Msg) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import os
 import secrets
@@ -12,22 +11,17 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, api, no_keeper
-from trackbook.adapters.nats.reads import breathe, head, pause, sequence, walk
-from trackbook.adapters.nats.streams import (
-    STREAM_NOT_FOUND,
-    StreamDamaged,
-    condition,
-    event_subject,
-    events_stream,
-)
-from trackbook.adapters.nats.tail import Live, Position, stored
-from trackbook.engine.ports import Append, AppendConflict, StoreCondition, Stored
+from trackbook.adapters.nats.condition import condition
+from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
+from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, head, pause, stored, walk
+from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
+from trackbook.adapters.nats.tail import Live
+from trackbook.engine.ports import Append, AppendConflict, Stored
+from trackbook.engine.store_condition import StoreCondition
 from trackbook.failpoints import failpoint
 
 ANSWER_PATIENCE = 5.0  # seconds for an acknowledgement; then we look whether the commit is there
 HEADER_ROOM = 4096  # bytes of a message kept for its headers
-NO_MESSAGE = 10037
 # Somebody else's commit, or our own that was stored already: which of the two, a look at the stream tells.
 # 10071/10164 wrong last sequence, 10201 message id seen in a batch.
 CONTESTED = frozenset({10071, 10164, 10201})
@@ -143,11 +137,11 @@ class NatsEventStore:
         """Return the sequences of these commits if they are stored, None if not; raises AppendConflict."""
         found = [await self._after(commit) for commit in commits]
         for commit, message in zip(commits, found, strict=True):
-            if message is not None and message[1] != commit.data:
+            if message is not None and message.data != commit.data:
                 raise AppendConflict(
                     f"{commit.kind} {commit.id}: another commit follows sequence {commit.expected_seq}"
                 )
-        stands = [message[0] for message in found if message is not None]
+        stands = [message.seq for message in found if message is not None]
         if not stands:
             return None
         if len(stands) < len(commits):
@@ -156,26 +150,16 @@ class NatsEventStore:
             )
         return stands
 
-    async def _after(self, commit: Append) -> tuple[int, bytes] | None:
+    async def _after(self, commit: Append) -> Stored | None:
         """Return the first message of the aggregate behind the expected sequence, by the leader's own word.
 
         If ours was stored it is this one, whatever was appended behind it; a direct get may come from a replica
         that lags.
         """
-        query = {"seq": commit.expected_seq + 1, "next_by_subj": self._subject(commit)}
-        while True:
-            try:
-                answer = await api(self._nc, f"STREAM.MSG.GET.{self._stream}", query)
-            except Unanswered:
-                answer = {"error": {}}
-            if message := answer.get("message"):
-                return int(message["seq"]), base64.b64decode(message.get("data", ""))
-            code = answer["error"].get("err_code", 0)
-            if code == NO_MESSAGE:
-                return None
-            if code and code not in PASSING | {STREAM_NOT_FOUND}:
-                raise AppendRefused(f"can't look up the outcome: {answer['error'].get('description')} ({code})")
-            await pause(self._nc, self._stream)
+        try:
+            return await first_from(self._nc, self._stream, commit.expected_seq + 1, self._subject(commit))
+        except LeaderRefused as error:
+            raise AppendRefused(f"can't look up the outcome: {error}") from error
 
     async def _judge(self, ack: _Ack) -> None:
         """Raise what an append that isn't stored is to its caller; return if it is worth another try."""
@@ -195,20 +179,17 @@ class NatsEventStore:
                 yield stored(message)
 
     async def read_all(self, from_seq: int) -> AsyncIterator[list[Stored]]:
-        """Yield the stream from a sequence on, up to its head at the time of the call; raises StreamDamaged."""
-        at, end = Position(max(from_seq, 1)), await self.head()
-        while at.next <= end:
-            async for messages in walk(self._nc, self._stream, at.next):
-                batch = [stored(message) for message in messages if sequence(message) <= end]
-                if batch:
-                    at.advance(batch)
-                    yield batch
-                if at.next > end:
-                    return
-            await breathe(self._nc)  # a replica that lags
+        """Yield the stream from a sequence on, up to its head at the call; what is left out is lost."""
+        end = await self.head()
+        async for batch in confirmed(self._nc, self._stream, from_seq, end):
+            if batch[-1].seq <= end or (batch := [commit for commit in batch if commit.seq <= end]):
+                yield batch
 
     def tail(self, from_seq: int) -> AsyncIterator[list[Stored]]:
-        """Yield batches from a sequence on and follow for ever; raises StreamDamaged, BrokerUnreachable."""
+        """Yield batches from a sequence on and follow for ever; raises StreamDamaged, BrokerUnreachable.
+
+        StreamDamaged says that a commit that was there is lost or is another one now.
+        """
         return self._live.follow(from_seq)
 
     async def head(self) -> int:
@@ -216,7 +197,7 @@ class NatsEventStore:
         return await head(self._nc, self._stream)
 
     async def condition(self) -> StoreCondition:
-        """Return what the broker reports of both streams; raises StreamMissing, Unanswered."""
+        """Return what the broker reports of both streams; waits while it is away."""
         return await condition(self._nc, self._prefix)
 
 

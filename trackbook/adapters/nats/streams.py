@@ -8,7 +8,6 @@ import secrets
 from typing import Any
 
 from trackbook.adapters.nats.connect import BrokerUnfit, Connection, insist
-from trackbook.engine.ports import StoreCondition, StreamCondition
 from trackbook.errors import UserError
 
 STREAM_NOT_FOUND = 10059
@@ -17,12 +16,31 @@ _INSTALLATION = "trackbook_installation"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
+_LIMITS = (
+    "retention",
+    "discard",
+    "max_msgs",
+    "max_bytes",
+    "max_age",
+    "max_msgs_per_subject",
+    "deny_delete",
+    "deny_purge",
+)
+"""Settings that keep messages from falling out of a stream."""
+
+_REMOVERS = ("allow_rollup_hdrs", "allow_msg_ttl")
+"""Settings that let a message remove others, or itself after a time."""
+
+_FREE = ("duplicate_window",)
+"""Settings that may be otherwise on a foreign broker: nothing rests on them."""
+
+
 class StreamMissing(UserError):
     """The log isn't in the broker where this installation once made it."""
 
 
 class StreamDamaged(UserError):
-    """The log lacks messages that it once had."""
+    """The log lacks a message that was read from it before, or has another one in its place."""
 
 
 def events_stream(prefix: str) -> str:
@@ -42,7 +60,8 @@ def event_subject(prefix: str, kind: str, id: str) -> str:  # noqa: A002
     return f"{prefix}.evt.{kind}.{id}"
 
 
-def _wanted(prefix: str) -> list[dict[str, Any]]:
+def wanted_streams(prefix: str) -> list[dict[str, Any]]:
+    """Return the configurations of the two streams, the log first."""
     # Nothing may ever fall out of either stream: no limits, no deletion, and a full store refuses new messages.
     # No compression: S2 halves the space and costs no time, but a flipped bit would then take with it a whole
     # block of some thousand commits instead of one.
@@ -66,59 +85,24 @@ def _wanted(prefix: str) -> list[dict[str, Any]]:
 
 
 async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool) -> None:
-    """Create the streams where they are missing; how those are that are there, `condition` tells.
+    """Create the streams where they are missing and check that those that are there can be used.
 
     `initialised` says that this installation has made them before: then one that is missing means a wrong store,
-    a wrong key or a loss, and is never made again. Raises StreamMissing, BrokerUnfit, Unanswered.
+    a wrong key or a loss, and is never made again. Lost messages and changed limits are told by `condition`.
+    Raises StreamMissing, BrokerUnfit, Unanswered.
     """
     if not _TOKEN.match(prefix):
         raise ValueError(f"not a prefix for subjects: {prefix!r}")
-    for wanted in _wanted(prefix):
+    for wanted in wanted_streams(prefix):
         name = wanted["name"]
-        info = await insist(nc, f"STREAM.INFO.{name}", {"deleted_details": True})
+        info = await insist(nc, f"STREAM.INFO.{name}")
         if info.get("error", {}).get("err_code") == STREAM_NOT_FOUND:
             if initialised:
                 raise StreamMissing(_missing(name))
             info = await _create(nc, wanted)
         if fault := info.get("error"):
             raise BrokerUnfit(f"stream {name}: {fault['description']} ({fault.get('err_code')})")
-        if differing := _differing(wanted, info["config"], limits=False):
-            raise BrokerUnfit(f"stream {name} was made otherwise: {'; '.join(differing)}")
-
-
-async def condition(nc: Connection, prefix: str = "trackbook") -> StoreCondition:
-    """Return what the broker reports of both streams; raises StreamMissing, Unanswered."""
-    found = []
-    for wanted in _wanted(prefix):
-        name = wanted["name"]
-        info = await insist(nc, f"STREAM.INFO.{name}", {"deleted_details": True})
-        if "error" in info:
-            raise StreamMissing(_missing(name))
-        found.append(_condition(wanted, info))
-    return StoreCondition(*found)
-
-
-def _condition(wanted: dict[str, Any], info: dict[str, Any]) -> StreamCondition:
-    state = info["state"]
-    first, last, count = state["first_seq"], state["last_seq"], state["messages"]
-    missing = [(1, first - 1)] if first > 1 else []
-    missing += _ranges([seq for seq in state.get("deleted") or [] if seq >= max(first, 1)])
-    lost = state.get("lost") or {}
-    damaged = [seq for seq in lost.get("msgs") or [] if seq <= last]
-    words = f"the broker found {len(damaged)} messages damaged" if damaged else ""
-    return StreamCondition(
-        wanted["name"], first, last, count, missing, words, _differing(wanted, info["config"], limits=True)
-    )
-
-
-def _ranges(seqs: list[int]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for seq in sorted(set(seqs)):
-        if found and found[-1][1] == seq - 1:
-            found[-1] = (found[-1][0], seq)
-        else:
-            found.append((seq, seq))
-    return found
+        _check_config(wanted, info["config"])
 
 
 async def _create(nc: Connection, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +111,7 @@ async def _create(nc: Connection, wanted: dict[str, Any]) -> dict[str, Any]:
     with_id = wanted | {"metadata": {_INSTALLATION: secrets.token_hex(4)}}
     info = await insist(nc, f"STREAM.CREATE.{name}", with_id)
     if info.get("error", {}).get("err_code") == _NAME_IN_USE:
-        info = await insist(nc, f"STREAM.INFO.{name}", {"deleted_details": True})
+        info = await insist(nc, f"STREAM.INFO.{name}")
     return info
 
 
@@ -169,15 +153,19 @@ def _missing(name: str) -> str:
     )
 
 
-_LIMITS = frozenset(("retention", "discard", "max_msgs", "max_bytes", "max_age", "max_msgs_per_subject"))
-_LIMITS |= {"deny_delete", "deny_purge"}
-"""Settings by which messages may fall out of a stream; the others make it what it is."""
-
-
-def _differing(wanted: dict[str, Any], found: dict[str, Any], *, limits: bool) -> list[str]:
-    """Return how a stream was made otherwise. The window of duplicates may differ: nothing rests on it."""
-    return [
+def _check_config(wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    differing = [
         f"{key} is {found.get(key)!r}, not {value!r}"
         for key, value in wanted.items()
-        if found.get(key) != value and key != "duplicate_window" and (key in _LIMITS) is limits
+        if found.get(key) != value and key not in _LIMITS and key not in _FREE
     ]
+    if differing:
+        raise BrokerUnfit(f"stream {wanted['name']} was made otherwise: {'; '.join(differing)}")
+
+
+def changed_limits(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Return in words which settings of a stream let messages fall out or be removed."""
+    changed = [
+        f"{key} is {found.get(key)!r}, not {wanted[key]!r}" for key in _LIMITS if found.get(key) != wanted[key]
+    ]
+    return changed + [f"{key} is on" for key in _REMOVERS if found.get(key)]

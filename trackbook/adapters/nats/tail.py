@@ -12,18 +12,11 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from trackbook.adapters.nats.connect import Connection
-from trackbook.adapters.nats.reads import breathe, head, sequence, walk
+from trackbook.adapters.nats.reads import confirmed, first_from, head, stored
 from trackbook.adapters.nats.streams import StreamDamaged, events_stream
 from trackbook.engine.ports import Stored
 
 MAILBOX = 4096  # commits kept for a follower that is slow; beyond that it reads them from the stream again
-
-
-def stored(msg: Msg) -> Stored:
-    """Return a message of the stream, read or republished, as the port has it."""
-    headers = msg.headers or {}
-    _, kind, name = headers.get("Nats-Subject", "..").rsplit(".", 2)
-    return Stored(sequence(msg), kind, name, msg.data)
 
 
 class Mailbox:
@@ -65,10 +58,10 @@ class Live:
         self._changing = asyncio.Lock()
 
     async def follow(self, from_seq: int) -> AsyncIterator[list[Stored]]:
-        """Yield what stands from a sequence on and then what comes, for ever; gapless and in order.
+        """Yield what the stream has from a sequence on and then what comes, for ever and in order.
 
-        Raises StreamDamaged if the stream doesn't reach `from_seq` - 1, has lost what was yielded before, or has
-        a hole; BrokerUnreachable once the connection is closed.
+        What is left out does not exist. Raises StreamDamaged if the stream doesn't reach `from_seq` - 1, or no
+        longer has the commit that was yielded last; BrokerUnreachable once the connection is closed.
         """
         mailbox, at = Mailbox(), Position(max(from_seq, 1))
         await self._join(mailbox)
@@ -76,7 +69,7 @@ class Live:
             while True:
                 if mailbox.stale:
                     mailbox.stale = False
-                    async for batch in self._catch_up(at, mailbox):
+                    async for batch in self._catch_up(at):
                         yield batch
                 elif batch := at.take(mailbox):
                     yield batch
@@ -85,27 +78,25 @@ class Live:
         finally:
             await self._leave(mailbox)
 
-    async def _catch_up(self, at: Position, mailbox: Mailbox) -> AsyncIterator[list[Stored]]:
+    async def _catch_up(self, at: Position) -> AsyncIterator[list[Stored]]:
         """Yield what the stream has from `at` on, after a look at the commit before it: is it still the same?"""
-        anchored = at.next == 1
-        async for messages in walk(self._nc, self._stream, max(at.next - 1, 1)):
-            batch = [stored(message) for message in messages]
-            if not anchored:
-                at.check_anchor(batch.pop(0))
-                anchored = True
-            if batch:
-                at.advance(batch)
-                yield batch
-        if not anchored:
-            await self._require_head(at.next - 1)
-            await breathe(self._nc)
-            mailbox.doubt()
+        end = await head(self._nc, self._stream)
+        await self._check_anchor(at, end)
+        async for batch in confirmed(self._nc, self._stream, at.next, end):
+            at.advance(batch)
+            yield batch
 
-    async def _require_head(self, seq: int) -> None:
-        # A replica may lag behind what we have seen; only the leader's word is taken for a loss.
-        found = await head(self._nc, self._stream)
-        if found < seq:
-            raise StreamDamaged(f"{self._stream} ends at {found}; commit {seq} was there once: commits are lost")
+    async def _check_anchor(self, at: Position, end: int) -> None:
+        seq = at.next - 1
+        if end < seq:
+            raise StreamDamaged(f"{self._stream} ends at {end}; commit {seq} was there once: commits are lost")
+        if at.last is None:
+            return
+        found = await first_from(self._nc, self._stream, seq)
+        if found is None or found.seq != seq:
+            raise StreamDamaged(f"{self._stream} has no commit {seq} any more: it was there once")
+        if found != at.last:
+            raise StreamDamaged(f"commit {seq} is another one than before: the store was put back or replaced")
 
     async def _join(self, mailbox: Mailbox) -> None:
         self._mailboxes.add(mailbox)
@@ -141,11 +132,11 @@ class Live:
 
 
 class Position:
-    """How far a follower has come: the next sequence, and the last commit it was given."""
+    """How far a follower has come: the next sequence, and the last commit it was given, the one before."""
 
     def __init__(self, next: int) -> None:  # noqa: A002
         self.next = next
-        self._last: Stored | None = None
+        self.last: Stored | None = None
 
     def take(self, mailbox: Mailbox) -> list[Stored]:
         """Return what waits and joins on without a gap; a gap makes the mailbox stale."""
@@ -159,22 +150,10 @@ class Position:
                 batch.append(commit)
                 self.next += 1
         if batch:
-            self._last = batch[-1]
+            self.last = batch[-1]
         return batch
 
     def advance(self, batch: list[Stored]) -> None:
-        """Move past a batch; raises StreamDamaged for a hole in it."""
-        for commit in batch:
-            if commit.seq != self.next:
-                raise StreamDamaged(f"commits {self.next} to {commit.seq - 1} are missing from the stream")
-            self.next += 1
-        self._last = batch[-1]
-
-    def check_anchor(self, commit: Stored) -> None:
-        """Raise StreamDamaged unless this is the commit before the next one, as it was given."""
-        if commit.seq != self.next - 1:
-            raise StreamDamaged(f"commits {self.next - 1} to {commit.seq - 1} are missing from the stream")
-        if self._last is not None and commit != self._last:
-            raise StreamDamaged(
-                f"commit {commit.seq} is another one than before: the store was put back or replaced"
-            )
+        """Move past a batch that was read from the stream."""
+        self.last = batch[-1]
+        self.next = self.last.seq + 1
