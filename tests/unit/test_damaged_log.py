@@ -10,6 +10,9 @@ from office import CHAIN, Office, opened
 
 from trackbook.engine.ports import Stored
 from trackbook.runtime import tools
+from trackbook.runtime.histories import HistoryDamaged
+from trackbook.runtime.integrity import LogDamaged
+from trackbook.testing.executor import Play
 
 
 async def _with_history(folder: Path) -> Office:
@@ -143,4 +146,76 @@ async def test_a_foreign_message_stops_its_own_aggregate_only(tmp_path: Path, da
     assert not found.ok or data == FOREIGN["cannot follow"]
     await office.must("quarantine.release", kind="job", id="j1")
     assert (await tools.verify(office.book, office.ledger.heads())).ok
+    await office.close()
+
+
+async def test_half_of_a_batch_is_evidence(tmp_path: Path) -> None:
+    """A name that belongs to a pipeline that is not there was half of one decision."""
+    office = await _with_history(tmp_path)
+    pipeline = next(stored for stored in office.store.commits if stored.kind == "pipeline")
+    name = next(stored for stored in office.store.commits if stored.kind == "name")
+    later = office.store.commits
+    await office.close()
+    (tmp_path / "engine.db").unlink()
+    later.remove(pipeline)
+    later[:] = [msgspec.structs.replace(stored, seq=n) for n, stored in enumerate(later, 1)]  # no gap tells of it
+
+    office = await opened(tmp_path, office.store, office.blobs)
+
+    assert f"half of an atomic batch is missing: pipeline/{pipeline.id}/1" in await _refused(office, "batch")
+    found = await tools.verify(office.book, [])
+    assert (f"pipeline/{pipeline.id}", 1) in [(defect.aggregate, defect.version) for defect in found.defects]
+    assert name.seq < pipeline.seq
+    await office.close()
+
+
+async def test_a_lost_last_commit_is_no_shorter_history(tmp_path: Path) -> None:
+    """Where the last version of a pipeline is gone, reading it says so; it is no version that never was."""
+    office = await _with_history(tmp_path)
+    await office.must("pipeline.apply", yaml=CHAIN.replace("red", "blue"))
+    office.store.commits.pop()
+
+    with pytest.raises(HistoryDamaged, match="version 2 was written"):
+        await tools.at(office.book, "pipeline", (await _ids(office, "pipeline"))[0], 2)
+    await _refused(office, "history")
+    await office.close()
+
+
+async def _ids(office: Office, kind: str) -> list[str]:
+    return [stored.id for stored in office.store.commits if stored.kind == kind]
+
+
+async def test_nothing_is_launched_or_ended_while_evidence_is_open(tmp_path: Path) -> None:
+    """What was lost may be a launch: sessions are neither adopted nor swept until the loss is accepted."""
+    office = await opened(tmp_path, script=lambda _: Play(hold=True))
+    await office.must("pipeline.apply", yaml=CHAIN)
+    started = await office.must("job.start", pipeline="chain")
+    await office.close()
+    office.book.integrity.found("gap", "1-1", "sequence 1 is missing", 1)
+    evidence = office.book.integrity.open
+    again = Office(tmp_path, office.store, office.blobs, office.executors)
+    again.book.integrity.found("gap", "1-1", "sequence 1 is missing", 1)
+    launched = len(office.executor.launches)
+    await again.open()
+
+    assert len(again.executor.launches) == launched
+    with pytest.raises(LogDamaged):
+        await again.jobs.live("local")
+
+    await again.must("log.accept-loss", evidence=[evidence[0].id])
+    assert f"tb-{started['job']}-0-1" in (await again.jobs.live("local")).sessions
+    await again.close()
+
+
+async def test_the_sessions_of_a_job_in_quarantine_are_not_ended(tmp_path: Path) -> None:
+    """The log can't tell what such a job owns, so a sweep takes its sessions for those of an unknown job."""
+    office = await opened(tmp_path, script=lambda _: Play(hold=True))
+    await office.must("pipeline.apply", yaml=CHAIN)
+    started = await office.must("job.start", pipeline="chain")
+    office.store.commits.append(Stored(len(office.store.commits) + 1, "job", started["job"], b"garbage"))
+    office = await _restarted(office)
+
+    owned = await office.jobs.live("local")
+
+    assert not owned.knows_job(started["job"])
     await office.close()

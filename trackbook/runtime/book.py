@@ -130,10 +130,14 @@ class Book:
 
     async def commits(self, kind: str, id: str) -> AsyncIterator[tuple[Stored, AnyCommit]]:  # noqa: A002
         """Yield the aggregate's commits, each with its stored form; raises HistoryDamaged."""
+        known, version = self.ledger.head(kind, id), 0
         async for stored, commit in self.histories.read(self.ledger, kind, id):
             if commit is not None:
+                version = commit.version
                 yield stored, commit
             await asyncio.sleep(0)  # a long history never makes others wait
+        if known and version < known.version:
+            await self.load(kind, id)  # raises, unless a replica lagged
 
     async def write(self, *drafts: Draft, at: datetime | None = None) -> int:
         """Append the drafts, all or none; the aggregates stand after them. Returns the last sequence.
