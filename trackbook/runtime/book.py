@@ -209,17 +209,18 @@ class Book:
         end = await self.store.head()
         async for some in self.store.read_all(seq):
             for stored in some:
-                self._found_gap(seq, stored.seq)
+                self._found_gap(ledger, seq, stored.seq - 1)
                 seq = stored.seq + 1
                 await self._note_stored(ledger, stored, batches)
                 await asyncio.sleep(0)
             ledger.flush()
-        self._found_gap(seq, end + 1)
+        self._found_gap(ledger, seq, end)
         self._found_half(batches.end())
 
-    def _found_gap(self, expected: int, seq: int) -> None:
-        if seq > expected:
-            self.integrity.missing(expected, seq - 1)
+    def _found_gap(self, ledger: Ledger, first: int, last: int) -> None:
+        if first <= last:
+            self.integrity.missing(first, last)
+            ledger.skipped(first, last)
 
     async def keep_up(self) -> None:
         """Fold into the ledger what other engines wrote until now; those who ask at once share a look."""

@@ -99,6 +99,7 @@ class Ledger:
         self._outcomes: dict[str, Outcome] = {}
         self._heads: dict[tuple[str, str], Head] = {}
         self._beyond: dict[int, str] = {}
+        self.seen, self._digest = 0, ""
         self._begin()
 
     @property
@@ -121,6 +122,12 @@ class Ledger:
     def passed(self, seq: int, sha256: str) -> None:
         """Take note of a message that adds nothing: it is not read again."""
         self._see(seq, sha256)
+
+    def skipped(self, first: int, last: int) -> None:
+        """Take note that the log has no messages at these sequences."""
+        if first <= self.seen + 1:
+            self.seen = max(self.seen, last)
+            self._see(self.seen, "")
 
     def quarantined(self, kind: str, id: str) -> Fault | None:  # noqa: A002
         """Return what is wrong with the aggregate's history, None where nothing is known to be."""
