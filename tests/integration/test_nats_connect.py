@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hard_deadline import hard_deadline
 
+from trackbook import __version__
+from trackbook.adapters.nats import streams
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.child import find_server
 from trackbook.adapters.nats.condition import condition
@@ -26,7 +28,10 @@ from trackbook.adapters.nats.connect import (
     describe,
     require_server,
 )
-from trackbook.adapters.nats.streams import StreamMissing, ensure, wanted_streams
+from trackbook.adapters.nats.streams import StreamMissing, ensure, installation, wanted_streams
+from trackbook.events import storage_format
+from trackbook.events.commit import FORMAT
+from trackbook.events.storage_format import NewerFormat
 from trackbook.testing.proxy import Proxy
 
 
@@ -275,3 +280,31 @@ async def test_waiting_for_the_broker_lets_others_run_before_the_loss_is_announc
             await nc.up()
             assert (await api(nc, "INFO"))["type"].endswith("account_info_response")
         await nc.close()
+
+
+async def test_streams_of_a_newer_release_are_refused(nc: Connection, prefix: str) -> None:
+    """A log in a format that this release does not know is not touched; both releases are named."""
+    await ensure(nc, prefix, initialised=False)
+    config = (await api(nc, f"STREAM.INFO.{prefix}_events"))["config"]
+    assert config["metadata"]["trackbook_format"] == str(FORMAT)
+    newer = {"trackbook_format": str(FORMAT + 1), "trackbook_release": "9.8.7"}
+    await api(nc, f"STREAM.UPDATE.{prefix}_events", config | {"metadata": config["metadata"] | newer})
+
+    with pytest.raises(NewerFormat, match=rf"9\.8\.7 \(format {FORMAT + 1}\); this is {__version__}"):
+        await ensure(nc, prefix, initialised=True)
+
+
+async def test_streams_of_an_earlier_format_are_marked(
+    nc: Connection, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that raises the format marks the log with it at its first start, and keeps the installation's id."""
+    await ensure(nc, prefix, initialised=False)
+    before = await installation(nc, prefix)
+    for module in (streams, storage_format):
+        monkeypatch.setattr(module, "FORMAT", FORMAT + 1)
+
+    await ensure(nc, prefix, initialised=True)
+
+    config = (await api(nc, f"STREAM.INFO.{prefix}_events"))["config"]
+    assert config["metadata"]["trackbook_format"] == str(FORMAT + 1)
+    assert await installation(nc, prefix) == before

@@ -14,6 +14,9 @@ import msgspec
 from msgspec import Struct, field
 
 SCHEMA = 1
+FORMAT = 1
+"""The number of the storage format: of both streams and the data directory. A release that writes what earlier
+ones can't read raises it; what has a higher number is refused."""
 E = TypeVar("E")
 C = TypeVar("C")
 

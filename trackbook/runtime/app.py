@@ -26,7 +26,14 @@ from trackbook.engine.ports import UNKNOWN_JOB, Backend
 from trackbook.events.commit import Input
 from trackbook.private_files import private_file
 from trackbook.runtime.book import Book
-from trackbook.runtime.data import ServerRecord, held, is_initialised, mark_initialised, record_server
+from trackbook.runtime.data import (
+    ServerRecord,
+    held,
+    is_initialised,
+    mark_initialised,
+    record_server,
+    refuse_newer_data,
+)
 from trackbook.runtime.data_identity import Identity, Ownership, finish_fork
 from trackbook.runtime.descriptors import raise_descriptor_limit
 from trackbook.runtime.executor_reload import ExecutorReload
@@ -132,8 +139,8 @@ async def running(
 
     What a `watchdog` finds is reported as a problem of the system.
 
-    Raises DataDirectoryHeld, DataDirectoryCopied, BrokerFailed, BrokerUnfit, LogDamaged and others that say what
-    was found.
+    Raises DataDirectoryHeld, NewerFormat, DataDirectoryCopied, BrokerFailed, BrokerUnfit, LogDamaged and others
+    that say what was found.
     """
     raise_descriptor_limit()
     token = secrets.token_urlsafe(32) if config.authenticates else ""
@@ -142,6 +149,7 @@ async def running(
         log.warning("unsafe", switched_off=unsafe, hint="for tests only: the log or the sessions may be spoilt")
     async with AsyncExitStack() as stack:
         stack.enter_context(held(config.data, config.roles))
+        refuse_newer_data(config.data)
         embedded = "broker" in config.roles and Access.from_env() is None
         system.identity = claim_directory(
             config.data, config.ownership, embedded=embedded, engine="engine" in config.roles

@@ -12,7 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from trackbook.errors import UserError
-from trackbook.private_files import private_file, private_folder, sync_folder, write_private
+from trackbook.events.commit import FORMAT
+from trackbook.events.storage_format import FormatMark, current, parse, refuse_newer
+from trackbook.private_files import private_file, private_folder, write_private
 
 
 class ServerRecord(Struct):
@@ -73,11 +75,21 @@ def is_initialised(data: Path) -> bool:
 
 
 def mark_initialised(data: Path) -> None:
-    """Note for ever that the streams were made; on disk when it returns, or a power cut would take the note."""
-    if is_initialised(data):
-        return
-    private_file(data / "initialised")
-    sync_folder(data)
+    """Note for ever that the streams were made, and in which storage format; on disk when it returns."""
+    if not is_initialised(data) or _format(data).format < FORMAT:
+        write_private(data / "initialised", msgspec.json.encode(current()), synced=True)
+
+
+def refuse_newer_data(data: Path) -> None:
+    """Raise NewerFormat where a newer release wrote in the data directory what this one can't read."""
+    refuse_newer(f"the data directory {data}", _format(data))
+
+
+def _format(data: Path) -> FormatMark:
+    try:
+        return parse((data / "initialised").read_bytes())
+    except FileNotFoundError:
+        return FormatMark()
 
 
 def record_server(data: Path, record: ServerRecord) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 from trackbook.adapters.nats.connect import BrokerUnfit, Connection, insist
 from trackbook.errors import UserError
+from trackbook.events.commit import FORMAT
+from trackbook.events.storage_format import FormatMark, current, refuse_newer
 
 STREAM_NOT_FOUND = 10059
 _NAME_IN_USE = 10058
 _INSTALLATION = "trackbook_installation"
+_FORMAT, _RELEASE = "trackbook_format", "trackbook_release"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
@@ -89,7 +92,7 @@ async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool
 
     `initialised` says that this installation has made them before: then one that is missing means a wrong store,
     a wrong key or a loss, and is never made again. Lost messages and changed limits are told by `condition`.
-    Raises StreamMissing, BrokerUnfit, Unanswered.
+    Raises StreamMissing, NewerFormat, BrokerUnfit, Unanswered.
     """
     if not _TOKEN.match(prefix):
         raise ValueError(f"not a prefix for subjects: {prefix!r}")
@@ -102,13 +105,31 @@ async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool
             info = await _create(nc, wanted)
         if fault := info.get("error"):
             raise BrokerUnfit(f"stream {name}: {fault['description']} ({fault.get('err_code')})")
+        await _check_format(nc, info["config"])
         _check_config(wanted, info["config"])
+
+
+async def _check_format(nc: Connection, config: dict[str, Any]) -> None:
+    """Raise NewerFormat where a newer release wrote the stream; mark one of an earlier format."""
+    metadata = config.get("metadata") or {}
+    number = metadata.get(_FORMAT, "1")
+    mark = FormatMark(int(number) if number.isdecimal() else 1, metadata.get(_RELEASE, ""))
+    refuse_newer(f"the stream {config['name']}", mark)
+    if mark.format < FORMAT:
+        marked = config | {"metadata": metadata | _format_metadata()}
+        if fault := (await insist(nc, f"STREAM.UPDATE.{config['name']}", marked)).get("error"):
+            raise BrokerUnfit(f"stream {config['name']}: {fault['description']} ({fault.get('err_code')})")
+
+
+def _format_metadata() -> dict[str, str]:
+    mark = current()
+    return {_FORMAT: str(mark.format), _RELEASE: mark.release}
 
 
 async def _create(nc: Connection, wanted: dict[str, Any]) -> dict[str, Any]:
     """Create a stream, which thereby gets the installation's id; another engine may be quicker."""
     name = wanted["name"]
-    with_id = wanted | {"metadata": {_INSTALLATION: secrets.token_hex(4)}}
+    with_id = wanted | {"metadata": {_INSTALLATION: secrets.token_hex(4)} | _format_metadata()}
     info = await insist(nc, f"STREAM.CREATE.{name}", with_id)
     if info.get("error", {}).get("err_code") == _NAME_IN_USE:
         info = await insist(nc, f"STREAM.INFO.{name}")

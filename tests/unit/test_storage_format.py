@@ -1,0 +1,48 @@
+"""A data directory says in which format it was written, and by which release first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trackbook import __version__
+from trackbook.events.commit import FORMAT
+from trackbook.events.storage_format import NewerFormat
+from trackbook.runtime.data import is_initialised, mark_initialised, refuse_newer_data
+
+
+def test_a_new_directory_is_marked(tmp_path: Path) -> None:
+    """The mark names the format and this release, and is taken by it."""
+    refuse_newer_data(tmp_path)
+    mark_initialised(tmp_path)
+
+    assert json.loads((tmp_path / "initialised").read_bytes()) == {"format": FORMAT, "release": __version__}
+    refuse_newer_data(tmp_path)
+
+
+@pytest.mark.parametrize("mark", [b"", b"{", b"\xff", b'{"format": "x"}'])
+def test_a_mark_without_a_number_is_the_first_format(tmp_path: Path, mark: bytes) -> None:
+    """Earlier releases left the file empty; one that is damaged keeps saying that the streams were made."""
+    (tmp_path / "initialised").write_bytes(mark)
+
+    refuse_newer_data(tmp_path)
+    mark_initialised(tmp_path)
+
+    assert is_initialised(tmp_path)
+
+
+def test_a_directory_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    """The message has both releases, both formats and what to do."""
+    mark = json.dumps({"format": FORMAT + 1, "release": "9.8.7"})
+    (tmp_path / "initialised").write_text(mark)
+
+    with pytest.raises(NewerFormat) as refused:
+        refuse_newer_data(tmp_path)
+
+    assert str(refused.value) == (
+        f"the data directory {tmp_path} was written by Trackbook 9.8.7 (format {FORMAT + 1});"
+        f" this is {__version__} (format {FORMAT}): use 9.8.7 or newer"
+    )
+    assert (tmp_path / "initialised").read_text() == mark
