@@ -297,7 +297,7 @@ async def test_streams_of_a_newer_release_are_refused(nc: Connection, prefix: st
 async def test_streams_of_an_earlier_format_are_marked(
     nc: Connection, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A release that raises the format marks the log with it at its first start, and keeps the installation's id."""
+    """A release that raises the format marks the log at its first start, and keeps the installation's id."""
     await ensure(nc, prefix, initialised=False)
     before = await installation(nc, prefix)
     for module in (streams, storage_format):
