@@ -150,6 +150,10 @@ class Tools:
         """Return that nothing was lost."""
         return {"head": 0, "witness": {"seq": 0, "sha256": ""}, "evidence": [], "accepted": [], "faults": []}
 
+    async def quarantined(self, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
+        """Return a history that is damaged from its first commit on."""
+        return {"kind": kind, "id": id, "version": 0, "faults": []}
+
     async def replay(self, job: str) -> dict[str, Any]:
         """Return that nothing differs."""
         return {"job": job, "divergence": None}

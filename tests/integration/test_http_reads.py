@@ -76,6 +76,7 @@ PATHS: dict[str, dict[str, str | int]] = {
     "/api/audit": {},
     "/api/audit/verify": {},
     "/api/log": {},
+    "/api/quarantine/{kind}/{name}": {},
     "/api/quarantine": {},
     "/api/executors": {},
     "/api/code/{sha256}": {},
@@ -92,6 +93,7 @@ FILLED = {
     "{job}": "running-job",
     "{key}": "running-job",
     "{name}": "a",
+    "{kind}": "job",
     "{moment}": "1.0",
     "{sha256}": "0" * 64,
 }
@@ -142,6 +144,7 @@ async def test_every_read_waits_for_what_it_is_told_to_show(
     assert waiting == {path for path in PATHS if path.startswith("/api")} - {
         "/api/audit/verify",
         "/api/log",
+        "/api/quarantine/{kind}/{name}",
         "/api/jobs/{key}/replay",
         "/api/executors",
         "/api/code/{sha256}",

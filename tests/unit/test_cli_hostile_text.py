@@ -92,15 +92,24 @@ VERIFIED = {
     "ok": False, "commits": 1, "aggregates": 1, "events": 1, "witnessed": 1,
     "defects": [{"seq": 1, "aggregate": EVIL, "version": 1, "problem": EVIL}],
 }  # fmt: skip
+FAULT = {
+    "kind": "job", "id": EVIL, "seq": 3, "through": 3, "version": 2, "sha256": EVIL, "reason": EVIL, "data": EVIL,
+}  # fmt: skip
+LOG = {
+    "head": 3, "witness": {"seq": 4, "sha256": EVIL}, "dismissed": 1, "faults": [FAULT],
+    "evidence": [{"id": EVIL, "message": EVIL}], "accepted": [{"id": EVIL, "message": EVIL}],
+}  # fmt: skip
 STREAM = "".join(frame(f"{event['seq']}.{event['index']}", event["type"], event) for event in EVENTS)
 LISTS = {
     "pipelines": PIPELINE, "versions": VERSION, "files": ENTRY, "folders": FOLDER, "executors": {"name": EVIL},
-    "audit": AUDIT, "events": EVENTS[0],
+    "audit": AUDIT, "events": EVENTS[0], "quarantine": FAULT,
 }  # fmt: skip
 ANSWERS: tuple[tuple[str, Callable[[], Any]], ...] = (
     (r"/api/events", lambda: Answer(text=STREAM)),
     (r".*/(yaml|logs|content)", lambda: Answer(text=EVIL + "\n")),
     (r"/api/audit/verify", lambda: VERIFIED),
+    (r"/api/log", lambda: LOG),
+    (r"/api/quarantine/.*", lambda: {"kind": "job", "id": EVIL, "version": 1, "faults": [FAULT]}),
     (r".*/replay", lambda: {"job": JOB, "commits": 3, "events": 5, "divergence": DIVERGENCE}),
     (
         r"/api/projection/rebuild",
@@ -178,6 +187,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "audit verify": (),
     "replay job": (JOB,),
     "projection rebuild": (),
+    "log status": (),
+    "log accept-loss": ("--yes",),
+    "quarantine list": (),
+    "quarantine show": (f"job/{EVIL}",),
+    "quarantine release": (f"job/{EVIL}", "--yes"),
 }
 """How each command is called."""
 EXCEPTIONS = {
@@ -187,8 +201,6 @@ EXCEPTIONS = {
     "asyncapi": "prints a document of ours",
     "init": "writes a file of ours where the caller says",
     "validate": "asks no server; tried below",
-    "log status": "prints numbers, and messages of ours about ids and sequences",
-    "log accept-loss": "as `log status`",
     "files cat": "copies a file's bytes as they are",
 }
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from trackbook import __version__
-from trackbook.cli import book, detach, doctor, files, log, offline, pipeline, records, run, up
+from trackbook.cli import book, detach, doctor, files, log, offline, pipeline, quarantine, records, run, up
 from trackbook.cli.error_report import report
 from trackbook.cli.errors import describe
 from trackbook.cli.escapes import guarded
@@ -57,6 +57,7 @@ app.add_typer(book.audit, name="audit")
 app.add_typer(book.replay, name="replay")
 app.add_typer(book.projection, name="projection")
 app.add_typer(log.app, name="log")
+app.add_typer(quarantine.app, name="quarantine")
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("asyncapi", epilog="Example:\n\n  trackbook asyncapi > asyncapi.json")(book.asyncapi)
 

@@ -82,6 +82,10 @@ class Tools(Protocol):
         """Return the `head`, the `witness`, open `evidence` of loss, what was `accepted`, and the `faults`."""
         ...
 
+    async def quarantined(self, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
+        """Return up to which `version` a history is intact, and its `faults`; raises Refused without one."""
+        ...
+
     async def replay(self, job: str) -> dict[str, Any]:
         """Return what was compared and the first `divergence`, None where today's code decides the same."""
         ...

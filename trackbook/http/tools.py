@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Router, get
+from litestar.params import PathParameter
 
+from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import JobKey, Served
 
 
@@ -21,6 +23,16 @@ async def log(services: Served) -> dict[str, Any]:
     return await services.tools.log()
 
 
+@get("/quarantine/{kind:str}/{name:str}", responses=ERRORS)
+async def quarantined(
+    services: Served,
+    kind: Annotated[str, PathParameter(description="The kind of the aggregate.")],
+    name: Annotated[str, PathParameter(description="Its id.")],
+) -> dict[str, Any]:
+    """Show how far a history is intact, and each message of it that can't follow."""
+    return await services.tools.quarantined(kind, name)
+
+
 @get("/jobs/{key:str}/replay")
 async def replay(services: Served, key: JobKey) -> dict[str, Any]:
     """Fold the job's history with today's code, decide again, and name the first divergence."""
@@ -28,4 +40,4 @@ async def replay(services: Served, key: JobKey) -> dict[str, Any]:
     return await services.tools.replay(job.id)
 
 
-router = Router("/api", route_handlers=[verify, log, replay], tags=["book"])
+router = Router("/api", route_handlers=[verify, log, quarantined, replay], tags=["book"])

@@ -237,6 +237,10 @@ class BookTools:
             "faults": [msgspec.to_builtins(each) for each in self._book.ledger.faults()],
         }
 
+    async def quarantined(self, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
+        """Read a damaged history: how far it is intact, and each message that can't follow."""
+        return await tools.quarantined(self._book, kind, id)
+
     async def replay(self, job: str) -> dict[str, Any]:
         """Decide a job's history again."""
         plain: dict[str, Any] = msgspec.to_builtins(await tools.replay(self._book, "job", job))

@@ -139,15 +139,21 @@ class Histories:
                 self._integrity.found("gap", f"{first}-{last}", message, first, last)
         return HistoryDamaged(found)
 
-    async def faults(self, kind: str, id: str) -> list[Fault]:  # noqa: A002
-        """Return the aggregate's commits that can't follow the intact ones before them, in order."""
-        found: dict[int, Fault] = {}
-        while (more := await self._faults(kind, id, found)) is not None:
-            found[more.seq] = more
-        return [found[seq] for seq in sorted(found)]
+    async def faults(self, kind: str, id: str) -> tuple[list[Fault], int]:  # noqa: A002
+        """Return the commits that can't follow the intact ones, in order, and the last intact version.
 
-    async def _faults(self, kind: str, id: str, found: dict[int, Fault]) -> Fault | None:  # noqa: A002
-        """Add to `found` the commits that can't follow; return one that can't be folded: read again then."""
+        Raises ValueError for what can't be part of a subject.
+        """
+        found: dict[int, Fault] = {}
+        while isinstance(more := await self._faults(kind, id, found), Fault):
+            found[more.seq] = more
+        return [found[seq] for seq in sorted(found)], more
+
+    async def _faults(self, kind: str, id: str, found: dict[int, Fault]) -> Fault | int:  # noqa: A002
+        """Add to `found` the commits that can't follow and return the last intact version.
+
+        Returns a commit that can't be folded at once: the state is spoilt, and all has to be read again.
+        """
         how, link = KINDS.get(kind), Link()
         state = how.decider.initial(id) if how else None
         async for stored in self._store.read(kind, id):
@@ -164,4 +170,4 @@ class Histories:
             except CANT_FOLLOW as error:
                 return Fault(kind, id, stored.seq, sha256, version, cant_follow(error))
             link = Link(version, sha256)
-        return None
+        return link.version

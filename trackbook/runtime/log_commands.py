@@ -55,7 +55,10 @@ class LogCommands:
         request = asked.request
         assert isinstance(request, requests.ReleaseQuarantine)
         self._book.integrity.refuse()
-        faults = await self._book.histories.faults(request.kind, request.id)
+        try:
+            faults, _ = await self._book.histories.faults(request.kind, request.id)
+        except ValueError:  # what can't be part of a subject
+            faults = []
         name = f"{request.kind}/{request.id}"
         if not faults:
             hint = "`trackbook quarantine list` shows what is."

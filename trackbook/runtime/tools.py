@@ -211,6 +211,31 @@ def _compare(chains: dict[tuple[str, str], _Chain], witness: list[Head], found: 
             )
 
 
+_SHOWN = 2_000
+"""Bytes of a message that are shown."""
+
+
+async def quarantined(book: Book, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
+    """Return how far a history is intact and what can't follow, with the messages; raises Refused if all can."""
+    try:
+        faults, version = await book.histories.faults(kind, id)
+    except ValueError:  # what can't be part of a subject
+        faults, version = [], 0
+    if not faults:
+        raise Refused("not_quarantined", f"{kind}/{id} is not in quarantine", "id", hint=_QUARANTINE)
+    wanted = {each.seq for each in faults}
+    messages = {each.seq: each.data async for each in book.store.read(kind, id) if each.seq in wanted}
+    shown = [
+        msgspec.to_builtins(each)
+        | {"data": messages.get(each.seq, b"")[:_SHOWN].decode(errors="backslashreplace")}
+        for each in faults
+    ]
+    return {"kind": kind, "id": id, "version": version, "faults": shown}
+
+
+_QUARANTINE = "`trackbook quarantine list` shows what is."
+
+
 async def replay(book: Book, kind: str, id: str) -> Replayed:  # noqa: A002
     """Fold the history with today's code, decide and react again, and name the first divergence."""
     how = KINDS[kind]
