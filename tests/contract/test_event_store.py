@@ -294,7 +294,7 @@ async def test_the_condition_lists_what_is_lost(damaged: tuple[EventStore, Lose]
 
     assert (found.missing, found.missing_count) == ([(1, 1), (4, 5)], 3)
     assert (found.first, found.last, found.messages) == (2, 6, 3)
-    assert f"the stream {found.name} lacks 3 of its messages 1 to 6: sequences 1, 4 to 5" in found.problems()
+    assert f"the stream {found.name}, which ends at 6, lacks sequences 1, 4 to 5" in found.problems()
 
 
 async def test_a_log_that_lost_everything_goes_on_behind_it(damaged: tuple[EventStore, Lose]) -> None:

@@ -37,6 +37,10 @@ class AppendConflict(Exception):
     """Another commit stands where ours should: fold again and decide again."""
 
 
+class LossFound(Exception):
+    """The log lost something since it was looked at last; whoever found it keeps what was found."""
+
+
 class BlobMissing(LookupError):
     """No blob with that SHA-256 is stored whole."""
 

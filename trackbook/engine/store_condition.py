@@ -16,12 +16,13 @@ Ranges = list[tuple[int, int]]
 class StreamCondition(Struct, frozen=True):
     """What the broker reports of one stream.
 
-    `missing` are sequences between 1 and `last` without a message. `lost` are messages that the broker found
-    destroyed at its last start; they may lie beyond `last`, since the broker forgets them and uses their
-    sequences again. `cut_bytes` were removed from the end of a file at its last start: damaged messages, or a
-    write that was torn by a power cut and never acknowledged. The broker can't tell these apart, so `cut_bytes`
-    alone is no loss. `limits` names settings that let messages fall out. A single damaged message of a store
-    that was closed cleanly appears nowhere here: only reading shows it.
+    `missing` are sequences between 1 and `last` without a message. `lost` are messages that the broker itself
+    reports, and that are no loss by themselves beyond `last`: it failed to write them and never acknowledged
+    them, or they were destroyed and it will use their sequences again. `cut_bytes` were removed from the end of
+    a file at its last start: damaged messages, or a write that was torn by a power cut and never acknowledged.
+    The broker can't tell these apart; whoever remembers the end of the log can. `limits` names settings that let
+    messages fall out. A single damaged message of a store that was closed cleanly appears nowhere here: only
+    reading shows it.
     """
 
     name: str
@@ -35,19 +36,17 @@ class StreamCondition(Struct, frozen=True):
     cut_bytes: int = 0
     limits: list[str] = field(default_factory=list)
 
+    def gaps(self) -> Ranges:
+        """Return the ranges up to `last` that have no message, or one that the broker reports as destroyed."""
+        return sorted(
+            {*self.missing, *((first, min(last, self.last)) for first, last in self.lost if first <= self.last)}
+        )
+
     def problems(self) -> list[str]:
         """Return in words what is wrong with the stream."""
         found = []
-        if self.missing_count:
-            found.append(
-                f"the stream {self.name} lacks {self.missing_count} of its messages 1 to {self.last}: "
-                f"{in_words(self.missing)}"
-            )
-        if self.lost_count:
-            found.append(
-                f"the broker found {self.lost_count} messages of the stream {self.name} destroyed: "
-                f"{in_words(self.lost)}"
-            )
+        if gaps := self.gaps():
+            found.append(f"the stream {self.name}, which ends at {self.last}, lacks {in_words(gaps)}")
         if self.limits:
             found.append(f"the stream {self.name} may lose messages: {'; '.join(self.limits)}")
         return found

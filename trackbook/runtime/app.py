@@ -251,7 +251,10 @@ def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = 
     keeper = system.broker.examine if system.broker else no_keeper
     store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)
     blobs = NatsBlobs(system.connection, system.config.prefix, keeper=keeper)
-    return Book(store, blobs, ledger, Integrity(store, witnesses))
+    integrity = Integrity(store, witnesses)
+    if witnesses:
+        store.recheck = integrity.recheck
+    return Book(store, blobs, ledger, integrity)
 
 
 async def _take_up(system: System, stack: AsyncExitStack) -> None:

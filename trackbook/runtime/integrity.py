@@ -9,7 +9,7 @@ import structlog
 from msgspec import Struct
 
 from trackbook.engine.log import LogState
-from trackbook.engine.ports import EventStore
+from trackbook.engine.ports import EventStore, LossFound
 from trackbook.engine.store_condition import StreamCondition
 from trackbook.errors import UserError
 from trackbook.events.commit import digest
@@ -23,7 +23,7 @@ _RANGES = 50
 log = structlog.get_logger(__name__)
 
 
-class LogDamaged(UserError):
+class LogDamaged(UserError, LossFound):
     """The log lost or changed what was on it; no command is taken until an operator accepted that."""
 
     def __init__(self, message: str) -> None:
@@ -103,10 +103,10 @@ class Integrity:
 
     async def examine(self, claims: Iterable[Claim] = ()) -> None:
         """Compare the log with what the broker reports of it, with the witnesses, and with other claims."""
-        condition = await self._store.condition()
+        own = [Claim(w.name, w.head.seq, w.head.sha256) for w in self._witnesses]
+        condition = await self._store.condition()  # behind the claims: what is written meanwhile is no loss
         self._examine_stream(condition.events, "gap", "of the log")
         self._examine_stream(condition.blobs, "blobs", "of the stream of large bodies")
-        own = [Claim(w.name, w.head.seq, w.head.sha256) for w in self._witnesses]
         for claim in dict.fromkeys([*own, *claims]):
             if claim.seq:
                 await self._compare(claim, condition.events.last)
@@ -120,8 +120,7 @@ class Integrity:
         if found.limits:
             text = "; ".join(found.limits)
             self.found("limits", f"{found.name}/{text}", f"the stream {found.name} was changed: {text}")
-        # What is lost behind the end is missing from the broker's next start on: the same evidence.
-        ranges = sorted({*found.missing, *found.lost})
+        ranges = found.gaps()
         if len(ranges) > _RANGES:
             ranges = [(ranges[0][0], ranges[-1][1])]
         for first, last in ranges:

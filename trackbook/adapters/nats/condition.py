@@ -11,6 +11,8 @@ Measured with nats-server 2.15.1 on a store that was damaged while the server wa
   was appended meanwhile: then their sequences are used again.
 - After kill -9 there is no index. The first bad byte of a block takes all that follows it in the block. In the
   last block nothing of that is left but `lost: {msgs: null, bytes}`, and that at the first start only.
+- A write that fails (a full disk, EFBIG) freezes the stream: it acknowledges nothing more until the server is
+  restarted. While it is frozen `lost.msgs` names the message that failed, which is `last_seq` + 1.
 - A torn write (3 to 400 random bytes or 4,096 zeros behind the last message) is reported in the very same form:
   `msgs` null and the number of bytes.
 - A block file that was removed appears as deleted messages, or as a larger `first_seq`, at every start. After

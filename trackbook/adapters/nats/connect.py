@@ -202,6 +202,18 @@ class Connection(Client):
         """Wait until the server has taken all that was sent, subscriptions included, and for it to be back."""
         await settle(self)
 
+    @property
+    def epoch(self) -> tuple[str, int]:
+        """Which connection this is: another one after each reconnect, before anything can be sent on it."""
+        return str(self._server_info.get("server_id", "")), self._client_id or 0
+
+    async def _process_connect_init(self) -> None:
+        # What still waited to be sent belongs to requests that have failed with the connection. The client would
+        # send it now, to a broker that may have lost what it depends on.
+        self._pending.clear()
+        self._pending_data_size = 0
+        await super()._process_connect_init()
+
     async def up(self) -> None:
         """Wait until the connection stands; raises BrokerUnreachable once it has been closed for good."""
         while not self.is_connected:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from trackbook.adapters.nats.condition import condition
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
 from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, head, pause, stored, walk
+from trackbook.adapters.nats.rechecks import Recheck, Rechecks
 from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live
 from trackbook.engine.ports import Append, AppendConflict, Stored
@@ -71,21 +72,34 @@ class NatsEventStore:
         self._nc, self._prefix, self._keeper = nc, prefix, keeper
         self._stream = events_stream(prefix)
         self._live = Live(nc, prefix)
+        self._rechecks = Rechecks(nc)
         self._batch = f"{secrets.token_hex(8)}-"
         self._batches = itertools.count()
         self._fenced = "no-fence" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
 
+    @property
+    def recheck(self) -> Recheck | None:
+        """Awaited before the first append after each reconnect, and at once where nobody appends; see Recheck."""
+        return self._rechecks.recheck
+
+    @recheck.setter
+    def recheck(self, recheck: Recheck | None) -> None:
+        self._rechecks.recheck = recheck
+
     async def append(self, *commits: Append) -> list[int]:
         """Append all or none and return their sequences; waits while the broker is away.
 
-        Raises AppendConflict, StoreFull, AppendRefused. An outcome that isn't known is looked up, never guessed.
+        Raises AppendConflict, StoreFull, AppendRefused, and what `recheck` raises. An outcome that isn't known is
+        looked up, never guessed.
         """
         failpoint("append.before")
+        began = self._rechecks.count
+        await self._rechecks.admit(began)
         ack = await self._send(commits)
         if ack.clean:
             seqs = list(range(ack.seq - len(commits) + 1, ack.seq + 1))
         else:
-            seqs = await self._settle(commits, ack)
+            seqs = await self._settle(commits, ack, began)
         failpoint("append.acked")
         return seqs
 
@@ -121,14 +135,16 @@ class NatsEventStore:
             "Nats-Msg-Id": commit.message_id,
         }
 
-    async def _settle(self, commits: Sequence[Append], ack: _Ack) -> list[int]:
+    async def _settle(self, commits: Sequence[Append], ack: _Ack, began: int) -> list[int]:
         """Find out what became of an append without a clean acknowledgement; repeat it until it has one."""
         log.info("append.unsettled", why=ack.words, kind=commits[0].kind, id=commits[0].id)
         while True:
+            await self._rechecks.admit(began)
             if self._fenced and (seqs := await self._find(commits)) is not None:
                 return seqs
             await self._judge(ack)
             await pause(self._nc, self._stream)
+            await self._rechecks.admit(began)
             ack = await self._send(commits)
             if ack.clean:
                 return list(range(ack.seq - len(commits) + 1, ack.seq + 1))
