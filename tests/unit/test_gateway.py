@@ -182,11 +182,11 @@ class _FailingStore(MemoryEventStore):
     def __init__(self) -> None:
         super().__init__()
         self.broken = False
-        self.problem: Exception = OSError("no answer")
+        self.error: Exception = OSError("no answer")
 
     async def append(self, *commits: Append) -> list[int]:
         if self.broken:
-            raise self.problem
+            raise self.error
         return await super().append(*commits)
 
 
@@ -213,7 +213,7 @@ async def test_a_full_disk_is_named(tmp_path: Path, problem: Exception) -> None:
     """A command without room is refused as disk_full, with what to do; with room again the same id works."""
     store = _FailingStore()
     office = await opened(tmp_path, store)
-    store.broken, store.problem = True, problem
+    store.broken, store.error = True, problem
     refused = await office.ask("pipeline.apply", yaml=CHAIN, command_id="c1")
     store.broken = False
 

@@ -76,6 +76,11 @@ class EventStore(Protocol):
         """Return the last sequence, 0 for an empty stream; its message may have been lost."""
         ...
 
+    @property
+    def problem(self) -> str:
+        """Say in words what has kept commits from being stored, and since when; '' when all is well."""
+        ...
+
     async def condition(self) -> StoreCondition:
         """Return what is known of the store without reading it: what is missing, lost or changed."""
         ...

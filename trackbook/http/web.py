@@ -187,6 +187,8 @@ class Health:
             found.append("the broker can't be reached")
         if system.broker is not None and (trouble := system.broker.space_trouble()):
             found.append(trouble)
+        if system.book is not None and system.book.store.problem:
+            found.append(system.book.store.problem)
         if system.watchdog is not None and system.watchdog.problem:
             found.append(system.watchdog.problem)
         if system.book is not None:

@@ -16,6 +16,7 @@ class MemoryEventStore:
 
     def __init__(self) -> None:
         self.commits: list[Stored] = []
+        self.problem = ""
         self._lost: set[int] = set()
         self._last: dict[tuple[str, str], int] = {}
         self._news = asyncio.Condition()

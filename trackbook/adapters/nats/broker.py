@@ -126,13 +126,15 @@ class EmbeddedBroker:
         """Look after a broker that doesn't store (the Keeper of connect.py); restarts it where that helps.
 
         A server that met a full disk, or the end of the room it was given at its start, goes on refusing when
-        there is space again.
+        there is space again. After any other write error too it freezes the stream until it is restarted.
         """
         async with self._examining:
             if trouble := self.space_trouble():
                 return trouble
-            if time.monotonic() - self._started_at > REVIVE_PAUSE and (refused or self._met_full_disk()):
-                log.warning("broker.revived", hint="there is space again, but the server would not notice")
+            if time.monotonic() - self._started_at > REVIVE_PAUSE and (refused or self._met_write_error()):
+                log.warning(
+                    "broker.revived", hint="it stores nothing more after a write error until it is restarted"
+                )
                 await self.restart()
             elif refused:
                 return (
@@ -146,8 +148,9 @@ class EmbeddedBroker:
         if self._process:
             await _end(self._process)
 
-    def _met_full_disk(self) -> bool:
-        return any("no space left on device" in line for line in self._log_lines())
+    def _met_write_error(self) -> bool:
+        lines = [line.lower() for line in self._log_lines()]
+        return any("no space left on device" in line or "critical write error" in line for line in lines)
 
     def space_trouble(self) -> str | None:
         """Return in words that the disk is (nearly) full, None when there is room."""

@@ -17,6 +17,7 @@ from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, 
 from trackbook.adapters.nats.rechecks import Recheck, Rechecks
 from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live
+from trackbook.adapters.nats.waits import Wait, Waits
 from trackbook.engine.ports import Append, AppendConflict, Stored
 from trackbook.engine.store_condition import StoreCondition
 from trackbook.failpoints import failpoint
@@ -73,9 +74,15 @@ class NatsEventStore:
         self._stream = events_stream(prefix)
         self._live = Live(nc, prefix)
         self._rechecks = Rechecks(nc)
+        self._waits = Waits()
         self._batch = f"{secrets.token_hex(8)}-"
         self._batches = itertools.count()
         self._fenced = "no-fence" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
+
+    @property
+    def problem(self) -> str:
+        """Say since when commits have waited and why, or why there is no room; '' when all is well."""
+        return self._waits.problem()
 
     @property
     def recheck(self) -> Recheck | None:
@@ -92,6 +99,16 @@ class NatsEventStore:
         Raises AppendConflict, StoreFull, AppendRefused, and what `recheck` raises. An outcome that isn't known is
         looked up, never guessed.
         """
+        wait, refused = self._waits.begin(), ""
+        try:
+            return await self._append(commits, wait)
+        except StoreFull as full:
+            refused = str(full)
+            raise
+        finally:
+            self._waits.end(wait, refused)
+
+    async def _append(self, commits: Sequence[Append], wait: Wait) -> list[int]:
         failpoint("append.before")
         began = self._rechecks.count
         await self._rechecks.admit(began)
@@ -99,7 +116,7 @@ class NatsEventStore:
         if ack.clean:
             seqs = list(range(ack.seq - len(commits) + 1, ack.seq + 1))
         else:
-            seqs = await self._settle(commits, ack, began)
+            seqs = await self._settle(commits, ack, began, wait)
         failpoint("append.acked")
         return seqs
 
@@ -135,10 +152,11 @@ class NatsEventStore:
             "Nats-Msg-Id": commit.message_id,
         }
 
-    async def _settle(self, commits: Sequence[Append], ack: _Ack, began: int) -> list[int]:
+    async def _settle(self, commits: Sequence[Append], ack: _Ack, began: int, wait: Wait) -> list[int]:
         """Find out what became of an append without a clean acknowledgement; repeat it until it has one."""
         log.info("append.unsettled", why=ack.words, kind=commits[0].kind, id=commits[0].id)
         while True:
+            wait.why = ack.words
             await self._rechecks.admit(began)
             if self._fenced and (seqs := await self._find(commits)) is not None:
                 return seqs
