@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,11 +16,13 @@ from sqlalchemy import Connection, text
 
 from trackbook.engine import job
 from trackbook.engine.ports import Append
-from trackbook.events.job import TaskShape
+from trackbook.events.commit import Commit, Input
+from trackbook.events.job import TaskShape, TaskStarted
+from trackbook.events.log import LossAccepted
 from trackbook.projections.database import DamagedError
-from trackbook.projections.find import CommitFilter
+from trackbook.projections.find import CommitFilter, ReadModel
 from trackbook.projections.paging import ReadError
-from trackbook.projections.projector import NotProjectedError
+from trackbook.projections.projector import NotProjectedError, Projector
 
 ONE = [TaskShape("a")]
 
@@ -103,7 +107,7 @@ async def test_a_missing_version_is_noticed(tmp_path: Path) -> None:
         await caught_up(read, history)
         [listed] = (await read.quarantine(10)).items
 
-    assert listed.reason == "version 3 follows version 1"
+    assert listed.reason == "version 3 can't follow version 1"
 
 
 async def test_a_gap_in_the_stream_is_listed(tmp_path: Path) -> None:
@@ -248,3 +252,75 @@ async def test_a_file_of_another_form_is_made_anew(tmp_path: Path) -> None:
         await caught_up(read, history)
 
         assert read.projector.restarts == 1
+
+
+class Decided:
+    """Decisions of an operator, to be changed by the test."""
+
+    def __init__(self) -> None:
+        self.dismissed: set[int] = set()
+
+    def is_dismissed(self, seq: int, data: bytes) -> bool:
+        """Return whether the test says so."""
+        return bool(data) and seq in self.dismissed
+
+    def is_accepted(self, first: int, last: int) -> bool:
+        """Return that nothing is missing."""
+        return first > last
+
+
+async def test_what_an_operator_left_out_is_not_in_the_read_model(tmp_path: Path) -> None:
+    """A decision on the log makes the read model again; the history continues behind its last intact commit."""
+    history, decided = History(), Decided()
+    await history.start("j", "p1", ONE)
+    seq, _, digest = history.head_of("job", "j")
+    foreign = await history.store.append(Append("job", "j", seq, b"garbage", "x"))
+
+    async def decisions() -> Decided:
+        return decided
+
+    projector = Projector(tmp_path / "r.db", history.store, history.blobs, decisions)
+    await projector.start()
+    running = asyncio.create_task(projector.run())
+    await until(projector, lambda: projector.quarantined == 1)
+    decided.dismissed.update(foreign)
+    accepted = Commit[Any, Any](
+        1, "log", "log", 1, history.now, "", [Input("user:ann", {})], [LossAccepted([])], [0]
+    )
+    await history.store.append(Append("log", "log", 0, msgspec.json.encode(accepted), "y"))
+    await until(projector, lambda: projector.quarantined == 0 and projector.checkpoint == foreign[0] + 1)
+    later = Commit[Any, Any](
+        1, "job", "j", 2, history.now, digest, [Input("executor:local", {})],
+        [TaskStarted("a", 1, history.now)], [0],
+    )  # fmt: skip
+    await history.store.append(Append("job", "j", foreign[0], msgspec.json.encode(later), "z"))
+
+    read = ReadModel(projector, history.store, history.blobs)
+    await caught_up(read, history)
+    assert (await read.tasks("j", 10)).items[0].state == "running"
+    assert projector.quarantined == 0
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await projector.close()
+
+
+async def test_a_commit_with_another_hash_of_the_one_before_is_put_aside(tmp_path: Path) -> None:
+    """The read model checks the chain as well, also of an aggregate that it has to look up again."""
+    history = History()
+    await history.start("j", "p1", ONE)
+    seq, _, _ = history.head_of("job", "j")
+    async with projected(history, tmp_path / "r.db") as read:
+        await caught_up(read, history)
+    wrong = Commit[Any, Any](
+        1, "job", "j", 2, history.now, "0" * 64, [Input("executor:local", {})],
+        [TaskStarted("a", 1, history.now)], [0],
+    )  # fmt: skip
+    await history.store.append(Append("job", "j", seq, msgspec.json.encode(wrong), "z"))
+
+    async with projected(history, tmp_path / "r.db") as read:
+        await caught_up(read, history)
+        [listed] = (await read.quarantine(10)).items
+        shown = (await read.tasks("j", 10)).items[0].state
+
+    assert "hash" in listed.reason
+    assert shown == "launching"

@@ -93,7 +93,8 @@ VERIFIED = {
     "defects": [{"seq": 1, "aggregate": EVIL, "version": 1, "problem": EVIL}],
 }  # fmt: skip
 FAULT = {
-    "kind": "job", "id": EVIL, "seq": 3, "through": 3, "version": 2, "sha256": EVIL, "reason": EVIL, "data": EVIL,
+    "kind": "job", "id": EVIL, "aggregate_id": EVIL, "seq": 3, "through": 3, "version": 2, "sha256": EVIL,
+    "reason": EVIL, "data": EVIL,
 }  # fmt: skip
 LOG = {
     "head": 3, "witness": {"seq": 4, "sha256": EVIL}, "dismissed": 1, "faults": [FAULT],

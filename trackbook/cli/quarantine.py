@@ -43,7 +43,7 @@ def list_(
 def _found(client: Client) -> list[dict[str, Any]]:
     """Return the first fault of each damaged history, as the engine or the read model met it."""
     faults = client.get("/api/log")["faults"]
-    rows = [row for row in client.pages("/api/quarantine") if row["kind"]]
+    rows = [row | {"id": row["aggregate_id"]} for row in client.pages("/api/quarantine") if row["kind"]]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for each in sorted([*faults, *rows], key=lambda each: int(each["seq"])):
         keys = ("kind", "id", "seq", "reason")

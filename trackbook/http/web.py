@@ -29,7 +29,7 @@ from trackbook.runtime.app import System, open_book
 from trackbook.runtime.book import Book
 from trackbook.runtime.descriptors import descriptor_limit
 from trackbook.runtime.history import History
-from trackbook.runtime.integrity import as_plain
+from trackbook.runtime.integrity import Integrity, as_plain
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -44,7 +44,12 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     """Start the projector and HTTP, stopped with `stack`; returns the address."""
     config = system.config
     book = system.book or _reader(system, stack)
-    projector = Projector(config.data / "readmodel.db", book.store, book.blobs)
+
+    async def decisions() -> Integrity:
+        book.integrity.decided((await book.load_log()).state)
+        return book.integrity
+
+    projector = Projector(config.data / "readmodel.db", book.store, book.blobs, decisions)
     await projector.start()
     stack.push_async_callback(projector.close)
     running = asyncio.create_task(projector.run(), name="projector")

@@ -25,10 +25,10 @@ _INSERT_COMMIT, _INSERT_AGGREGATE, _INSERT_WORD = insert(commits), insert(aggreg
 
 
 class _Known:
-    __slots__ = ("no", "pipeline", "version")
+    __slots__ = ("no", "pipeline", "sha256", "version")
 
-    def __init__(self, no: int, version: int, pipeline: str) -> None:
-        self.no, self.version, self.pipeline = no, version, pipeline
+    def __init__(self, no: int, version: int, sha256: str, pipeline: str) -> None:
+        self.no, self.version, self.sha256, self.pipeline = no, version, sha256, pipeline
 
 
 class CommitsModel:
@@ -69,14 +69,16 @@ class CommitsModel:
         # A first version belongs to a new aggregate, so the common case asks nothing.
         unknown -= {(fact.kind, fact.id) for fact in facts if fact.version == 1 and not fact.problem}
         for some in _portions(sorted(unknown)):
-            found = connection.execute(
-                select(aggregates, func.max(commits.c.version).label("version"))
+            last = (
+                select(aggregates, func.max(commits.c.seq).label("last"))
                 .join(commits, commits.c.aggregate == aggregates.c.no)
                 .where(tuple_(aggregates.c.kind, aggregates.c.id).in_(some))
                 .group_by(aggregates.c.no)
+                .subquery()
             )
-            for row in found:
-                self._known[row.kind, row.id] = _Known(row.no, row.version, row.pipeline)
+            found = select(last, commits.c.version, commits.c.sha256).join(commits, commits.c.seq == last.c.last)
+            for row in connection.execute(found):
+                self._known[row.kind, row.id] = _Known(row.no, row.version, row.sha256.hex(), row.pipeline)
 
     def _row(
         self,
@@ -86,16 +88,18 @@ class CommitsModel:
     ) -> dict[str, Any]:
         known = self._known.get((fact.kind, fact.id))
         if known is None:
-            known = self._known[fact.kind, fact.id] = _Known(fact.seq, 0, _pipeline_of(fact))
+            known = self._known[fact.kind, fact.id] = _Known(fact.seq, 0, "", _pipeline_of(fact))
             new_aggregates.append({"no": fact.seq, "kind": fact.kind, "id": fact.id, "pipeline": known.pipeline})
         fact.pipeline = known.pipeline
-        if not fact.problem and fact.version != known.version + 1:
-            fact.problem = f"version {fact.version} follows version {known.version}"
-        known.version = max(fact.version, known.version)
+        if not fact.problem:
+            fact.problem = _fault(fact, known)
+        if not fact.problem:
+            known.version, known.sha256 = fact.version, fact.sha256
         return {
             "seq": fact.seq,
             "aggregate": known.no,
             "version": fact.version,
+            "sha256": bytes.fromhex(fact.sha256),
             "at": fact.at,
             "actors": self._word(fact.actors, new_words),
             "types": self._word(fact.types, new_words),
@@ -109,6 +113,15 @@ class CommitsModel:
             number = self._words[text] = len(self._words) + 1
             new_words.append({"no": number, "text": text})
         return number
+
+
+def _fault(fact: Fact, known: _Known) -> str:
+    """Return why the commit can't follow, as events/chain.py says; its schema and place were looked at before."""
+    if fact.version != known.version + 1:
+        return f"version {fact.version} can't follow version {known.version}"
+    if fact.prev != known.sha256:
+        return f"its hash of the previous commit does not match version {known.version}"
+    return ""
 
 
 def _pipeline_of(fact: Fact) -> str:

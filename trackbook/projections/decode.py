@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from msgspec import Raw, Struct, field
 
-from trackbook.events.commit import SCHEMA, Body, Commit, Input, RawCommit
+from trackbook.events.commit import SCHEMA, Body, Commit, Input, RawCommit, digest
 from trackbook.events.job import AnyJobEvent
 from trackbook.events.log import AnyLogEvent
 from trackbook.events.outcome import AnyOutcomeEvent
@@ -80,6 +80,7 @@ class BodyStore(Protocol):
 class Fact(Struct):
     """A commit as the read models take it.
 
+    `sha256` is that of `data`, `prev` that of the aggregate's commit before it, as this one says.
     `events` is empty and `problem` says why when the commit can't be read; `types` and `actors` are filled as far
     as they can be told. `pipeline` is the pipeline that it concerns, found while it is projected. `rendered` is
     its form in the live stream, made for the first who follows.
@@ -91,6 +92,8 @@ class Fact(Struct):
     version: int
     at: int
     data: bytes
+    prev: str = ""
+    sha256: str = ""
     actors: list[str] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
@@ -107,10 +110,10 @@ class Fact(Struct):
 
 async def decode(message: Message, bodies: BodyStore) -> Fact:
     """Read a message as a commit; never raises for what stands in it, only for a body store that is away."""
-    fact = Fact(message.seq, message.kind, message.id, 0, 0, message.data)
+    fact = Fact(message.seq, message.kind, message.id, 0, 0, message.data, sha256=digest(message.data))
     try:
         await _fill(fact, _COMMITS.get(message.kind), _BODIES.get(message.kind), bodies)
-    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError) as error:
         fact.problem = f"the commit can't be read: {error}"
         await _fill_loosely(fact, bodies)
     return fact
@@ -127,7 +130,7 @@ async def _fill(fact: Fact, commits: Any, bodies_decoder: Any, bodies: BodyStore
     body: Commit[Raw, Any] | Body[Raw, Any] = commit
     if commit.blob is not None:
         body = bodies_decoder.decode(await bodies.get(commit.blob.sha256))
-    fact.version, fact.at = commit.version, to_micros(commit.at)
+    fact.version, fact.at, fact.prev = commit.version, to_micros(commit.at), commit.prev
     fact.actors = _distinct([given.actor for given in body.inputs])
     fact.events, fact.count = body.events, len(body.events)
     fact.types = _distinct([type(event).__name__ for event in body.events])
@@ -137,7 +140,7 @@ async def _fill_loosely(fact: Fact, bodies: BodyStore) -> None:
     """Take what can be told of a commit that can't be projected, so that it is seen at least."""
     try:
         commit, body = await read_raw(fact.data, bodies)
-    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError):
         return
     fact.version, fact.at = commit.version, to_micros(commit.at)
     fact.actors = _distinct([given.actor for given in body.inputs])

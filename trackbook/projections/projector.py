@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from trackbook.events.commit import digest
@@ -12,7 +12,7 @@ from trackbook.projections.database import DamagedError, Database, DiskFullError
 from trackbook.projections.decode import BodyStore, Fact, Log, Message, closing
 from trackbook.projections.feed import Feed, Signal
 from trackbook.projections.inbox import Inbox
-from trackbook.projections.writer import Writer
+from trackbook.projections.writer import Decisions, NothingDecided, Writer
 
 _log = logging.getLogger(__name__)
 LINGER = 0.1
@@ -32,20 +32,36 @@ class SequenceUnknownError(NotProjectedError):
     """The log ends before the sequence."""
 
 
+class DecidedError(Exception):
+    """An operator decided about damage to the log: what was projected before may be otherwise now."""
+
+
+async def _nothing_decided() -> Decisions:
+    return NothingDecided()
+
+
 class Projector:
     """Keeps one database up to date with one log.
 
     `problem` says in words what keeps it from going on; it is empty while all is well. `feed` carries what was
-    projected to those who follow.
+    projected to those who follow. `decisions` returns what operators decided about damage to the log; the read
+    model is made again when that changes.
     """
 
-    def __init__(self, path: Path, log: Log, bodies: BodyStore) -> None:
+    def __init__(
+        self,
+        path: Path,
+        log: Log,
+        bodies: BodyStore,
+        decisions: Callable[[], Awaitable[Decisions]] = _nothing_decided,
+    ) -> None:
         self.database = Database(path)
         self.feed = Feed()
         self.problem = ""
         self.head = 0
         self.batches = self.commits = self.events = self.restarts = 0
-        self._log, self._bodies = log, bodies
+        self._log, self._bodies, self._decisions = log, bodies, decisions
+        self._decided_at = 0
         self._writer = Writer(self.database, bodies)
         self._inbox = Inbox()
         self._turn = asyncio.Lock()
@@ -82,6 +98,8 @@ class Projector:
                 await self._follow()
             except DamagedError as error:
                 damage = str(error)
+            except DecidedError:
+                await self._make_again()
             except Exception as error:  # whatever it is: a read model that stands still says so, and tries on
                 self._complain(error)
             failures = 0 if self.checkpoint > before else failures + 1
@@ -117,10 +135,16 @@ class Projector:
             await self._rebuild()
         return self.checkpoint
 
+    async def _make_again(self) -> None:
+        try:
+            await self.rebuild()
+        except Exception as error:  # as in `run`: the old one serves on, and the next turn tries again
+            self._complain(error)
+
     async def _rebuild(self) -> None:
         database = Database(self.database.path.with_name(self.database.path.name + ".new"))
         await database.remove()
-        writer = Writer(database, self._bodies)
+        writer = Writer(database, self._bodies, await self._decisions())
         try:
             writer.resume(await database.open())
             await self._catch_up(writer, await self._log.head())
@@ -149,6 +173,7 @@ class Projector:
 
     async def _follow(self) -> None:
         first = await self._first_to_read()
+        self._writer.decisions, self._decided_at = await self._decisions(), self.head
         self._inbox.clear()
         pump = asyncio.create_task(self._pump(first), name="projection-pump")
         damage = asyncio.create_task(self._damage.wait(), name="projection-damage")
@@ -199,6 +224,8 @@ class Projector:
             self._inbox.written()
             if facts:
                 self._tell(facts)
+            if any(fact.kind == "log" and fact.seq > self._decided_at for fact in facts):
+                raise DecidedError
 
     def _tell(self, facts: list[Fact]) -> None:
         self._well_again()

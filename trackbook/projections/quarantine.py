@@ -36,10 +36,10 @@ class Quarantine:
     def admits(self, fact: Fact) -> bool:
         """Whether the commit may be projected; puts it aside if not."""
         stuck = self._stuck.get((fact.kind, fact.id))
-        if fact.problem:
+        if stuck is not None:
+            self.add(fact, f"it follows the commit at sequence {stuck[0]}, which could not be projected")
+        elif fact.problem:
             self.add(fact, fact.problem)
-        elif stuck is not None:
-            self.add(fact, f"it stands behind the commit at sequence {stuck[0]}, which could not be projected")
         else:
             return True
         return False

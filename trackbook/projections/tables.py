@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, Integer, MetaData, Table, Text, UniqueConstraint, func
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+)
 
-MODEL = 4
+MODEL = 5
 """Goes up with any change of the tables or of what they hold; a file with another number is rebuilt."""
 
 metadata = MetaData()
@@ -56,6 +67,7 @@ commits = Table(
     _number("seq", key=True),
     _number("aggregate"),
     _number("version"),
+    Column("sha256", LargeBinary, nullable=False),  # of the message: the next commit of the aggregate names it
     _number("at"),
     _number("actors"),
     _number("types"),

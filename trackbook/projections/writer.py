@@ -30,11 +30,36 @@ class Model(Protocol):
         ...
 
 
+class Decisions(Protocol):
+    """What operators decided about damage to the log."""
+
+    def is_dismissed(self, seq: int, data: bytes) -> bool:
+        """Whether this message is left out of its history."""
+        ...
+
+    def is_accepted(self, first: int, last: int) -> bool:
+        """Whether it is known and accepted that the log has no messages at these sequences."""
+        ...
+
+
+class NothingDecided:
+    """The decisions about a log that was never damaged."""
+
+    def is_dismissed(self, seq: int, data: bytes) -> bool:  # noqa: ARG002
+        """Return that it is not."""
+        return False
+
+    def is_accepted(self, first: int, last: int) -> bool:  # noqa: ARG002
+        """Return that it is not."""
+        return False
+
+
 class Writer:
     """Writes a database from the log; `checkpoint` is the last sequence that its rows hold."""
 
-    def __init__(self, database: Database, bodies: BodyStore) -> None:
+    def __init__(self, database: Database, bodies: BodyStore, decisions: Decisions | None = None) -> None:
         self.database = database
+        self.decisions = decisions or NothingDecided()
         self.quarantine = Quarantine()
         self.checkpoint = 0
         self.digest = ""
@@ -50,37 +75,39 @@ class Writer:
     async def write(self, messages: Sequence[Message]) -> list[Fact]:
         """Project the messages beyond the checkpoint and return them; raises as Database.write does."""
         facts: list[Fact] = []
-        for message in messages:
-            if message.seq > self.checkpoint:
+        new = [message for message in messages if message.seq > self.checkpoint]
+        for message in new:
+            if not self.decisions.is_dismissed(message.seq, message.data):
                 facts.append(await decode(message, self._bodies))
                 await asyncio.sleep(0)  # commits may be large
-        if facts:
-            await undisturbed(self._write(facts))
+        if new:
+            await undisturbed(self._write(new, facts))
         return facts
 
-    async def _write(self, facts: list[Fact]) -> None:
-        last = digest(facts[-1].data)
+    async def _write(self, messages: Sequence[Message], facts: list[Fact]) -> None:
+        seqs = [message.seq for message in messages]
+        last = digest(messages[-1].data)
         failpoint("projection.before")
         try:
-            await self.database.write(lambda connection: self._project(connection, facts, last))
+            await self.database.write(lambda connection: self._project(connection, facts, seqs, last))
         except BaseException:
             self._stale = True
             raise
         failpoint("projection.written")
-        self.checkpoint, self.digest = facts[-1].seq, last
+        self.checkpoint, self.digest = seqs[-1], last
 
-    def _project(self, connection: Connection, facts: list[Fact], last: str) -> None:
+    def _project(self, connection: Connection, facts: list[Fact], seqs: list[int], last: str) -> None:
         if self._stale:
             self._forget(connection)
         expected = self.checkpoint + 1
-        for fact in facts:
-            if fact.seq > expected:
-                self.quarantine.add_gap(expected, fact.seq - 1)
-            expected = fact.seq + 1
+        for seq in seqs:
+            if seq > expected and not self.decisions.is_accepted(expected, seq - 1):
+                self.quarantine.add_gap(expected, seq - 1)
+            expected = seq + 1
         for model in self._models:
             model.project(connection, facts, self.quarantine)
         self.quarantine.write(connection)
-        set_checkpoint(connection, facts[-1].seq, last)
+        set_checkpoint(connection, seqs[-1], last)
 
     def _forget(self, connection: Connection) -> None:
         for model in self._models:

@@ -25,6 +25,7 @@ from trackbook.engine import job as jobs
 from trackbook.engine.ports import UNKNOWN_JOB, Backend
 from trackbook.events.commit import Input
 from trackbook.private_files import private_file
+from trackbook.projections.checkpoint import read_checkpoint
 from trackbook.runtime.book import Book
 from trackbook.runtime.data import (
     ServerRecord,
@@ -42,7 +43,7 @@ from trackbook.runtime.fork import claim_directory, end_open_jobs
 from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.handlers import new_gateway
 from trackbook.runtime.history import History
-from trackbook.runtime.integrity import Integrity
+from trackbook.runtime.integrity import Claim, Integrity
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.requests import REQUESTS
 from trackbook.runtime.session_executors import new_executor, open_backends, start_executors, start_workers
@@ -202,7 +203,7 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     stack.callback(ledger.close)
     book = open_book(system, ledger, witnesses)
     system.book, system.history = book, History(book)
-    await book.catch_up()
+    await book.catch_up(_claims(config))
     assert system.identity is not None
     if system.identity.forking:
         await _fork(system, system.identity)
@@ -217,6 +218,12 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
         book, system.jobs, system.history, system.backends, executors, system.reload.refresh
     )
     await start_executors(system, executors, stack)
+
+
+def _claims(config: Config) -> list[Claim]:
+    """Return what the read model knows of the log: a store that is older was put back."""
+    found = read_checkpoint(config.data / "readmodel.db")
+    return [Claim("readmodel.db", *found)] if found else []
 
 
 async def _witnesses(config: Config, installation_id: str, stack: AsyncExitStack) -> list[AnyWitness]:
