@@ -8,8 +8,11 @@ import random
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from conditions import holds
 from msgspec.structs import replace
 from progress import Progress
 from store_files import StoreFiles
@@ -19,6 +22,7 @@ from trackbook.adapters.nats.connect import Connection, connect
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append, LossFound
+from trackbook.runtime.app import Config, System, running
 from trackbook.testing.proxy import Proxy
 
 
@@ -223,3 +227,41 @@ async def test_what_was_not_sent_is_not_sent_later(store: NatsEventStore, nc: Co
     await through.settle()
 
     assert (await heard.next_msg(timeout=30)).subject == "stray.two"
+
+
+async def test_a_system_whose_broker_lost_its_tail_refuses_at_once(tmp_path: Path) -> None:
+    """The broker is killed, loses its last commit, and is restarted: no command is taken on what is left."""
+    async with asyncio.timeout(120), running(Config(data=tmp_path, durability="fast")) as system:
+        assert system.broker
+        assert system.book
+        assert (await apply(system, "p1"))["status"] == "accepted"
+        head, integrity = await system.book.store.head(), system.book.integrity
+        files = StoreFiles(tmp_path)
+        os.kill(system.broker.pid, signal.SIGKILL)
+        files.cut(100)
+
+        reply = await apply(system, "p2")
+
+        assert reply["error"]["code"] == "log_damaged"
+        assert [each.kind for each in integrity.open] == ["tail"]
+        assert await system.book.store.head() == head - 1
+
+
+async def test_a_system_finds_a_lost_tail_while_nothing_happens(tmp_path: Path) -> None:
+    """Nobody has to send a command for the loss to be known."""
+    async with asyncio.timeout(120), running(Config(data=tmp_path, durability="fast")) as system:
+        assert system.broker
+        assert system.book
+        assert (await apply(system, "p1"))["status"] == "accepted"
+        files = StoreFiles(tmp_path)
+        os.kill(system.broker.pid, signal.SIGKILL)
+        files.cut(100)
+
+        await holds(lambda: system.book and system.book.integrity.problems())
+
+
+async def apply(system: System, name: str) -> dict[str, Any]:
+    """The reply to an edit of a pipeline of that name."""
+    assert system.gateway
+    body = {"yaml": f"name: {name}\ntasks:\n- name: a\n  command: 'true'\n"}
+    return await system.gateway.handle("pipeline", "apply", msgspec.json.encode(body), "t")
