@@ -89,12 +89,13 @@ async def test_few_chunks_are_on_their_way_at_once(
     blobs = NatsBlobs(nc, prefix)
     store, now, most = blobs._store, 0, 0
 
-    async def counted(sha256: str, number: int, chunk: bytes, count: int) -> None:
+    async def counted(sha256: str, number: int, chunk: bytes, count: int, *, again: bool) -> bool:
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await store(sha256, number, chunk, count)
+        found = await store(sha256, number, chunk, count, again=again)
         now -= 1
+        return found
 
     monkeypatch.setattr(blobs, "_store", counted)
     data = os.urandom(40 * CHUNK + 1)

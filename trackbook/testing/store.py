@@ -125,5 +125,5 @@ class MemoryBlobs:
         return data
 
     async def has(self, sha256: str) -> bool:
-        """Tell whether a blob is stored."""
-        return sha256 in self.blobs
+        """Tell whether a blob is stored whole."""
+        return sha256 in self.blobs and hashlib.sha256(self.blobs[sha256]).hexdigest() == sha256

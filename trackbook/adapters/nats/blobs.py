@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import Any
 
 import msgspec
+import structlog
 from nats.aio.msg import Msg
 
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
@@ -25,6 +26,8 @@ COUNT = "Trackbook-Chunks"
 AT_ONCE = 16
 """Chunks of a blob that are on their way at once; more wait, so that a large blob fills no buffer."""
 
+log = structlog.get_logger("trackbook.blobs")
+
 
 class BlobRefused(Exception):
     """The broker doesn't store this blob: says why."""
@@ -37,34 +40,48 @@ class NatsBlobs:
         self._nc, self._prefix, self._stream, self._keeper = nc, prefix, blobs_stream(prefix), keeper
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cached = 0
+        self._whole: set[str] = set()
 
     async def put(self, data: bytes) -> str:
         """Store, and return the SHA-256 in hex once acknowledged; raises BlobRefused, StoreFull.
 
-        The last chunk is sent when all others are acknowledged: where it stands, the blob is whole.
+        The last chunk is sent when all others are acknowledged: where it is, the blob was whole once. What was
+        found stored is read, and stored again if it is damaged.
         """
         sha256 = await _digest(data)
-        if sha256 in self._cache:
+        if sha256 in self._whole:
             return sha256
         count = max(1, -(-len(data) // CHUNK))
-        if not await self._sealed(sha256, count):
-            failpoint("blob.before")
-            await self._store_all(sha256, data, count)
-            failpoint("blob.sealing")
-            await self._store(sha256, count - 1, data[(count - 1) * CHUNK :], count)
-            failpoint("blob.acked")
+        found = await self._sealed(sha256, count) or await self._store_all(sha256, data, count)
+        if found and not await self._readable(sha256):
+            log.warning("blob.damaged", sha256=sha256, hint="it is stored again")
+            await self._store_all(sha256, data, count, again=True)
         self._remember(sha256, data)
         return sha256
 
-    async def _store_all(self, sha256: str, data: bytes, count: int) -> None:
-        """Store all chunks but the last one, some at once; raises the first failure."""
+    async def _store_all(self, sha256: str, data: bytes, count: int, *, again: bool = False) -> bool:
+        """Store all chunks, some at once and the last one alone, and return whether one was there already.
+
+        Raises the first failure.
+        """
+        failpoint("blob.before")
         numbers = iter(range(count - 1))
+        found = False
 
-        async def store() -> None:
+        async def store(number: int) -> None:
+            nonlocal found
+            chunk = data[number * CHUNK : (number + 1) * CHUNK]
+            found |= await self._store(sha256, number, chunk, count, again=again)
+
+        async def store_some() -> None:
             for number in numbers:
-                await self._store(sha256, number, data[number * CHUNK : (number + 1) * CHUNK], count)
+                await store(number)
 
-        await asyncio.gather(*(store() for _ in range(min(AT_ONCE, count - 1))))
+        await asyncio.gather(*(store_some() for _ in range(min(AT_ONCE, count - 1))))
+        failpoint("blob.sealing")
+        await store(count - 1)
+        failpoint("blob.acked")
+        return found
 
     async def get(self, sha256: str) -> bytes:
         """Return the bytes, their digest checked; raises BlobMissing."""
@@ -81,11 +98,18 @@ class NatsBlobs:
         return data
 
     async def has(self, sha256: str) -> bool:
-        """Tell whether the blob is stored whole: its first chunk says how many there are."""
-        if sha256 in self._cache:
+        """Tell whether the blob is stored whole. It is read once, since a damaged chunk shows only then."""
+        if sha256 in self._whole:
             return True
         count = await self._count(sha256, 0)
-        return count > 0 and await self._sealed(sha256, count)
+        return count > 0 and await self._sealed(sha256, count) and await self._readable(sha256)
+
+    async def _readable(self, sha256: str) -> bool:
+        try:
+            await self.get(sha256)
+        except BlobMissing:
+            return False
+        return True
 
     async def _sealed(self, sha256: str, count: int) -> bool:
         return await self._count(sha256, count - 1) == count
@@ -101,9 +125,12 @@ class NatsBlobs:
                 continue
             return int((answer.headers or {}).get(COUNT) or 0)
 
-    async def _store(self, sha256: str, number: int, chunk: bytes, count: int) -> None:
+    async def _store(self, sha256: str, number: int, chunk: bytes, count: int, *, again: bool) -> bool:
+        """Store a chunk where there is none, or `again` behind it; return whether it was there."""
         subject = f"{self._prefix}.blob.{sha256}.{number}"
-        headers = {"Nats-Expected-Last-Subject-Sequence": "0", COUNT: str(count)}
+        headers = {COUNT: str(count)}
+        if not again:
+            headers["Nats-Expected-Last-Subject-Sequence"] = "0"
         while True:
             try:
                 answer = await self._nc.ask(subject, chunk, headers, PATIENCE)
@@ -112,7 +139,7 @@ class NatsBlobs:
             else:
                 fault = msgspec.json.decode(answer.data).get("error")
             if not fault or fault["err_code"] in HAVE_IT:
-                return
+                return bool(fault)
             await self._judge(fault)
             await pause(self._nc, self._stream)
 
@@ -124,6 +151,7 @@ class NatsBlobs:
             raise StoreFull(hopeless)
 
     def _remember(self, sha256: str, data: bytes) -> None:
+        self._whole.add(sha256)
         if len(data) > CACHE or sha256 in self._cache:
             return
         self._cache[sha256] = data
