@@ -18,6 +18,8 @@ from trackbook.adapters.nats.connect import connect
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import StreamMissing, ensure
 from trackbook.engine.ports import Append
+from trackbook.http import web
+from trackbook.http.system import running as running_with_web
 from trackbook.runtime.app import Config, System, running
 
 PATIENCE = 60  # seconds for what must never hang
@@ -252,6 +254,17 @@ async def test_a_lost_tail_is_found_at_each_start(tmp_path: Path) -> None:
 
     assert await found_at_start(tmp_path) == [("tail", 6, 6)]
     assert await found_at_start(tmp_path) == [("tail", 6, 6), ("gap", 6, 6)]
+
+
+async def test_a_start_waits_for_no_row_of_a_lost_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The read model is level with the log where nothing more can be read from it."""
+    monkeypatch.setattr(web, "_LEVEL_WITHIN", 10 * PATIENCE)
+    await system_stopped(tmp_path, killed=False)
+    StoreFiles(tmp_path).flip_in_data((await datas(tmp_path))[-1])
+
+    config = Config(data=tmp_path, durability="fast", http="127.0.0.1:0")
+    async with asyncio.timeout(PATIENCE), running_with_web(config) as system:
+        assert system.url
 
 
 async def datas(data: Path) -> list[bytes]:

@@ -80,11 +80,28 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
 async def _level(projector: Projector, book: Book) -> None:
     """Wait until the read model is level with the log, as far as that can be had quickly."""
     try:
-        await projector.wait_for(await book.store.head(), _LEVEL_WITHIN)
-    except NotProjectedError:  # a long way to catch up goes on behind the answers
+        async with asyncio.timeout(_LEVEL_WITHIN):
+            await _wait_for_all(projector, book)
+    except TimeoutError:  # a long way to catch up goes on behind the answers
         return
     except Exception as error:  # no engine has made the stream yet, say, or the broker is away: health tells
         log.info("web.not_level", why=str(error))
+
+
+async def _wait_for_all(projector: Projector, book: Book) -> None:
+    """Return once the read model has what the log has; its last messages may be lost."""
+    head, before = await book.store.head(), -1
+    while projector.checkpoint != before or await _has_more(book, before + 1):
+        before = projector.checkpoint
+        with contextlib.suppress(NotProjectedError):
+            await projector.wait_for(head, _LOOK)
+            return
+
+
+async def _has_more(book: Book, seq: int) -> bool:
+    async for _ in book.store.read_all(seq):
+        return True
+    return False
 
 
 def _reader(system: System, stack: AsyncExitStack) -> Book:
