@@ -266,7 +266,7 @@ async def written(history: History, path: Path, cuts: Iterable[int] = ()) -> dic
     """Project a history in batches that end at `cuts`, and return the rows."""
     database = Database(path)
     writer = Writer(database, history.blobs)
-    writer.resume(await database.open())
+    await writer.resume(await database.open())
     bounds = sorted({0, len(history.store.commits), *cuts})
     for start, end in pairwise(bounds):
         await writer.write(history.store.commits[start:end])

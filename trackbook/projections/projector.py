@@ -82,7 +82,7 @@ class Projector:
     async def start(self) -> None:
         """Open the file, or begin a new one beside one that is damaged; then it can be read."""
         try:
-            self._resume(await self.database.open())
+            await self._resume(await self.database.open())
         except DamagedError as damage:
             await self._begin_anew(str(damage))
 
@@ -146,12 +146,12 @@ class Projector:
         await database.remove()
         writer = Writer(database, self._bodies, await self._decisions())
         try:
-            writer.resume(await database.open())
+            await writer.resume(await database.open())
             await self._catch_up(writer, await self._log.head())
             async with self._turn:
                 await self._catch_up(writer, self.checkpoint)
                 await database.close()
-                self._writer.resume(await self.database.replace_by(database.path))
+                await self._writer.resume(await self.database.replace_by(database.path))
                 if self.checkpoint > self.feed.head:  # the new one overtook the old: followers read the log
                     self.feed.restart(self.checkpoint)
         finally:
@@ -235,8 +235,8 @@ class Projector:
         self.feed.publish(facts, self.checkpoint)
         self._moved.fire()
 
-    def _resume(self, checkpoint: tuple[int, str]) -> None:
-        self._writer.resume(checkpoint)
+    async def _resume(self, checkpoint: tuple[int, str]) -> None:
+        await self._writer.resume(checkpoint)
         self.feed.restart(self.checkpoint)
 
     async def _begin_anew(self, reason: str) -> None:
@@ -245,7 +245,7 @@ class Projector:
         self._damage.clear()
         async with self._turn:
             await self.database.set_aside(aside)
-            self._resume(await self.database.open())
+            await self._resume(await self.database.open())
         self.restarts += 1
         self._moved.fire()
 

@@ -67,10 +67,11 @@ class Writer:
         self._models: tuple[Model, ...] = (CommitsModel(), PipelinesModel(), JobsModel())
         self._stale = True
 
-    def resume(self, checkpoint: tuple[int, str]) -> None:
-        """Go on from the checkpoint of a file that was just opened."""
+    async def resume(self, checkpoint: tuple[int, str]) -> None:
+        """Continue from the checkpoint of a file that was just opened; raises DamagedError."""
         self.checkpoint, self.digest = checkpoint
         self._stale = True
+        await self.database.read(self._forget)
 
     async def write(self, messages: Sequence[Message]) -> list[Fact]:
         """Project the messages beyond the checkpoint and return them; raises as Database.write does."""
