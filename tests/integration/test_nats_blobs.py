@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 
 import pytest
+from conditions import holds
+from msgspec.structs import replace
 
 from trackbook.adapters.nats import blobs as module
+from trackbook.adapters.nats import waits as waits_module
 from trackbook.adapters.nats.blobs import CHUNK, COUNT, BlobRefused, NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Connection, StoreFull, api, connect
 from trackbook.adapters.nats.streams import StreamMissing, ensure
 from trackbook.engine.ports import BlobMissing
+from trackbook.testing.proxy import Proxy
 
 
 @pytest.fixture
@@ -107,6 +112,34 @@ async def test_no_room_is_told_in_words(blobs: NatsBlobs, nc: Connection, prefix
 
     with pytest.raises(StoreFull, match="no room"):
         await blobs.put(os.urandom(5000))
+
+
+async def test_what_waits_is_noted(
+    broker: EmbeddedBroker, prefix: str, nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that can't be stored shows as a write that waits, since when and why."""
+    await ensure(nc, prefix, initialised=False)
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(waits_module, "NOTED_AFTER", 0)
+    async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:
+        through = await connect(replace(broker.engine, url=proxy.url))
+        waits = waits_module.Waits()
+        blobs = NatsBlobs(through, prefix, waits=waits)
+        assert not await blobs.has(hashlib.sha256(b"x").hexdigest())
+        monkeypatch.setattr(blobs, "_sealed", _never)
+        proxy.deaf = True
+        putting = asyncio.create_task(blobs.put(b"x"))
+        await holds(lambda: waits.problem().endswith("UTC: no answer in time"))
+
+        proxy.cut()
+
+        await putting
+        assert waits.problem() == ""
+        await through.close()
+
+
+async def _never(sha256: str, count: int) -> bool:
+    return False
 
 
 async def test_what_the_broker_forbids_is_told(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:

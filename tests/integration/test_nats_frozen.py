@@ -63,7 +63,7 @@ async def test_what_waits_says_so(frozen: tuple[EmbeddedBroker, Connection]) -> 
         asyncio.create_task(store.append(Append("job", f"large{number}", 0, bytes(LARGE), f"large{number}")))
         for number in range(2)
     ]
-    await holds(lambda: "2 commits have waited for the broker since" in store.problem)
+    await holds(lambda: "2 writes have waited for the broker since" in store.problem)
     await holds(lambda: store.problem.endswith(" UTC: no answer in time"))
     assert (await store.condition()).events.lost == [(2, 2)]
     assert (await store.condition()).problems() == []

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
 from trackbook.adapters.nats.reads import pause, walk
 from trackbook.adapters.nats.streams import blobs_stream
+from trackbook.adapters.nats.waits import Wait, Waits
 from trackbook.engine.ports import BlobMissing
 from trackbook.failpoints import failpoint
 
@@ -34,9 +35,20 @@ class BlobRefused(Exception):
 
 
 class NatsBlobs:
-    """The Blobs port on a connection; a chunk is the message `<prefix>.blob.<sha256>.<n>`."""
+    """The Blobs port on a connection; a chunk is the message `<prefix>.blob.<sha256>.<n>`.
 
-    def __init__(self, nc: Connection, prefix: str = "trackbook", *, keeper: Keeper = no_keeper) -> None:
+    `waits` takes note of what waits for the broker.
+    """
+
+    def __init__(
+        self,
+        nc: Connection,
+        prefix: str = "trackbook",
+        *,
+        keeper: Keeper = no_keeper,
+        waits: Waits | None = None,
+    ) -> None:
+        self._waits = waits or Waits()
         self._nc, self._prefix, self._stream, self._keeper = nc, prefix, blobs_stream(prefix), keeper
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cached = 0
@@ -131,10 +143,15 @@ class NatsBlobs:
         headers = {COUNT: str(count)}
         if not again:
             headers["Nats-Expected-Last-Subject-Sequence"] = "0"
+        with self._waits.write() as wait:
+            return await self._insist(subject, chunk, headers, wait)
+
+    async def _insist(self, subject: str, chunk: bytes, headers: dict[str, str], wait: Wait) -> bool:
         while True:
             try:
                 answer = await self._nc.ask(subject, chunk, headers, PATIENCE)
-            except Unanswered:
+            except Unanswered as error:
+                wait.why = str(error)
                 fault = {"err_code": 0}  # sent again: if it was stored, the expected sequence says so
             else:
                 fault = msgspec.json.decode(answer.data).get("error")

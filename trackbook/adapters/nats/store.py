@@ -74,15 +74,15 @@ class NatsEventStore:
         self._stream = events_stream(prefix)
         self._live = Live(nc, prefix)
         self._rechecks = Rechecks(nc)
-        self._waits = Waits()
+        self.waits = Waits()
         self._batch = f"{secrets.token_hex(8)}-"
         self._batches = itertools.count()
         self._fenced = "no-fence" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
 
     @property
     def problem(self) -> str:
-        """Say since when commits have waited and why, or why there is no room; '' when all is well."""
-        return self._waits.problem()
+        """Say since when writes have waited and why, or why there is no room; '' when all is well."""
+        return self.waits.problem()
 
     @property
     def recheck(self) -> Recheck | None:
@@ -99,14 +99,8 @@ class NatsEventStore:
         Raises AppendConflict, StoreFull, AppendRefused, and what `recheck` raises. An outcome that isn't known is
         looked up, never guessed.
         """
-        wait, refused = self._waits.begin(), ""
-        try:
+        with self.waits.write() as wait:
             return await self._append(commits, wait)
-        except StoreFull as full:
-            refused = str(full)
-            raise
-        finally:
-            self._waits.end(wait, refused)
 
     async def _append(self, commits: Sequence[Append], wait: Wait) -> list[int]:
         failpoint("append.before")

@@ -1,17 +1,22 @@
-"""Which appends wait for the broker, since when, and why: for those who ask whether it is well."""
+"""Which writes wait for the broker, since when, and why: for those who ask whether it is well."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from msgspec import Struct
 
-NOTED_AFTER = 2.0  # seconds that an append may take before it counts as waiting; one takes milliseconds
+from trackbook.adapters.nats.connect import StoreFull
+
+NOTED_AFTER = 2.0  # seconds that a write may take before it counts as waiting; one takes milliseconds
+REFUSED_FOR = 60.0  # seconds for which a refusal counts: there may be room again without anybody writing
 
 
 class Wait(Struct, eq=False):
-    """An append that is not acknowledged yet."""
+    """A write that is not acknowledged yet."""
 
     began: float
     at: datetime
@@ -19,28 +24,33 @@ class Wait(Struct, eq=False):
 
 
 class Waits:
-    """The appends that are under way, and the last refusal for want of room."""
+    """The writes that are under way, and the last refusal for want of room."""
 
     def __init__(self) -> None:
         self._waits: dict[int, Wait] = {}
         self._refused = ""
+        self._refused_at = 0.0
 
-    def begin(self) -> Wait:
-        """Take note of an append."""
+    @contextmanager
+    def write(self) -> Iterator[Wait]:
+        """Take note of a write as long as it is under way; StoreFull concerns all writes."""
         wait = Wait(time.monotonic(), datetime.now(UTC))
         self._waits[id(wait)] = wait
-        return wait
-
-    def end(self, wait: Wait, refused: str = "") -> None:
-        """Take note of its end: stored, or `refused` for a reason that concerns all appends."""
-        del self._waits[id(wait)]
-        self._refused = refused
+        refused = ""
+        try:
+            yield wait
+        except StoreFull as full:
+            refused = str(full)
+            raise
+        finally:
+            del self._waits[id(wait)]
+            self._refused, self._refused_at = refused, time.monotonic()
 
     def problem(self) -> str:
-        """Return in words since when commits have waited for the broker and why, '' when none does."""
+        """Return in words since when writes have waited for the broker and why, '' when none does."""
         late = [wait for wait in self._waits.values() if time.monotonic() - wait.began >= NOTED_AFTER]
         if not late:
-            return self._refused
+            return self._refused if time.monotonic() - self._refused_at < REFUSED_FOR else ""
         oldest = min(late, key=lambda wait: wait.began)
-        what = "a commit has" if len(late) == 1 else f"{len(late)} commits have"
+        what = "a write has" if len(late) == 1 else f"{len(late)} writes have"
         return f"{what} waited for the broker since {oldest.at:%H:%M:%S} UTC: {oldest.why}"
