@@ -121,7 +121,8 @@ def verify(
         print(styled("whole", "green") if found["ok"] else styled(plural(len(defects), "defect"), "red"))
         for defect in defects[:10]:
             of = f"{defect['aggregate']} version {defect['version']}: " if defect["aggregate"] else ""
-            print(f"  at sequence {defect['seq']}: {of}{defect['problem']}")
+            where = f"at sequence {defect['seq']}: " if defect["seq"] else ""
+            print(f"  {where}{of}{defect['problem']}")
         if len(defects) > 10:
             print(f"  and {len(defects) - 10:,} more; --json has all of them")
     raise typer.Exit(0 if found["ok"] else 1)

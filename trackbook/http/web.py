@@ -14,7 +14,7 @@ import structlog
 
 from trackbook.adapters.sessions import folders, logs, output_log
 from trackbook.adapters.sessions.output_log import Kept, Piece
-from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
 from trackbook.adapters.yaml.dump import dump
 from trackbook.engine.diff import describe, diff, hunks
 from trackbook.http.app import create_app
@@ -22,6 +22,7 @@ from trackbook.http.connections import Connections, most_connections
 from trackbook.http.executors import Configured, read_executors
 from trackbook.http.server import HttpServer
 from trackbook.private_files import private_file
+from trackbook.projections.database import DamagedError
 from trackbook.projections.find import ReadModel
 from trackbook.projections.projector import NotProjectedError, Projector
 from trackbook.runtime import tools
@@ -63,7 +64,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
         Logs(config.data),
         Contents(system.history or History(book)),
         Health(system, connections),
-        BookTools(book),
+        BookTools(book, projector),
         Configured(system),
         blobs=book.blobs,
         token=system.token,
@@ -106,7 +107,7 @@ async def _has_more(book: Book, seq: int) -> bool:
 
 def _reader(system: System, stack: AsyncExitStack) -> Book:
     """Return a book that only reads; its ledger is the engine's, as far as that is written: the witness."""
-    ledger = Ledger(private_file(system.config.data / "engine.db"))
+    ledger = Ledger(private_file(system.config.data / "engine.db"), owner=False)
     stack.callback(ledger.close)
     return open_book(system, ledger)
 
@@ -239,14 +240,31 @@ class Health:
 class BookTools:
     """The book's tools, as HTTP shows them."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, projector: Projector) -> None:
         self._book = book
+        self._projector = projector
 
     async def verify(self) -> dict[str, Any]:
-        """Check the whole log against itself and the witness."""
-        self._book.ledger.flush()
-        witness = await asyncio.to_thread(self._book.ledger.written_heads)
+        """Check the whole log against itself and its witnesses, and the read model against the log."""
+        ledger = self._book.ledger
+        problems: list[str] = []
+        try:
+            ledger.flush()
+            await asyncio.to_thread(ledger.check)
+            witness = await asyncio.to_thread(ledger.written_heads)
+        except LedgerDamaged as damage:
+            problems.append(f"{damage}; it is made again from the log")
+            ledger.on_damage()
+            witness = []
         found = await tools.verify(self._book, witness)
+        try:
+            differing = await self._projector.compare()
+        except DamagedError as damage:
+            differing = [str(damage)]
+        if differing:
+            self._projector.damaged()
+        problems += [f"{each}; it is made again from the log" for each in differing]
+        found.defects += [tools.Defect(0, "", 0, problem) for problem in problems]
         return {"ok": found.ok, **msgspec.to_builtins(found)}
 
     async def log(self) -> dict[str, Any]:

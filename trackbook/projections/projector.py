@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from trackbook.events.commit import digest
+from trackbook.projections.compare import differences
 from trackbook.projections.database import DamagedError, Database, DiskFullError
 from trackbook.projections.decode import BodyStore, Fact, Log, Message, closing
 from trackbook.projections.feed import Feed, Signal
@@ -157,6 +158,22 @@ class Projector:
         finally:
             await database.remove()
         self._moved.fire()
+
+    async def compare(self) -> list[str]:
+        """Make the read model again in a file beside it, and return in words in which tables the two differ."""
+        async with self._rebuilding:
+            database = Database(self.database.path.with_name(self.database.path.name + ".compared"))
+            await database.remove()
+            writer = Writer(database, self._bodies, await self._decisions())
+            try:
+                await writer.resume(await database.open())
+                await self._catch_up(writer, self.checkpoint)
+                async with self._turn:
+                    await self._catch_up(writer, self.checkpoint)
+                    await database.close()
+                    return await asyncio.to_thread(differences, self.database.path, database.path)
+            finally:
+                await database.remove()
 
     def damaged(self) -> None:
         """Take note that a reader found the file damaged: it is rebuilt."""

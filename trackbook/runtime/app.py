@@ -20,7 +20,7 @@ from trackbook.adapters.nats.connect import Access, Connection, connect, no_keep
 from trackbook.adapters.nats.find import current_url, engine_access
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, installation, renew_installation
-from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
 from trackbook.engine import job as jobs
 from trackbook.engine.ports import UNKNOWN_JOB, Backend
 from trackbook.events.commit import Input
@@ -196,7 +196,11 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
     """Open the log, catch up with it, and make ready to decide."""
     assert system.connection is not None
     config = system.config
-    await ensure(system.connection, config.prefix, initialised=is_initialised(config.data))
+    if (known := is_initialised(config.data)) and not (config.data / FILE).exists():
+        log.warning(
+            "witness.missing", path=str(config.data / FILE), hint="It begins again with what the log holds."
+        )
+    await ensure(system.connection, config.prefix, initialised=known)
     mark_initialised(config.data)
     witnesses = await _witnesses(config, await installation(system.connection, config.prefix), stack)
     ledger = Ledger(private_file(config.data / "engine.db"))
@@ -269,6 +273,7 @@ async def _take_up(system: System, stack: AsyncExitStack) -> None:
     assert system.jobs is not None
     assert system.gateway is not None
     assert system.access is not None
+    await _watch_ledger(system, stack)
     if taken := await system.jobs.recover():
         log.info("jobs.taken_up", jobs=taken)
     await _sweep_all(system, stack)
@@ -279,6 +284,47 @@ async def _take_up(system: System, stack: AsyncExitStack) -> None:
     stack.push_async_callback(ingress.close)
     if system.config.cancel_on_stop:
         stack.push_async_callback(system.cancel_jobs)
+
+
+async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
+    """Make the ledger again when its file turns out to be damaged; all of it is read once, in the background."""
+    book, jobs_ = system.book, system.jobs
+    assert book is not None
+    assert jobs_ is not None
+    damaged, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def on_damage() -> None:
+        loop.call_soon_threadsafe(damaged.set)
+
+    book.ledger.on_damage = on_damage
+
+    async def check() -> None:
+        try:
+            await asyncio.to_thread(book.ledger.check)
+        except LedgerDamaged:
+            damaged.set()
+
+    async def mend() -> None:
+        while True:
+            await damaged.wait()
+            damaged.clear()
+            log.warning("ledger.rebuilding", path=str(system.config.data / "engine.db"))
+            try:
+                await book.rebuild_ledger()
+                await jobs_.resume()
+            except Exception as problem:
+                log.warning("ledger.not_rebuilt", error=str(problem), again_in=_SWEEP_AGAIN)
+                await asyncio.sleep(_SWEEP_AGAIN)
+                damaged.set()
+
+    tasks = [asyncio.create_task(check()), asyncio.create_task(mend())]
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    stack.push_async_callback(end)
 
 
 async def _sweep_all(system: System, stack: AsyncExitStack) -> None:

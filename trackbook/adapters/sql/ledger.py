@@ -1,42 +1,52 @@
 """The engine's own SQLite file: which command had which outcome, and the head of every aggregate.
 
-Both are folds of the log and are caught up before the engine decides anything. The outcomes may be thrown away.
-The heads are also a witness kept outside the broker: what they name and the log lacks was removed (ADR 0006).
+Both are folds of the log, are caught up before the engine decides anything, and are made again where the file is
+damaged. Each row carries a checksum, since SQLite does not see a flipped bit in a value. The heads are also a
+witness kept outside the broker: what they name and the log lacks was removed (ADR 0006).
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterable
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Struct
 
+from trackbook.errors import UserError
 from trackbook.private_files import private_file
 
+log = structlog.get_logger(__name__)
+
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS outcome(command_id TEXT PRIMARY KEY, digest TEXT NOT NULL, reply BLOB NOT NULL)
-  WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outcome(command_id TEXT PRIMARY KEY, digest TEXT NOT NULL, reply BLOB NOT NULL,
+  crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS head(kind TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,
   first_seq INTEGER NOT NULL, seq INTEGER NOT NULL, sha256 TEXT NOT NULL, open INTEGER NOT NULL,
-  PRIMARY KEY(kind, id)) WITHOUT ROWID;
+  crc INTEGER NOT NULL, PRIMARY KEY(kind, id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS head_open ON head(kind, id) WHERE open = 1;
 CREATE TABLE IF NOT EXISTS fault(kind TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL, sha256 TEXT NOT NULL,
-  version INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(kind, id)) WITHOUT ROWID;
+  version INTEGER NOT NULL, reason TEXT NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY(kind, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoint(one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
-  sha256 TEXT NOT NULL);
+  sha256 TEXT NOT NULL, crc INTEGER NOT NULL);
 """
-_PUT_OUTCOME = "INSERT OR IGNORE INTO outcome VALUES (?, ?, ?)"
+_FORM = 2
+"""Goes up with any change of the tables; a file of another form is made again."""
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PUT_OUTCOME = "INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?)"
 _PUT_HEAD = """
-INSERT INTO head VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT(kind, id) DO UPDATE SET
-  version = excluded.version, seq = excluded.seq, sha256 = excluded.sha256, open = excluded.open
+INSERT INTO head VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(kind, id) DO UPDATE SET
+  version = excluded.version, first_seq = excluded.first_seq, seq = excluded.seq, sha256 = excluded.sha256,
+  open = excluded.open, crc = excluded.crc
   WHERE excluded.version > head.version
 """
-_PUT_CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)"
+_PUT_CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?)"
 
 
 WRITTEN_AT = 256
@@ -46,6 +56,10 @@ WRITTEN_AT = 256
 _OPEN_WITHIN = 30.0  # seconds for another process to have made the file
 
 _LOOK = 0.02  # seconds between attempts to open it
+
+
+class LedgerDamaged(UserError):
+    """The ledger's file can't be read, or a row of it was changed by somebody else; it is made again."""
 
 
 class Head(Struct, frozen=True):
@@ -93,14 +107,22 @@ class Ledger:
     write too, so what is noted beyond it does not count as a checkpoint: what is missing would never be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, owner: bool = True) -> None:
+        """Open the file; its `owner`, the engine, begins a new one where it is damaged. Raises LedgerDamaged."""
         self._path = path
+        self.on_damage: Callable[[], None] = lambda: None
         self._pending: list[Note] = []
         self._outcomes: dict[str, Outcome] = {}
         self._heads: dict[tuple[str, str], Head] = {}
         self._beyond: dict[int, str] = {}
         self.seen, self._digest = 0, ""
-        self._begin()
+        try:
+            self._begin()
+        except LedgerDamaged as damage:
+            if not owner:
+                raise
+            _set_aside(path, str(damage))
+            self._begin()
 
     @property
     def dirty(self) -> bool:
@@ -141,12 +163,44 @@ class Ledger:
         """Put an aggregate into quarantine; the fault that is known of it stays."""
         if (fault.kind, fault.id) not in self._faults:
             self._faults[fault.kind, fault.id] = fault
-            self._db.execute(
-                "INSERT OR IGNORE INTO fault VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(fault)
-            )
+            self._query("INSERT OR IGNORE INTO fault VALUES (?, ?, ?, ?, ?, ?, ?)", _summed(fault))
 
     def _read_faults(self) -> dict[tuple[str, str], Fault]:
-        return {(row[0], row[1]): Fault(*row) for row in self._db.execute("SELECT * FROM fault")}
+        rows = [self._checked(row) for row in self._query("SELECT * FROM fault")]
+        return {(row[0], row[1]): Fault(*row) for row in rows}
+
+    def check(self) -> None:
+        """Read every row of the file; raises LedgerDamaged. May be called in any thread."""
+        with closing(sqlite3.connect(self._path)) as db:
+            try:
+                for table in ("head", "outcome", "fault", "checkpoint"):
+                    for row in db.execute(f"SELECT * FROM {table}"):  # noqa: S608 - names of ours
+                        _check(row, self._path)
+                (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            except sqlite3.DatabaseError as error:
+                if (trouble := _damage(error, self._path)) is None:
+                    raise
+                raise trouble from error
+        if found != "ok":
+            raise LedgerDamaged(f"{self._path} is damaged: {found}")
+
+    def _query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a query; raises LedgerDamaged, and tells `on_damage`."""
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            if (trouble := _damage(error, self._path)) is None:
+                raise
+            self.on_damage()
+            raise trouble from error
+
+    def _checked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the row without its checksum; raises LedgerDamaged."""
+        try:
+            return _check(row, self._path)
+        except LedgerDamaged:
+            self.on_damage()
+            raise
 
     async def rebuild(self, fold: Callable[[Ledger], Awaitable[None]]) -> None:
         """Have `fold` fill a ledger in a second file, and go on with that one; the old one serves meanwhile."""
@@ -161,7 +215,7 @@ class Ledger:
             raise
         new.close()
         self._db.close()
-        _remove(self._path)
+        _remove(self._path)  # nothing is written to it any more: all of it is in the new one
         beside.replace(self._path)
         self._begin()
 
@@ -185,35 +239,37 @@ class Ledger:
             return
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(_PUT_HEAD, (msgspec.structs.astuple(note.head) for note in self._pending))
+            self._db.executemany(_PUT_HEAD, (_summed(note.head) for note in self._pending))
             self._db.executemany(_PUT_OUTCOME, self._outcome_rows(self._pending))
             if self.seen:
-                self._db.execute(_PUT_CHECKPOINT, (self.seen, self._digest))
+                self._db.execute(_PUT_CHECKPOINT, (self.seen, self._digest, _sum((1, self.seen, self._digest))))
         self._pending.clear()
         self._outcomes.clear()
         self._heads.clear()
 
     @staticmethod
-    def _outcome_rows(notes: Iterable[Note]) -> Iterable[tuple[str, str, bytes]]:
-        return (
-            (outcome.command_id, outcome.digest, msgspec.json.encode(outcome.reply))
-            for note in notes
-            for outcome in note.outcomes
-        )
+    def _outcome_rows(notes: Iterable[Note]) -> Iterable[tuple[Any, ...]]:
+        for note in notes:
+            for outcome in note.outcomes:
+                row = (outcome.command_id, outcome.digest, msgspec.json.encode(outcome.reply))
+                yield (*row, _sum(row))
 
     def outcome(self, command_id: str) -> Outcome | None:
         """Return what this command id was answered, if it ever was."""
         if command_id in self._outcomes:
             return self._outcomes[command_id]
-        row = self._db.execute("SELECT digest, reply FROM outcome WHERE command_id = ?", (command_id,)).fetchone()
-        return Outcome(command_id, row[0], msgspec.json.decode(row[1])) if row else None
+        for row in self._query("SELECT * FROM outcome WHERE command_id = ?", (command_id,)):
+            _, payload, reply = self._checked(row)
+            return Outcome(command_id, payload, msgspec.json.decode(reply))
+        return None
 
     def head(self, kind: str, id: str) -> Head | None:  # noqa: A002
         """Return the aggregate's head, None when it has no commit."""
         if (kind, id) in self._heads:
             return self._heads[kind, id]
-        row = self._db.execute("SELECT * FROM head WHERE kind = ? AND id = ?", (kind, id)).fetchone()
-        return _head(row) if row else None
+        for row in self._query("SELECT * FROM head WHERE kind = ? AND id = ?", (kind, id)):
+            return _head(self._checked(row))
+        return None
 
     def heads(self) -> list[Head]:
         """Return every head, by kind and id."""
@@ -223,18 +279,18 @@ class Ledger:
     def written_heads(self) -> list[Head]:
         """Return every head that is in the file, by kind and id; may be called in any thread."""
         with closing(sqlite3.connect(self._path)) as db:
-            return [_head(row) for row in db.execute("SELECT * FROM head ORDER BY kind, id")]
+            return [_head(_check(row, self._path)) for row in db.execute("SELECT * FROM head ORDER BY kind, id")]
 
     def open_heads(self, kind: str) -> list[Head]:
         """Return the heads of a kind whose aggregates have not ended."""
         self.flush()
-        rows = self._db.execute("SELECT * FROM head WHERE kind = ? AND open = 1 ORDER BY first_seq", (kind,))
-        return [_head(row) for row in rows]
+        rows = self._query("SELECT * FROM head WHERE kind = ? AND open = 1 ORDER BY first_seq", (kind,))
+        return [_head(self._checked(row)) for row in rows]
 
     def ids(self, kind: str, prefix: str, limit: int = 5) -> list[str]:
         """Return ids of a kind that begin with `prefix`, `limit` at most."""
         self.flush()
-        rows = self._db.execute(
+        rows = self._query(
             "SELECT id FROM head WHERE kind = ? AND id >= ? AND id < ? ORDER BY id LIMIT ?",
             (kind, prefix, prefix + "\U0010ffff", limit),
         )
@@ -242,13 +298,20 @@ class Ledger:
 
     def checkpoint(self) -> tuple[int, str]:
         """Return the sequence up to which every commit is written, and its SHA-256; (0, '') for none."""
-        row = self._db.execute("SELECT seq, sha256 FROM checkpoint").fetchone()
-        return (row[0], row[1]) if row else (0, "")
+        for row in self._query("SELECT * FROM checkpoint"):
+            _, seq, sha256 = self._checked(row)
+            return seq, sha256
+        return 0, ""
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
-        self.flush()
-        self._db.close()
+        """Write what is pending and close the file; what a damaged file does not take, the log has."""
+        try:
+            self.flush()
+        except sqlite3.DatabaseError as error:
+            if _damage(error, self._path) is None:
+                raise
+        finally:
+            self._db.close()
 
 
 def _remove(path: Path) -> None:
@@ -256,12 +319,45 @@ def _remove(path: Path) -> None:
         path.with_name(name).unlink(missing_ok=True)
 
 
-def _head(row: tuple[str, str, int, int, int, str, int]) -> Head:
+def _set_aside(path: Path, why: str) -> None:
+    """Move a damaged file out of the way."""
+    aside = path.with_name(f"{path.name}.damaged")
+    log.warning("ledger.damaged", path=str(path), error=why, kept_as=aside.name, hint="It is made from the log.")
+    path.replace(aside)
+    _remove(path)
+    private_file(path)
+
+
+def _sum(values: Sequence[Any]) -> int:
+    """Return the checksum of a row."""
+    return zlib.crc32(repr(tuple(values)).encode())
+
+
+def _summed(row: Head | Fault) -> tuple[Any, ...]:
+    values = tuple(int(value) if isinstance(value, bool) else value for value in msgspec.structs.astuple(row))
+    return (*values, _sum(values))
+
+
+def _check(row: tuple[Any, ...], path: Path) -> tuple[Any, ...]:
+    if _sum(row[:-1]) != row[-1]:
+        raise LedgerDamaged(f"{path} is damaged: the checksum of a row is wrong")
+    return row[:-1]
+
+
+def _damage(error: sqlite3.DatabaseError, path: Path) -> LedgerDamaged | None:
+    """Return the damage that SQLite's error tells of, None for other errors."""
+    undecodable = str(error).startswith("Could not decode")  # sqlite3 gives it no code
+    if undecodable or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+        return LedgerDamaged(f"{path} is damaged: {error}")
+    return None
+
+
+def _head(row: tuple[Any, ...]) -> Head:
     return Head(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Open the file and create its tables; raises sqlite3.OperationalError.
+    """Open the file and create its tables; raises LedgerDamaged, sqlite3.OperationalError.
 
     Engine and web role may both create it at one time. SQLite waits for no lock while it switches to WAL, so the
     loser of that race tries again.
@@ -270,11 +366,26 @@ def _open(path: Path) -> sqlite3.Connection:
     while True:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
-        except sqlite3.OperationalError as error:
+            _require_form(db, path)
+            db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;")
+            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_FORM}; COMMIT;")
+        except LedgerDamaged:
             db.close()
+            raise
+        except sqlite3.DatabaseError as error:
+            db.close()
+            if (trouble := _damage(error, path)) is not None:
+                raise trouble from error
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_LOOK)
         else:
             return db
+
+
+def _require_form(db: sqlite3.Connection, path: Path) -> None:
+    """Raise LedgerDamaged for a file with tables of another form."""
+    (form,) = db.execute("PRAGMA user_version").fetchone()
+    (old,) = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'head'").fetchone()
+    if old and form != _FORM:
+        raise LedgerDamaged(f"{path} has form {form}, this release writes {_FORM}")

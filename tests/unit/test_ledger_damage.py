@@ -1,0 +1,116 @@
+"""The ledger's file may be damaged in any way: it is made again from the log, and never believed."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import pytest
+from office import CHAIN, Office, opened
+
+from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
+
+
+async def _filled(folder: Path) -> Office:
+    office = await opened(folder)
+    await office.must("pipeline.apply", yaml=CHAIN)
+    for number in range(60):
+        await office.must("pipeline.create", name=f"p{number}")
+    await office.ask("pipeline.create", name="p1")
+    await office.close()
+    with closing(sqlite3.connect(folder / "engine.db")) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return office
+
+
+@pytest.mark.parametrize("left", [0, 1, 15, 100, 4096, 5000, 0.5, 0.9])
+async def test_a_cut_file_is_made_again(tmp_path: Path, left: float) -> None:
+    """However much is left of the file, the start goes on, and the same id gets the same answer."""
+    office = await _filled(tmp_path)
+    file = tmp_path / "engine.db"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(left if left >= 1 else left * len(whole))])
+
+    again = await opened(tmp_path, office.store, office.blobs)
+
+    await again.book.rebuild_ledger()
+    assert len(again.ledger.heads()) == len(office_heads(office))
+    assert not again.book.integrity.open
+    await again.close()
+
+
+def office_heads(office: Office) -> set[tuple[str, str]]:
+    """Return the aggregates that the log has."""
+    return {(stored.kind, stored.id) for stored in office.store.commits}
+
+
+async def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
+    """Whatever bit is flipped, the ledger says what it said before, or it says that it is damaged."""
+    office = await _filled(tmp_path)
+    file, random = tmp_path / "engine.db", Random(7)
+    ledger = Ledger(file)
+    heads, outcomes = ledger.heads(), {c: ledger.outcome(c) for c in await _commands(office)}
+    ledger.close()
+    whole = file.read_bytes()
+    told = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[random.randrange(len(whole))] ^= 1 << random.randrange(8)
+        for beside in tmp_path.glob("engine.db*"):
+            beside.unlink()
+        file.write_bytes(damaged)
+        try:
+            with closing(Ledger(file, owner=False)) as suspect:
+                suspect.check()
+                assert suspect.heads() == heads
+                assert {c: suspect.outcome(c) for c in outcomes} == outcomes
+        except LedgerDamaged:
+            told += 1
+
+    assert told
+
+
+async def _commands(office: Office) -> list[str]:
+    reader = await opened(office.folder, office.store, office.blobs)
+    rows = reader.ledger._query("SELECT command_id FROM outcome")
+    await reader.close()
+    return [row[0] for row in rows]
+
+
+async def test_damage_that_is_met_later_is_told_and_mended(tmp_path: Path) -> None:
+    """A row that was changed under a running engine is not believed; made again, the ledger is right."""
+    office = await _filled(tmp_path)
+    again = await opened(tmp_path, office.store, office.blobs)
+    calls: list[int] = []
+    again.ledger.on_damage = lambda: calls.append(1)
+    pipeline = next(stored for stored in office.store.commits if stored.kind == "pipeline")
+    with closing(sqlite3.connect(tmp_path / "engine.db")) as db:
+        db.execute("UPDATE head SET version = 9 WHERE id = ?", (pipeline.id,))
+        db.commit()
+
+    with pytest.raises(LedgerDamaged):
+        again.ledger.head("pipeline", pipeline.id)
+    with pytest.raises(LedgerDamaged):
+        again.ledger.check()
+    assert calls == [1]
+
+    await again.book.rebuild_ledger()
+    found = again.ledger.head("pipeline", pipeline.id)
+    assert found is not None
+    assert found.version == 1
+    await again.close()
+
+
+def test_another_form_is_made_again_and_an_unreadable_file_is_kept(tmp_path: Path) -> None:
+    """A file that is not ours is set aside, not deleted; only the engine may do that."""
+    file = tmp_path / "engine.db"
+    file.write_bytes(b"not a database, and longer than a header of one would be" * 10)
+
+    with pytest.raises(LedgerDamaged):
+        Ledger(file, owner=False)
+    Ledger(file).close()
+
+    assert (tmp_path / "engine.db.damaged").read_bytes().startswith(b"not a database")
+    Ledger(file, owner=False).close()
