@@ -14,12 +14,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from trackbook.adapters.nats import broker as module
+from trackbook.adapters.nats import child
 from trackbook.adapters.nats.broker import BrokerFailed, BrokerHeld, EmbeddedBroker
 from trackbook.adapters.nats.child import ServerNotFound, find_server
 from trackbook.adapters.nats.connect import connect
+from trackbook.adapters.nats.home import Owner
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append
@@ -206,6 +209,27 @@ async def test_a_server_that_will_not_go_is_ended(tmp_path: Path, monkeypatch: p
     async with EmbeddedBroker(tmp_path) as broker:
         assert not alive(server)
         assert alive(broker.pid)
+
+
+async def test_another_process_with_a_leftover_s_id_is_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process id is given again: what has the server's old one lives on, and the start gives up in the end."""
+    monkeypatch.setattr(module, "LEFTOVER_PATIENCE", 0.05)
+    home = tmp_path / "broker"
+    home.mkdir()
+    with subprocess.Popen(["sleep", "600"]) as other:
+        before = Owner(other.pid, other.pid, "1", server_since="1")
+        (home / "owner.json").write_bytes(msgspec.json.encode(before))
+        held = child.lock(home / "store.lock")
+        assert held is not None
+
+        with pytest.raises(BrokerHeld, match="locked; stop it first"):
+            await EmbeddedBroker(tmp_path).start()
+
+        assert other.poll() is None
+        os.close(held)
+        other.kill()
 
 
 async def test_one_store_has_one_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

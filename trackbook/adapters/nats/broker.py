@@ -31,6 +31,7 @@ FIRST_TRIES = 3  # before a server that is killed while it starts is given up; l
 START_PATIENCE = 30.0  # seconds; a store of a million messages takes about one after a kill
 STOP_PATIENCE = 15.0  # seconds until a server that was told to end is killed
 LEFTOVER_PATIENCE = 5.0  # seconds for a server whose owner died to end by itself
+LEFTOVER_TRIES = 3  # before a store that stays locked is given up
 REVIVE_PAUSE = 10.0  # seconds between restarts of a server that refuses to store
 RESTART_PAUSE = 1.0  # seconds at most before a server that keeps dying is started again
 LOG_TAIL = 64 << 10  # bytes of the log that are looked at
@@ -163,20 +164,24 @@ class EmbeddedBroker:
         )
 
     async def _take_store(self) -> int:
+        """Return the locked store; a server whose owner died is ended. Raises BrokerHeld."""
         path = self.home / "store.lock"
-        deadline = time.monotonic() + LEFTOVER_PATIENCE
-        while (held := lock(path)) is None:
-            if time.monotonic() > deadline:
-                deadline += LEFTOVER_PATIENCE
-                self._remove_leftover()
-            await asyncio.sleep(0.02)
-        return held
+        for _ in range(LEFTOVER_TRIES):
+            deadline = time.monotonic() + LEFTOVER_PATIENCE
+            while (held := lock(path)) is None and time.monotonic() < deadline:
+                await asyncio.sleep(0.02)
+            if held is not None:
+                return held
+            self._remove_leftover()
+        raise BrokerHeld(f"a process that is not the broker of {self.data} has {path} locked; stop it first")
 
     def _remove_leftover(self) -> None:
         owner = read(self.home / "owner.json", Owner)
         if owner is None or since(owner.supervisor) == owner.since:
             by = f"process {owner.supervisor}" if owner else "another process"
             raise BrokerHeld(f"the broker of {self.data} is run by {by}; use that one, or stop it first")
+        if not owner.server_since or since(owner.server) != owner.server_since:
+            return  # its process id belongs to another process by now
         with contextlib.suppress(ProcessLookupError):
             os.kill(owner.server, signal.SIGKILL)
         log.warning("broker.leftover", pid=owner.server, hint="its owner died; it is ended")
@@ -203,7 +208,7 @@ class EmbeddedBroker:
         write_private(conf, text.encode(), synced=True)
         self._process = process = await spawn(self._server, conf, self._held)
         failpoint("broker.spawned")
-        owner = Owner(process.pid, os.getpid(), since(os.getpid()))
+        owner = Owner(process.pid, os.getpid(), since(os.getpid()), since(process.pid))
         write_private(self.home / "owner.json", msgspec.json.encode(owner), synced=True)
         self._announce(await self._listening(process, ports))
         self._started_at = time.monotonic()

@@ -18,11 +18,12 @@ T = TypeVar("T")
 
 
 class Owner(Struct):
-    """Who runs the server of a store: process ids of the server and its supervisor, and when that was started."""
+    """Who runs the server of a store: process ids of the server and its supervisor, and when each was started."""
 
     server: int
     supervisor: int
     since: str
+    server_since: str = ""
 
 
 class Credentials(Struct):
