@@ -218,7 +218,7 @@ async def test_another_process_with_a_leftover_s_id_is_not_ended(
     monkeypatch.setattr(module, "LEFTOVER_PATIENCE", 0.05)
     home = tmp_path / "broker"
     home.mkdir()
-    with subprocess.Popen(["sleep", "600"]) as other:
+    with subprocess.Popen(["sleep", "600"]) as other:  # noqa: ASYNC220 - it is started once
         before = Owner(other.pid, other.pid, "1", server_since="1")
         (home / "owner.json").write_bytes(msgspec.json.encode(before))
         held = child.lock(home / "store.lock")

@@ -168,7 +168,7 @@ class EmbeddedBroker:
         path = self.home / "store.lock"
         for _ in range(LEFTOVER_TRIES):
             deadline = time.monotonic() + LEFTOVER_PATIENCE
-            while (held := lock(path)) is None and time.monotonic() < deadline:
+            while (held := lock(path)) is None and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
             if held is not None:
                 return held
