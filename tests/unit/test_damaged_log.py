@@ -219,3 +219,24 @@ async def test_the_sessions_of_a_job_in_quarantine_are_not_ended(tmp_path: Path)
 
     assert not owned.knows_job(started["job"])
     await office.close()
+
+
+async def test_another_engine_takes_up_what_was_decided(tmp_path: Path) -> None:
+    """A release that one engine wrote is heeded by the others, whose ledgers are made again."""
+    office = await _with_history(tmp_path)
+    (other_folder := tmp_path / "other").mkdir()
+    office.store.commits.append(Stored(len(office.store.commits) + 1, "job", "j1", b"garbage"))
+    other = await opened(other_folder, office.store, office.blobs)
+    asked: list[int] = []
+    other.ledger.on_damage = lambda: asked.append(1)
+    await office.book.keep_up()
+    assert other.ledger.faults() == office.ledger.faults() != []
+
+    await office.must("quarantine.release", kind="job", id="j1")
+    await other.book.keep_up()
+
+    assert asked == [1]
+    await other.book.rebuild_ledger()
+    assert other.ledger.faults() == office.ledger.faults() == []
+    await other.close()
+    await office.close()

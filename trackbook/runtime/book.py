@@ -256,7 +256,17 @@ class Book:
             stored.kind, stored.id, commit.version, first, stored.seq, sha256,
             not ended and (known is None or known.open),
         )  # fmt: skip
-        return ledger.note(Note(head, list(outcomes(commit, stored.seq))))
+        ledger.note(Note(head, list(outcomes(commit, stored.seq))))
+        if (stored.kind, stored.id) == LOG:
+            await self._decided_elsewhere()
+        return None
+
+    async def _decided_elsewhere(self) -> None:
+        """Take up what an operator decided with another engine: this one's ledger was made without it."""
+        before = (self.integrity.accepted, self.integrity.dismissed)
+        self.integrity.decided((await self.load_log()).state)
+        if (self.integrity.accepted, self.integrity.dismissed) != before:
+            self.ledger.on_damage()
 
     def _found_half(self, missing: list[str]) -> None:
         if missing:
