@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from trackbook.engine.errors import Refused
 from trackbook.engine.names import did_you_mean
-from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
+from trackbook.engine.ports import BlobMissing, ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
 from trackbook.projections.database import DamagedError, UnavailableError
 from trackbook.projections.paging import ReadError
 from trackbook.projections.projector import NotProjectedError, SequenceUnknownError
@@ -47,7 +47,6 @@ _STATUSES = {
     "log_damaged": 503,
     "history_damaged": 409,
     "not_quarantined": 409,
-    "commit_unreadable": 500,
 }
 
 
@@ -121,6 +120,13 @@ def on_history_damaged(_: Request[Any, Any, Any], error: HistoryDamaged) -> Resp
     return _answer(status_of("history_damaged"), "history_damaged", str(error), error.hint)
 
 
+def on_blob_missing(_: Request[Any, Any, Any], error: BlobMissing) -> Response[ErrorBody]:
+    """Answer a read of a commit whose large body is lost."""
+    return _answer(
+        status_of("history_damaged"), "history_damaged", str(error), "`trackbook audit verify` lists it."
+    )
+
+
 def on_folder_missing(request: Request[Any, Any, Any], error: FolderMissing) -> Response[ErrorBody]:
     """Answer where a pipeline has no folder: nothing to read, or nowhere to write."""
     hint = "`trackbook files create PIPELINE` makes it again; another executor is named by `executor=`."
@@ -166,6 +172,7 @@ HANDLERS: dict[int | type[Exception], Any] = {
     DamagedError: on_unavailable,
     UnavailableError: on_unavailable,
     HistoryDamaged: on_history_damaged,
+    BlobMissing: on_blob_missing,
     FolderMissing: on_folder_missing,
     NoSuchFile: on_no_such_file,
     UnsafePath: on_unsafe_path,

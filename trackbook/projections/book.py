@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from trackbook.events.commit import cause_input, event_id
+from trackbook.projections.decisions import Decisions, NothingDecided
 from trackbook.projections.decode import BodyStore, Log, Message, RawBody, RawInput, closing, read_raw
+from trackbook.projections.paging import ReadError
 from trackbook.projections.times import text_of
 from trackbook.projections.views import EventView
 
@@ -56,11 +58,21 @@ def _cause(body: RawBody, index: int) -> tuple[int, RawInput]:
         return 0, _NOBODY
 
 
-class Pages:
-    """Reads commits by their sequences."""
+def damaged(kind: str, id: str, seq: int, why: str) -> ReadError:  # noqa: A002
+    """Return what to raise for a read of a history that is not intact."""
+    message = f"the history of {kind}/{id} is damaged at sequence {seq}: {why}"
+    return ReadError("history_damaged", message, "`trackbook audit verify` lists what is wrong.")
 
-    def __init__(self, log: Log, bodies: BodyStore) -> None:
-        self.log, self.bodies = log, bodies
+
+class Pages:
+    """Reads commits by their sequences; `decisions` returns what operators decided about damage to the log."""
+
+    def __init__(self, log: Log, bodies: BodyStore, decisions: Callable[[], Decisions] = NothingDecided) -> None:
+        self.log, self.bodies, self._decisions = log, bodies, decisions
+
+    def is_dismissed(self, message: Message) -> bool:
+        """Whether an operator decided that this message is left out of its history."""
+        return self._decisions().is_dismissed(message.seq, message.data)
 
     async def of_aggregate(
         self,

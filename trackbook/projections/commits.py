@@ -92,7 +92,7 @@ class CommitsModel:
             new_aggregates.append({"no": fact.seq, "kind": fact.kind, "id": fact.id, "pipeline": known.pipeline})
         fact.pipeline = known.pipeline
         if not fact.problem:
-            fact.problem = _fault(fact, known)
+            fact.problem = unlinked(fact, known.version, known.sha256)
         if not fact.problem:
             known.version, known.sha256 = fact.version, fact.sha256
         return {
@@ -115,13 +115,14 @@ class CommitsModel:
         return number
 
 
-def _fault(fact: Fact, known: _Known) -> str:
-    """Return why the commit can't follow, as events/chain.py says; its schema and place were looked at before."""
-    if fact.version != known.version + 1:
-        return f"version {fact.version} can't follow version {known.version}"
-    if fact.prev != known.sha256:
-        return f"its hash of the previous commit does not match version {known.version}"
-    return ""
+def unlinked(fact: Fact, version: int, sha256: str) -> str:
+    """Return why the commit can't follow a version with this SHA-256, '' where it can, as events/chain.py does.
+
+    Its schema and its subject are looked at when it is decoded.
+    """
+    if fact.version != version + 1:
+        return f"version {fact.version} can't follow version {version}"
+    return "" if fact.prev == sha256 else f"its hash of the previous commit does not match version {version}"
 
 
 def _pipeline_of(fact: Fact) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, select
 
-from trackbook.projections.book import Pages, events_of
+from trackbook.projections.book import Pages, damaged, events_of
 from trackbook.projections.paging import cursor, place
 from trackbook.projections.tables import aggregates, commits, has_word, words
 from trackbook.projections.views import EventView, Page
@@ -64,8 +65,15 @@ class EventFinder:
         wanted = set(seqs)
         if seqs:
             async for message in self._pages.of_aggregate(kind, id, seqs[0], seqs[-1]):
-                if message.seq in wanted:
+                if message.seq not in wanted:
+                    continue
+                wanted.discard(message.seq)
+                try:
                     events += await events_of(message, self._pages.bodies)
+                except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError) as error:
+                    raise damaged(kind, id, message.seq, f"it can't be read: {error}") from error
+        if wanted:
+            raise damaged(kind, id, min(wanted), "the message is missing")
         return events
 
     async def last_index(self, seq: int) -> int:

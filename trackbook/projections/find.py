@@ -75,7 +75,7 @@ class ReadModel:
 
     def __init__(self, projector: Projector, log: Log, bodies: BodyStore) -> None:
         self.projector = projector
-        self.pages = Pages(log, bodies)
+        self.pages = Pages(log, bodies, lambda: projector.decisions)
         self.events = EventFinder(self._read, self.pages)
 
     async def settled(self, after: int | None, timeout: float = 10.0) -> None:

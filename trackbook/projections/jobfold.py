@@ -11,6 +11,9 @@ from trackbook.events import job as facts
 from trackbook.projections.decode import Fact
 from trackbook.projections.times import to_micros
 
+CANT_FOLLOW = (LookupError, ValueError, TypeError, AttributeError)
+"""What folding raises for events that are well formed and can't follow."""
+
 _RUNNING = frozenset(("launching", "running"))
 _DONE = frozenset(("succeeded", "skipped"))
 

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from trackbook.projections.decode import Fact
-from trackbook.projections.jobfold import JobFold, JobRow, TaskRow, created, restored
+from trackbook.projections.jobfold import CANT_FOLLOW, JobFold, JobRow, TaskRow, created, restored
 from trackbook.projections.quarantine import Quarantine
 from trackbook.projections.tables import jobs, tasks
 
@@ -67,7 +67,7 @@ class JobsModel:
             try:
                 fold = fold or created(fact)
                 fold.apply(fact)
-            except (LookupError, ValueError, TypeError, AttributeError) as error:
+            except CANT_FOLLOW as error:
                 quarantine.add(fact, f"its events can't follow what stands before: {error!r}")
         if fold is not None:
             # What stands still says so itself.

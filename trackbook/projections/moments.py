@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from trackbook.projections.book import Pages
+from trackbook.projections.book import Pages, damaged
+from trackbook.projections.commits import unlinked
 from trackbook.projections.decode import Fact, decode
-from trackbook.projections.jobfold import JobFold, created
+from trackbook.projections.jobfold import CANT_FOLLOW, JobFold, created
 from trackbook.projections.paging import ReadError
 from trackbook.projections.show import show_fold
 from trackbook.projections.times import to_text
@@ -18,19 +19,24 @@ _FAR = 1 << 62
 async def job_moment(pages: Pages, id: str, first: int, version: int, index: int | None) -> JobMoment:  # noqa: A002
     """Fold a job up to a commit, or to one event of it; raises ReadError where there is no such event."""
     fold: JobFold | None = None
-    last = 0
+    last, sha256 = 0, ""
     async for message in pages.of_aggregate("job", id, first, _FAR):
+        if pages.is_dismissed(message):
+            continue
         fact = await decode(message, pages.bodies)
         await asyncio.sleep(0)  # a long history never makes others wait
-        if fact.problem:
-            raise ReadError("commit_unreadable", f"version {last + 1} of job {id} can't be shown: {fact.problem}")
-        if fold is None:
-            fold = await asyncio.to_thread(created, fact)
-        last = fact.version
-        if fact.version < version:
-            fold.apply(fact)
-        else:
-            return await asyncio.to_thread(_moment, fold, fact, version, index)
+        if why := fact.problem or unlinked(fact, last, sha256):
+            raise damaged("job", id, fact.seq, why)
+        try:
+            if fold is None:
+                fold = await asyncio.to_thread(created, fact)
+            last, sha256 = fact.version, fact.sha256
+            if fact.version < version:
+                fold.apply(fact)
+            else:
+                return await asyncio.to_thread(_moment, fold, fact, version, index)
+        except CANT_FOLLOW as error:
+            raise damaged("job", id, fact.seq, f"its events can't follow what was before: {error!r}") from error
     raise ReadError("job_version_not_found", f"job {id} has no version {version}: the last one is {last}")
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from trackbook.events.commit import digest
 from trackbook.projections.compare import differences
 from trackbook.projections.database import DamagedError, Database, DiskFullError
+from trackbook.projections.decisions import Decisions, NothingDecided
 from trackbook.projections.decode import BodyStore, Fact, Log, Message, closing
 from trackbook.projections.feed import Feed, Signal
 from trackbook.projections.inbox import Inbox
-from trackbook.projections.writer import Decisions, NothingDecided, Writer
+from trackbook.projections.writer import Writer
 
 _log = logging.getLogger(__name__)
 LINGER = 0.1
@@ -74,6 +75,11 @@ class Projector:
     def checkpoint(self) -> int:
         """The last sequence that the rows hold."""
         return self._writer.checkpoint
+
+    @property
+    def decisions(self) -> Decisions:
+        """What operators decided about damage to the log, as far as the rows know it."""
+        return self._writer.decisions
 
     @property
     def quarantined(self) -> int:

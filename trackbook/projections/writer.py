@@ -12,6 +12,7 @@ from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
 from trackbook.projections.commits import CommitsModel
 from trackbook.projections.database import Database, set_checkpoint, undisturbed
+from trackbook.projections.decisions import Decisions, NothingDecided
 from trackbook.projections.decode import BodyStore, Fact, Message, decode
 from trackbook.projections.jobs import JobsModel
 from trackbook.projections.pipelines import PipelinesModel
@@ -28,30 +29,6 @@ class Model(Protocol):
     def forget(self) -> None:
         """Drop what is held in memory, since the batch that led to it was rolled back."""
         ...
-
-
-class Decisions(Protocol):
-    """What operators decided about damage to the log."""
-
-    def is_dismissed(self, seq: int, data: bytes) -> bool:
-        """Whether this message is left out of its history."""
-        ...
-
-    def is_accepted(self, first: int, last: int) -> bool:
-        """Whether it is known and accepted that the log has no messages at these sequences."""
-        ...
-
-
-class NothingDecided:
-    """The decisions about a log that was never damaged."""
-
-    def is_dismissed(self, seq: int, data: bytes) -> bool:  # noqa: ARG002
-        """Return that it is not."""
-        return False
-
-    def is_accepted(self, first: int, last: int) -> bool:  # noqa: ARG002
-        """Return that it is not."""
-        return False
 
 
 class Writer:
