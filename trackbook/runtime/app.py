@@ -261,7 +261,7 @@ def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = 
     assert system.connection is not None
     keeper = system.broker.examine if system.broker else no_keeper
     store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)
-    blobs = NatsBlobs(system.connection, system.config.prefix, keeper=keeper)
+    blobs = NatsBlobs(system.connection, system.config.prefix, keeper=keeper, waits=store.waits)
     integrity = Integrity(store, witnesses)
     if witnesses:
         store.recheck = integrity.recheck
