@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,8 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client
-from trackbook.cli.server import HOST, PORT, Where
+from trackbook.cli.server import HOST, PORT, Where, say
+from trackbook.cli.stop_signals import interruptible
 from trackbook.cli.trouble import Trouble
 from trackbook.private_files import private_file, private_folder
 from trackbook.runtime.data import ServerRecord, server_record
@@ -29,7 +31,7 @@ DOWN_EPILOG = """Examples:
   trackbook down --data ./book --timeout 10
 
 Exit codes: 0 no server runs any more, also if none ran before; 1 it could not be stopped."""
-_START_WITHIN = 60.0
+_TELL_AFTER = 2.0
 _STOP_WITHIN = 60.0
 _LOOK_EVERY = 0.02
 
@@ -143,13 +145,27 @@ def _start(where: Where, durability: str) -> subprocess.Popen[bytes]:
             env=environment(os.environ),
             start_new_session=True,
         )
-    deadline = time.monotonic() + _START_WITHIN
-    while not where.find():
-        if child.poll() is not None or time.monotonic() > deadline:
-            child.terminate()
-            raise Trouble("the server did not start", _last_words(log, began))
-        time.sleep(_LOOK_EVERY)
+    try:
+        with interruptible():
+            _await_start(where, child, log, began)
+    except BaseException:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_STOP_WITHIN)
+        raise
     return child
+
+
+def _await_start(where: Where, child: subprocess.Popen[bytes], log: Path, began: int) -> None:
+    """Wait until a server listens, or the one that was started has ended: it bounds its start itself."""
+    tell_at = time.monotonic() + _TELL_AFTER
+    while not where.find():
+        if child.poll() is not None:
+            raise Trouble("the server did not start", _last_words(log, began))
+        if time.monotonic() > tell_at:
+            say(f"trackbook: waiting for the server (process {child.pid}) to start; see {log}")
+            tell_at = math.inf
+        time.sleep(_LOOK_EVERY)
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:

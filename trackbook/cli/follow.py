@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from trackbook.cli.client import Client, escaped
@@ -15,7 +13,7 @@ from trackbook.cli.following import check_unreadable
 from trackbook.cli.output import counted, duration, state_text, styled
 from trackbook.cli.progress import Change, Progress, progress_of
 from trackbook.cli.server import say
-from trackbook.cli.stop_signals import stop_signals
+from trackbook.cli.stop_signals import interruptible
 from trackbook.cli.trouble import Rejected
 
 INTERRUPTED = 130
@@ -81,7 +79,7 @@ def follow(client: Client, progress: Progress, view: View, *, cancels: bool) -> 
     it ends the watching alone.
     """
     interrupted = False
-    with view, _interruptible():
+    with view, interruptible():
         while not progress.ended:
             try:
                 if interrupted:
@@ -115,21 +113,6 @@ def _take_events(client: Client, progress: Progress, view: View) -> None:
                 view.show(change)
         if progress.ended:
             return
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let other signals do what Ctrl-C does, and Ctrl-C itself where a shell has it ignored in the background."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in stop_signals()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def exit_code(state: str, *, interrupted: bool) -> int:

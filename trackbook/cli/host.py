@@ -7,10 +7,15 @@ import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trackbook.cli.address import Address
 from trackbook.cli.errors import describe
 from trackbook.cli.server import say
+from trackbook.cli.stop_signals import end_at_once, interruptible
+
+if TYPE_CHECKING:
+    from trackbook.runtime.app import System
 
 
 class Host:
@@ -20,22 +25,29 @@ class Host:
         self._data, self._durability, self._reading = data, durability, reading
         self._address: Future[Address] = Future()
         self._stop = asyncio.Event()
+        self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="trackbook")
 
     def start(self) -> Address:
-        """Start it and return its address once it serves."""
+        """Start it and return its address once it serves; a signal ends the start, a second one the process."""
         self._thread.start()
         try:
-            import trackbook.http.web  # noqa: F401 - the other thread waits for the broker meanwhile
+            with interruptible():
+                import trackbook.http.web  # noqa: F401 - the other thread waits for the broker meanwhile
 
-            return self._address.result()
+                return self._address.result()
+        except KeyboardInterrupt:
+            end_at_once()
+            self.stop()
+            raise
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Stop it and wait until it has."""
+        """Stop it, also while it starts, and wait until it has."""
+        self._stopped = True
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -52,12 +64,14 @@ class Host:
                 self._address.set_exception(problem)
 
     async def _serve(self) -> None:
-        from trackbook.http.system import running
+        from trackbook.cli.serving import serve_until
         from trackbook.runtime import logs
         from trackbook.runtime.app import Config
-        from trackbook.runtime.watchdog import Watchdog
+        from trackbook.runtime.start_phase import StartLimits
 
         self._loop = asyncio.get_running_loop()
+        if self._stopped:  # before there was a loop to tell it to
+            self._stop.set()
         logs.configure(self._data / logs.LOG_FILE)
         config = Config(
             data=self._data,
@@ -65,7 +79,9 @@ class Host:
             durability=self._durability,
             takes_up_jobs=not self._reading,
             for_command=True,
+            start_limits=StartLimits(say=lambda what: say(f"trackbook: waiting for {what} …")),
         )
-        async with Watchdog() as watchdog, running(config, watchdog) as system:
-            self._address.set_result(Address(system.url, system.token))
-            await self._stop.wait()
+        await serve_until(self._stop, config, self._started)
+
+    def _started(self, system: System) -> None:
+        self._address.set_result(Address(system.url, system.token))

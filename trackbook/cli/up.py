@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.escapes import guarded, raw
 from trackbook.cli.server import HOST, PORT, say
-from trackbook.cli.stop_signals import stop_signals
+from trackbook.cli.stop_signals import on_first_signal
 
 UP_EPILOG = """Examples:
 
@@ -171,7 +170,7 @@ def _warn_open(no_auth: bool) -> None:
 
 
 def _hold(log_level: str, told: Any, **config: Any) -> None:
-    """Run the system until one of `stop_signals`; a second one ends the process at once."""
+    """Run the system until the first stop signal, also while it starts; the next one ends the process at once."""
     from trackbook.runtime import logs
 
     stream = None if sys.__stderr__ is None else raw(sys.stderr)  # None: it was closed when Python started
@@ -184,9 +183,8 @@ def _hold(log_level: str, told: Any, **config: Any) -> None:
 def _run(told: Any, config: dict[str, Any]) -> None:
     import asyncio
 
-    from trackbook.http.system import running
+    from trackbook.cli.serving import serve_until
     from trackbook.runtime.app import Config
-    from trackbook.runtime.watchdog import Watchdog
 
     planned = Config(**config)
     if "web" in planned.roles and not planned.data.exists():
@@ -198,19 +196,12 @@ def _run(told: Any, config: dict[str, Any]) -> None:
 
     async def hold() -> None:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
 
-        def asked(number: signal.Signals) -> None:
-            first = not stop.is_set()
+        def stopping() -> None:
+            say("\nStopping …")
             stop.set()
-            loop.remove_signal_handler(number)
-            if first:
-                say("\nStopping …")
 
-        for number in stop_signals():
-            loop.add_signal_handler(number, asked, number)
-        async with Watchdog() as watchdog, running(planned, watchdog) as system:
-            told(system.url)
-            await stop.wait()
+        on_first_signal(stopping)
+        await serve_until(stop, planned, lambda system: told(system.url))
 
     asyncio.run(hold())

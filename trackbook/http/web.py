@@ -51,12 +51,15 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
         return book.integrity
 
     projector = Projector(config.data / "readmodel.db", book.store, book.blobs, decisions)
-    await projector.start()
-    stack.push_async_callback(projector.close)
+    stack.push_async_callback(projector.close)  # first: a start that is given up must leave no file open
+    async with system.phase("the read model to be opened", f"Look at the disk of {config.data}."):
+        await projector.start()
     running = asyncio.create_task(projector.run(), name="projector")
     stack.push_async_callback(_cancelled, running)
-    await _level(projector, book)
-    await read_executors(system, stack)
+    async with system.phase("the read model to be level with the log"):
+        await _level(projector, book)
+    async with system.phase("the configuration of the executors"):
+        await read_executors(system, stack)
     connections = Connections(most_connections(descriptor_limit()))
     application = create_app(
         ReadModel(projector, book.store, book.blobs),

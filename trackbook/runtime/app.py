@@ -16,13 +16,12 @@ from msgspec import Struct, field
 
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Access, Connection, connect, no_keeper, require_server
+from trackbook.adapters.nats.connect import Access, Connection, Unanswered, connect, no_keeper, require_server
 from trackbook.adapters.nats.find import current_url, engine_access
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, installation, renew_installation
 from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
 from trackbook.engine import job as jobs
-from trackbook.engine.ports import UNKNOWN_JOB, Backend
 from trackbook.events.commit import Input
 from trackbook.private_files import private_file
 from trackbook.projections.checkpoint import read_checkpoint
@@ -48,6 +47,8 @@ from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.requests import REQUESTS
 from trackbook.runtime.session_executors import new_executor, open_backends, start_executors, start_workers
 from trackbook.runtime.sessions import Sessions
+from trackbook.runtime.start_phase import StartLimits, StartTimedOut, phase
+from trackbook.runtime.sweep import sweep_all
 from trackbook.runtime.watchdog import Watchdog
 from trackbook.runtime.witness import FILE, AnyWitness, Witness
 from trackbook.runtime.witness_command import WitnessCommand
@@ -57,7 +58,7 @@ ROLES = frozenset(("broker", "engine", "executor", "web"))
 
 _CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
 
-_SWEEP_AGAIN, _LONGEST_SWEEP_AGAIN = 15.0, 900.0  # seconds until an executor that was away is swept
+_REBUILD_AGAIN = 15.0  # seconds until the ledger is made again after that failed
 
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
 
@@ -89,6 +90,7 @@ class Config(Struct, kw_only=True):
     ownership: Ownership = ""
     witness: Path | None = field(default_factory=lambda: _path("TRACKBOOK_WITNESS"))
     witness_command: str = field(default_factory=lambda: os.environ.get("TRACKBOOK_WITNESS_COMMAND", ""))
+    start_limits: StartLimits = StartLimits()
 
 
 def _path(variable: str) -> Path | None:
@@ -112,6 +114,32 @@ class System(Struct):
     watchdog: Watchdog | None = None
     url: str = ""
     token: str = ""
+
+    @asynccontextmanager
+    async def phase(
+        self, what: str, hint: str = "", progress: Callable[[], int] | None = None
+    ) -> AsyncIterator[None]:
+        """Report and bound a wait of the start; the broker is what to look at unless there is another `hint`.
+
+        Raises StartTimedOut, also where the broker leaves a request without an answer.
+        """
+        hint = hint or self._broker_hint()
+        try:
+            async with phase(what, hint, limits=self.config.start_limits, progress=progress):
+                yield
+        except Unanswered as error:
+            raise StartTimedOut(
+                f"the start waited for {what}, and the broker gave none: {error}", hint
+            ) from error
+
+    def _broker_hint(self) -> str:
+        if self.broker is not None or Access.from_env() is None:
+            return f"See {self.config.data / 'broker' / 'nats.log'}, and start again."
+        return "Look at the broker that TRACKBOOK_NATS_URL names: its address, its log and its disk."
+
+    def answers(self) -> int:
+        """Return how many messages came from the broker: the progress of what reads much from it."""
+        return self.connection.stats["in_msgs"] if self.connection else 0
 
     async def cancel_jobs(self) -> None:
         """Cancel every job that has not ended and wait until they have."""
@@ -175,15 +203,23 @@ async def _connect(system: System, stack: AsyncExitStack) -> None:
     system.access = Access.from_env()
     if system.access is None and "broker" in config.roles:
         broker = EmbeddedBroker(config.data, durability=_durability(config), prefix=config.prefix)
-        system.broker = await stack.enter_async_context(broker)
+        async with system.phase("nats-server to start"):
+            system.broker = await stack.enter_async_context(broker)
         system.access = broker.engine
     elif system.access is None:
-        system.access = await engine_access(config.data)
+        async with system.phase(f"a process with the role broker on {config.data}"):
+            system.access = await engine_access(config.data)
     # A broker of our own may have to take another port when it restarts.
     where = None if Access.from_env() else lambda: current_url(config.data)
-    system.connection = await connect(system.access, name="trackbook", where=where)
-    stack.push_async_callback(system.connection.close)
-    await require_server(system.connection)
+    async with system.phase(f"the broker's answer at {_shown(system.access.url)}"):
+        system.connection = await connect(system.access, name="trackbook", where=where)
+        stack.push_async_callback(system.connection.close)
+        await require_server(system.connection)
+
+
+def _shown(urls: str) -> str:
+    """Return the addresses without what may be a password in them."""
+    return ", ".join(url.rpartition("@")[2].rpartition("//")[2].strip() for url in urls.split(","))
 
 
 def _durability(config: Config) -> Any:
@@ -200,18 +236,24 @@ async def _engine(system: System, stack: AsyncExitStack) -> None:
         log.warning(
             "witness.missing", path=str(config.data / FILE), hint="It begins again with what the log holds."
         )
-    await ensure(system.connection, config.prefix, initialised=known)
-    mark_initialised(config.data)
-    witnesses = await _witnesses(config, await installation(system.connection, config.prefix), stack)
+    async with system.phase("the broker's answer about the log's streams"):
+        await ensure(system.connection, config.prefix, initialised=known)
+        mark_initialised(config.data)
+        id_ = await installation(system.connection, config.prefix)
+    async with system.phase("the witnesses of the log", "Look at --witness and --witness-command."):
+        witnesses = await _witnesses(config, id_, stack)
     ledger = Ledger(private_file(config.data / "engine.db"))
     stack.callback(ledger.close)
     book = open_book(system, ledger, witnesses)
     system.book, system.history = book, History(book)
-    await book.catch_up(_claims(config))
+    async with system.phase("the log to be read", progress=lambda: ledger.seen):
+        await book.catch_up(_claims(config))
     assert system.identity is not None
     if system.identity.forking:
-        await _fork(system, system.identity)
-    system.backends = await open_backends(system, stack)
+        async with system.phase("the jobs of the copy to be ended", progress=system.answers):
+            await _fork(system, system.identity)
+    async with system.phase("the configuration of the executors"):
+        system.backends = await open_backends(system, stack)
     assert system.reload is not None
     executors = {name: new_executor(system, name, backend) for name, backend in system.backends.items()}
     sessions = Sessions(executors, book.blobs, system.backends)
@@ -274,14 +316,17 @@ async def _take_up(system: System, stack: AsyncExitStack) -> None:
     assert system.gateway is not None
     assert system.access is not None
     await _watch_ledger(system, stack)
-    if taken := await system.jobs.recover():
+    async with system.phase("unfinished jobs to be taken up", progress=system.answers):
+        taken = await system.jobs.recover()
+    if taken:
         log.info("jobs.taken_up", jobs=taken)
-    await _sweep_all(system, stack)
+    await sweep_all(system, stack)
     from trackbook.adapters.nats.ingress import Ingress
 
     ingress = Ingress(system.access, system.config.prefix, system.gateway.handle, REQUESTS)
-    await ingress.start()
-    stack.push_async_callback(ingress.close)
+    async with system.phase("the broker's answer to our subscriptions"):
+        await ingress.start()
+        stack.push_async_callback(ingress.close)
     if system.config.cancel_on_stop:
         stack.push_async_callback(system.cancel_jobs)
 
@@ -313,8 +358,8 @@ async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
                 await book.rebuild_ledger()
                 await jobs_.resume()
             except Exception as problem:
-                log.warning("ledger.not_rebuilt", error=str(problem), again_in=_SWEEP_AGAIN)
-                await asyncio.sleep(_SWEEP_AGAIN)
+                log.warning("ledger.not_rebuilt", error=str(problem), again_in=_REBUILD_AGAIN)
+                await asyncio.sleep(_REBUILD_AGAIN)
                 damaged.set()
 
     tasks = [asyncio.create_task(check()), asyncio.create_task(mend())]
@@ -325,35 +370,3 @@ async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     stack.push_async_callback(end)
-
-
-async def _sweep_all(system: System, stack: AsyncExitStack) -> None:
-    """Sweep in the background: a cluster that can't be reached must not keep the system from starting."""
-    assert system.backends is not None
-    tasks = [asyncio.create_task(_sweep(system, backend)) for backend in system.backends.values()]
-
-    async def end() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    stack.push_async_callback(end)
-
-
-async def _sweep(system: System, backend: Backend) -> None:
-    """End what an executor has of this installation and no job owns; again where it can't be asked just now."""
-    jobs_ = system.jobs
-    assert jobs_ is not None
-    wait = _SWEEP_AGAIN
-    while True:
-        try:
-            swept = await backend.sweep(lambda: jobs_.live(backend.name), end=True)
-        except Exception as problem:
-            log.warning("executor.not_swept", executor=backend.name, error=str(problem), again_in=wait)
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, _LONGEST_SWEEP_AGAIN)
-        else:
-            for found in swept:
-                event = "session.of_unknown_job" if found.hint == UNKNOWN_JOB else "session.swept"
-                log.warning(event, executor=backend.name, what=found.what, found=found.found)
-            return

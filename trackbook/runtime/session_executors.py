@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
 
+_LOOK_AT_EXECUTORS = "`trackbook doctor` looks at the executors."
+_START_AN_ENGINE = "Start one: `trackbook serve --role engine`, with the same broker."
+
 log = structlog.get_logger(__name__)
 
 
@@ -106,7 +109,8 @@ async def start_executors(system: System, executors: dict[str, Executor], stack:
 
     stack.push_async_callback(close)
     for name, executor in executors.items():
-        await start(name, executor)
+        async with system.phase(f"the executor {name}", _LOOK_AT_EXECUTORS):
+            await start(name, executor)
     system.reload.attach = attach
     system.reload.start()
 
@@ -115,7 +119,8 @@ async def start_workers(system: System, stack: AsyncExitStack) -> None:
     """Run sessions for an engine in another process."""
     from trackbook.adapters.nats.executors import ExecutorWorker
 
-    system.backends = await open_backends(system, stack)
+    async with system.phase("an engine to make the log on this broker", _START_AN_ENGINE):
+        system.backends = await open_backends(system, stack)
     assert system.reload is not None
     workers: dict[str, ExecutorWorker] = {}
 
@@ -133,6 +138,7 @@ async def start_workers(system: System, stack: AsyncExitStack) -> None:
 
     stack.push_async_callback(close)
     for name, backend in system.backends.items():
-        await attach(name, backend)
+        async with system.phase(f"the executor {name}", _LOOK_AT_EXECUTORS):
+            await attach(name, backend)
     system.reload.attach = attach
     system.reload.start()

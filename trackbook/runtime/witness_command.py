@@ -54,6 +54,9 @@ class WitnessCommand:
             await asyncio.to_thread(process.communicate)
             hint = "It has to print the last line that it was given, or an empty one, and then read its input."
             raise WitnessFailed(f"the witness command {command!r} tells no last head: {error}", hint) from None
+        except BaseException:  # the start is given up
+            process.kill()
+            raise
         assert process.stdin is not None
         os.set_blocking(process.stdin.fileno(), False)
         known = head if head.installation == installation else Head()

@@ -138,7 +138,8 @@ class Connection(Client):
         except TimeoutError:
             if self._refused:
                 raise BrokerUnfit(self._refused) from None
-            raise BrokerUnreachable(f"no broker answers at {access.url}: {self.last_error}") from None
+            why = str(self.last_error or "") or f"nothing came within {patience:g} s"
+            raise BrokerUnreachable(f"no broker answers at {access.url}: {why}") from None
         self._opened = True
         inbox = self.new_inbox()
         self._replies, self._skip = f"{inbox}.", len(inbox) + 1

@@ -1,0 +1,38 @@
+"""Running the system until it is told to stop, which may be while it starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from trackbook.http.system import running
+from trackbook.runtime.app import Config, System
+from trackbook.runtime.watchdog import Watchdog
+
+
+async def serve_until(stop: asyncio.Event, config: Config, started: Callable[[System], None]) -> None:
+    """Run the system until `stop` is set; a start under way is cancelled, and what was started is ended.
+
+    `started` is called once the system works. Raises what the start raises.
+    """
+    works = False
+
+    async def serve() -> None:
+        nonlocal works
+        async with Watchdog() as watchdog, running(config, watchdog) as system:
+            works = True
+            started(system)
+            await stop.wait()
+
+    serving = asyncio.create_task(serve(), name="system")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not works:
+            serving.cancel()
+        await serving
+    except asyncio.CancelledError:
+        if not (stop.is_set() and serving.cancelled()):
+            raise
+    finally:
+        stopping.cancel()

@@ -1,0 +1,50 @@
+"""Ending what executors have of this installation and no job owns, in the background of a start."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import structlog
+
+from trackbook.engine.ports import UNKNOWN_JOB, Backend
+
+if TYPE_CHECKING:
+    from trackbook.runtime.app import System
+
+_SWEEP_AGAIN, _LONGEST_SWEEP_AGAIN = 15.0, 900.0  # seconds until an executor that was away is swept
+
+log = structlog.get_logger(__name__)
+
+
+async def sweep_all(system: System, stack: AsyncExitStack) -> None:
+    """Sweep in the background: a cluster that can't be reached must not keep the system from starting."""
+    assert system.backends is not None
+    tasks = [asyncio.create_task(_sweep(system, backend)) for backend in system.backends.values()]
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+async def _sweep(system: System, backend: Backend) -> None:
+    """End what an executor has of this installation and no job owns; again where it can't be asked just now."""
+    jobs_ = system.jobs
+    assert jobs_ is not None
+    wait = _SWEEP_AGAIN
+    while True:
+        try:
+            swept = await backend.sweep(lambda: jobs_.live(backend.name), end=True)
+        except Exception as problem:
+            log.warning("executor.not_swept", executor=backend.name, error=str(problem), again_in=wait)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_SWEEP_AGAIN)
+        else:
+            for found in swept:
+                event = "session.of_unknown_job" if found.hint == UNKNOWN_JOB else "session.swept"
+                log.warning(event, executor=backend.name, what=found.what, found=found.found)
+            return
