@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -231,10 +232,10 @@ async def test_a_start_gives_up_when_its_broker_is_stopped(
     monkeypatch.setattr(broker_module, "STOP_PATIENCE", 0.1)
     catch_up = Book.catch_up
 
-    async def stopped_before(book: Book) -> None:
+    async def stopped_before(book: Book, *given: Any) -> None:
         owner = msgspec.json.decode((tmp_path / "broker" / "owner.json").read_bytes(), type=Owner)
         os.kill(owner.server, signal.SIGSTOP)
-        await catch_up(book)
+        await catch_up(book, *given)
 
     monkeypatch.setattr(Book, "catch_up", stopped_before)
     config = Config(data=tmp_path, http="127.0.0.1:0", durability="fast", start_limits=StartLimits(within=0.5))
