@@ -118,6 +118,9 @@ def verify(
             end="",
         )
         defects = found["defects"]
+        for number, what in ((found.get("accepted", 0), "missing"), (found.get("dismissed", 0), "left out")):
+            if number:
+                print(f"{plural(number, 'message')} {what}, as accepted; ", end="")
         print(styled("whole", "green") if found["ok"] else styled(plural(len(defects), "defect"), "red"))
         for defect in defects[:10]:
             of = f"{defect['aggregate']} version {defect['version']}: " if defect["aggregate"] else ""
