@@ -23,8 +23,6 @@ SET_FOR_GOOD = frozenset(
         ("adapters/container/beginning.py", "withdrawn"),  # set once, when the session is stopped
         ("http/strict.py", "answered"),  # set once, when the answer to a HEAD request has begun
         ("http/server.py", "stopping"),  # set once, when the server stops
-        ("cli/up.py", "stop"),  # likewise
-        ("cli/host.py", "_stop"),  # likewise
     }
 )
 """Events that are waited for outside a loop and not cleared there, and why that is right."""
