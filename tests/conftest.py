@@ -30,6 +30,7 @@ _SLOWEST_FIRST = (
     "backendai",
     "container",
     "kill",
+    "damage",
     "load",
     "simulation",
     "e2e",

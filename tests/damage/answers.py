@@ -1,0 +1,82 @@
+"""Everything that a server shows of its book, and in what two servers differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from damage.server import Server
+
+Answers = dict[str, tuple[int, Any]]
+DAMAGE_CODES = ("history_damaged", "log_damaged", "quarantined")
+"""Codes by which an answer reports damage instead of showing what is damaged."""
+
+
+def read_all(server: Server) -> Answers:
+    """Return every answer by its path; lists are read page by page."""
+    found: Answers = {}
+    for pipeline in _list(server, found, "/api/pipelines", state="all"):
+        path = f"/api/pipelines/{pipeline['id']}"
+        found[path] = server.get(path)
+        for version in _list(server, found, f"{path}/versions"):
+            one = f"{path}/versions/{version['version']}"
+            found[one] = server.get(one)
+        _list(server, found, f"{path}/events", order="oldest")
+    for job in _list(server, found, "/api/jobs"):
+        path = f"/api/jobs/{job['id']}"
+        found[path] = server.get(path)
+        _list(server, found, f"{path}/tasks")
+        _list(server, found, f"{path}/events", order="oldest")
+    return found
+
+
+def read_again(server: Server, known: Answers) -> Answers:
+    """Return every answer, of what is listed and of what was known before."""
+    found = read_all(server)
+    for path, (status, body) in known.items():
+        if path not in found:
+            listed = isinstance(body, list) and status == 200
+            found[path] = (
+                _whole(server, path, order="oldest") if listed and path.endswith("events") else server.get(path)
+            )
+    return found
+
+
+def differences(known: Answers, found: Answers) -> list[str]:
+    """Return the paths whose answers differ, without those that report damage."""
+    return [
+        path
+        for path in sorted({*known, *found})
+        if known.get(path) != found.get(path) and not reported(found, path)
+    ]
+
+
+def reported(found: Answers, path: str) -> bool:
+    """Whether an answer says that what is asked for is damaged."""
+    body = found.get(path, (0, None))[1]
+    return isinstance(body, dict) and (body.get("error") or {}).get("code") in DAMAGE_CODES
+
+
+def damage_reports(found: Answers) -> list[str]:
+    """Return the paths whose answers report damage."""
+    return [path for path in found if reported(found, path)]
+
+
+def _list(server: Server, found: Answers, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    found[path] = _whole(server, path, **parameters)
+    status, body = found[path]
+    return iter(body if status == 200 else [])
+
+
+def _whole(server: Server, path: str, **parameters: Any) -> tuple[int, Any]:
+    items: list[Any] = []
+    cursor = None
+    while True:
+        more: dict[str, Any] = {"cursor": cursor} if cursor else {}
+        status, body = server.get(path, limit=200, **parameters, **more)
+        if status != 200 or "items" not in body:
+            return status, body
+        items += body["items"]
+        cursor = body["next"]
+        if not cursor:
+            return status, items
