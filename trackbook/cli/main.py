@@ -10,7 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from trackbook import __version__
-from trackbook.cli import book, detach, doctor, files, log, offline, pipeline, quarantine, records, run, up
+from trackbook.cli import (
+    backup,
+    book,
+    detach,
+    doctor,
+    files,
+    log,
+    offline,
+    pipeline,
+    quarantine,
+    records,
+    run,
+    up,
+)
 from trackbook.cli.error_report import report
 from trackbook.cli.errors import describe
 from trackbook.cli.escapes import guarded
@@ -58,6 +71,8 @@ app.add_typer(book.replay, name="replay")
 app.add_typer(book.projection, name="projection")
 app.add_typer(log.app, name="log")
 app.add_typer(quarantine.app, name="quarantine")
+app.command("backup", epilog=backup.BACKUP_EPILOG)(backup.backup)
+app.command("restore", epilog=backup.RESTORE_EPILOG)(backup.restore)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("asyncapi", epilog="Example:\n\n  trackbook asyncapi > asyncapi.json")(book.asyncapi)
 

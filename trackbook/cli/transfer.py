@@ -30,7 +30,7 @@ _BROKEN = (OSError, http.client.HTTPException)
 
 
 class Meter:
-    """Shows on a terminal how far a file is; says nothing elsewhere."""
+    """Shows on a terminal how far a file is; says nothing elsewhere. A `total` of 0 is not known."""
 
     _EVERY = 0.1
 
@@ -51,8 +51,8 @@ class Meter:
         now = time.monotonic()
         if self._shown and now >= self._next:
             self._next = now + self._EVERY
-            share = f"{100 * done // self._total} %" if self._total else ""
-            line = f"{self._name[-40:]}  {size_text(done)} of {size_text(self._total)}  {share}"
+            share = f" of {size_text(self._total)}  {100 * done // self._total} %" if self._total else ""
+            line = f"{self._name[-40:]}  {size_text(done)}{share}"
             print(f"\r\x1b[K{escape(line)}", end="", file=raw(sys.stderr), flush=True)
 
 

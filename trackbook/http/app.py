@@ -14,11 +14,24 @@ from litestar.plugins.core import MsgspecDIPlugin
 
 from trackbook import __version__
 from trackbook.engine.ports import Blobs
-from trackbook.http import book, code, commands, files, folders, health, jobs, pipelines, stream, taskfiles, tools
+from trackbook.http import (
+    backup,
+    book,
+    code,
+    commands,
+    files,
+    folders,
+    health,
+    jobs,
+    pipelines,
+    stream,
+    taskfiles,
+    tools,
+)
 from trackbook.http.commands import BODY_LIMIT
 from trackbook.http.errors import HANDLERS
 from trackbook.http.guard import Guard
-from trackbook.http.ports import CommandGateway, Executors, History, LogSource, Services, Status, Tools
+from trackbook.http.ports import Backups, CommandGateway, Executors, History, LogSource, Services, Status, Tools
 from trackbook.http.strict import answer_head, refuse_unknown_parameters
 from trackbook.projections.find import ReadModel
 
@@ -66,6 +79,7 @@ def create_app(
     executors: Executors,
     *,
     blobs: Blobs,
+    backups: Backups | None = None,
     token: str,
     hosts: Iterable[str] = (),
 ) -> Guard:
@@ -75,7 +89,7 @@ def create_app(
 
     The Litestar application itself is `.app` of what is returned.
     """
-    services = Services(read, gateway, logs, history, status, book_tools, executors, blobs)
+    services = Services(read, gateway, logs, history, status, book_tools, executors, blobs, backups)
     app = _App(
         route_handlers=[
             index,
@@ -90,6 +104,7 @@ def create_app(
             commands.router,
             health.router,
             tools.router,
+            backup.router,
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         exception_handlers=HANDLERS,

@@ -46,6 +46,7 @@ _STATUSES = {
     "disk_full": 503,
     "log_damaged": 503,
     "history_damaged": 409,
+    "backup_refused": 409,
     "not_quarantined": 409,
 }
 

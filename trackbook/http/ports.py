@@ -125,6 +125,14 @@ class Executors(Protocol):
         ...
 
 
+class Backups(Protocol):
+    """Makes backups of the whole installation."""
+
+    async def backup(self, *, damaged: bool) -> AsyncIterator[bytes]:
+        """Return a backup's bytes; raises Refused for a log that lost something, unless `damaged`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Services:
     """All that a request may need."""
@@ -137,5 +145,6 @@ class Services:
     tools: Tools
     executors: Executors
     blobs: Blobs
+    backups: Backups | None = None
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by what stores an archive of code: one at a time is in memory whole."""

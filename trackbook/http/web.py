@@ -27,6 +27,7 @@ from trackbook.projections.find import ReadModel
 from trackbook.projections.projector import NotProjectedError, Projector
 from trackbook.runtime import tools
 from trackbook.runtime.app import System, open_book
+from trackbook.runtime.backup import Backups
 from trackbook.runtime.book import Book
 from trackbook.runtime.descriptors import descriptor_limit
 from trackbook.runtime.history import History
@@ -70,6 +71,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
         BookTools(book, projector),
         Configured(system),
         blobs=book.blobs,
+        backups=Backups(system, book),
         token=system.token,
     )
     host, _, port = config.http.rpartition(":")

@@ -37,11 +37,15 @@ class Location(Struct, frozen=True):
 
 
 class Identity(Struct, frozen=True):
-    """`identity.json`: where the directory was used last, and whether a fork of it is to be finished."""
+    """`identity.json`: where the directory was used last, and whether a fork of it is to be finished.
+
+    `restored` names the backup that the directory was made from, until it is used.
+    """
 
     location: Location
     path: str = ""
     forking: bool = False
+    restored: str = ""
 
 
 class DataDirectoryCopied(UserError):
@@ -112,6 +116,11 @@ def claim(data: Path, ownership: Ownership = "") -> Identity:
     return identity
 
 
+def mark_restored(data: Path, backup: str) -> None:
+    """Record that the directory was made from a backup: whoever uses it has to say whose it is."""
+    _write(data, Identity(Location(), restored=backup))
+
+
 def finish_fork(data: Path, identity: Identity) -> None:
     """Record that the fork is complete."""
     _write(data, msgspec.structs.replace(identity, forking=False))
@@ -142,9 +151,18 @@ def _recorded(data: Path) -> Identity | None:
 def _copied(data: Path, recorded: Identity, changed: list[str]) -> str:
     where = f"last used as {recorded.path}" if recorded.path else f"its {FILE} can't be read"
     place = "" if not recorded.path else f": this is {' and '.join(changed)}"
+    found = f"looks like a copy of a data directory ({where}{place})"
+    if recorded.restored:
+        found = f"was restored from a backup ({recorded.restored})"
     return (
-        f"{data} looks like a copy of a data directory ({where}{place}). The original and a copy would end each"
-        " other's sessions, so nothing was started.\n"
+        f"{data} {found}. The original and a copy would end each"
+        f" other's sessions, so nothing was started.\n{how_to_use(data)}"
+    )
+
+
+def how_to_use(data: Path) -> str:
+    """Return with which commands a copied directory is used."""
+    return (
         f"  If this is the only one, moved or restored: trackbook up --adopt --data {shlex.quote(str(data))}\n"
         f"  If the original stays in use: trackbook up --fork --data {shlex.quote(str(data))}"
         "   (an installation of its own; running jobs stay with the original)"

@@ -14,7 +14,8 @@ from trackbook.events.storage_format import FormatMark, current, refuse_newer
 
 STREAM_NOT_FOUND = 10059
 _NAME_IN_USE = 10058
-_INSTALLATION = "trackbook_installation"
+INSTALLATION = "trackbook_installation"
+"""The key of the installation's id in a stream's metadata."""
 _FORMAT, _RELEASE = "trackbook_format", "trackbook_release"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
 
@@ -129,7 +130,7 @@ def _format_metadata() -> dict[str, str]:
 async def _create(nc: Connection, wanted: dict[str, Any]) -> dict[str, Any]:
     """Create a stream, which thereby gets the installation's id; another engine may be quicker."""
     name = wanted["name"]
-    with_id = wanted | {"metadata": {_INSTALLATION: secrets.token_hex(4)} | _format_metadata()}
+    with_id = wanted | {"metadata": {INSTALLATION: secrets.token_hex(4)} | _format_metadata()}
     info = await insist(nc, f"STREAM.CREATE.{name}", with_id)
     if info.get("error", {}).get("err_code") == _NAME_IN_USE:
         info = await insist(nc, f"STREAM.INFO.{name}")
@@ -145,7 +146,7 @@ async def installation(nc: Connection, prefix: str = "trackbook") -> str:
     info = await insist(nc, f"STREAM.INFO.{name}")
     if "error" in info:
         raise StreamMissing(f"the stream {name} isn't there: no engine has started on this broker yet")
-    given = (info["config"].get("metadata") or {}).get(_INSTALLATION)
+    given = (info["config"].get("metadata") or {}).get(INSTALLATION)
     return str(given or hashlib.sha256(str(info["created"]).encode()).hexdigest()[:8])
 
 
@@ -159,7 +160,7 @@ async def renew_installation(nc: Connection, prefix: str = "trackbook") -> str:
     if "error" in info:
         raise StreamMissing(_missing(name))
     new = secrets.token_hex(4)
-    metadata = (info["config"].get("metadata") or {}) | {_INSTALLATION: new}
+    metadata = (info["config"].get("metadata") or {}) | {INSTALLATION: new}
     info = await insist(nc, f"STREAM.UPDATE.{name}", info["config"] | {"metadata": metadata})
     if fault := info.get("error"):
         raise BrokerUnfit(f"stream {name}: {fault['description']} ({fault.get('err_code')})")
