@@ -158,11 +158,15 @@ def without_secrets(text: str) -> tuple[str, int]:
 
     Raises ValueError for one in which they can't be found for certain.
     """
-    secrets = set(_secrets(tomllib.loads(text)))
+    secrets = [secret for secret in _secrets(tomllib.loads(text)) if secret]
     kept = _SECRET_LINE.sub(r'\1 ""', text)
-    if set(_secrets(tomllib.loads(kept))) - {""} or any(secret in kept for secret in secrets if secret):
+    try:
+        left = any(_secrets(tomllib.loads(kept)))
+    except ValueError:
+        left = True
+    if left or any(secret in kept for secret in secrets):
         raise ValueError("its secret keys can't be left out; put each on a line of its own")
-    return kept, len(secrets - {""})
+    return kept, len(secrets)
 
 
 def _secrets(value: Any) -> Iterator[str]:

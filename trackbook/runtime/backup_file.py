@@ -146,7 +146,7 @@ def _compare(found: list[Digest], manifest: Manifest) -> None:
 def _manifest(data: bytes) -> Manifest:
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BackupDamaged(f"{MANIFEST} can't be read: {error}") from error
 
 
@@ -198,7 +198,7 @@ def _check_first(member: Member) -> None:
         raise BackupDamaged("it is no backup of Trackbook")
     try:
         mark = msgspec.json.decode(member.data, type=FormatMark)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BackupDamaged(f"{FORMAT_FILE} is damaged: {error}") from error
     refuse_newer("the backup", mark)
 

@@ -120,15 +120,15 @@ class _Arriving:
         return message
 
     async def _next(self) -> Msg:
-        while not self._waiting:
+        while not self._waiting and not self._broken:
             self._news.clear()
             try:
                 async with asyncio.timeout(SILENT):
                     await self._news.wait()
             except TimeoutError:
                 raise SnapshotFailed(f"the broker says nothing more of {self._stream}") from None
-            if self._broken:
-                raise SnapshotFailed(f"the connection to the broker broke during the snapshot of {self._stream}")
+        if self._broken:
+            raise SnapshotFailed(f"the connection to the broker broke during the snapshot of {self._stream}")
         return self._waiting.popleft()
 
     async def keep_alive(self) -> None:
@@ -194,9 +194,9 @@ async def message_digest(nc: Connection, stream: str, seq: int) -> str:
 
 
 async def restore(nc: Connection, content: StreamContent, chunks: AsyncIterable[bytes]) -> None:
-    """Make a stream from its snapshot, on a broker that has none of that name; raises SnapshotFailed.
+    """Make a stream from its snapshot, on a broker that has none of that name; compare it with what it was.
 
-    The stream is there as a whole or not at all, and is compared with what the snapshot says of it.
+    Raises SnapshotFailed. The broker may have a part of the stream then: its store is to be thrown away.
     """
     name = content.name
     try:
