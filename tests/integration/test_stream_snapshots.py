@@ -89,6 +89,19 @@ async def test_streams_come_back_as_they_were(
     assert await NatsEventStore(other, prefix).head() == 301
 
 
+async def test_a_stream_that_never_had_a_message_comes_back(
+    broker: EmbeddedBroker, nc: Connection, prefix: str, other: Connection
+) -> None:
+    """As that of blobs of an installation without large bodies: the first message gets sequence 1."""
+    await ensure(nc, prefix, initialised=False)
+
+    content, data = await taken(broker.engine, f"{prefix}_events")
+    await put(other, content, data)
+
+    assert content.head_sha256 == ""
+    assert b'"seq":1' in (await other.ask(f"{prefix}.evt.job.next", b"next")).data
+
+
 @pytest.mark.parametrize("gone", [[3, 4, 7], [1, 2], [9, 10], list(range(1, 11)), []])
 async def test_gaps_stay_gaps(
     broker: EmbeddedBroker, nc: Connection, prefix: str, other: Connection, gone: list[int]

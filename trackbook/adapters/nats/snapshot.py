@@ -210,7 +210,8 @@ async def restore(nc: Connection, content: StreamContent, chunks: AsyncIterable[
         state = _unless_refused(name, msgspec.json.decode(done.data))["state"]
     except Unanswered as error:
         raise SnapshotFailed(f"the broker doesn't restore {name}: {error}") from error
-    for key in ("messages", "bytes", "first_seq", "last_seq"):
+    # The first sequence of a stream that never had a message is 0, or 1 once it was restored.
+    for key in ("messages", "bytes", "last_seq", *(["first_seq"] if content.last else [])):
         if state[key] != content.state[key]:
             raise SnapshotFailed(f"{name} was restored with {key} {state[key]}, not {content.state[key]}")
     if await message_digest(nc, name, content.last) != content.head_sha256:
