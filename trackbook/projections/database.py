@@ -88,6 +88,9 @@ class Database:
 
     async def open(self) -> tuple[int, str]:
         """Open or create the file and return its checkpoint: sequence and digest; raises DamagedError."""
+        return await undisturbed(self._open())
+
+    async def _open(self) -> tuple[int, str]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         private_file(self.path)  # SQLite gives the files beside it the same mode
         self._writer = _Side(
@@ -100,6 +103,9 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections, once what is under way on them is done."""
+        await undisturbed(self._close())
+
+    async def _close(self) -> None:
         self._may_read.clear()
         while self._working:
             self._rests.clear()
@@ -138,6 +144,9 @@ class Database:
 
     async def replace_by(self, path: Path) -> tuple[int, str]:
         """Put another finished file in this one's place; readers wait for as long as that takes."""
+        return await undisturbed(self._replace_by(path))
+
+    async def _replace_by(self, path: Path) -> tuple[int, str]:
         await self.close()
         self._remove_side_files()
         path.replace(self.path)  # noqa: ASYNC240 - a rename
@@ -145,6 +154,9 @@ class Database:
 
     async def set_aside(self, name: str) -> Path:
         """Move the file to `name` beside it, so that a new one can be begun, and return where it went."""
+        return await undisturbed(self._set_aside(name))
+
+    async def _set_aside(self, name: str) -> Path:
         await self.close()
         self._remove_side_files()
         aside = self.path.with_name(name)
@@ -154,6 +166,9 @@ class Database:
 
     async def remove(self) -> None:
         """Close and delete the file."""
+        await undisturbed(self._remove())
+
+    async def _remove(self) -> None:
         await self.close()
         self._remove_side_files()
         self.path.unlink(missing_ok=True)
