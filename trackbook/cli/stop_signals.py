@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ def stop_signals() -> list[signal.Signals]:
 
 def on_first_signal(call: Callable[[], None]) -> None:
     """Have the running loop call `call` at the first stop signal; the next one ends the process at once."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     numbers = stop_signals()
 
