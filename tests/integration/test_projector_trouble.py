@@ -340,3 +340,43 @@ async def test_a_row_that_the_log_does_not_say_is_found(tmp_path: Path) -> None:
 
     assert ["table jobs" in each for each in found] == [True]
     assert not list(tmp_path.glob("*.compared*"))
+
+
+async def test_a_decision_is_met_again_until_the_read_model_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where making it again failed, or the process ended meanwhile, the next turn or the next start does it."""
+    history, decided = History(), Decided()
+    await history.start("j", "p1", ONE)
+    seq, _, _ = history.head_of("job", "j")
+    foreign = await history.store.append(Append("job", "j", seq, b"garbage", "x"))
+
+    async def decisions() -> Decided:
+        return decided
+
+    async def full() -> int:
+        raise OSError("no space left")
+
+    projector = Projector(tmp_path / "r.db", history.store, history.blobs, decisions)
+    await projector.start()
+    running = asyncio.create_task(projector.run())
+    await until(projector, lambda: projector.quarantined == 1)
+    monkeypatch.setattr(projector, "rebuild", full)
+    decided.dismissed.update(foreign)
+    accepted = Commit[Any, Any](
+        1, "log", "log", 1, history.now, "", [Input("user:ann", {})], [LossAccepted([])], [0]
+    )
+    await history.store.append(Append("log", "log", 0, msgspec.json.encode(accepted), "y"))
+    await until(projector, lambda: "no space left" in projector.problem)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await projector.close()
+
+    again = Projector(tmp_path / "r.db", history.store, history.blobs, decisions)
+    await again.start()
+    running = asyncio.create_task(again.run())
+    await until(again, lambda: again.checkpoint == foreign[0] + 1)
+    assert again.quarantined == 0
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await again.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,7 @@ from random import Random
 import pytest
 from office import CHAIN, Office, opened
 
-from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
+from trackbook.adapters.sql.ledger import Head, Ledger, LedgerDamaged, Note
 
 
 async def _filled(folder: Path) -> Office:
@@ -114,3 +115,39 @@ def test_another_form_is_made_again_and_an_unreadable_file_is_kept(tmp_path: Pat
 
     assert (tmp_path / "engine.db.damaged").read_bytes().startswith(b"not a database")
     Ledger(file, owner=False).close()
+
+
+async def test_damage_that_is_met_while_writing_is_told(tmp_path: Path) -> None:
+    """A write that meets a damaged page says that the ledger is damaged, as a read does, and has it mended."""
+    await _filled(tmp_path)
+    file, calls = tmp_path / "engine.db", list[int]()
+    ledger = Ledger(file)
+    ledger.on_damage = lambda: calls.append(1)
+    ledger.note(Note(Head("job", "new", 1, 900, 900, "0" * 64, open=True), []))
+    with file.open("r+b") as pages:
+        pages.seek(4096)
+        pages.write(b"\xa5" * (file.stat().st_size - 4096))
+
+    with pytest.raises(LedgerDamaged):
+        ledger.flush()
+    with pytest.raises(LedgerDamaged):
+        ledger.written_heads()
+    ledger.close()
+
+    assert calls
+
+
+async def test_an_outcome_that_is_not_found_any_more_is_found_on_the_log(tmp_path: Path) -> None:
+    """A command sent again whose row in the ledger has another key by now gets the outcome that it had."""
+    office = await opened(tmp_path)
+    first = await office.must("pipeline.create", name="p", command_id="c1")
+    applied = await office.must("pipeline.apply", yaml=CHAIN, command_id="c2")
+    office.ledger.flush()
+    with closing(sqlite3.connect(tmp_path / "engine.db")) as db:
+        db.execute("UPDATE outcome SET command_id = command_id || 'x'")
+        db.commit()
+
+    async with asyncio.timeout(10):
+        assert await office.must("pipeline.create", name="p", command_id="c1") == first
+        assert await office.must("pipeline.apply", yaml=CHAIN, command_id="c2") == applied
+    await office.close()

@@ -196,7 +196,9 @@ class Projector:
 
     async def _follow(self) -> None:
         first = await self._first_to_read()
-        self._writer.decisions, self._decided_at = await self._decisions(), self.head
+        self._writer.decisions = await self._decisions()
+        # Rows that were made before a decision lack it; a file that is begun now gets all of them.
+        self._decided_at = self.checkpoint or self.head
         self._inbox.clear()
         pump = asyncio.create_task(self._pump(first), name="projection-pump")
         damage = asyncio.create_task(self._damage.wait(), name="projection-damage")
@@ -242,13 +244,13 @@ class Projector:
     async def _write_batches(self) -> None:
         while True:
             messages = await self._inbox.take(FOLLOWED_LINGER if self.feed.listeners else LINGER)
+            if any(message.kind == "log" and message.seq > self._decided_at for message in messages):
+                raise DecidedError  # before it is written, so that it is met again until the rows are made again
             async with self._turn:
                 facts = await self._writer.write(messages)
             self._inbox.written()
             if facts:
                 self._tell(facts)
-            if any(fact.kind == "log" and fact.seq > self._decided_at for fact in facts):
-                raise DecidedError
 
     def _tell(self, facts: list[Fact]) -> None:
         self._well_again()

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from trackbook.adapters.sql.ledger import Outcome
+from trackbook.adapters.sql.ledger import LedgerDamaged, Outcome
 from trackbook.engine.content import normal_task
 from trackbook.engine.errors import Refused
 from trackbook.engine.names import normal
@@ -77,6 +77,9 @@ class Gateway:
         except (HistoryDamaged, LogDamaged) as damage:
             log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(damage))
             return _encoded(rejection(command_id, _damaged(damage)))
+        except LedgerDamaged as damage:  # it is made again meanwhile
+            log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(damage))
+            return _encoded(rejection(command_id, _failure(damage)))
         except Exception as problem:
             log.exception("command.failed", kind=kind, verb=verb, command_id=command_id)
             return _encoded(rejection(command_id, _failure(problem)))

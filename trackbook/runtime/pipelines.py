@@ -61,7 +61,11 @@ class Pipelines:
         if request.variables:
             content["environment"] = {"envs": request.variables}
         command = pipeline.CreatePipeline(content)
-        return await self._deciding(lambda: self._commit(self._new(asked), command, asked))
+
+        async def decide() -> Reply:
+            return await self._commit(await self._new(asked), command, asked)
+
+        return await self._deciding(decide)
 
     async def apply(self, asked: Asked) -> Reply:
         """`pipeline.apply`."""
@@ -88,7 +92,7 @@ class Pipelines:
         if request.pipeline is not None:
             return await self.find(request.pipeline)
         bearer = await self._bearer(str(content.get("name", "")))
-        return await self._load("pipeline", bearer) if bearer else self._new(asked)
+        return await self._load("pipeline", bearer) if bearer else await self._new(asked)
 
     async def edit(self, asked: Asked) -> Reply:
         """`pipeline.edit`."""
@@ -160,8 +164,11 @@ class Pipelines:
         """Drop what is kept: an operator left commits out."""
         self._kept.clear()
 
-    def _new(self, asked: Asked) -> Aggregate[Any]:
+    async def _new(self, asked: Asked) -> Aggregate[Any]:
+        """Return the pipeline that a command creates; it may be there already, its outcome not known."""
         new_id = derived_id(asked.command_id)
+        if self._book.ledger.head("pipeline", new_id):
+            return await self._load("pipeline", new_id)
         return Aggregate("pipeline", new_id, KINDS["pipeline"].decider.initial(new_id))
 
     async def _deciding(self, decide: Callable[[], Awaitable[Reply]]) -> Reply:
@@ -172,6 +179,7 @@ class Pipelines:
                     return await decide()
                 except AppendConflict:
                     self._kept.clear()
+                    await self._book.keep_up()
                 except Refused:
                     raise
                 except BaseException:

@@ -237,15 +237,24 @@ class Ledger:
         """Write what is pending in one transaction; a crash before loses nothing, since the log has it."""
         if not self._pending:
             return
+        try:
+            self._write()
+        except sqlite3.DatabaseError as error:
+            if (trouble := _damage(error, self._path)) is None:
+                raise
+            self.on_damage()
+            raise trouble from error
+        self._pending.clear()
+        self._outcomes.clear()
+        self._heads.clear()
+
+    def _write(self) -> None:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(_PUT_HEAD, (_summed(note.head) for note in self._pending))
             self._db.executemany(_PUT_OUTCOME, self._outcome_rows(self._pending))
             if self.seen:
                 self._db.execute(_PUT_CHECKPOINT, (self.seen, self._digest, _sum((1, self.seen, self._digest))))
-        self._pending.clear()
-        self._outcomes.clear()
-        self._heads.clear()
 
     @staticmethod
     def _outcome_rows(notes: Iterable[Note]) -> Iterable[tuple[Any, ...]]:
@@ -279,7 +288,13 @@ class Ledger:
     def written_heads(self) -> list[Head]:
         """Return every head that is in the file, by kind and id; may be called in any thread."""
         with closing(sqlite3.connect(self._path)) as db:
-            return [_head(_check(row, self._path)) for row in db.execute("SELECT * FROM head ORDER BY kind, id")]
+            try:
+                rows = db.execute("SELECT * FROM head ORDER BY kind, id").fetchall()
+            except sqlite3.DatabaseError as error:
+                if (trouble := _damage(error, self._path)) is None:
+                    raise
+                raise trouble from error
+        return [_head(_check(row, self._path)) for row in rows]
 
     def open_heads(self, kind: str) -> list[Head]:
         """Return the heads of a kind whose aggregates have not ended."""
@@ -307,9 +322,8 @@ class Ledger:
         """Write what is pending and close the file; what a damaged file does not take, the log has."""
         try:
             self.flush()
-        except sqlite3.DatabaseError as error:
-            if _damage(error, self._path) is None:
-                raise
+        except LedgerDamaged as damage:
+            log.warning("ledger.not_written", error=str(damage), hint="It is made from the log.")
         finally:
             self._db.close()
 
