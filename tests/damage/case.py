@@ -141,8 +141,10 @@ class Case:
         if self.ready.get("status") == "not ready":
             return True
         known, found = self.original.answers.get(path, (0, None)), self.answers.get(path, (0, None))
-        if isinstance(known[1], list) and path.count("/") == 2:
-            old, new = ({item["id"]: item for item in body[1] or []} for body in (known, found))
+        if path.count("/") == 2:
+            if not isinstance(known[1], list) or not isinstance(found[1], list):
+                return False  # a list that can't be read names nothing
+            old, new = ({item["id"]: item for item in body[1]} for body in (known, found))
             return all(key in self.text for key in {*old, *new} if old.get(key) != new.get(key))
         return path.split("/")[3] in self.text
 
