@@ -68,7 +68,7 @@ def test_idle_and_half_sent_requests_keep_nobody_from_working(tmp_path: Path, se
                 connection.close()
             _until(lambda: "warnings" not in _ready(url))
 
-            assert warned["status"] == "ready"
+            assert warned["status"] == "degraded"
             assert "HTTP closed idle connections" in warned["warnings"][0]
             assert log.stat().st_size < 16 * 1024, log.read_text()[:4000]
             assert log.read_text().count("connections_limited") == 1

@@ -122,12 +122,12 @@ async def test_health_says_in_words_what_is_wrong(served: Site) -> None:
 
 
 async def test_a_configuration_that_cannot_be_used_is_a_warning(served: Site) -> None:
-    """The system works on with what it had loaded, so it stays ready."""
+    """The system works on with what it had loaded: degraded, and no 503."""
     served.executors.problem = "executors.toml is not TOML. The configuration from before stays in use"
 
     found = await served.get("/health/ready")
 
-    assert found["status"] == "ready"
+    assert found["status"] == "degraded"
     assert found["warnings"] == ["executors.toml is not TOML. The configuration from before stays in use"]
 
 

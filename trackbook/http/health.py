@@ -16,6 +16,8 @@ _FAR_BEHIND = 1000
 
 _PATIENCE = 2.0
 
+QUARANTINE = "`trackbook quarantine list` shows them"
+
 
 class Live(Struct):
     """The process answers."""
@@ -24,7 +26,10 @@ class Live(Struct):
 
 
 class Ready(Struct, omit_defaults=True):
-    """Whether the system works: `problems` says what keeps it from that, `warnings` what else is wrong."""
+    """Whether the system works: `problems` says what keeps it from that, `warnings` what else is wrong.
+
+    `status` is `ready`, `degraded` where there are warnings, or `not ready` where there are problems.
+    """
 
     status: str
     problems: list[str]
@@ -42,7 +47,7 @@ async def live() -> Live:
 
 @get("/health/ready")
 async def ready(services: Served) -> Response[Ready]:
-    """Tell whether the system works, and if not, what is wrong (503)."""
+    """Tell whether the system works: `ready` or `degraded` (200), and if not, what is wrong (503)."""
     problems = list(services.status.problems())
     projector = services.read.projector
     head = await _head(services, problems)
@@ -53,8 +58,10 @@ async def ready(services: Served) -> Response[Ready]:
     await services.executors.refresh()
     warnings = [services.executors.problem] if services.executors.problem else []
     warnings += services.status.warnings()
+    if projector.quarantined and not any(QUARANTINE in warning for warning in warnings):
+        warnings.append(f"{projector.quarantined} entries are in quarantine: {QUARANTINE}")
     body = Ready(
-        "not ready" if problems else "ready",
+        "not ready" if problems else "degraded" if warnings else "ready",
         problems,
         projector.checkpoint,
         head,

@@ -20,6 +20,7 @@ from trackbook.engine.diff import describe, diff, hunks
 from trackbook.http.app import create_app
 from trackbook.http.connections import Connections, most_connections
 from trackbook.http.executors import Configured, read_executors
+from trackbook.http.health import QUARANTINE
 from trackbook.http.server import HttpServer
 from trackbook.private_files import private_file
 from trackbook.projections.database import DamagedError
@@ -38,6 +39,8 @@ T = TypeVar("T")
 _LOOK = 0.1  # seconds between looks at a log that somebody follows
 _CUT_PAUSE, _CUT_LOOKS = 0.01, 20
 """Seconds between looks at a log that is being cut, and how often."""
+_NAMED = 5
+"""Damaged histories that readiness names."""
 _LEVEL_WITHIN = 5.0
 """Seconds for the read model to be level with the log before it is shown: the last process may not have been."""
 
@@ -228,6 +231,11 @@ class Health:
         warnings = list(self._connections.warnings())
         if self._system.book is not None:
             warnings += self._system.book.integrity.warnings()
+            if faults := self._system.book.ledger.faults():
+                names = [f"{each.kind}/{each.id}" for each in faults]
+                more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+                shown = ", ".join(names[:_NAMED]) + more
+                warnings.append(f"damaged histories are in quarantine: {shown}; {QUARANTINE}")
         return warnings
 
     def metrics(self) -> Mapping[str, float]:
