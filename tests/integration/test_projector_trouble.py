@@ -380,3 +380,19 @@ async def test_a_decision_is_met_again_until_the_read_model_is_made_again(
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await again.close()
+
+
+async def test_the_first_fault_of_each_history_is_known_after_a_restart(tmp_path: Path) -> None:
+    """What can't be folded has no broken chain that a check of the log would see: the projector tells."""
+    history = History()
+    await history.start("good", "p1", ONE)
+    foreign = Commit[Any, Any](
+        1, "job", "bad", 1, history.now, "", [Input("user:eve", {})], [TaskStarted("a", 1, history.now)], [0]
+    )
+    [seq] = await history.store.append(Append("job", "bad", 0, msgspec.json.encode(foreign), "x"))
+    for _ in range(2):
+        async with projected(history, tmp_path / "r.db") as read:
+            await caught_up(read, history)
+            [(kind, id_, at, reason)] = read.projector.first_faults()
+            assert (kind, id_, at) == ("job", "bad", seq)
+            assert "begins with JobCreated" in reason

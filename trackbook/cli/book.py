@@ -123,7 +123,8 @@ def verify(
                 print(f"{plural(number, 'message')} {what}, as accepted; ", end="")
         print(styled("whole", "green") if found["ok"] else styled(plural(len(defects), "defect"), "red"))
         for defect in defects[:10]:
-            of = f"{defect['aggregate']} version {defect['version']}: " if defect["aggregate"] else ""
+            version = f" version {defect['version']}" if defect["version"] else ""
+            of = f"{defect['aggregate']}{version}: " if defect["aggregate"] else ""
             where = f"at sequence {defect['seq']}: " if defect["seq"] else ""
             print(f"  {where}{of}{defect['problem']}")
         if len(defects) > 10:

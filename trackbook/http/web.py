@@ -270,6 +270,12 @@ class BookTools:
             ledger.on_damage()
             witness = []
         found = await tools.verify(self._book, witness)
+        known = {(defect.seq, defect.aggregate) for defect in found.defects}
+        found.defects += [  # what can't be folded is known to whoever folds it
+            tools.Defect(seq, f"{kind}/{id_}", 0, reason)
+            for kind, id_, seq, reason in self._projector.first_faults()
+            if (seq, f"{kind}/{id_}") not in known
+        ]
         differing: list[str] = []
         if found.ok:  # a log that is damaged itself is no measure: the read model may know more
             try:

@@ -86,6 +86,10 @@ class Projector:
         """How many entries the quarantine has."""
         return self._writer.quarantine.count
 
+    def first_faults(self) -> list[tuple[str, str, int, str]]:
+        """Return kind, id, sequence and reason of the first commit of each history that can't be projected."""
+        return self._writer.quarantine.first_faults()
+
     async def start(self) -> None:
         """Open the file, or begin a new one beside one that is damaged; then it can be read."""
         try:

@@ -33,6 +33,10 @@ class Quarantine:
             if row.kind:
                 self._stuck.setdefault((row.kind, row.id), (row.seq, row.reason))
 
+    def first_faults(self) -> list[tuple[str, str, int, str]]:
+        """Return kind, id, sequence and reason of the first commit of each damaged history."""
+        return [(kind, id, seq, reason) for (kind, id), (seq, reason) in self._stuck.items()]  # noqa: A001
+
     def admits(self, fact: Fact) -> bool:
         """Whether the commit may be projected; puts it aside if not."""
         stuck = self._stuck.get((fact.kind, fact.id))

@@ -93,6 +93,9 @@ class Integrity:
 
     def found(self, kind: str, key: str, message: str, first: int = 0, last: int = 0) -> None:
         """Keep evidence of loss; what was found before, or accepted, changes nothing."""
+        covering = {"gap": ("gap",), "history": ("gap", "tail")}.get(kind, ())
+        if self._is_covered(first, last or first, covering):
+            return
         evidence = Evidence(digest(f"{kind}/{key}".encode())[:12], kind, message, first, last or first)
         if evidence.id in self._found or evidence.id in self.accepted:
             return
@@ -100,6 +103,10 @@ class Integrity:
         log.error("log.damaged", evidence=evidence.id, kind=kind, found=message, hint=HINT)
         for witness in self._witnesses[:1]:
             witness.record(evidence)
+
+    def _is_covered(self, first: int, last: int, kinds: Sequence[str]) -> bool:
+        """Whether open evidence of these kinds says already that the log lost these sequences."""
+        return any(each.kind in kinds and each.first <= first and last <= each.last for each in self.open)
 
     async def examine(self, claims: Iterable[Claim] = ()) -> None:
         """Compare the log with what the broker reports of it, with the witnesses, and with other claims."""
