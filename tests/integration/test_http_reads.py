@@ -84,7 +84,7 @@ PATHS: dict[str, dict[str, str | int]] = {
     "/health/ready": {},
     "/metrics": {},
 }
-ELSEWHERE = {"/api/events", "/api/commands/{kind}/{verb}", "/api/projection/rebuild"}
+ELSEWHERE = {"/api/events", "/api/commands/{kind}/{verb}", "/api/projection/rebuild", "/api/backup"}
 """Paths that have tests of their own."""
 
 FILLED = {

@@ -202,6 +202,8 @@ EXCEPTIONS = {
     "asyncapi": "prints a document of ours",
     "init": "writes a file of ours where the caller says",
     "validate": "asks no server; tried below",
+    "backup": "copies a server's bytes into a file; it prints numbers of the manifest, which has types",
+    "restore": "asks no server; hostile files are tried in test_backup_file.py",
     "files cat": "copies a file's bytes as they are",
 }
 
