@@ -35,7 +35,7 @@ def answers() -> Answers:
 
 
 class Scripted:
-    """A server that answers as it is told to."""
+    """A server that answers as the test says."""
 
     def __init__(self, data: Path) -> None:
         self.data = data

@@ -104,7 +104,7 @@ async def test_a_damaged_length_takes_what_follows(tmp_path: Path, number: int) 
 @pytest.mark.parametrize("torn", TORN, ids=len)
 @pytest.mark.parametrize("killed", [True, False])
 async def test_a_torn_write_is_no_loss(tmp_path: Path, torn: bytes, killed: bool) -> None:
-    """What a power cut left of a write that nobody was told of is removed; the log is whole and goes on."""
+    """What a power cut left of a write that was never acknowledged is removed; the log is intact."""
     (await filled(tmp_path, killed=killed)).add(torn)
 
     async with opened(tmp_path) as store:

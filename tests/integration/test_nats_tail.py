@@ -230,7 +230,7 @@ async def loose_log(nc: Connection, prefix: str, count: int) -> NatsEventStore:
 async def test_a_commit_that_is_gone_is_noticed(
     nc: Connection, through: Connection, proxy: Proxy, prefix: str
 ) -> None:
-    """A follower is told when the commit that it was given last is not there any more."""
+    """A follower gets an error when the commit that it was given last is not there any more."""
     await loose_log(nc, prefix, 3)
     async with aclosing(NatsEventStore(through, prefix).tail(1)) as batches:  # type: ignore[type-var]
         assert len(await anext(batches)) == 3

@@ -327,7 +327,7 @@ async def test_a_commit_with_another_hash_of_the_one_before_is_put_aside(tmp_pat
 
 
 async def test_a_row_that_the_log_does_not_say_is_found(tmp_path: Path) -> None:
-    """SQLite sees no changed value; compared with a read model made anew, the table is named."""
+    """SQLite sees no changed value; compared with a new read model, the table is named."""
     history = await world(3)
     async with projected(history, tmp_path / "r.db") as read:
         await caught_up(read, history)

@@ -26,7 +26,7 @@ async def test_the_web_role_may_start_before_any_engine_has_made_the_streams(tmp
         unknown = await _json(f"{web.url}/api/executors", web.token)
         async with running(Config(roles=frozenset({"engine", "executor"}), **common)):  # type: ignore[arg-type]
             async with asyncio.timeout(60):
-                while (await _health(web.url))["status"] == "not ready":  # noqa: ASYNC110 - health is asked, not told
+                while (await _health(web.url))["status"] == "not ready":  # noqa: ASYNC110 - health has to be polled
                     await asyncio.sleep(0.05)
                 while "items" not in (executors := await _json(f"{web.url}/api/executors", web.token)):  # noqa: ASYNC110 - so too
                     await asyncio.sleep(0.05)

@@ -55,7 +55,7 @@ async def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
     heads, outcomes = ledger.heads(), {c: ledger.outcome(c) for c in await _commands(office)}
     ledger.close()
     whole = file.read_bytes()
-    told = 0
+    noticed = 0
     for _ in range(150):
         damaged = bytearray(whole)
         damaged[random.randrange(len(whole))] ^= 1 << random.randrange(8)
@@ -68,9 +68,9 @@ async def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
                 assert suspect.heads() == heads
                 assert {c: suspect.outcome(c) for c in outcomes} == outcomes
         except LedgerDamaged:
-            told += 1
+            noticed += 1
 
-    assert told
+    assert noticed
 
 
 async def _commands(office: Office) -> list[str]:

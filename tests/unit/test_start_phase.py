@@ -11,7 +11,7 @@ from trackbook.runtime.start_phase import StartLimits, StartTimedOut, phase
 
 
 async def test_a_wait_that_lasts_is_named_again_and_again() -> None:
-    """What is waited for is logged, and given to whoever shows it."""
+    """What is waited for is logged, and passed to `say`."""
     shown: list[str] = []
     enough = asyncio.Event()
 
@@ -29,7 +29,7 @@ async def test_a_wait_that_lasts_is_named_again_and_again() -> None:
 
 
 async def test_a_short_wait_is_not_mentioned() -> None:
-    """Nobody is told of what is there at once."""
+    """A wait that ends at once is not reported."""
     with capture_logs() as logged:
         async with phase("the broker", limits=StartLimits()):
             await asyncio.sleep(0)

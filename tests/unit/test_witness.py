@@ -95,7 +95,7 @@ def test_no_single_flipped_bit_or_cut_makes_it_lead_or_forget_evidence(
 
 
 def test_it_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that has grown is written anew with what still counts."""
+    """A file that has grown is rewritten with what still counts."""
     monkeypatch.setattr(module, "_LARGEST", 4096)
     witness = _filled(tmp_path / "w", 1)
     witness.record(FOUND)

@@ -1,4 +1,4 @@
-"""Running the system until it is told to stop, which may be while it starts."""
+"""Running the system until a stop signal, which may come while it starts."""
 
 from __future__ import annotations
 

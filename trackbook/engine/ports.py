@@ -38,7 +38,7 @@ class AppendConflict(Exception):
 
 
 class LossFound(Exception):
-    """The log lost something since it was looked at last; whoever found it keeps what was found."""
+    """The log lost something since the last look; the finder has recorded it."""
 
 
 class BlobMissing(LookupError):

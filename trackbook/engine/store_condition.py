@@ -20,7 +20,7 @@ class StreamCondition(Struct, frozen=True):
     reports, and that are no loss by themselves beyond `last`: it failed to write them and never acknowledged
     them, or they were destroyed and it will use their sequences again. `cut_bytes` were removed from the end of
     a file at its last start: damaged messages, or a write that was torn by a power cut and never acknowledged.
-    The broker can't tell these apart; whoever remembers the end of the log can. `limits` names settings that let
+    The broker can't tell these apart; a witness of the end of the log can. `limits` names settings that let
     messages fall out. A single damaged message of a store that was closed cleanly appears nowhere here: only
     reading shows it.
     """

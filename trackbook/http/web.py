@@ -271,7 +271,7 @@ class BookTools:
             witness = []
         found = await tools.verify(self._book, witness)
         known = {(defect.seq, defect.aggregate) for defect in found.defects}
-        found.defects += [  # what can't be folded is known to whoever folds it
+        found.defects += [  # only a fold shows what can't be folded
             tools.Defect(seq, f"{kind}/{id_}", 0, reason)
             for kind, id_, seq, reason in self._projector.first_faults()
             if (seq, f"{kind}/{id_}") not in known

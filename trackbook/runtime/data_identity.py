@@ -117,7 +117,7 @@ def claim(data: Path, ownership: Ownership = "") -> Identity:
 
 
 def mark_restored(data: Path, backup: str) -> None:
-    """Record that the directory was made from a backup: whoever uses it has to say whose it is."""
+    """Record that the directory was made from a backup: its first start has to say whose it is."""
     _write(data, Identity(Location(), restored=backup))
 
 

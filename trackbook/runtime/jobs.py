@@ -96,7 +96,7 @@ class Jobs:
     async def recover(self, executor: str | None = None) -> int:
         """Take up every job that has not ended: launch and stop again what is outstanding; returns how many.
 
-        Launching again means adopting. With `executor`, only that executor's sessions are handed on. None are
+        Launching again means adopting. With `executor`, only that executor's sessions are dispatched. None are
         while evidence of loss is open: what the log lost may be a launch or an end.
         """
         if self._book.integrity.open:

@@ -45,7 +45,7 @@ from trackbook.runtime.witness import FILE as WITNESS
 from trackbook.runtime.witness import Witness
 
 Progress = Callable[[int], None]
-"""Told how many bytes of the file are done, for each of the passes over it."""
+"""Gets how many bytes of the file are done, in each of the passes over it."""
 
 _OF_THE_PROCESS = ("nats.json", "broker/engine.json", "broker/owner.json", "broker/nats.conf", "broker/nats.log")
 """Files that the broker of the restore left, and that say nothing to the next one."""

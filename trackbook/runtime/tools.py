@@ -178,12 +178,12 @@ class _Verification:
 
     def _add_known(self) -> None:
         """Add what was found otherwise: evidence of loss, and histories that can't be folded."""
-        told = {(defect.seq, defect.aggregate) for defect in self._found.defects}
+        listed = {(defect.seq, defect.aggregate) for defect in self._found.defects}
         for each in self._book.ledger.faults():
-            if (each.seq, f"{each.kind}/{each.id}") not in told:
+            if (each.seq, f"{each.kind}/{each.id}") not in listed:
                 self._defect(each.seq, f"{each.kind}/{each.id}", each.version, each.reason)
         for evidence in self._book.integrity.open:
-            if evidence.kind != "gap" or (evidence.first, "") not in told:
+            if evidence.kind != "gap" or (evidence.first, "") not in listed:
                 self._defect(evidence.first, "", 0, evidence.message)
 
 

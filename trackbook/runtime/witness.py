@@ -17,7 +17,7 @@ from trackbook.events.log import Evidence
 from trackbook.private_files import private_file, write_private
 
 FILE = "witness.log"
-_LARGEST = 1 << 20  # bytes from which the file is written anew with what still counts
+_LARGEST = 1 << 20  # bytes from which the file is rewritten with what still counts
 
 log = structlog.get_logger(__name__)
 

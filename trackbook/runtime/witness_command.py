@@ -118,7 +118,7 @@ class WitnessCommand:
 
 
 def _run(command: str) -> subprocess.Popen[bytes]:
-    """Start the command, which whoever runs the server wrote, in a session of its own: Ctrl-C is not for it."""
+    """Start the command, which comes from the configuration, in a session of its own: Ctrl-C is not for it."""
     argv = ["/bin/sh", "-c", command]
     return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)  # noqa: S603
 

@@ -92,7 +92,7 @@ async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool
     """Create the streams where they are missing and check that those that are there can be used.
 
     `initialised` says that this installation has made them before: then one that is missing means a wrong store,
-    a wrong key or a loss, and is never made again. Lost messages and changed limits are told by `condition`.
+    a wrong key or a loss, and is never made again. `condition` reports lost messages and changed limits.
     Raises StreamMissing, NewerFormat, BrokerUnfit, Unanswered.
     """
     if not _TOKEN.match(prefix):
