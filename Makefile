@@ -14,6 +14,9 @@ STAMP := $(VENV)/.installed
 WORKERS ?= $(shell nproc)
 PARALLEL = $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadgroup --no-loadscope-reorder)
 
+# Each of the some thousand processes of a run would compile the whole of Trackbook again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo test test-backendai test-container check bench lock clean
 
 install: $(STAMP)

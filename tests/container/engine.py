@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from debian import NotInstalled, install
 
 ASKED = os.environ.get("TRACKBOOK_CONTAINER", "podman?")
 SOCKET = os.environ.get("TRACKBOOK_CONTAINER_SOCKET", "")
@@ -160,15 +161,10 @@ def _install(kind: str) -> None:
     programs = ("podman", "runc", "busybox", *(("dockerd",) if kind == "docker" else ()))
     if all(map(shutil.which, programs)):
         return
-    if shutil.which("apt-get") is None:
-        raise Unavailable(f"{', '.join(programs)} are needed, and there is no apt-get to install them with")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *_PACKAGES[kind]]
     try:
-        _run(install, environment)
-    except Unavailable:  # lists that are missing or old
-        _run(["apt-get", "update", "-qq"], environment)
-        _run(install, environment)
+        install(_PACKAGES[kind])
+    except NotInstalled as error:
+        raise Unavailable(str(error)) from error
 
 
 def _busybox(root: Path) -> Path:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from debian import NotInstalled, install
+
 from backendai.stack.settings import Settings, Unavailable
 
 HERE = Path(__file__).resolve().parent
@@ -71,28 +73,11 @@ def _packages(cache: Path, say: Say) -> None:
     missing = [name for name, there in found.items() if not there]
     if not missing:
         return
-    if not shutil.which("apt-get"):
-        raise Unavailable(f"{', '.join(missing)} not installed, and there is no apt-get")
     say("apt-get install " + " ".join(missing))
-    archives = cache / "apt"
-    (archives / "partial").mkdir(parents=True, exist_ok=True)
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    if ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")  # the documented way to keep a package's service stopped
-        policy.chmod(0o755)
     try:
-        options: list[str | Path] = ["-qq", "-o", f"Dir::Cache::archives={archives}"]
-        run(["apt-get", *options, "update"])
-        run(
-            ["apt-get", *options, "install", "-y", "--no-install-recommends", *missing],
-            DEBIAN_FRONTEND="noninteractive",
-        )
-    except RuntimeError as error:
-        raise Unavailable(f"apt-get can't install {', '.join(missing)}: {error}") from error
-    finally:
-        if ours:
-            policy.unlink()
+        install(missing, archives=cache / "apt")
+    except NotInstalled as error:
+        raise Unavailable(str(error)) from error
 
 
 def python_of(series: str) -> str | None:
