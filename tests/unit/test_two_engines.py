@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
 
+import pytest
 from office import CHAIN, Office, opened
 
 from trackbook.adapters.sql.ledger import Head, Ledger, Note
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.events.commit import digest
+from trackbook.runtime.book import outcomes
 from trackbook.testing.executor import Play
 
 
@@ -59,6 +63,47 @@ async def test_a_refusal_by_one_engine_is_the_outcome_at_the_other(tmp_path: Pat
 
     assert await two.ask("job.start", pipeline="chain", command_id="c1") == refused
     assert refused["error"]["code"] == "pipeline_not_found"
+    await one.close()
+    await two.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "payload"),
+    [
+        ("pipeline.create", {"name": "new"}),
+        ("pipeline.apply", {"yaml": CHAIN.replace("chain", "new")}),
+        ("pipeline.apply", {"yaml": CHAIN.replace("echo two", "echo four")}),
+        ("pipeline.edit", {"pipeline": "chain", "changes": [{"op": "remove_task", "task": "second"}]}),
+        ("pipeline.rename", {"pipeline": "chain", "name": "other"}),
+        ("pipeline.restore", {"pipeline": "chain", "version": 1}),
+        ("pipeline.delete", {"pipeline": "chain"}),
+        ("job.start", {"pipeline": "chain"}),
+        ("job.cancel", {"job": "JOB"}),
+    ],
+)
+async def test_a_command_that_reaches_both_engines_has_one_outcome(
+    tmp_path: Path, command: str, payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the other engine carries out just after this one looked is answered as the other answered it."""
+    one, two = await _two(tmp_path)
+    await one.must("pipeline.apply", yaml=CHAIN)
+    await one.must("pipeline.apply", yaml=CHAIN.replace("echo two", "echo three"))
+    job = (await one.must("job.start", pipeline="chain"))["job"]
+    given = {key: job if value == "JOB" else value for key, value in payload.items()} | {"command_id": "c1"}
+    for office in (one, two):
+        monkeypatch.setattr(office.executor, "stop", AsyncMock())  # a job that is cancelled is slow to end
+    replies, keep_up = [], one.book.keep_up
+
+    async def then_the_other() -> None:
+        await keep_up()
+        if not replies:
+            replies.append(await two.must(command, **given))
+
+    monkeypatch.setattr(one.book, "keep_up", then_the_other)
+
+    assert await one.ask(command, **given) == replies[0]
+    commits = [await one.book.histories.decode(stored) for stored in one.store.commits]
+    assert [found.command_id for commit in commits for found in outcomes(commit, 0)].count("c1") == 1
     await one.close()
     await two.close()
 

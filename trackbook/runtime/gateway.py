@@ -128,6 +128,9 @@ class Gateway:
         except Refused as refused:
             reply = rejection(asked.command_id, refused)
         if reply.seq == 0 and not getattr(asked.request, "dry_run", False):
+            await self._book.keep_up()  # it may have changed nothing since another engine had carried it out
+            if known := self._book.answered(asked.command_id):
+                return _again(known, asked)
             failpoint("engine.outcome.before")
             outcome = await self._book.answer(asked.command_id, asked.digest, _encoded(reply), asked.actor)
             failpoint("engine.outcome.acked")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import convert, to_builtins
+from msgspec import to_builtins
 
 from trackbook.engine import job, parameters
 from trackbook.engine.errors import Refused
@@ -61,14 +61,7 @@ class JobCommands:
     async def _submit(self, asked: Asked, reply: Reply, command: job.AnyJobCommand) -> Reply:
         assert reply.job is not None
         given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply))
-        try:
-            answered = await self._jobs.submit(reply.job, given)
-        except Refused:
-            aggregate = await self._book.load("job", reply.job)
-            known = aggregate.answered(asked.command_id)
-            if known is None or known.digest != asked.digest:
-                raise
-            return convert(known.reply, Reply)  # another engine answered it since the ledger was caught up
+        answered = await self._jobs.submit(reply.job, given)
         reply.seq = answered.seq if answered.changed else 0
         return reply
 
