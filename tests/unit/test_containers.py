@@ -222,6 +222,15 @@ def test_what_an_end_means(tmp_path: Path) -> None:
     assert message(3) == "the command ended with exit code 3"
 
 
+@pytest.mark.parametrize(("seconds", "kept"), [(1, 1), (0, 0), (-0.008, 0), (-60, -60)])
+def test_a_short_command_does_not_end_before_it_starts(tmp_path: Path, seconds: float, kept: float) -> None:
+    """An engine's own times differ by milliseconds; what a clock that was set made of them stays to be seen."""
+    (records.make_box(tmp_path) / records.CLAIM).touch()
+    seen = Seen("exited", 0, False, "", AT, AT + timedelta(seconds=seconds))
+
+    assert ending.conclude(seen, SPEC, tmp_path, None).ended_at == AT + timedelta(seconds=kept)
+
+
 def test_a_log_is_gone_on_with(tmp_path: Path) -> None:
     """Opened again at any moment, and given the whole stream again, it has what one that stayed open has."""
     stream = b"".join(b"line %d\n" % number for number in range(3000))

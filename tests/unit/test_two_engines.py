@@ -92,7 +92,8 @@ async def test_a_command_that_reaches_both_engines_has_one_outcome(
     given = {key: job if value == "JOB" else value for key, value in payload.items()} | {"command_id": "c1"}
     for office in (one, two):
         monkeypatch.setattr(office.executor, "stop", AsyncMock())  # a job that is cancelled is slow to end
-    replies, keep_up = [], one.book.keep_up
+    replies: list[dict[str, Any]] = []
+    keep_up = one.book.keep_up
 
     async def then_the_other() -> None:
         await keep_up()

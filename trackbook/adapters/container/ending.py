@@ -12,6 +12,7 @@ from trackbook.adapters.container.client import Seen
 from trackbook.adapters.container.plan import REFUSES
 from trackbook.adapters.container.records import Record
 from trackbook.engine.ports import SessionSpec
+from trackbook.events.clock_jump import TOLERANCE
 from trackbook.events.job import Fault
 
 _MIB = 2**20
@@ -57,7 +58,7 @@ def conclude(seen: Seen | None, spec: SessionSpec, folder: Path, started_at: dat
     if not records.claimed(folder):
         message = f"the command never began: {_why_not(seen)}"
         return Record(ended_at=ended_at, message=message, fault="permanent")
-    record = Record(ended_at=ended_at, started_at=started_at, exit_code=seen.exit_code)
+    record = Record(ended_at=_after(started_at, ended_at), started_at=started_at, exit_code=seen.exit_code)
     if records.was_refused(folder):
         record.lost, record.exit_code = True, None
         record.message = "somebody started the ended container again, so that its command's end is not known"
@@ -66,6 +67,17 @@ def conclude(seen: Seen | None, spec: SessionSpec, folder: Path, started_at: dat
     else:
         record.message = _cause(seen, spec)
     return record
+
+
+def _after(started_at: datetime | None, ended_at: datetime) -> datetime:
+    """Return an end that is not before the start, unless the clock was set meanwhile.
+
+    Podman notes a start once its runtime has returned, and an end by the time of a file, whose clock is some
+    milliseconds behind: a short command ends before its start (by 8 ms in Podman 4.3).
+    """
+    if started_at and -TOLERANCE <= (ended_at - started_at).total_seconds() < 0:
+        return started_at
+    return ended_at
 
 
 def gone(started_at: datetime | None = None) -> Record:
