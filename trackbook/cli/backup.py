@@ -14,9 +14,13 @@ from uuid import uuid4
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.server import say, server
+from trackbook.cli.commands import commands
+from trackbook.cli.server import server
+from trackbook.cli.streams import say
 from trackbook.cli.transfer import Meter, size_text
 from trackbook.cli.trouble import Trouble
+
+app = commands()
 
 if TYPE_CHECKING:
     from trackbook.runtime.backup_file import Manifest
@@ -60,6 +64,7 @@ class _Arriving:
         return data
 
 
+@app.command(epilog=BACKUP_EPILOG)
 def backup(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Where to write it; - is stdout.")],
     *,
@@ -160,6 +165,7 @@ def _unwritable(name: str, error: OSError) -> Trouble:
     )
 
 
+@app.command(epilog=RESTORE_EPILOG)
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")],
     *,

@@ -11,13 +11,17 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import escaped
+from trackbook.cli.commands import command_group, commands
 from trackbook.cli.completing import job_ids, pipeline_names
 from trackbook.cli.server import server
 from trackbook.cli.times import instant
 
-audit = typer.Typer(no_args_is_help=True, help="Who did what, and whether the book is whole.")
-replay = typer.Typer(no_args_is_help=True, help="Decide a stored history again with today's code.")
-projection = typer.Typer(no_args_is_help=True, help="Read models: what is made from the log.")
+app = commands()
+audit = command_group("audit", "Who did what, and whether the book is whole.")
+replay = command_group("replay", "Decide a stored history again with today's code.")
+projection = command_group("projection", "Read models: what is made from the log.")
+for group in (audit, replay, projection):
+    app.add_typer(group)
 
 
 @contextmanager
@@ -183,6 +187,7 @@ def rebuild(
     return None
 
 
+@app.command(epilog="Example:\n\n  trackbook asyncapi > asyncapi.json")
 def asyncapi(
     prefix: Annotated[str, typer.Option("--prefix", help="The installation's prefix of subjects.")] = "trackbook",
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trackbook.cli.output import plural, styled
-from trackbook.cli.server import say
+from trackbook.cli.streams import say
 from trackbook.cli.trouble import Trouble
 
 Told = set[tuple[str, str]]

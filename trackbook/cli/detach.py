@@ -18,11 +18,15 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client
-from trackbook.cli.server import HOST, PORT, Where, say
+from trackbook.cli.commands import commands
+from trackbook.cli.server import HOST, PORT, Where
 from trackbook.cli.stop_signals import interruptible
+from trackbook.cli.streams import say
 from trackbook.cli.trouble import Trouble
 from trackbook.private_files import private_file, private_folder
 from trackbook.runtime.data import ServerRecord, server_record
+
+app = commands()
 
 DOWN_EPILOG = """Examples:
 
@@ -36,6 +40,7 @@ _STOP_WITHIN = 60.0
 _LOOK_EVERY = 0.02
 
 
+@app.command(epilog=DOWN_EPILOG)
 def down(
     data: options.Data = None,
     timeout: Annotated[

@@ -19,10 +19,12 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client
+from trackbook.cli.commands import commands
 from trackbook.cli.finding import Finding
 from trackbook.cli.server import Where
 from trackbook.cli.trouble import Trouble
-from trackbook.runtime.data_identity import problem
+
+app = commands()
 
 EPILOG = """Examples:
 
@@ -36,6 +38,7 @@ _FILES_NEEDED = 1024
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
 
+@app.command(epilog=EPILOG)
 def doctor(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="End sessions that were left on executors and no job owns.")
@@ -103,6 +106,8 @@ def _broker(_: Where) -> Iterator[Finding]:
 
 
 def _data_directory(place: Where) -> Iterator[Finding]:
+    from trackbook.runtime.data_identity import problem
+
     directory = place.directory
     standing = next(path for path in (directory, *directory.parents) if path.exists())
     if not os.access(standing, os.W_OK | os.X_OK):

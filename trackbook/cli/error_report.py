@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trackbook.cli.server import say
+from trackbook.cli.streams import say
 
 _PREFIX = "trackbook: "
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
-import traceback
 from pathlib import Path
 
 from trackbook.errors import UserError
@@ -45,9 +43,15 @@ def describe(problem: BaseException) -> list[str]:
         )
     if isinstance(problem, OSError) and problem.errno:
         return _system(problem)
-    if isinstance(problem, sqlite3.Error):
-        return _lines(f"SQLite: {problem}", "Is the data directory yours, and is there room on its disk?")
-    return _unforeseen(problem)
+    return _of_database(problem) or _unforeseen(problem)
+
+
+def _of_database(problem: BaseException) -> list[str]:
+    import sqlite3
+
+    if not isinstance(problem, sqlite3.Error):
+        return []
+    return _lines(f"SQLite: {problem}", "Is the data directory yours, and is there room on its disk?")
 
 
 def _lines(message: str, hint: str) -> list[str]:
@@ -96,6 +100,8 @@ def _undecodable(problem: UnicodeError) -> str:
 
 def _unforeseen(problem: BaseException) -> list[str]:
     """Return what is known of an error that nobody thought of, with the place in the code for a report."""
+    import traceback
+
     if os.environ.get("TRACKBOOK_TRACEBACK"):
         return "".join(traceback.format_exception(problem)).splitlines()
     frames = traceback.extract_tb(problem.__traceback__)

@@ -7,8 +7,8 @@ carry a mark that only this process knows, so that a colour in a task's output i
 from __future__ import annotations
 
 import codecs
+import os
 import re
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from typing import Any
 
 from trackbook.cli.streams import Messages, Output
 
-_MARK = secrets.token_hex(8)
+_MARK = os.urandom(8).hex()
 _OURS = re.compile(rf"\x1b\[{_MARK};(\d+)m")
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"

@@ -12,6 +12,7 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
+from trackbook.cli.commands import command_group
 from trackbook.cli.completing import executor_names, file_paths, job_ids, pipeline_names
 from trackbook.cli.server import server
 from trackbook.cli.trouble import Trouble
@@ -19,7 +20,7 @@ from trackbook.cli.trouble import Trouble
 if TYPE_CHECKING:
     from trackbook.cli.spots import Spot
 
-app = typer.Typer(no_args_is_help=True, help="Files of pipelines: their shared folder, and what tasks wrote.")
+app = command_group("files", "Files of pipelines: their shared folder, and what tasks wrote.")
 
 Place = Annotated[
     str,

@@ -12,8 +12,8 @@ from trackbook.cli.escapes import plain_line
 from trackbook.cli.following import check_unreadable
 from trackbook.cli.output import counted, duration, state_text, styled
 from trackbook.cli.progress import Change, Progress, progress_of
-from trackbook.cli.server import say
 from trackbook.cli.stop_signals import interruptible
+from trackbook.cli.streams import say
 from trackbook.cli.trouble import Rejected
 
 INTERRUPTED = 130

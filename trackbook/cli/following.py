@@ -7,7 +7,7 @@ from typing import Any
 
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.exchange import Json, Output
-from trackbook.cli.server import say
+from trackbook.cli.streams import say
 from trackbook.cli.trouble import Rejected, Trouble
 
 _TASK_ENDED = frozenset(("succeeded", "failed", "cancelled", "skipped"))

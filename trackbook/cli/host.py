@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from trackbook.cli.address import Address
 from trackbook.cli.errors import describe
-from trackbook.cli.server import say
 from trackbook.cli.stop_signals import end_at_once, interruptible
+from trackbook.cli.streams import say
 
 if TYPE_CHECKING:
     from trackbook.runtime.app import System

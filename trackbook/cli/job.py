@@ -8,16 +8,17 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
+from trackbook.cli.commands import command_group
 from trackbook.cli.completing import job_ids, pipeline_names
 from trackbook.cli.job_view import mark_stale, print_job, short, state_as_of
-from trackbook.cli.server import attended, embedded, running_server, say, server
-from trackbook.cli.streams import result_counts
+from trackbook.cli.server import attended, embedded, running_server, server
+from trackbook.cli.streams import result_counts, say
 from trackbook.cli.times import FORMS, as_query, parse_time
 from trackbook.cli.trouble import Trouble
 
 _STATES = ("pending", "running", "succeeded", "failed", "cancelling", "cancelled")
 
-app = typer.Typer(no_args_is_help=True, help="Jobs: runs of pipelines.")
+app = command_group("job", "Jobs: runs of pipelines.")
 
 Job = Annotated[
     str, typer.Argument(metavar="JOB", help="Its id, or a unique beginning of it.", autocompletion=job_ids)

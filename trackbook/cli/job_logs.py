@@ -13,7 +13,8 @@ from trackbook.cli.client import Client, escaped
 from trackbook.cli.exchange import Json
 from trackbook.cli.following import follow_output, task_path
 from trackbook.cli.job import Job, app, refuse_standing
-from trackbook.cli.server import attended, say, server
+from trackbook.cli.server import attended, server
+from trackbook.cli.streams import say
 from trackbook.cli.task_output import FollowedJob, Lines, all_tasks, followed_lines, has_no_output, kept_lines
 from trackbook.cli.trouble import Rejected
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from trackbook.cli.client import Client
 from trackbook.cli.exchange import Json
-from trackbook.cli.server import say
+from trackbook.cli.streams import say
 
 
 class Listing(NamedTuple):

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
+from trackbook.cli.commands import command_group
 from trackbook.cli.purge import confirm
 from trackbook.cli.server import server
 
-app = typer.Typer(
-    no_args_is_help=True, help="The log itself: evidence of loss, and going on without what is lost."
-)
+app = command_group("log", "The log itself: evidence of loss, and going on without what is lost.")
 
 
 @app.command(epilog="Example:\n\n  trackbook log status")

@@ -10,28 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from trackbook import __version__
-from trackbook.cli import (
-    backup,
-    book,
-    detach,
-    doctor,
-    files,
-    log,
-    offline,
-    pipeline,
-    quarantine,
-    records,
-    run,
-    up,
-)
+from trackbook.cli.commands import RootGroup
 from trackbook.cli.error_report import report
 from trackbook.cli.errors import describe
 from trackbook.cli.escapes import guarded
-from trackbook.cli.server import say
-from trackbook.cli.streams import OutputLost, output_lost
+from trackbook.cli.streams import OutputLost, output_lost, say
 
 app = typer.Typer(
-    no_args_is_help=True,
+    cls=RootGroup,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Run pipelines of tasks, and keep the book: every edit and every transition is an event on the log.",
@@ -55,26 +42,6 @@ def _root(
 ) -> None:
     del version
     context.with_resource(guarded())
-
-
-app.command("run", epilog=run.EPILOG)(run.run)
-app.command("up", epilog=up.UP_EPILOG)(up.up)
-app.command("serve", epilog=up.SERVE_EPILOG)(up.serve)
-app.command("down", epilog=detach.DOWN_EPILOG)(detach.down)
-app.command("init", epilog=offline.INIT_EPILOG)(offline.init)
-app.command("validate", epilog=offline.VALIDATE_EPILOG)(offline.validate)
-app.add_typer(pipeline.app, name="pipeline")
-app.add_typer(records.app, name="job")
-app.add_typer(files.app, name="files")
-app.add_typer(book.audit, name="audit")
-app.add_typer(book.replay, name="replay")
-app.add_typer(book.projection, name="projection")
-app.add_typer(log.app, name="log")
-app.add_typer(quarantine.app, name="quarantine")
-app.command("backup", epilog=backup.BACKUP_EPILOG)(backup.backup)
-app.command("restore", epilog=backup.RESTORE_EPILOG)(backup.restore)
-app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
-app.command("asyncapi", epilog="Example:\n\n  trackbook asyncapi > asyncapi.json")(book.asyncapi)
 
 
 def _fill_standard_streams() -> None:

@@ -10,7 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
+from trackbook.cli.commands import commands
 from trackbook.cli.trouble import Rejected, Trouble
+
+app = commands()
 
 INIT_EPILOG = "Examples:\n\n  trackbook init\n\n  trackbook init my-project"
 VALIDATE_EPILOG = (
@@ -19,6 +22,7 @@ VALIDATE_EPILOG = (
 _FILE = "pipeline.yaml"
 
 
+@app.command(epilog=INIT_EPILOG)
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="[FOLDER]", help="Where to write it; made if need be.")
@@ -40,6 +44,7 @@ def init(
     print(f"Run it:   trackbook run {shlex.quote(str(target))}")
 
 
+@app.command(epilog=VALIDATE_EPILOG)
 def validate(
     file: Annotated[str, typer.Argument(metavar="FILE.yaml", help="The pipeline; - reads it from stdin.")],
     json: options.Json = False,

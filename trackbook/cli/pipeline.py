@@ -11,10 +11,11 @@ import typer
 from trackbook.cli import edits, options
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.code import packed
+from trackbook.cli.commands import command_group
 from trackbook.cli.completing import pipeline_names
 from trackbook.cli.server import Where, server
 
-app = typer.Typer(no_args_is_help=True, help="Pipelines and their versions.")
+app = command_group("pipeline", "Pipelines and their versions.")
 _BRIEFLY = 2.0
 """Seconds for a pipeline's folder to be told of: a cluster may be away."""
 

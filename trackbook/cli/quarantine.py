@@ -8,11 +8,12 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
+from trackbook.cli.commands import command_group
 from trackbook.cli.purge import confirm
 from trackbook.cli.server import server
 from trackbook.cli.trouble import Trouble
 
-app = typer.Typer(no_args_is_help=True, help="Damaged histories: neither shown nor decided on; all else goes on.")
+app = command_group("quarantine", "Damaged histories: neither shown nor decided on; all else goes on.")
 Name = Annotated[str, typer.Argument(metavar="KIND/ID", help="Such as pipeline/8e89; the id may be shortened.")]
 
 

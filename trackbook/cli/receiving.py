@@ -7,8 +7,8 @@ from pathlib import Path
 
 from trackbook.cli.client import Client
 from trackbook.cli.exchange import Json
-from trackbook.cli.server import say
 from trackbook.cli.spots import Spot, as_spelled, look, walk
+from trackbook.cli.streams import say
 from trackbook.cli.transfer import fetch, make_executable, same
 from trackbook.cli.trouble import Trouble
 from trackbook.cli.unpacking import Archive

@@ -15,10 +15,13 @@ from trackbook.cli import options
 from trackbook.cli.checked import show, show_applied, told, untold
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.code import packed
+from trackbook.cli.commands import commands
 from trackbook.cli.detach import detached
-from trackbook.cli.server import Where, own_server, say, server
-from trackbook.cli.streams import result_counts
+from trackbook.cli.server import Where, own_server, server
+from trackbook.cli.streams import result_counts, say
 from trackbook.cli.trouble import Trouble
+
+app = commands()
 
 EPILOG = """
 Examples:
@@ -35,6 +38,7 @@ Exit codes: 0 the job succeeded, 1 it failed, or would, 130 Ctrl-C (which cancel
 """
 
 
+@app.command(epilog=EPILOG)
 def run(
     file: Annotated[str, typer.Argument(metavar="FILE.yaml", help="The pipeline; - reads it from stdin.")],
     *,

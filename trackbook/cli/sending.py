@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trackbook.cli.client import Client
-from trackbook.cli.server import say
 from trackbook.cli.spots import Spot
+from trackbook.cli.streams import say
 from trackbook.cli.transfer import send
 from trackbook.cli.trouble import Trouble
 

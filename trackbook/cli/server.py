@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from trackbook.cli.address import Address, token_in, token_of
 from trackbook.cli.client import Client
-from trackbook.cli.streams import discard
+from trackbook.cli.streams import say
 from trackbook.cli.trouble import Trouble
 from trackbook.runtime.data import DataDirectoryHeld, default_data, server_record
 
@@ -75,19 +74,6 @@ class Where:
             token = f" --token-file {shlex.quote(str(self.token_file))}" if self.token_file else ""
             return f" --url {shlex.quote(self.url)}{token}"
         return f" --data {shlex.quote(str(self.data))}" if self.data else ""
-
-
-def say(text: str) -> None:
-    """Tell the person at the terminal something beside the output, after what was printed before.
-
-    Never raises: the command continues if the message can't be written.
-    """
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        discard(sys.stderr)
 
 
 @contextmanager

@@ -108,6 +108,19 @@ def discard(stream: Any) -> None:
             os.close(nowhere)
 
 
+def say(text: str) -> None:
+    """Tell the person at the terminal something beside the output, after what was printed before.
+
+    Never raises: the command continues if the message can't be written.
+    """
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        discard(sys.stderr)
+
+
 @contextmanager
 def result_counts() -> Iterator[None]:
     """Let a command continue whose output can't be written: its exit code tells how it went."""

@@ -21,7 +21,6 @@ from trackbook.cli.exchange import Json
 from trackbook.cli.spots import Spot
 from trackbook.cli.told import amount_text
 from trackbook.cli.trouble import Trouble
-from trackbook.engine.files import runnable
 
 _CHUNK = 256 * 1024
 _FRUITLESS = 3
@@ -143,6 +142,8 @@ def _name(part: Path, target: Path, *, force: bool) -> None:
 
 def make_executable(path: Path) -> None:
     """Let whoever may read a file run it; raises OSError."""
+    from trackbook.engine.files import runnable
+
     mode = path.stat().st_mode
     if not mode & stat.S_IXUSR:
         path.chmod(runnable(mode))

@@ -10,9 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
+from trackbook.cli.commands import commands
 from trackbook.cli.escapes import guarded, raw
-from trackbook.cli.server import HOST, PORT, say
+from trackbook.cli.server import HOST, PORT
 from trackbook.cli.stop_signals import on_first_signal
+from trackbook.cli.streams import say
+
+app = commands()
 
 UP_EPILOG = """Examples:
 
@@ -80,6 +84,7 @@ them some hundred rows a second, and the read model falls far behind the log.
 """
 
 
+@app.command(epilog=UP_EPILOG)
 def up(
     *,
     data: options.Data = None,
@@ -117,6 +122,7 @@ def up(
     )  # fmt: skip
 
 
+@app.command(epilog=SERVE_EPILOG)
 def serve(
     *,
     role: Annotated[

@@ -29,11 +29,9 @@ from trackbook.runtime.book import Book
 from trackbook.runtime.data import (
     ServerRecord,
     held,
-    is_initialised,
-    mark_initialised,
     record_server,
-    refuse_newer_data,
 )
+from trackbook.runtime.data_format import is_initialised, mark_initialised, refuse_newer_data
 from trackbook.runtime.data_identity import Identity, Ownership, finish_fork
 from trackbook.runtime.descriptors import raise_descriptor_limit
 from trackbook.runtime.executor_reload import ExecutorReload

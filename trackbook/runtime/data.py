@@ -1,23 +1,23 @@
-"""The data directory: where things are, who holds it, and how a client finds the server."""
+"""The data directory: where things are, who holds it, and how a client finds the server.
+
+Every command imports this, so it imports little.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import msgspec
-from msgspec import Struct
+from typing import NamedTuple
 
 from trackbook.errors import UserError
-from trackbook.events.commit import FORMAT
-from trackbook.events.storage_format import FormatMark, current, parse, refuse_newer
 from trackbook.private_files import private_file, private_folder, write_private
 
 
-class ServerRecord(Struct):
+class ServerRecord(NamedTuple):
     """`server.json`: the process that holds the data directory; its HTTP address and token once it listens.
 
     `for_command` says that the process is a command such as `run` and no server: it ends by itself.
@@ -69,42 +69,32 @@ def _who(data: Path, role: str) -> str:
     return f"{data} is in use by {who}{at}. Stop it, or give another directory with --data."
 
 
-def is_initialised(data: Path) -> bool:
-    """Whether this installation made its streams before: then one that is missing was lost."""
-    return (data / "initialised").exists()
-
-
-def mark_initialised(data: Path) -> None:
-    """Note for ever that the streams were made, and in which storage format; on disk when it returns."""
-    if not is_initialised(data) or _format(data).format < FORMAT:
-        write_private(data / "initialised", msgspec.json.encode(current()), synced=True)
-
-
-def refuse_newer_data(data: Path) -> None:
-    """Raise NewerFormat where a newer release wrote in the data directory what this one can't read."""
-    refuse_newer(f"the data directory {data}", _format(data))
-
-
-def _format(data: Path) -> FormatMark:
-    try:
-        return parse((data / "initialised").read_bytes())
-    except FileNotFoundError:
-        return FormatMark()
-
-
 def record_server(data: Path, record: ServerRecord) -> None:
-    """Write `server.json`, for its owner alone, whole or not at all."""
-    write_private(data / "server.json", msgspec.json.encode(record))
+    """Write `server.json`, for its owner alone, whole or not at all.
+
+    It has no blanks: scripts cut the token out of it.
+    """
+    write_private(data / "server.json", json.dumps(record._asdict(), separators=(",", ":")).encode())
 
 
 def server_record(data: Path) -> ServerRecord | None:
     """Return who serves this data directory, None if nobody does."""
     try:
-        record = msgspec.json.decode((data / "server.json").read_bytes(), type=ServerRecord)
+        record = _parse((data / "server.json").read_bytes())
         with (data / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return record
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, TypeError, ValueError):
         return None
     return None
+
+
+def _parse(text: bytes) -> ServerRecord:
+    """Return the record in a file's bytes; raises TypeError or ValueError."""
+    found = json.loads(text)
+    given = {name: found[name] for name in ServerRecord._fields if name in found}
+    types = {"pid": int, "url": str, "token": str, "for_command": bool}
+    if "pid" not in given or not all(isinstance(value, types[name]) for name, value in given.items()):
+        raise ValueError("not the record of a server")
+    return ServerRecord(**given)

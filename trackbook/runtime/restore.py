@@ -37,7 +37,7 @@ from trackbook.runtime.backup_file import (
     members,
 )
 from trackbook.runtime.book import Book
-from trackbook.runtime.data import mark_initialised
+from trackbook.runtime.data_format import mark_initialised
 from trackbook.runtime.data_identity import mark_restored
 from trackbook.runtime.integrity import Integrity
 from trackbook.runtime.tools import Verified
