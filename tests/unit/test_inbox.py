@@ -9,7 +9,6 @@ from hard_deadline import hard_deadline
 
 from trackbook.engine.ports import Stored
 from trackbook.projections import inbox
-from trackbook.projections.decode import Message
 from trackbook.projections.inbox import Inbox
 
 
@@ -22,7 +21,7 @@ def messages(first: int, count: int) -> list[Stored]:
 async def test_more_than_it_holds_is_handed_out_in_order(piece: int) -> None:
     """Many times its bound goes through, in order, while puts wait for room again and again."""
     box, total = Inbox(), 12_000
-    taken: list[Message] = []
+    taken: list[Stored] = []
 
     async def fill() -> None:
         for first in range(1, total + 1, piece):

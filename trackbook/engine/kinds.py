@@ -20,13 +20,18 @@ from trackbook.events.outcome import CommandAnswered
 class Kind(Struct, frozen=True):
     """One kind of aggregate.
 
-    `ended` tells from a state, `terminal` from an event, that nothing follows; `mark` tells a state after a
-    commit which version that was.
+    `event` is the type of its events. `commits` and `bodies` read them with their commands; `facts` and
+    `fact_bodies` leave the commands as they are, for those who only want what happened. `ended` tells from a
+    state, `terminal` from an event, that nothing follows; `mark` tells a state after a commit which version that
+    was.
     """
 
     decider: Decider[Any, Any, Any]
+    event: Any
     commits: msgspec.json.Decoder[Any]
     bodies: msgspec.json.Decoder[Any]
+    facts: msgspec.json.Decoder[Any]
+    fact_bodies: msgspec.json.Decoder[Any]
     terminal: tuple[type, ...]
     ended: Callable[[Any], bool]
     mark: Callable[[Any, int], None]
@@ -42,10 +47,6 @@ class Kind(Struct, frozen=True):
         return any(isinstance(event, self.terminal) for event in events)
 
 
-def _names(events: Any) -> tuple[str, ...]:
-    return tuple(event.__name__ for event in get_args(events))
-
-
 def _kind(
     decider: Decider[Any, Any, Any],
     command: Any,
@@ -56,22 +57,16 @@ def _kind(
 ) -> Kind:
     return Kind(
         decider,
+        event,
         msgspec.json.Decoder(Commit[command, event]),
         msgspec.json.Decoder(Body[command, event]),
+        msgspec.json.Decoder(Commit[msgspec.Raw, event]),
+        msgspec.json.Decoder(Body[msgspec.Raw, event]),
         terminal,
         ended,
         mark,
     )
 
-
-EVENT_TYPES: dict[str, tuple[str, ...]] = {
-    "job": _names(job_facts.AnyJobEvent),
-    "pipeline": _names(pipeline_facts.AnyPipelineEvent),
-    "name": _names(pipeline_facts.AnyNameEvent),
-    "outcome": (CommandAnswered.__name__,),
-    "log": _names(log_facts.AnyLogEvent),
-}
-"""The types of events of each kind of aggregate, as they are stored."""
 
 KINDS: dict[str, Kind] = {
     "job": _kind(
@@ -99,3 +94,8 @@ KINDS: dict[str, Kind] = {
     ),
     "log": _kind(log.LOG_DECIDER, log.AnyLogCommand, log_facts.AnyLogEvent),
 }
+
+EVENT_TYPES: dict[str, tuple[str, ...]] = {
+    name: tuple(event.__name__ for event in get_args(kind.event) or (kind.event,)) for name, kind in KINDS.items()
+}
+"""The types of events of each kind of aggregate, as they are stored."""

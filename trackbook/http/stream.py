@@ -16,12 +16,13 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 from msgspec import Struct
 
+from trackbook.engine.ports import Stored
 from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
 from trackbook.http.strict import known_kind
 from trackbook.projections.book import events_of
-from trackbook.projections.decode import Fact, Message
+from trackbook.projections.decode import Fact
 from trackbook.projections.paging import ReadError
 from trackbook.projections.views import EventView
 
@@ -145,7 +146,7 @@ async def _end(services: Services) -> Place:
     return head, await services.read.events.last_index(head)
 
 
-async def _older(services: Services, only: Only, after: int, upto: int) -> AsyncIterator[Message]:
+async def _older(services: Services, only: Only, after: int, upto: int) -> AsyncIterator[Stored]:
     """Yield the wanted commits between two sequences from the log."""
     pages = services.read.pages
     if only.id:
@@ -158,7 +159,7 @@ async def _older(services: Services, only: Only, after: int, upto: int) -> Async
         yield message
 
 
-async def _picked(services: Services, only: Only, after: int, upto: int) -> AsyncIterator[Message]:
+async def _picked(services: Services, only: Only, after: int, upto: int) -> AsyncIterator[Stored]:
     find = services.read.events.seqs
     while seqs := await find(after, upto, _PIECE, kind=only.kind, id=only.id, pipeline=only.pipeline):
         async for message in services.read.pages.pick(seqs):
@@ -166,7 +167,7 @@ async def _picked(services: Services, only: Only, after: int, upto: int) -> Asyn
         after = seqs[-1]
 
 
-async def _frames(services: Services, message: Message, place: Place) -> bytes:
+async def _frames(services: Services, message: Stored | Fact, place: Place) -> bytes:
     """Return a commit's events, those after `place`, in the form of the stream."""
     if isinstance(message, Fact) and message.seq > place[0]:
         frames = message.rendered or await _render(services, message, place)
@@ -176,7 +177,7 @@ async def _frames(services: Services, message: Message, place: Place) -> bytes:
     return await _render(services, message, place)
 
 
-async def _render(services: Services, message: Message, place: Place) -> bytes:
+async def _render(services: Services, message: Stored | Fact, place: Place) -> bytes:
     try:
         events = await events_of(message, services.read.pages.bodies)
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError) as error:

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
+from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import cause_input, event_id
 from trackbook.projections.decisions import Decisions, NothingDecided
-from trackbook.projections.decode import BodyStore, Log, Message, RawBody, RawInput, closing, read_raw
+from trackbook.projections.decode import Fact, RawBody, RawInput, closing, read_raw
 from trackbook.projections.paging import ReadError
 from trackbook.projections.times import text_of
 from trackbook.projections.views import EventView
@@ -17,7 +18,7 @@ from trackbook.projections.views import EventView
 _NOBODY = RawInput("", msgspec.Raw(b"null"))
 
 
-async def events_of(message: Message, bodies: BodyStore) -> list[EventView]:
+async def events_of(message: Stored | Fact, bodies: Blobs) -> list[EventView]:
     """Return a commit's events; raises MsgspecError or LookupError where it can't be read."""
     commit, body = await read_raw(message.data, bodies)
     at = text_of(commit.at)
@@ -26,7 +27,9 @@ async def events_of(message: Message, bodies: BodyStore) -> list[EventView]:
     ]
 
 
-def _view(message: Message, version: int, at: str, body: RawBody, index: int, data: dict[str, Any]) -> EventView:
+def _view(
+    message: Stored | Fact, version: int, at: str, body: RawBody, index: int, data: dict[str, Any]
+) -> EventView:
     kind, id = message.kind, message.id  # noqa: A001
     place, given = _cause(body, index)
     cause = body.causes[index] if index < len(body.causes) else 0
@@ -67,10 +70,12 @@ def damaged(kind: str, id: str, seq: int, why: str) -> ReadError:  # noqa: A002
 class Pages:
     """Reads commits by their sequences; `decisions` returns what operators decided about damage to the log."""
 
-    def __init__(self, log: Log, bodies: BodyStore, decisions: Callable[[], Decisions] = NothingDecided) -> None:
+    def __init__(
+        self, log: EventStore, bodies: Blobs, decisions: Callable[[], Decisions] = NothingDecided
+    ) -> None:
         self.log, self.bodies, self._decisions = log, bodies, decisions
 
-    def is_dismissed(self, message: Message) -> bool:
+    def is_dismissed(self, message: Stored) -> bool:
         """Whether an operator decided that this message is left out of its history."""
         return self._decisions().is_dismissed(message.seq, message.data)
 
@@ -80,7 +85,7 @@ class Pages:
         id: str,  # noqa: A002
         first: int,
         last: int,
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncIterator[Stored]:
         """Yield an aggregate's commits between two sequences, both included."""
         async with closing(self.log.read(kind, id, first)) as messages:
             async for message in messages:
@@ -90,7 +95,7 @@ class Pages:
                 if message.seq == last:
                     return
 
-    async def between(self, first: int, last: int) -> AsyncIterator[Message]:
+    async def between(self, first: int, last: int) -> AsyncIterator[Stored]:
         """Yield all commits between two sequences, both included."""
         async with closing(self.log.read_all(first)) as batches:
             async for batch in batches:
@@ -101,7 +106,7 @@ class Pages:
                 if batch and batch[-1].seq >= last:
                     return
 
-    async def pick(self, seqs: Iterable[int]) -> AsyncIterator[Message]:
+    async def pick(self, seqs: Iterable[int]) -> AsyncIterator[Stored]:
         """Yield the commits at these sequences, which rise; a wide gap starts another read."""
         for run in _runs(seqs):
             wanted = set(run)

@@ -2,79 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, field
 
+from trackbook.engine.kinds import KINDS
+from trackbook.engine.ports import Blobs, Stored
 from trackbook.events.commit import SCHEMA, Body, Commit, Input, RawCommit, digest
-from trackbook.events.job import AnyJobEvent
-from trackbook.events.log import AnyLogEvent
-from trackbook.events.outcome import AnyOutcomeEvent
-from trackbook.events.pipeline import AnyNameEvent, AnyPipelineEvent
 from trackbook.projections.times import to_micros
 
 T = TypeVar("T")
-EVENTS: dict[str, Any] = {
-    "pipeline": AnyPipelineEvent,
-    "name": AnyNameEvent,
-    "job": AnyJobEvent,
-    "outcome": AnyOutcomeEvent,
-    "log": AnyLogEvent,
-}
-_COMMITS: dict[str, Any] = {
-    kind: msgspec.json.Decoder(Commit[Raw, union])  # type: ignore[valid-type]
-    for kind, union in EVENTS.items()
-}
-_BODIES: dict[str, Any] = {
-    kind: msgspec.json.Decoder(Body[Raw, union])  # type: ignore[valid-type]
-    for kind, union in EVENTS.items()
-}
 _ANY_COMMIT = msgspec.json.Decoder(RawCommit)
 _ANY_BODY = msgspec.json.Decoder(Body[Raw, dict[str, Any]])
-
-
-class Message(Protocol):
-    """A message of the event stream."""
-
-    @property
-    def seq(self) -> int: ...  # noqa: D102
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def id(self) -> str: ...  # noqa: D102
-    @property
-    def data(self) -> bytes: ...  # noqa: D102
-
-
-class Log(Protocol):
-    """What the read models need of the event store."""
-
-    def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Message]:  # noqa: A002
-        """Yield one aggregate's commits from a stream sequence on, in order."""
-        ...
-
-    def read_all(self, from_seq: int) -> AsyncIterator[Sequence[Message]]:
-        """Yield the whole stream in batches, up to its head at the time of the call."""
-        ...
-
-    def tail(self, from_seq: int) -> AsyncIterator[Sequence[Message]]:
-        """Yield batches from a sequence on and follow for ever."""
-        ...
-
-    async def head(self) -> int:
-        """Return the sequence of the last message, 0 for an empty stream."""
-        ...
-
-
-class BodyStore(Protocol):
-    """Where the bodies of large commits are."""
-
-    async def get(self, sha256: str) -> bytes:
-        """Return the bytes; raises LookupError when there is no such blob."""
-        ...
 
 
 class Fact(Struct):
@@ -108,35 +50,36 @@ class Fact(Struct):
         return self.actors[0] if self.actors else ""
 
 
-async def decode(message: Message, bodies: BodyStore) -> Fact:
+async def decode(message: Stored, bodies: Blobs) -> Fact:
     """Read a message as a commit; never raises for what stands in it, only for a body store that is away."""
     fact = Fact(message.seq, message.kind, message.id, 0, 0, message.data, sha256=digest(message.data))
     try:
-        await _fill(fact, _COMMITS.get(message.kind), _BODIES.get(message.kind), bodies)
+        await _fill(fact, bodies)
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError) as error:
         fact.problem = f"the commit can't be read: {error}"
         await _fill_loosely(fact, bodies)
     return fact
 
 
-async def _fill(fact: Fact, commits: Any, bodies_decoder: Any, bodies: BodyStore) -> None:
-    if commits is None:
+async def _fill(fact: Fact, bodies: Blobs) -> None:
+    how = KINDS.get(fact.kind)
+    if how is None:
         raise LookupError(f"aggregates of kind {fact.kind!r} aren't known to this version of Trackbook")
-    commit: Commit[Raw, Any] = commits.decode(fact.data)
+    commit: Commit[Raw, Any] = how.facts.decode(fact.data)
     if commit.schema != SCHEMA:
         raise LookupError(f"schema {commit.schema} isn't known to this version of Trackbook (it knows {SCHEMA})")
     if (commit.kind, commit.id) != (fact.kind, fact.id):
         raise LookupError(f"it is of {commit.kind}/{commit.id} but stands under {fact.kind}/{fact.id}")
     body: Commit[Raw, Any] | Body[Raw, Any] = commit
     if commit.blob is not None:
-        body = bodies_decoder.decode(await bodies.get(commit.blob.sha256))
+        body = how.fact_bodies.decode(await bodies.get(commit.blob.sha256))
     fact.version, fact.at, fact.prev = commit.version, to_micros(commit.at), commit.prev
     fact.actors = _distinct([given.actor for given in body.inputs])
     fact.events, fact.count = body.events, len(body.events)
     fact.types = _distinct([type(event).__name__ for event in body.events])
 
 
-async def _fill_loosely(fact: Fact, bodies: BodyStore) -> None:
+async def _fill_loosely(fact: Fact, bodies: Blobs) -> None:
     """Take what can be told of a commit that can't be projected, so that it is seen at least."""
     try:
         commit, body = await read_raw(fact.data, bodies)
@@ -147,7 +90,7 @@ async def _fill_loosely(fact: Fact, bodies: BodyStore) -> None:
     fact.types, fact.count = _distinct([str(event.get("type", "")) for event in body.events]), len(body.events)
 
 
-async def read_raw(data: bytes, bodies: BodyStore) -> tuple[RawCommit, RawBody]:
+async def read_raw(data: bytes, bodies: Blobs) -> tuple[RawCommit, RawBody]:
     """Read a commit and its body with the events as mappings; raises MsgspecError or LookupError."""
     commit = _ANY_COMMIT.decode(data)
     if commit.blob is None:

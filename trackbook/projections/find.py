@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Select, func, select
 
+from trackbook.engine.ports import Blobs, EventStore
 from trackbook.projections.book import Pages
 from trackbook.projections.database import DamagedError
-from trackbook.projections.decode import BodyStore, Log
 from trackbook.projections.events import EventFinder
 from trackbook.projections.moments import job_moment
 from trackbook.projections.paging import ReadError, page, place
@@ -73,7 +73,7 @@ class CommitFilter(Struct, frozen=True):
 class ReadModel:
     """Reads what the projector keeps; bodies of events are read from the log."""
 
-    def __init__(self, projector: Projector, log: Log, bodies: BodyStore) -> None:
+    def __init__(self, projector: Projector, log: EventStore, bodies: Blobs) -> None:
         self.projector = projector
         self.pages = Pages(log, bodies, lambda: projector.decisions)
         self.events = EventFinder(self._read, self.pages)

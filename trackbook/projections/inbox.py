@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from trackbook.projections.decode import Message
+from trackbook.engine.ports import Stored
 
 _BATCH = 256
 _ROOM = 16 * _BATCH
@@ -17,7 +17,7 @@ class Inbox:
     """A bounded queue that hands out batches. `take` waits for nothing once there is cause for hurry."""
 
     def __init__(self) -> None:
-        self._messages: list[Message] = []
+        self._messages: list[Stored] = []
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -40,7 +40,7 @@ class Inbox:
         finally:
             self._waiting -= 1
 
-    async def put(self, messages: Sequence[Message]) -> None:
+    async def put(self, messages: Sequence[Stored]) -> None:
         """Add messages; waits while there is no room."""
         self._messages += messages
         self._arrived.set()
@@ -50,7 +50,7 @@ class Inbox:
             self._room.clear()  # at each turn: an event that is set returns without letting the loop run
             await self._room.wait()
 
-    async def take(self, linger: float) -> list[Message]:
+    async def take(self, linger: float) -> list[Stored]:
         """Return the next batch: at once, unless one came `linger` seconds ago or less and nobody hurries."""
         await self._arrived.wait()
         patience = self._last + linger - asyncio.get_running_loop().time()

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import digest
 from trackbook.projections.compare import differences
 from trackbook.projections.database import DamagedError, Database, DiskFullError
 from trackbook.projections.decisions import Decisions, NothingDecided
-from trackbook.projections.decode import BodyStore, Fact, Log, Message, closing
+from trackbook.projections.decode import Fact, closing
 from trackbook.projections.feed import Feed, Signal
 from trackbook.projections.inbox import Inbox
 from trackbook.projections.writer import Writer
@@ -53,8 +54,8 @@ class Projector:
     def __init__(
         self,
         path: Path,
-        log: Log,
-        bodies: BodyStore,
+        log: EventStore,
+        bodies: Blobs,
         decisions: Callable[[], Awaitable[Decisions]] = _nothing_decided,
     ) -> None:
         self.database = Database(path)
@@ -237,7 +238,7 @@ class Projector:
                 self.head = max(self.head, batch[-1].seq)
                 await self._inbox.put(self._beyond_checkpoint(batch))
 
-    def _beyond_checkpoint(self, batch: Sequence[Message]) -> Sequence[Message]:
+    def _beyond_checkpoint(self, batch: Sequence[Stored]) -> Sequence[Stored]:
         for message in batch:
             if message.seq == self.checkpoint and digest(message.data) != self._writer.digest:
                 raise DamagedError(f"the log has another commit at the checkpoint, sequence {self.checkpoint}")

@@ -8,12 +8,13 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
+from trackbook.engine.ports import Blobs, Stored
 from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
 from trackbook.projections.commits import CommitsModel
 from trackbook.projections.database import Database, set_checkpoint, undisturbed
 from trackbook.projections.decisions import Decisions, NothingDecided
-from trackbook.projections.decode import BodyStore, Fact, Message, decode
+from trackbook.projections.decode import Fact, decode
 from trackbook.projections.jobs import JobsModel
 from trackbook.projections.pipelines import PipelinesModel
 from trackbook.projections.quarantine import Quarantine
@@ -34,7 +35,7 @@ class Model(Protocol):
 class Writer:
     """Writes a database from the log; `checkpoint` is the last sequence that its rows hold."""
 
-    def __init__(self, database: Database, bodies: BodyStore, decisions: Decisions | None = None) -> None:
+    def __init__(self, database: Database, bodies: Blobs, decisions: Decisions | None = None) -> None:
         self.database = database
         self.decisions = decisions or NothingDecided()
         self.quarantine = Quarantine()
@@ -50,7 +51,7 @@ class Writer:
         self._stale = True
         await self.database.read(self._forget)
 
-    async def write(self, messages: Sequence[Message]) -> list[Fact]:
+    async def write(self, messages: Sequence[Stored]) -> list[Fact]:
         """Project the messages beyond the checkpoint and return them; raises as Database.write does."""
         facts: list[Fact] = []
         new = [message for message in messages if message.seq > self.checkpoint]
@@ -62,7 +63,7 @@ class Writer:
             await undisturbed(self._write(new, facts))
         return facts
 
-    async def _write(self, messages: Sequence[Message], facts: list[Fact]) -> None:
+    async def _write(self, messages: Sequence[Stored], facts: list[Fact]) -> None:
         seqs = [message.seq for message in messages]
         last = digest(messages[-1].data)
         failpoint("projection.before")
