@@ -22,7 +22,7 @@ from trackbook.http.server import HttpServer
 from trackbook.projections.database import Database
 from trackbook.projections.find import ReadModel
 from trackbook.projections.projector import Projector
-from trackbook.projections.tables import metadata
+from trackbook.projections.tables import metadata, snapshots
 from trackbook.projections.writer import Writer
 
 TOKEN = "token-of-the-tests"
@@ -251,24 +251,31 @@ async def site(history: History, path: Path) -> AsyncIterator[Site]:
 
 
 async def all_rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """Return every table of a read model, row by row."""
+    """Return every table of a read model, row by row, but for what depends on what was held in memory."""
 
     def dump(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
         return {
             table.name: sorted(tuple(row) for row in connection.execute(table.select()))
             for table in metadata.sorted_tables
+            if table is not snapshots
         }
 
     return await database.read(dump)
 
 
-async def written(history: History, path: Path, cuts: Iterable[int] = ()) -> dict[str, list[tuple[Any, ...]]]:
-    """Project a history in batches that end at `cuts`, and return the rows."""
+async def written(
+    history: History, path: Path, cuts: Iterable[int] = (), *, restarts: bool = False
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Project a history in batches that end at `cuts`, with a restart before each if told so; return the rows."""
     database = Database(path)
-    writer = Writer(database, history.blobs)
+    writer = Writer(database, history.store, history.blobs)
     await writer.resume(await database.open())
     bounds = sorted({0, len(history.store.commits), *cuts})
     for start, end in pairwise(bounds):
+        if restarts:
+            checkpoint = (writer.checkpoint, writer.digest)
+            writer = Writer(database, history.store, history.blobs)
+            await writer.resume(checkpoint)
         await writer.write(history.store.commits[start:end])
     rows = await all_rows(database)
     await database.close()

@@ -60,6 +60,30 @@ async def test_it_goes_on_where_it_stood(tmp_path: Path) -> None:
     assert rows == await written(history, tmp_path / "other.db")
 
 
+async def test_a_job_whose_log_was_lost_meanwhile_stands_still(tmp_path: Path) -> None:
+    """After a restart the log has not what was projected of a job: it is put aside, the others go on."""
+    random = Random(3)
+    history = History()
+    for id in ("lost", "whole"):  # noqa: A001
+        await history.start(id, "p1", graph(random, 6))
+        await history.advance(random, history.jobs[id])
+    async with projected(history, tmp_path / "r.db") as read:
+        await caught_up(read, history)
+    history.store.commits[:] = [c for c in history.store.commits if (c.id, c.seq) != ("lost", 2)]
+    for id in ("lost", "whole"):  # noqa: A001
+        await history.finish(random, id)
+
+    async with projected(history, tmp_path / "r.db") as read:
+        await read.settled(await history.store.head())
+        problem = (await read.job("lost")).problem
+        whole = await read.job("whole")
+
+    assert problem is not None
+    assert "its history is not what was projected before" in problem
+    assert whole.state == "succeeded"
+    assert whole.problem is None
+
+
 async def test_a_rebuild_gives_the_same_rows_while_work_goes_on(tmp_path: Path) -> None:
     """A rebuild under load loses no commit, serves reads meanwhile, and equals the model that it replaces."""
     history = await world(5, jobs=6, size=20)

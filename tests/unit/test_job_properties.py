@@ -22,6 +22,8 @@ from trackbook.engine.job import (
     ReportTaskStarted,
     ReportTaskStatus,
     StartJob,
+    evolve,
+    touched,
 )
 from trackbook.events.job import AnyJobEvent, TaskLaunchRequested, TaskShape
 
@@ -83,6 +85,21 @@ def test_the_fold_is_what_the_steps_led_to(start: StartJob, told: list[Any]) -> 
     half = fold(DECIDER, JobState(JOB), stored[: len(stored) // 2])
     assert fold(DECIDER, JobState(JOB), stored) == state
     assert fold(DECIDER, half, stored[len(stored) // 2 :]) == state
+
+
+@patient
+@given(starts(), st.lists(commands, max_size=40))
+def test_an_event_changes_the_tasks_that_it_touches(start: StartJob, told: list[Any]) -> None:
+    """Before an event is folded it is known which tasks it can change: no other one is changed by it."""
+    _, events = tell(start, *told)
+    state = JobState(JOB)
+    for event in events:
+        before = {name: msgspec.json.encode(task) for name, task in state.tasks.items()}
+        names = touched(state, event)
+        state = evolve(state, event)
+        changed = {name for name, task in state.tasks.items() if before.get(name) != msgspec.json.encode(task)}
+        assert changed <= set(names) <= state.tasks.keys()
+        assert len(names) == len(set(names))
 
 
 @patient

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 import msgspec
 from histories.made import JOB, History, world
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from trackbook.engine import job
 from trackbook.events.commit import Commit
 from trackbook.events.job import AnyJobEvent
+from trackbook.projections import jobs
 from trackbook.projections.views import JobMoment
 
 Commits = msgspec.json.Decoder(Commit[msgspec.Raw, AnyJobEvent])
@@ -26,8 +28,8 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 @given(SEEDS, st.lists(st.integers(1, 120), max_size=12))
 @settings(max_examples=12, deadline=None, phases=PHASES)
-def test_rows_do_not_depend_on_how_the_log_is_cut_into_batches(seed: int, cuts: list[int]) -> None:
-    """Any split of a history into batches leads to the same rows as the whole at once, and as one by one."""
+def test_rows_do_not_depend_on_batches_restarts_or_room(seed: int, cuts: list[int]) -> None:
+    """Any split into batches leads to the rows of the whole at once, with restarts and little memory as well."""
 
     async def check() -> None:
         history = await world(seed)
@@ -37,8 +39,13 @@ def test_rows_do_not_depend_on_how_the_log_is_cut_into_batches(seed: int, cuts: 
             whole = await written(history, Path(folder) / "whole.db")
             split = await written(history, Path(folder) / "split.db", inside)
             single = await written(history, Path(folder) / "single.db", range(end))
+            restarted = await written(history, Path(folder) / "restarted.db", range(end), restarts=True)
+            with patch.object(jobs, "_HELD", 5):  # of four jobs of six tasks most are let go after each batch
+                crowded = await written(history, Path(folder) / "crowded.db", range(end))
         assert split == whole
         assert single == whole
+        assert restarted == whole
+        assert crowded == whole
         assert whole["commits"][-1][0] == end
         assert not whole["quarantine"]
 
@@ -58,8 +65,10 @@ def test_damaged_histories_lead_to_the_same_rows_too(seed: int, cuts: list[int])
             whole = await written(history, Path(folder) / "whole.db")
             split = await written(history, Path(folder) / "split.db", [cut for cut in cuts if cut < end])
             single = await written(history, Path(folder) / "single.db", range(end))
+            restarted = await written(history, Path(folder) / "restarted.db", range(end), restarts=True)
         assert split == whole
         assert single == whole
+        assert restarted == whole
         assert whole["quarantine"]
 
     asyncio.run(check())

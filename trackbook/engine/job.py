@@ -182,6 +182,21 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
     return state
 
 
+def touched(state: JobState, event: AnyJobEvent) -> list[str]:
+    """Return the names of the tasks whose states the event changes; `state` is the one before it."""
+    match event:
+        case facts.JobCreated():
+            return [shape.name for shape in event.tasks]
+        case facts.JobCancelRequested():
+            return [name for name, task in state.tasks.items() if task.status in ("pending", "ready")]
+        case facts.TaskSucceeded() | facts.TaskSkipped():
+            return [event.task, *state.successors.get(event.task, ())]
+        case facts.JobStarted() | facts.JobSucceeded() | facts.JobFailed() | facts.JobCancelled():
+            return []
+        case _:
+            return [event.task]
+
+
 def _create(state: JobState, event: facts.JobCreated) -> None:
     state.created = event
     state.undone = len(event.tasks)

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from trackbook.projections.tables import metadata
+from trackbook.projections.tables import metadata, snapshots
 
 
 def differences(path: Path, made: Path) -> list[str]:
@@ -15,6 +15,8 @@ def differences(path: Path, made: Path) -> list[str]:
     with closing(sqlite3.connect(made)) as db:
         db.execute("ATTACH DATABASE ? AS shown", (str(path),))
         for table in metadata.sorted_tables:
+            if table is snapshots:  # which jobs have one depends on what was held in memory
+                continue
             try:
                 number = sum(
                     _missing(db, one, other, table.name) for one, other in (("shown", "main"), ("main", "shown"))

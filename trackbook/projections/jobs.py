@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select, update
+from msgspec import Struct
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from trackbook.projections.decode import Fact
-from trackbook.projections.jobfold import CANT_FOLLOW, JobFold, JobRow, TaskRow, created, restored
+from trackbook.projections.job_rows import CANT_FOLLOW, FoldedJob, JobRow, TaskRow, created
 from trackbook.projections.quarantine import Quarantine
-from trackbook.projections.tables import jobs, tasks
+from trackbook.projections.tables import jobs, snapshots, tasks
 
 _HELD = 50_000
-"""So many tasks of unfinished jobs are held at most between batches; others are read again when they go on."""
+"""So many tasks of unfinished jobs are held at most between batches; others are restored when they go on."""
 
 _FIXED_JOB: tuple[str, ...] = (
     "no",
@@ -27,7 +28,7 @@ _FIXED_JOB: tuple[str, ...] = (
     "parameters",
 )
 _FIXED_JOB += ("actor", "created_at", "total")
-_FIXED_TASK = ("idx", "name", "dependencies", "waiting", "executor")
+_FIXED_TASK = ("idx", "name", "dependencies", "executor")
 _JOB_CHANGES = tuple(name for name in JobRow.__struct_fields__ if name not in _FIXED_JOB)
 _TASK_CHANGES = tuple(name for name in TaskRow.__struct_fields__ if name not in _FIXED_TASK)
 _UPDATE_JOB = (
@@ -38,63 +39,113 @@ _UPDATE_TASK = (
     .where(tasks.c.job == bindparam("job_"), tasks.c.idx == bindparam("idx_"))
     .values({name: bindparam(name) for name in _TASK_CHANGES})
 )
+_DELETE_SNAPSHOT = delete(snapshots).where(snapshots.c.job == bindparam("job_"))
 _INSERT_JOB, _INSERT_TASK = insert(jobs), insert(tasks)
+
+
+class StoredJob(Struct, frozen=True):
+    """A job's rows as they are stored; `snapshot` is its state then, in MessagePack, None where it has none."""
+
+    job: dict[str, Any]
+    tasks: list[dict[str, Any]]
+    snapshot: bytes | None
+
+
+class Held(Struct):
+    """A job that goes on; `problem` says why its state can't be had from the log any more."""
+
+    fold: FoldedJob
+    problem: str = ""
 
 
 class JobsModel:
     """Folds the commits of jobs into the tables `jobs` and `tasks`."""
 
     def __init__(self) -> None:
-        self._held: dict[str, JobFold] = {}
+        self._held: dict[str, Held] = {}
+
+    def lacking(self, facts: Sequence[Fact]) -> list[str]:
+        """Return the jobs in a batch that began before it and are not held: they are to be restored."""
+        ids = dict.fromkeys(fact.id for fact in facts if fact.kind == "job" and fact.id not in self._held)
+        begun = {fact.id for fact in facts if fact.version == 1}
+        return [id for id in ids if id not in begun]  # noqa: A001
+
+    def hold(self, held: Held | None) -> None:
+        """Go on with a job that was restored; None for one of which nothing is stored."""
+        if held is not None:
+            self._held[held.fold.job.id] = held
 
     def project(self, connection: Connection, facts: Sequence[Fact], quarantine: Quarantine) -> None:
         """Take a batch of commits and write the rows that it changed."""
-        touched: dict[str, JobFold] = {}
+        touched: dict[str, FoldedJob] = {}
         for fact in facts:
-            if fact.kind == "job" and (fold := self._take(connection, fact, quarantine)) is not None:
+            if fact.kind == "job" and (fold := self._take(fact, quarantine)) is not None:
                 touched[fact.id] = fold
         if touched:
             _write(connection, touched.values())
-            self._let_go(touched)
+            self._let_go(connection, touched)
 
     def forget(self) -> None:
         """Drop what is held in memory, since the batch that led to it was rolled back."""
         self._held.clear()
 
-    def _take(self, connection: Connection, fact: Fact, quarantine: Quarantine) -> JobFold | None:
-        fold = self._held.get(fact.id) or _load(connection, fact.id)
+    def _take(self, fact: Fact, quarantine: Quarantine) -> FoldedJob | None:
+        held = self._held.get(fact.id)
+        fold = held.fold if held else None
         if quarantine.admits(fact):
-            try:
-                fold = fold or created(fact)
-                fold.apply(fact)
-            except CANT_FOLLOW as error:
-                quarantine.add(fact, f"its events can't follow what stands before: {error!r}")
+            if held and held.problem:
+                quarantine.add(fact, held.problem)
+            else:
+                try:
+                    fold = fold or created(fact)
+                    fold.apply(fact)
+                except CANT_FOLLOW as error:
+                    quarantine.add(fact, f"its events can't follow what stands before: {error!r}")
         if fold is not None:
             # What stands still says so itself.
             fold.job.problem = fold.job.problem or quarantine.reason(fact)
-            self._held[fact.id] = fold
+            self._held[fact.id] = held or Held(fold)
         return fold
 
-    def _let_go(self, touched: dict[str, JobFold]) -> None:
+    def _let_go(self, connection: Connection, touched: dict[str, FoldedJob]) -> None:
         """Keep the jobs that go on, the longest untouched leave first when they are too many."""
+        ended = []
         for id, fold in touched.items():  # noqa: A001
-            self._held.pop(id, None)
+            held = self._held.pop(id)
             if fold.job.finished_at is None:
-                self._held[id] = fold
-        held = sum(len(fold.tasks) for fold in self._held.values())
-        while held > _HELD and len(self._held) > 1:
-            held -= len(self._held.pop(next(iter(self._held))).tasks)
+                self._held[id] = held
+            else:
+                ended.append({"job_": fold.job.no})
+        if ended:
+            connection.execute(_DELETE_SNAPSHOT, ended)
+        number = sum(len(held.fold.tasks) for held in self._held.values())
+        while number > _HELD and len(self._held) > 1:
+            gone = self._held.pop(next(iter(self._held)))
+            number -= len(gone.fold.tasks)
+            _keep(connection, gone)
 
 
-def _load(connection: Connection, id: str) -> JobFold | None:  # noqa: A002
+def _keep(connection: Connection, held: Held) -> None:
+    """Store the state of a job that is held no more."""
+    job = held.fold.job
+    connection.execute(_DELETE_SNAPSHOT, {"job_": job.no})
+    if not held.problem and not job.problem:
+        state = msgspec.msgpack.encode(held.fold.state)
+        connection.execute(insert(snapshots), {"job": job.no, "revision": job.revision, "state": state})
+
+
+def stored_job(connection: Connection, id: str) -> StoredJob | None:  # noqa: A002
+    """Return what is stored of a job, None for one that is not known."""
     job = connection.execute(select(jobs).where(jobs.c.id == id)).mappings().one_or_none()
     if job is None:
         return None
     rows = connection.execute(select(tasks).where(tasks.c.job == job["no"]).order_by(tasks.c.idx)).mappings()
-    return restored(dict(job), [dict(row) for row in rows])
+    this = (snapshots.c.job == job["no"]) & (snapshots.c.revision == job["revision"])
+    snapshot = connection.execute(select(snapshots.c.state).where(this)).scalar()
+    return StoredJob(dict(job), [dict(row) for row in rows], snapshot)
 
 
-def _write(connection: Connection, folds: Iterable[JobFold]) -> None:
+def _write(connection: Connection, folds: Iterable[FoldedJob]) -> None:
     new_jobs: list[dict[str, Any]] = []
     old_jobs: list[dict[str, Any]] = []
     new_tasks: list[dict[str, Any]] = []
@@ -119,9 +170,10 @@ def _write(connection: Connection, folds: Iterable[JobFold]) -> None:
 
 
 def _task_row(job: int, task: TaskRow) -> dict[str, Any]:
-    row = msgspec.structs.asdict(task)
-    del row["waiting"]
-    return row | {"job": job, "dependencies": msgspec.json.encode(task.dependencies).decode()}
+    return msgspec.structs.asdict(task) | {
+        "job": job,
+        "dependencies": msgspec.json.encode(task.dependencies).decode(),
+    }
 
 
 def _task_changes(job: int, task: TaskRow) -> dict[str, Any]:

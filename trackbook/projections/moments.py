@@ -7,7 +7,7 @@ import asyncio
 from trackbook.projections.book import Pages, damaged
 from trackbook.projections.commits import unlinked
 from trackbook.projections.decode import Fact, decode
-from trackbook.projections.jobfold import CANT_FOLLOW, JobFold, created
+from trackbook.projections.job_rows import CANT_FOLLOW, FoldedJob, created
 from trackbook.projections.paging import ReadError
 from trackbook.projections.show import show_fold
 from trackbook.projections.times import to_text
@@ -18,7 +18,7 @@ _FAR = 1 << 62
 
 async def job_moment(pages: Pages, id: str, first: int, version: int, index: int | None) -> JobMoment:  # noqa: A002
     """Fold a job up to a commit, or to one event of it; raises ReadError where there is no such event."""
-    fold: JobFold | None = None
+    fold: FoldedJob | None = None
     last, sha256 = 0, ""
     async for message in pages.of_aggregate("job", id, first, _FAR):
         if pages.is_dismissed(message):
@@ -40,7 +40,7 @@ async def job_moment(pages: Pages, id: str, first: int, version: int, index: int
     raise ReadError("job_version_not_found", f"job {id} has no version {version}: the last one is {last}")
 
 
-def _moment(fold: JobFold, fact: Fact, version: int, index: int | None) -> JobMoment:
+def _moment(fold: FoldedJob, fact: Fact, version: int, index: int | None) -> JobMoment:
     upto = fact.count - 1 if index is None else index
     if fact.version != version or upto >= fact.count:
         raise ReadError("job_version_not_found", f"job {fact.id} has no event {version}.{upto}")

@@ -65,7 +65,7 @@ class Projector:
         self.batches = self.commits = self.events = self.restarts = 0
         self._log, self._bodies, self._decisions = log, bodies, decisions
         self._decided_at = 0
-        self._writer = Writer(self.database, bodies)
+        self._writer = Writer(self.database, log, bodies)
         self._inbox = Inbox()
         self._turn = asyncio.Lock()
         self._rebuilding = asyncio.Lock()
@@ -156,7 +156,7 @@ class Projector:
     async def _rebuild(self) -> None:
         database = Database(self.database.path.with_name(self.database.path.name + ".new"))
         await database.remove()
-        writer = Writer(database, self._bodies, await self._decisions())
+        writer = Writer(database, self._log, self._bodies, await self._decisions())
         try:
             await writer.resume(await database.open())
             await self._catch_up(writer, await self._log.head())
@@ -175,7 +175,7 @@ class Projector:
         async with self._rebuilding:
             database = Database(self.database.path.with_name(self.database.path.name + ".compared"))
             await database.remove()
-            writer = Writer(database, self._bodies, await self._decisions())
+            writer = Writer(database, self._log, self._bodies, await self._decisions())
             try:
                 await writer.resume(await database.open())
                 await self._catch_up(writer, self.checkpoint)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from trackbook.events.clock_jump import clock_jump
-from trackbook.projections.jobfold import JobFold, JobRow, TaskRow
+from trackbook.projections.job_rows import FoldedJob, JobRow, TaskRow
 from trackbook.projections.times import optional_text, to_text
 from trackbook.projections.views import (
     CommitView,
@@ -111,7 +111,7 @@ def show_task(row: TaskRow | Any, dependencies: list[str]) -> TaskView:
     )
 
 
-def show_fold(fold: JobFold) -> tuple[JobView, list[TaskView]]:
+def show_fold(fold: FoldedJob) -> tuple[JobView, list[TaskView]]:
     """Return the views of a job that was folded in memory."""
     names = [task.name for task in fold.tasks]
     return show_job(fold.job), [

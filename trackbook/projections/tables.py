@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
 )
 
-MODEL = 5
+MODEL = 6
 """Goes up with any change of the tables or of what they hold; a file with another number is rebuilt."""
 
 metadata = MetaData()
@@ -179,6 +179,16 @@ tasks = Table(
     _text("result"),  # JSON: what a service offers, '' for none
     sqlite_with_rowid=False,
 )
+
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    _number("job", key=True),
+    _number("revision"),
+    Column("state", LargeBinary, nullable=False),  # the engine's JobState, in MessagePack
+)
+"""States of jobs that go on and are not held in memory; what a job lacks here is folded from the log."""
 
 
 def has_word(column: Any, word: str) -> ColumnElement[bool]:

@@ -8,16 +8,17 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from trackbook.engine.ports import Blobs, Stored
+from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
 from trackbook.projections.commits import CommitsModel
 from trackbook.projections.database import Database, set_checkpoint, undisturbed
 from trackbook.projections.decisions import Decisions, NothingDecided
 from trackbook.projections.decode import Fact, decode
-from trackbook.projections.jobs import JobsModel
+from trackbook.projections.jobs import Held, JobsModel, stored_job
 from trackbook.projections.pipelines import PipelinesModel
 from trackbook.projections.quarantine import Quarantine
+from trackbook.projections.restoring import restored
 
 
 class Model(Protocol):
@@ -35,20 +36,22 @@ class Model(Protocol):
 class Writer:
     """Writes a database from the log; `checkpoint` is the last sequence that its rows hold."""
 
-    def __init__(self, database: Database, bodies: Blobs, decisions: Decisions | None = None) -> None:
+    def __init__(
+        self, database: Database, log: EventStore, bodies: Blobs, decisions: Decisions | None = None
+    ) -> None:
         self.database = database
         self.decisions = decisions or NothingDecided()
         self.quarantine = Quarantine()
         self.checkpoint = 0
         self.digest = ""
-        self._bodies = bodies
-        self._models: tuple[Model, ...] = (CommitsModel(), PipelinesModel(), JobsModel())
+        self._log, self._bodies = log, bodies
+        self._jobs = JobsModel()
+        self._models: tuple[Model, ...] = (CommitsModel(), PipelinesModel(), self._jobs)
         self._stale = True
 
     async def resume(self, checkpoint: tuple[int, str]) -> None:
         """Continue from the checkpoint of a file that was just opened; raises DamagedError."""
         self.checkpoint, self.digest = checkpoint
-        self._stale = True
         await self.database.read(self._forget)
 
     async def write(self, messages: Sequence[Stored]) -> list[Fact]:
@@ -60,8 +63,16 @@ class Writer:
                 facts.append(await decode(message, self._bodies))
                 await asyncio.sleep(0)  # commits may be large
         if new:
+            if self._stale:
+                await self.database.read(self._forget)
+            for job in self._jobs.lacking(facts):
+                self._jobs.hold(await self._restored(job))
             await undisturbed(self._write(new, facts))
         return facts
+
+    async def _restored(self, job: str) -> Held | None:
+        rows = await self.database.read(lambda connection: stored_job(connection, job))
+        return None if rows is None else await restored(rows, self._log, self._bodies, self.decisions)
 
     async def _write(self, messages: Sequence[Stored], facts: list[Fact]) -> None:
         seqs = [message.seq for message in messages]
@@ -76,8 +87,6 @@ class Writer:
         self.checkpoint, self.digest = seqs[-1], last
 
     def _project(self, connection: Connection, facts: list[Fact], seqs: list[int], last: str) -> None:
-        if self._stale:
-            self._forget(connection)
         expected = self.checkpoint + 1
         for seq in seqs:
             if seq > expected and not self.decisions.is_accepted(expected, seq - 1):

@@ -1,0 +1,234 @@
+"""A job's rows and its tasks' in the read model: the engine's states, with times, counts and texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from trackbook.engine.job import JobState, TaskState, evolve, touched
+from trackbook.events import job as facts
+from trackbook.projections.decode import Fact
+from trackbook.projections.times import to_micros
+
+CANT_FOLLOW = (LookupError, ValueError, TypeError, AttributeError)
+"""What folding raises for events that are well formed and can't follow."""
+
+_RUNNING = frozenset(("launching", "running"))
+_DONE = frozenset(("succeeded", "skipped"))
+
+
+class TaskRow(Struct, gc=False):
+    """A task instance; the fields are the columns.
+
+    `run_time` is in microseconds, by a clock that can't be set; None where nobody measured it.
+    """
+
+    idx: int
+    name: str
+    dependencies: list[int]
+    state: str = "pending"
+    attempt: int = 0
+    session: str = ""
+    executor: str = ""
+    executor_status: str = ""
+    executor_message: str = ""
+    link: str = ""
+    launched_at: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    run_time: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str = ""
+    tail: str = ""
+    fault: str = ""
+    result: str = ""
+
+
+class JobRow(Struct):
+    """A job; the fields are the columns. `no` is the sequence of its first commit, `seq` of its last one.
+
+    `running` counts tasks with a session, `done` those that succeeded or were skipped.
+    """
+
+    no: int
+    id: str
+    pipeline: str
+    pipeline_name: str
+    version: int
+    definition: str
+    executor: str
+    parameters: str
+    actor: str
+    created_at: int
+    revision: int
+    seq: int
+    total: int
+    state: str = "pending"
+    started_at: int | None = None
+    finished_at: int | None = None
+    error: str = ""
+    failed_task: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    tail: str = ""
+    reason: str = ""
+    problem: str = ""
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+_End = facts.TaskSucceeded | facts.TaskFailed | facts.TaskCancelled
+
+
+class FoldedJob(Struct):
+    """A job as the engine folds it, its rows, and which of those changed since they were last stored.
+
+    The state of the job and of its tasks is the engine's; rows add times, counts and texts.
+    """
+
+    job: JobRow
+    tasks: list[TaskRow]
+    state: JobState
+    changed: dict[int, None] = field(default_factory=dict)
+    new: bool = False
+
+    def apply(self, fact: Fact, upto: int | None = None) -> None:
+        """Take a commit's events, or those up to an index; raises for events that can't follow."""
+        self.job.revision, self.job.seq = fact.version, fact.seq
+        for event in fact.events if upto is None else fact.events[: upto + 1]:
+            names = touched(self.state, event)
+            self.state = evolve(self.state, event)
+            self._note(event, fact)
+            self.job.state = self.state.status
+            for name in names:
+                self._move(self.state.tasks[name])
+
+    def _note(self, event: facts.AnyJobEvent, fact: Fact) -> None:  # noqa: C901 - one case a fact, as a table
+        """Keep the times and texts of an event."""
+        match event:
+            case facts.TaskLaunchRequested():
+                self._launch(self._row(event.task), fact.at)
+            case facts.TaskStarted():
+                self._row(event.task).started_at = to_micros(event.at)
+            case facts.TaskSucceeded():
+                row = self._end(event, 0, None)
+                row.result = msgspec.json.encode(event.result).decode() if event.result else ""
+            case facts.TaskFailed():
+                row = self._end(event, event.error.exit_code, event.error.signal)
+                row.error, row.tail, row.fault = event.error.message, event.error.tail, event.error.fault
+            case facts.TaskCancelled():
+                self._end(event, event.exit_code, event.signal)
+            case facts.TaskStatusReported():
+                row = self._row(event.task)
+                row.executor_status, row.executor_message = event.status, event.message
+                row.link = event.link or row.link
+            case facts.JobCreated():
+                self.tasks = _rows(event)
+            case facts.JobStarted():
+                self.job.started_at = to_micros(event.at)
+            case facts.JobCancelRequested():
+                self.job.reason = event.reason
+            case facts.JobSucceeded() | facts.JobCancelled() | facts.JobFailed():
+                self._conclude(event, fact.at)
+            case facts.TaskSkipped() | facts.TaskStopRequested():
+                pass
+
+    def _row(self, name: str) -> TaskRow:
+        """Return a task's row, which is about to change."""
+        index = self.state.tasks[name].index
+        self.changed[index] = None
+        return self.tasks[index]
+
+    def _move(self, task: TaskState) -> None:
+        """Take over a task's state if it is another one, into the job's counts as well."""
+        row = self.tasks[task.index]
+        if row.state == task.status:
+            return
+        self.changed[task.index] = None
+        self._count(row.state, -1)
+        self._count(task.status, 1)
+        row.state, row.attempt, row.session = task.status, task.attempt, task.session
+
+    def _count(self, state: str, change: int) -> None:
+        if state in _RUNNING:
+            self.job.running += change
+        elif state in _DONE:
+            self.job.done += change
+        elif state == "failed":
+            self.job.failed += change
+        elif state == "cancelled":
+            self.job.cancelled += change
+
+    @staticmethod
+    def _launch(row: TaskRow, at: int) -> None:
+        row.launched_at = at
+        row.executor_status = row.executor_message = row.link = ""
+        row.started_at = row.finished_at = row.run_time = row.exit_code = row.signal = None
+        row.error = row.tail = row.fault = row.result = ""
+
+    def _end(self, event: _End, exit_code: int | None, signal: int | None) -> TaskRow:
+        row = self._row(event.task)
+        row.finished_at, row.exit_code, row.signal = to_micros(event.at), exit_code, signal
+        row.run_time = None if event.run_time is None else round(event.run_time * 1e6)
+        return row
+
+    def _conclude(self, event: facts.JobSucceeded | facts.JobCancelled | facts.JobFailed, at: int) -> None:
+        self.job.finished_at = at
+        if isinstance(event, facts.JobFailed):
+            error = event.error
+            self.job.failed_task, self.job.error = event.task, f"task {event.task} failed: {error.message}"
+            self.job.exit_code, self.job.signal, self.job.tail = error.exit_code, error.signal, error.tail
+
+
+def created(fact: Fact) -> FoldedJob:
+    """Begin a job with its first commit (apply it afterwards); raises ValueError when it isn't one."""
+    event = fact.events[0] if fact.events else None
+    if not isinstance(event, facts.JobCreated):
+        raise ValueError(  # noqa: TRY004 - it is the value that is wrong
+            f"a job begins with JobCreated, not with {fact.types[0] if fact.types else 'nothing'}"
+        )
+    job = JobRow(
+        no=fact.seq,
+        id=fact.id,
+        pipeline=event.pipeline,
+        pipeline_name=event.pipeline_name,
+        version=event.version,
+        definition=event.definition,
+        executor=event.executor,
+        parameters=msgspec.json.encode(event.parameters).decode(),
+        actor=fact.actor,
+        created_at=fact.at,
+        revision=fact.version,
+        seq=fact.seq,
+        total=len(event.tasks),
+    )
+    return FoldedJob(job, [], JobState(fact.id), new=True)
+
+
+def _rows(event: facts.JobCreated) -> list[TaskRow]:
+    indexes = {shape.name: index for index, shape in enumerate(event.tasks)}
+    return [
+        TaskRow(
+            index,
+            shape.name,
+            [indexes[name] for name in shape.dependencies],
+            executor=shape.executor or event.executor,
+        )
+        for index, shape in enumerate(event.tasks)
+    ]
+
+
+def of_rows(job: dict[str, Any], tasks: list[dict[str, Any]], state: JobState) -> FoldedJob:
+    """Put a job together from its stored rows (`dependencies` in JSON) and its state."""
+    return FoldedJob(JobRow(**job), [_stored_row(task) for task in tasks], state)
+
+
+def _stored_row(task: dict[str, Any]) -> TaskRow:
+    fields = {name: value for name, value in task.items() if name != "job"}
+    fields["dependencies"] = msgspec.json.decode(fields["dependencies"], type=list[int])
+    return TaskRow(**fields)

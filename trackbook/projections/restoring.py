@@ -1,0 +1,56 @@
+"""Jobs that go on after a restart, or once they were held no more: from a snapshot or from the log."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from trackbook.engine.job import JobState, evolve
+from trackbook.engine.ports import Blobs, EventStore
+from trackbook.projections.commits import unlinked
+from trackbook.projections.decisions import Decisions
+from trackbook.projections.decode import closing, decode
+from trackbook.projections.job_rows import CANT_FOLLOW, of_rows
+from trackbook.projections.jobs import Held, StoredJob
+
+_SNAPSHOT = msgspec.msgpack.Decoder(JobState)
+
+
+class _Changed(Exception):
+    """The log has not what was projected before; says what it has."""
+
+
+async def restored(stored: StoredJob, log: EventStore, bodies: Blobs, decisions: Decisions) -> Held:
+    """Return a job with its rows and its state: the snapshot's, else that of its history up to its revision."""
+    state, problem = JobState(stored.job["id"]), ""
+    if stored.snapshot is not None:
+        state = await asyncio.to_thread(_SNAPSHOT.decode, stored.snapshot)
+    elif not stored.job["problem"]:  # one that stands still is never folded on
+        try:
+            state = await _folded(stored, log, bodies, decisions)
+        except _Changed as error:
+            problem = f"its history is not what was projected before: {error}"
+    return Held(await asyncio.to_thread(of_rows, stored.job, stored.tasks, state), problem)
+
+
+async def _folded(stored: StoredJob, log: EventStore, bodies: Blobs, decisions: Decisions) -> JobState:
+    id, revision = stored.job["id"], stored.job["revision"]  # noqa: A001
+    state, version, sha256 = JobState(id), 0, ""
+    async with closing(log.read("job", id, stored.job["no"])) as messages:
+        async for message in messages:
+            if decisions.is_dismissed(message.seq, message.data):
+                continue
+            fact = await decode(message, bodies)
+            await asyncio.sleep(0)  # a long history never makes others wait
+            if why := fact.problem or unlinked(fact, version, sha256):
+                raise _Changed(f"at sequence {fact.seq}, {why}")
+            try:
+                for event in fact.events:
+                    state = evolve(state, event)
+            except CANT_FOLLOW as error:
+                raise _Changed(f"at sequence {fact.seq}, its events can't follow: {error!r}") from error
+            version, sha256 = fact.version, fact.sha256
+            if version == revision:
+                return state
+    raise _Changed(f"it ends at version {version}, not {revision}")
