@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import re
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
 from histories.made import example, world
-from histories.served import Site, site
+from histories.served import Site, caught_up, site, until
+from sqlalchemy import Connection, text
 
 from trackbook.adapters.nats.connect import StoreFull
+from trackbook.events.job import TaskShape
 from trackbook.projections.database import DiskFullError
+from trackbook.projections.progress import Progress
 
 
 @pytest.fixture
@@ -129,6 +134,68 @@ async def test_a_configuration_that_cannot_be_used_is_a_warning(served: Site) ->
 
     assert found["status"] == "degraded"
     assert found["warnings"] == ["executors.toml is not TOML. The configuration from before stays in use"]
+
+
+async def test_a_read_model_that_does_not_move_is_named(served: Site, tmp_path: Path) -> None:
+    """One that has work and made no progress for 10 s is a problem, with how far it is behind, until it moves."""
+    projector, now = served.read.projector, [0.0]
+    projector.progress = Progress(lambda: now[0])
+
+    def wait_long(connection: Connection) -> None:
+        connection.execute(text("PRAGMA busy_timeout=600000"))
+
+    await projector.database.write(wait_long)
+    with closing(sqlite3.connect(tmp_path / "readmodel.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        await served.history.start("late", "p1", [TaskShape("a")])
+        assert (await served.get("/health/ready"))["status"] == "ready"
+        now[0] = 9.9
+        assert (await served.get("/health/ready"))["status"] == "ready"
+        now[0] = 12.0
+
+        answer = await served.client.get("/health/ready")
+
+        assert answer.status_code == 503
+        [problem] = answer.json()["problems"]
+        assert "1 behind the log, and has not moved for 12 s" in problem
+        other.execute("ROLLBACK")
+    await caught_up(served.read, served.history)
+    assert (await served.get("/health/ready"))["status"] == "ready"
+
+
+async def test_a_log_that_is_not_delivered_is_no_progress_either(
+    served: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the projector never hears of a commit, the log's own end tells that there is work."""
+    projector, now = served.read.projector, [0.0]
+    projector.progress = Progress(lambda: now[0])
+    monkeypatch.setattr(served.history.store, "head", AsyncMock(return_value=await served.head() + 3))
+    assert (await served.get("/health/ready"))["status"] == "ready"
+    now[0] = 10.0
+
+    [problem] = (await served.client.get("/health/ready")).json()["problems"]
+
+    assert "3 behind the log" in problem
+
+
+async def test_a_file_that_another_program_locks_is_named(served: Site, tmp_path: Path) -> None:
+    """Once the write gave up, the problem says that another program has the file locked; then it goes on."""
+    projector = served.read.projector
+
+    def give_up_soon(connection: Connection) -> None:
+        connection.execute(text("PRAGMA busy_timeout=1"))
+
+    await projector.database.write(give_up_soon)
+    with closing(sqlite3.connect(tmp_path / "readmodel.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        await served.history.start("late", "p1", [TaskShape("a")])
+        await until(projector, lambda: projector.problem)
+
+        assert f"another program has {tmp_path / 'readmodel.db'} locked" in projector.problem
+        assert "1 behind the log" in projector.problem
+        other.execute("ROLLBACK")
+    await caught_up(served.read, served.history)
+    assert (await served.get("/health/ready"))["status"] == "ready"
 
 
 async def test_metrics_are_in_prometheus_form(served: Site) -> None:

@@ -10,11 +10,14 @@ from msgspec import Struct, field
 
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
+from trackbook.projections.projector import Projector
 
 _FAR_BEHIND = 1000
 """Commits; a read model that is nearer to the log's end than that is about to have them."""
 
 _PATIENCE = 2.0
+
+_STALLED = "see whether the disk is slow or another program uses readmodel.db"
 
 QUARANTINE = "`trackbook quarantine list` shows them"
 
@@ -51,10 +54,7 @@ async def ready(services: Served) -> Response[Ready]:
     problems = list(services.status.problems())
     projector = services.read.projector
     head = await _head(services, problems)
-    if projector.problem:
-        problems.append(projector.problem)
-    elif head - projector.checkpoint > _FAR_BEHIND:
-        problems.append(f"the read model is {head - projector.checkpoint} commits behind the log and catches up")
+    problems += _lag(projector, head)
     await services.executors.refresh()
     warnings = [services.executors.problem] if services.executors.problem else []
     warnings += services.status.warnings()
@@ -69,6 +69,18 @@ async def ready(services: Served) -> Response[Ready]:
         warnings,
     )
     return Response(body, status_code=503 if problems else 200)
+
+
+def _lag(projector: Projector, head: int) -> list[str]:
+    """Return in words what keeps the read model from showing what the log holds."""
+    projector.progress.saw(head, projector.checkpoint)
+    behind = head - projector.checkpoint
+    if projector.problem:
+        return [projector.problem]
+    if waited := projector.progress.stalled_for():
+        where = f"stands at sequence {projector.checkpoint}, {behind} behind the log"
+        return [f"the read model {where}, and has not moved for {waited:.0f} s: {_STALLED}"]
+    return [f"the read model is {behind} commits behind the log and catches up"] if behind > _FAR_BEHIND else []
 
 
 async def _head(services: Services, problems: list[str]) -> int:

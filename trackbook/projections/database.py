@@ -35,6 +35,10 @@ class DiskFullError(UserError):
     """The file can't grow, since the disk is full."""
 
 
+class LockedError(UserError):
+    """Another program has the file locked."""
+
+
 class UnavailableError(UserError):
     """The file isn't open, and wasn't within PATIENCE."""
 
@@ -116,7 +120,7 @@ class Database:
         self._readers = self._writer = None
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction; raises DiskFullError, DamagedError or SQLAlchemy's errors."""
+        """Run `work` in one transaction; raises DiskFullError, LockedError, DamagedError or others."""
         return await undisturbed(self._counted(self._write(work)))
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
@@ -197,6 +201,9 @@ class Database:
         # The shared-memory file of WAL can't say that the disk is full: it only tells of an I/O error.
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_space(self.path)):
             return DiskFullError(f"the disk that holds {self.path} is full")
+        if code == sqlite3.SQLITE_BUSY:
+            hint = f"`lsof {self.path}` shows which; end it."
+            return LockedError(f"another program has {self.path} locked", hint)
         return error
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import digest
 from trackbook.projections.compare import differences
-from trackbook.projections.database import DamagedError, Database, DiskFullError
+from trackbook.projections.database import DamagedError, Database, DiskFullError, LockedError
 from trackbook.projections.decisions import Decisions, NothingDecided
 from trackbook.projections.decode import Fact, closing
 from trackbook.projections.feed import Feed, Signal
 from trackbook.projections.inbox import Inbox
+from trackbook.projections.progress import Progress
 from trackbook.projections.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -46,9 +47,10 @@ async def _nothing_decided() -> Decisions:
 class Projector:
     """Keeps one database up to date with one log.
 
-    `problem` says in words what keeps it from going on; it is empty while all is well. `feed` carries what was
-    projected to those who follow. `decisions` returns what operators decided about damage to the log; the read
-    model is made again when that changes.
+    `problem` says in words what keeps it from going on; it is empty while all is well. `progress` measures how
+    long it has not moved although there is work. `feed` carries what was projected to those who follow.
+    `decisions` returns what operators decided about damage to the log; the read model is made again when that
+    changes.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Projector:
         self.database = Database(path)
         self.feed = Feed()
         self.problem = ""
+        self.progress = Progress()
         self.head = 0
         self.batches = self.commits = self.events = self.restarts = 0
         self._log, self._bodies, self._decisions = log, bodies, decisions
@@ -236,6 +239,7 @@ class Projector:
         async with closing(self._log.tail(first)) as batches:
             async for batch in batches:
                 self.head = max(self.head, batch[-1].seq)
+                self.progress.saw(self.head, self.checkpoint)
                 await self._inbox.put(self._beyond_checkpoint(batch))
 
     def _beyond_checkpoint(self, batch: Sequence[Stored]) -> Sequence[Stored]:
@@ -259,6 +263,7 @@ class Projector:
 
     def _tell(self, facts: list[Fact]) -> None:
         self._well_again()
+        self.progress.saw(self.head, self.checkpoint)
         self.batches += 1
         self.commits += len(facts)
         self.events += sum(fact.count for fact in facts)
@@ -284,8 +289,10 @@ class Projector:
         problem = f"{error}; the read model stands at sequence {self.checkpoint}, {behind} behind the log"
         if isinstance(error, DiskFullError):
             problem += "; it goes on once there is space"
+        if isinstance(error, LockedError):
+            problem += "; it goes on once that program ends or lets go of it"
         if problem != self.problem:
-            _log.error("%s", problem, exc_info=None if isinstance(error, DiskFullError) else error)
+            _log.error("%s", problem, exc_info=None if isinstance(error, DiskFullError | LockedError) else error)
         self.problem = problem
         self._moved.fire()
 
