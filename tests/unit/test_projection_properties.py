@@ -119,6 +119,32 @@ def test_a_job_at_any_event_equals_an_independent_fold(seed: int) -> None:
     asyncio.run(check())
 
 
+@given(SEEDS)
+@settings(max_examples=8, deadline=None, phases=PHASES)
+def test_events_tell_the_states_that_they_lead_to(seed: int) -> None:
+    """Each event of a job has the states after it: who takes them over has what the engine's own fold has."""
+
+    async def check() -> None:
+        history = await world(seed, jobs=1, size=8)
+        with tempfile.TemporaryDirectory() as folder:
+            async with projected(history, Path(folder) / "r.db") as read:
+                await read.settled(await history.store.head())
+                events = (await read.events.of("job", "job00", 1000, newest_first=False)).items
+        state, shown = job.JobState("job00"), dict[str, str]()
+        commits = [Commits.decode(stored.data) async for stored in history.store.read("job", "job00")]
+        stored_events = [event for commit in commits for event in commit.events]
+        for event, view in zip(stored_events, events, strict=True):
+            state = JOB.evolve(state, event)
+            assert view.states is not None
+            shown |= view.states.tasks
+            assert view.states.job == state.status
+            assert {name: shown.get(name, "pending") for name in state.tasks} == {
+                name: task.status for name, task in state.tasks.items()
+            }
+
+    asyncio.run(check())
+
+
 def same(state: job.JobState, shown: JobMoment) -> None:
     """Compare the engine's state with what is shown."""
     assert shown.job.state == state.status

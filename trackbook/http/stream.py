@@ -177,9 +177,18 @@ async def _frames(services: Services, message: Stored | Fact, place: Place) -> b
     return await _render(services, message, place)
 
 
+async def _states(services: Services, message: Stored | Fact) -> bytes:
+    """Return what a commit's events led to: from memory, or from the read model, which is level with the feed."""
+    if isinstance(message, Fact):
+        return message.states
+    if message.kind != "job":
+        return b""
+    return (await services.read.events.states([message.seq])).get(message.seq, b"")
+
+
 async def _render(services: Services, message: Stored | Fact, place: Place) -> bytes:
     try:
-        events = await events_of(message, services.read.pages.bodies)
+        events = await events_of(message, services.read.pages.bodies, await _states(services, message))
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError) as error:
         unreadable = {"seq": message.seq, "aggregate": f"{message.kind}/{message.id}", "reason": str(error)}
         return _frame((message.seq, 0), "quarantined", unreadable)

@@ -13,18 +13,25 @@ from trackbook.projections.decisions import Decisions, NothingDecided
 from trackbook.projections.decode import Fact, RawBody, RawInput, closing, read_raw
 from trackbook.projections.paging import ReadError
 from trackbook.projections.times import text_of
-from trackbook.projections.views import EventView
+from trackbook.projections.views import EventView, JobStates
 
+_STATES = msgspec.json.Decoder(list[JobStates])
 _NOBODY = RawInput("", msgspec.Raw(b"null"))
 
 
-async def events_of(message: Stored | Fact, bodies: Blobs) -> list[EventView]:
-    """Return a commit's events; raises MsgspecError or LookupError where it can't be read."""
+async def events_of(message: Stored | Fact, bodies: Blobs, states: bytes) -> list[EventView]:
+    """Return a commit's events, with what each led to as the read model has it, b'' where it has nothing.
+
+    Raises MsgspecError or LookupError where the commit can't be read.
+    """
     commit, body = await read_raw(message.data, bodies)
     at = text_of(commit.at)
-    return [
+    events = [
         _view(message, commit.version, at, body, index, dict(event)) for index, event in enumerate(body.events)
     ]
+    for event, led_to in zip(events, _STATES.decode(states or b"[]"), strict=False):
+        event.states = led_to
+    return events
 
 
 def _view(

@@ -24,8 +24,9 @@ class Fact(Struct):
 
     `sha256` is that of `data`, `prev` that of the aggregate's commit before it, as this one says.
     `events` is empty and `problem` says why when the commit can't be read; `types` and `actors` are filled as far
-    as they can be told. `pipeline` is the pipeline that it concerns, found while it is projected. `rendered` is
-    its form in the live stream, made for the first who follows.
+    as they can be told. `pipeline` is the pipeline that it concerns and `states` what each event of a job led to
+    (JSON, a list of JobStates): both are found while it is projected. `rendered` is its form in the live stream,
+    made for the first who follows.
     """
 
     seq: int
@@ -42,6 +43,7 @@ class Fact(Struct):
     count: int = 0
     problem: str = ""
     pipeline: str = ""
+    states: bytes = b""
     rendered: bytes | None = None
 
     @property

@@ -10,11 +10,13 @@ from sqlalchemy import Connection, select
 
 from trackbook.projections.book import Pages, damaged, events_of
 from trackbook.projections.paging import cursor, place
-from trackbook.projections.tables import aggregates, commits, has_word, words
+from trackbook.projections.tables import aggregates, commits, has_word, states, words
 from trackbook.projections.views import EventView, Page
 
 T = TypeVar("T")
 _FAR = 1 << 62
+_LOOK_UP = 500
+"""SQLite takes a bounded number of parameters in a statement."""
 
 
 class Read(Protocol):
@@ -63,18 +65,23 @@ class EventFinder:
     async def _events(self, kind: str, id: str, seqs: list[int]) -> list[EventView]:  # noqa: A002
         events: list[EventView] = []
         wanted = set(seqs)
+        led_to = await self.states(seqs) if kind == "job" else {}
         if seqs:
             async for message in self._pages.of_aggregate(kind, id, seqs[0], seqs[-1]):
                 if message.seq not in wanted:
                     continue
                 wanted.discard(message.seq)
                 try:
-                    events += await events_of(message, self._pages.bodies)
+                    events += await events_of(message, self._pages.bodies, led_to.get(message.seq, b""))
                 except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError) as error:
                     raise damaged(kind, id, message.seq, f"it can't be read: {error}") from error
         if wanted:
             raise damaged(kind, id, min(wanted), "the message is missing")
         return events
+
+    async def states(self, seqs: Sequence[int]) -> dict[int, bytes]:
+        """Return what the events of jobs' commits led to, by the sequences of the commits; see events_of."""
+        return await self._read(lambda connection: _states(connection, seqs))
 
     async def last_index(self, seq: int) -> int:
         """Return the index of the last event at a sequence, 0 where nothing is known of it."""
@@ -103,6 +110,14 @@ class EventFinder:
         ):
             query = query.where(column == value) if value else query
         return list(await self._read(lambda connection: connection.execute(query).scalars().all()))
+
+
+def _states(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    for start in range(0, len(seqs), _LOOK_UP):
+        some = select(states).where(states.c.seq.in_(seqs[start : start + _LOOK_UP]))
+        found |= {row.seq: row.json for row in connection.execute(some)}
+    return found
 
 
 def _places(

@@ -48,10 +48,10 @@ class Feed:
         for fact in facts:
             fact.events = []  # a reader shows the stored bytes; the typed events have done their work
             self._facts.append(fact)
-            self._bytes += len(fact.data)
+            self._bytes += len(fact.data) + len(fact.states)
         while self._facts and (self._bytes > _HELD_BYTES or len(self._facts) > _HELD_COMMITS):
             gone = self._facts.popleft()
-            self._bytes -= len(gone.data)
+            self._bytes -= len(gone.data) + len(gone.states)
             self._begin = gone.seq + 1
         self._moved.fire()
 

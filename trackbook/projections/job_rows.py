@@ -11,10 +11,12 @@ from trackbook.engine.job import JobState, TaskState, evolve, touched
 from trackbook.events import job as facts
 from trackbook.projections.decode import Fact
 from trackbook.projections.times import to_micros
+from trackbook.projections.views import JobStates
 
 CANT_FOLLOW = (LookupError, ValueError, TypeError, AttributeError)
 """What folding raises for events that are well formed and can't follow."""
 
+_encode = msgspec.json.Encoder().encode
 _RUNNING = frozenset(("launching", "running"))
 _DONE = frozenset(("succeeded", "skipped"))
 
@@ -100,13 +102,16 @@ class FoldedJob(Struct):
     def apply(self, fact: Fact, upto: int | None = None) -> None:
         """Take a commit's events, or those up to an index; raises for events that can't follow."""
         self.job.revision, self.job.seq = fact.version, fact.seq
-        for event in fact.events if upto is None else fact.events[: upto + 1]:
-            names = touched(self.state, event)
-            self.state = evolve(self.state, event)
-            self._note(event, fact)
-            self.job.state = self.state.status
-            for name in names:
-                self._move(self.state.tasks[name])
+        events = fact.events if upto is None else fact.events[: upto + 1]
+        fact.states = _encode([self._take(event, fact) for event in events])
+
+    def _take(self, event: facts.AnyJobEvent, fact: Fact) -> JobStates:
+        names = touched(self.state, event)
+        self.state = evolve(self.state, event)
+        self._note(event, fact)
+        self.job.state = self.state.status
+        moved = (self._move(self.state.tasks[name]) for name in names)
+        return JobStates(self.state.status, {task.shape.name: task.status for task in moved if task})
 
     def _note(self, event: facts.AnyJobEvent, fact: Fact) -> None:  # noqa: C901 - one case a fact, as a table
         """Keep the times and texts of an event."""
@@ -144,15 +149,16 @@ class FoldedJob(Struct):
         self.changed[index] = None
         return self.tasks[index]
 
-    def _move(self, task: TaskState) -> None:
-        """Take over a task's state if it is another one, into the job's counts as well."""
+    def _move(self, task: TaskState) -> TaskState | None:
+        """Take over a task's state, into the job's counts as well, and return it if it is another one."""
         row = self.tasks[task.index]
         if row.state == task.status:
-            return
+            return None
         self.changed[task.index] = None
         self._count(row.state, -1)
         self._count(task.status, 1)
         row.state, row.attempt, row.session = task.status, task.attempt, task.session
+        return task
 
     def _count(self, state: str, change: int) -> None:
         if state in _RUNNING:

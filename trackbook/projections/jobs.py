@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from trackbook.projections.decode import Fact
 from trackbook.projections.job_rows import CANT_FOLLOW, FoldedJob, JobRow, TaskRow, created
 from trackbook.projections.quarantine import Quarantine
-from trackbook.projections.tables import jobs, snapshots, tasks
+from trackbook.projections.tables import jobs, snapshots, states, tasks
 
 _HELD = 50_000
 """So many tasks of unfinished jobs are held at most between batches; others are restored when they go on."""
@@ -40,7 +40,7 @@ _UPDATE_TASK = (
     .values({name: bindparam(name) for name in _TASK_CHANGES})
 )
 _DELETE_SNAPSHOT = delete(snapshots).where(snapshots.c.job == bindparam("job_"))
-_INSERT_JOB, _INSERT_TASK = insert(jobs), insert(tasks)
+_INSERT_JOB, _INSERT_TASK, _INSERT_STATES = insert(jobs), insert(tasks), insert(states)
 
 
 class StoredJob(Struct, frozen=True):
@@ -83,6 +83,9 @@ class JobsModel:
                 touched[fact.id] = fold
         if touched:
             _write(connection, touched.values())
+            led_to = [{"seq": fact.seq, "json": fact.states} for fact in facts if fact.states]
+            if led_to:
+                connection.execute(_INSERT_STATES, led_to)
             self._let_go(connection, touched)
 
     def forget(self) -> None:

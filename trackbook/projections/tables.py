@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
 )
 
-MODEL = 6
+MODEL = 7
 """Goes up with any change of the tables or of what they hold; a file with another number is rebuilt."""
 
 metadata = MetaData()
@@ -180,6 +180,9 @@ tasks = Table(
     sqlite_with_rowid=False,
 )
 
+
+states = Table("states", metadata, _number("seq", key=True), Column("json", LargeBinary, nullable=False))
+"""What each event of a job's commit led to: a list of JobStates (views.py), an event each."""
 
 snapshots = Table(
     "snapshots",

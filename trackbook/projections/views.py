@@ -138,8 +138,18 @@ class JobMoment(Struct):
     tasks: list[TaskView]
 
 
+class JobStates(Struct, omit_defaults=True):
+    """The job's state after one of its events, and those of the tasks that the event brought into another one."""
+
+    job: str
+    tasks: dict[str, str] = field(default_factory=dict)
+
+
 class EventView(Struct):
-    """A stored event. `id` is aggregate/version/index; `causation_id` that of a command, report or event."""
+    """A stored event. `id` is aggregate/version/index; `causation_id` that of a command, report or event.
+
+    `states` says what an event of a job led to; null for other kinds, and where a commit can't be projected.
+    """
 
     seq: int
     index: int
@@ -154,6 +164,7 @@ class EventView(Struct):
     correlation_id: str
     causation_id: str
     data: dict[str, Any] = field(default_factory=dict)
+    states: JobStates | None = None
 
 
 class CommitView(Struct):
