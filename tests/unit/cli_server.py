@@ -182,8 +182,30 @@ def task_row(name: str, **changes: Any) -> Json:
     } | changes
 
 
-def event_row(kind: str, seq: int = 8, index: int = 0, second: float = 1.0, **data: Any) -> Json:
-    """Return an event of the job as the stream sends it, `second` after noon."""
+_TASK_STATES = {
+    "TaskLaunchRequested": "launching",
+    "TaskStarted": "running",
+    "TaskSucceeded": "succeeded",
+    "TaskFailed": "failed",
+}
+_JOB_STATES = {"JobCancelRequested": "cancelling", "JobSucceeded": "succeeded", "JobFailed": "failed"}
+
+
+def event_row(
+    kind: str,
+    seq: int = 8,
+    index: int = 0,
+    second: float = 1.0,
+    *,
+    job: str = "running",
+    tasks: dict[str, str] | None = None,
+    **data: Any,
+) -> Json:
+    """Return an event of the job as the stream sends it, `second` after noon.
+
+    After an event that is not the job's own its state is `job`; `tasks` are others that the event moves.
+    """
+    moved = {data["task"]: _TASK_STATES[kind]} if kind in _TASK_STATES else {}
     return {
         "seq": seq,
         "index": index,
@@ -196,4 +218,5 @@ def event_row(kind: str, seq: int = 8, index: int = 0, second: float = 1.0, **da
         "correlation_id": "c",
         "causation_id": "c",
         "data": data,
+        "states": {"job": _JOB_STATES.get(kind, job), "tasks": moved | (tasks or {})},
     }

@@ -16,14 +16,14 @@ from trackbook.cli.progress import Progress, progress_of
 
 ERROR = {"message": "exit code 3", "exit_code": 3, "tail": "boom"}
 STORY = [
-    event_row("TaskLaunchRequested", 8, 0, 1, task="a", attempt=1, session="s"),
-    event_row("TaskStarted", 9, 0, 2, task="a", attempt=1, at="2026-01-31T12:00:02.000000Z"),
+    event_row("TaskLaunchRequested", 8, 0, 1, job="pending", task="a", attempt=1, session="s"),
+    event_row("TaskStarted", 9, 0, 2, job="pending", task="a", attempt=1, at="2026-01-31T12:00:02.000000Z"),
     event_row("JobStarted", 9, 1, 2, at="2026-01-31T12:00:02.000000Z"),
     event_row("TaskSucceeded", 10, 0, 5, task="a", attempt=1, at="2026-01-31T12:00:05.200000Z"),
     event_row("TaskLaunchRequested", 10, 1, 5, task="b", attempt=1, session="s"),
     event_row("TaskStarted", 11, 0, 6, task="b", attempt=1, at="2026-01-31T12:00:06.000000Z"),
     event_row("TaskFailed", 12, 0, 7, task="b", attempt=1, at="2026-01-31T12:00:07.000000Z", error=ERROR),
-    event_row("JobCancelRequested", 12, 1, 7, reason="task b failed", task="b"),
+    event_row("JobCancelRequested", 12, 1, 7, tasks={"c": "cancelled"}, reason="task b failed", task="b"),
     event_row("JobFailed", 12, 2, 7, task="b", error=ERROR),
 ]
 
@@ -94,21 +94,31 @@ def test_a_job_read_in_the_middle_goes_on_from_there() -> None:
 
 
 def test_a_new_attempt_runs_after_a_failed_one() -> None:
-    """States go forward within an attempt; the next attempt begins again."""
+    """What was known of the attempt before is forgotten."""
     progress = fresh("a")
-    take(progress, [event_row("TaskFailed", task="a", attempt=1, error=ERROR)])
+    take(progress, [event_row("TaskFailed", 8, task="a", attempt=1, error=ERROR)])
 
     changes = take(progress, [
-        event_row("TaskLaunchRequested", task="a", attempt=2, session="s"),
-        event_row("TaskStarted", task="a", attempt=1),
-        event_row("TaskStarted", task="a", attempt=2),
+        event_row("TaskLaunchRequested", 9, task="a", attempt=2, session="s"),
+        event_row("TaskStarted", 10, task="a", attempt=2),
     ])  # fmt: skip
     assert changes == ["a launching", "a running"]
+    assert (progress.tasks["a"].attempt, progress.tasks["a"].error) == (2, "")
+
+
+def test_any_event_tells_the_states() -> None:
+    """States and events of a later release, which this one has no word for, are shown as they are told."""
+    progress = fresh()
+    event = event_row("JobHeldBack", 8, job="paused", tasks={"a": "held"})
+
+    assert take(progress, [event]) == ["job paused"]
+    assert progress.tasks["a"].state == "held"
 
 
 def test_what_is_not_known_is_left_alone() -> None:
-    """Later releases may send events that this one has no word for."""
-    assert take(fresh(), [event_row("TaskAdmired", task="a")]) == []
+    """An event that changes no state, and one of a commit that can't be projected, change nothing."""
+    assert take(fresh(), [event_row("TaskAdmired", job="pending", task="a")]) == []
+    assert take(fresh(), [event_row("TaskStarted", task="a") | {"states": None}]) == []
 
 
 def test_plain_lines_tell_the_story(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +143,8 @@ def test_plain_lines_tell_the_story(capsys: pytest.CaptureFixture[str], monkeypa
 WHY = "no agent has 4 cpu"
 WAITING = [
     event_row("TaskLaunchRequested", 8, 0, 1, task="a", attempt=1, session="s"),
-    event_row("TaskStatusReported", 9, 0, 2, task="a", attempt=1, status="SCHEDULED"),
-    event_row("TaskStatusReported", 10, 0, 3, task="a", attempt=1, status="PENDING", message=WHY),
+    event_row("TaskStatusReported", 8, 1, 2, task="a", attempt=1, status="SCHEDULED"),
+    event_row("TaskStatusReported", 8, 2, 3, task="a", attempt=1, status="PENDING", message=WHY),
 ]
 
 
@@ -190,9 +200,9 @@ def test_the_live_view_of_many_tasks_shows_counts_and_what_matters(tasks: int, h
     """A large graph, or a low terminal, is collapsed to counts, what runs, and what failed last."""
     names = [f"task-{number}" for number in range(tasks)]
     progress = fresh(*names)
-    take(progress, [event_row("TaskStarted", task=name, attempt=1) for name in names[:13]])
-    take(progress, [event_row("TaskSucceeded", task="task-0", attempt=1)])
-    take(progress, [event_row("TaskFailed", task="task-1", attempt=1, error=ERROR)])
+    take(progress, [event_row("TaskStarted", 8, at, task=name, attempt=1) for at, name in enumerate(names[:13])])
+    take(progress, [event_row("TaskSucceeded", 9, task="task-0", attempt=1)])
+    take(progress, [event_row("TaskFailed", 10, task="task-1", attempt=1, error=ERROR)])
     screen = drawn(progress, height)
 
     assert f"1 succeeded, 11 running, 1 failed, {tasks - 13} pending" in screen

@@ -7,11 +7,11 @@ from typing import Any
 
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.exchange import Json, Output
+from trackbook.cli.progress import ENDED
 from trackbook.cli.streams import say
 from trackbook.cli.trouble import Rejected, Trouble
 
 _TASK_ENDED = frozenset(("succeeded", "failed", "cancelled", "skipped"))
-_JOB_ENDED = frozenset(("JobSucceeded", "JobFailed", "JobCancelled"))
 NO_OUTPUT = "log_not_found"
 
 
@@ -89,7 +89,7 @@ def follow_events(
             continue
         if not type_ or event["type"] == type_:
             yield event
-        if event["type"] in _JOB_ENDED:
+        if event["states"] and event["states"]["job"] in ENDED:
             return
 
 

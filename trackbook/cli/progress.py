@@ -6,34 +6,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from trackbook.cli.output import parsed
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 _TASK_ENDED = ENDED | {"skipped"}
-_STATE_AFTER = {
-    "TaskLaunchRequested": "launching",
-    "TaskStarted": "running",
-    "TaskSucceeded": "succeeded",
-    "TaskFailed": "failed",
-    "TaskCancelled": "cancelled",
-    "TaskSkipped": "skipped",
-    "JobStarted": "running",
-    "JobCancelRequested": "cancelling",
-    "JobSucceeded": "succeeded",
-    "JobFailed": "failed",
-    "JobCancelled": "cancelled",
-}
 STATUS = "status"
 """The state of a change that is none: the executor's own status says more."""
-
-_RANK = {"pending": 0, "ready": 0, "launching": 1, "running": 2, "cancelling": 3}
-_ENDED_RANK = 4
-
-
-def _rank(state: str) -> int:
-    return _RANK.get(state, _ENDED_RANK)
 
 
 @dataclass
@@ -76,15 +57,16 @@ class Change:
 
 @dataclass
 class Progress:
-    """A job and its tasks. States only go forward, so that events may come again after a reconnection.
+    """A job and its tasks. Their states are those that its events tell; one that comes again changes nothing.
 
-    `last` is the id of the last event taken; the stream goes on from there. `last_tasks` are those that no other
-    one depends on.
+    `last` is the id of the last event taken; the stream goes on from there. `seen` is the place of the last event
+    that counts already: sequence and index. `last_tasks` are those that no other one depends on.
     """
 
     job: dict[str, Any]
     tasks: dict[str, Task]
     last: str
+    seen: tuple[float, float]
     counts: Counter[str] = field(default_factory=Counter)
     running: dict[str, Task] = field(default_factory=dict)
     failed: list[Task] = field(default_factory=list)
@@ -108,15 +90,22 @@ class Progress:
     def take(self, id: str, event: dict[str, Any]) -> list[Change]:  # noqa: A002
         """Take an event of the job and return what it changed."""
         self.last = id or self.last
-        kind, data, at = event["type"], event.get("data") or {}, parsed(event["at"])
-        if kind == "TaskStatusReported":
-            return self._take_status(self.tasks[data["task"]], data, at)
-        state = _STATE_AFTER.get(kind)
-        if state is None:
+        place = (event["seq"], event["index"])
+        if place <= self.seen:
             return []
-        if kind.startswith("Task"):
-            return self._take_task(self.tasks[data["task"]], state, data, at)
-        return self._take_job(state, data, at)
+        self.seen = place
+        data, at, states = event.get("data") or {}, parsed(event["at"]), event["states"] or {}
+        if event["type"] == "TaskStatusReported":
+            return self._take_status(self.tasks[data["task"]], data, at)
+        changes = []
+        for name, state in states.get("tasks", {}).items():
+            if name == data.get("task"):
+                changes.append(self._take_task(self.tasks[name], state, data, at))
+            else:  # as a consequence, which needs no telling
+                self._move(self.tasks[name], state)
+        if states.get("job", self.state) != self.state:
+            changes.append(self._take_job(states["job"], data, at))
+        return changes
 
     @staticmethod
     def _take_status(task: Task, data: dict[str, Any], at: datetime) -> list[Change]:
@@ -127,36 +116,27 @@ class Progress:
         task.status, task.why = said
         return [Change(at, STATUS, task, task.why)] if task.why else []
 
-    def _take_task(self, task: Task, state: str, data: dict[str, Any], at: datetime) -> list[Change]:
-        attempt = data.get("attempt", task.attempt)
-        if attempt < task.attempt or (attempt == task.attempt and _rank(state) <= _rank(task.state)):
-            return []
+    def _take_task(self, task: Task, state: str, data: dict[str, Any], at: datetime) -> Change:
         happened = parsed(data["at"]) if "at" in data else at
         if state == "running":
             task.started, task.finished, task.measured = happened, None, None
         elif state in _TASK_ENDED:
             task.finished, task.measured = happened, data.get("run_time")
-        task.attempt = attempt
+        task.attempt = data.get("attempt", task.attempt)
         error = data.get("error") or {}
         task.error, task.fault = error.get("message", ""), error.get("fault", "")
         if state == "launching":
             task.status = task.why = ""
         self._move(task, state)
-        return [Change(happened, state, task, task.error)]
+        return Change(happened, state, task, task.error)
 
-    def _take_job(self, state: str, data: dict[str, Any], at: datetime) -> list[Change]:
-        if _rank(state) <= _rank(self.state):
-            return []
+    def _take_job(self, state: str, data: dict[str, Any], at: datetime) -> Change:
         self.job["state"] = state
         if state == "running":
             self.job["started_at"] = data.get("at")
         if state in ENDED:
             self.job["finished_at"] = at.isoformat()
-        if state == "cancelling":
-            for task in self.tasks.values():
-                if _rank(task.state) == 0:
-                    self._move(task, "cancelled")
-        return [Change(at, state, None, data.get("reason", ""))]
+        return Change(at, state, None, data.get("reason", ""))
 
     def _move(self, task: Task, state: str) -> None:
         self.counts[task.state] -= 1
@@ -180,7 +160,9 @@ def progress_of(job: dict[str, Any], tasks: Iterable[dict[str, Any]], *, from_st
     for row in tasks:
         known[row["name"]] = Task(row["name"]) if from_start else _task(row)
         needed.update(row["dependencies"])
-    progress = Progress(job, known, f"{job['seq']}.0", last_tasks=[name for name in known if name not in needed])
+    seen = (0.0, 0.0) if from_start else (job["seq"], inf)  # rows hold whole commits
+    last_tasks = [name for name in known if name not in needed]
+    progress = Progress(job, known, f"{job['seq']}.0", seen, last_tasks=last_tasks)
     if from_start:
         job["state"] = "pending"
     for task in known.values():

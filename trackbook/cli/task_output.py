@@ -19,7 +19,7 @@ AT_ONCE = 16
 """Tasks whose output is followed at the same time; others follow once one of them has ended."""
 _WAITING_LINES = 1000
 _LOOK_EVERY = 0.2
-_LAUNCHED = frozenset(("TaskLaunchRequested", "TaskStarted"))
+_LAUNCHED = frozenset(("launching", "running"))
 
 
 class Lines(NamedTuple):
@@ -123,8 +123,9 @@ class FollowedJob:
             for event in follow_events(client, self._job["id"], after=self._job):
                 if self._stopped.is_set():
                     return
-                if event["type"] in _LAUNCHED:
-                    self._begin(event["data"]["task"], event["at"])
+                for task, state in (event["states"] or {}).get("tasks", {}).items():
+                    if state in _LAUNCHED:
+                        self._begin(task, event["at"])
         for _ in range(self._readers):
             self._next.put(None)
 
