@@ -23,9 +23,9 @@ from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.child import find_server
 from trackbook.adapters.nats.home import Owner
 from trackbook.http.system import running
-from trackbook.runtime.app import Config
 from trackbook.runtime.book import Book
 from trackbook.runtime.start_phase import StartLimits, StartTimedOut
+from trackbook.runtime.system import Config
 
 _SIGNALS = [signal.SIGTERM, signal.SIGINT]
 _UP = ("up", "--http", "127.0.0.1:0", "--durability", "fast")

@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trackbook.runtime.app import ROLES, Config, System, running
+from trackbook.runtime.app import running
+from trackbook.runtime.system import ROLES, Config, System
 
 STORY = """\
 name: story

@@ -10,8 +10,9 @@ import pytest
 
 from trackbook.adapters.nats.streams import installation
 from trackbook.runtime import data_identity
-from trackbook.runtime.app import Config, running
+from trackbook.runtime.app import running
 from trackbook.runtime.data_identity import DataDirectoryCopied, Identity, Location, claim, differences, problem
+from trackbook.runtime.system import Config
 
 HERE = Location("machine", "boot", 7, 70, 1000)
 

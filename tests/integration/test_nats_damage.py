@@ -20,7 +20,8 @@ from trackbook.adapters.nats.streams import StreamMissing, ensure
 from trackbook.engine.ports import Append
 from trackbook.http import web
 from trackbook.http.system import running as running_with_web
-from trackbook.runtime.app import Config, System, running
+from trackbook.runtime.app import running
+from trackbook.runtime.system import Config, System
 
 PATIENCE = 60  # seconds for what must never hang
 TORN = [random.Random(7).randbytes(size) for size in (3, 20, 400)] + [bytes(4096)]

@@ -22,7 +22,8 @@ from trackbook.adapters.nats.connect import Connection, connect
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append, LossFound
-from trackbook.runtime.app import Config, System, running
+from trackbook.runtime.app import running
+from trackbook.runtime.system import Config, System
 from trackbook.testing.proxy import Proxy
 
 

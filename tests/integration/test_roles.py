@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trackbook.http.system import running
-from trackbook.runtime.app import Config
+from trackbook.runtime.system import Config
 
 
 async def test_the_web_role_may_start_before_any_engine_has_made_the_streams(tmp_path: Path) -> None:

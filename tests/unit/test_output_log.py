@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from trackbook.adapters.backendai.output import Output
 from trackbook.adapters.backendai.record import Record
 from trackbook.adapters.container.output import SessionLog
-from trackbook.adapters.local.box.output import Log
 from trackbook.adapters.sessions import output_log
+from trackbook.adapters.sessions.bounded_log import Log
 from trackbook.adapters.sessions.output_log import Kept, Piece
 from trackbook.http import logs
 from trackbook.http.web import Logs

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trackbook.http.connections import Connections
 from trackbook.http.web import Health
-from trackbook.runtime.app import Config, System
+from trackbook.runtime.system import Config, System
 from trackbook.runtime.watchdog import Watchdog
 
 PROGRAM = """

@@ -15,7 +15,7 @@ from trackbook.cli.stop_signals import end_at_once, interruptible
 from trackbook.cli.streams import say
 
 if TYPE_CHECKING:
-    from trackbook.runtime.app import System
+    from trackbook.runtime.system import System
 
 
 class Host:
@@ -66,8 +66,8 @@ class Host:
     async def _serve(self) -> None:
         from trackbook.cli.serving import serve_until
         from trackbook.runtime import logs
-        from trackbook.runtime.app import Config
         from trackbook.runtime.start_phase import StartLimits
+        from trackbook.runtime.system import Config
 
         self._loop = asyncio.get_running_loop()
         if self._stopped:  # before there was a loop to tell it to

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from trackbook.http.system import running
-from trackbook.runtime.app import Config, System
+from trackbook.runtime.system import Config, System
 from trackbook.runtime.watchdog import Watchdog
 
 

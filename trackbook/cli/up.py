@@ -139,7 +139,7 @@ def serve(
     log_level: Level = "info",
 ) -> None:
     """Run some parts of the system here, others elsewhere (TRACKBOOK_NATS_URL names a broker)."""
-    from trackbook.runtime.app import ROLES
+    from trackbook.runtime.system import ROLES
 
     if unknown := sorted(set(role) - ROLES):
         raise typer.BadParameter(
@@ -190,7 +190,7 @@ def _run(told: Any, config: dict[str, Any]) -> None:
     import asyncio
 
     from trackbook.cli.serving import serve_until
-    from trackbook.runtime.app import Config
+    from trackbook.runtime.system import Config
 
     planned = Config(**config)
     if "web" in planned.roles and not planned.data.exists():

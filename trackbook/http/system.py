@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from trackbook.runtime import app
-from trackbook.runtime.app import Config, System
+from trackbook.runtime.system import Config, System
 from trackbook.runtime.watchdog import Watchdog
 
 

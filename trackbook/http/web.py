@@ -27,12 +27,13 @@ from trackbook.projections.database import DamagedError
 from trackbook.projections.find import ReadModel
 from trackbook.projections.projector import NotProjectedError, Projector
 from trackbook.runtime import tools
-from trackbook.runtime.app import System, open_book
+from trackbook.runtime.app import open_book
 from trackbook.runtime.backup import Backups
 from trackbook.runtime.book import Book
 from trackbook.runtime.descriptors import descriptor_limit
 from trackbook.runtime.history import History
 from trackbook.runtime.integrity import Integrity, as_plain
+from trackbook.runtime.system import System
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

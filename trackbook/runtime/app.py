@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import structlog
-from msgspec import Struct, field
 
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Access, Connection, Unanswered, connect, no_keeper, require_server
+from trackbook.adapters.nats.connect import Access, connect, no_keeper, require_server
 from trackbook.adapters.nats.find import current_url, engine_access
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, installation, renew_installation
 from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
-from trackbook.engine import job as jobs
-from trackbook.events.commit import Input
 from trackbook.private_files import private_file
 from trackbook.projections.checkpoint import read_checkpoint
 from trackbook.runtime.book import Book
@@ -32,12 +27,9 @@ from trackbook.runtime.data import (
     record_server,
 )
 from trackbook.runtime.data_format import is_initialised, mark_initialised, refuse_newer_data
-from trackbook.runtime.data_identity import Identity, Ownership, finish_fork
+from trackbook.runtime.data_identity import Identity, finish_fork
 from trackbook.runtime.descriptors import raise_descriptor_limit
-from trackbook.runtime.executor_reload import ExecutorReload
-from trackbook.runtime.executors import Backends
 from trackbook.runtime.fork import claim_directory, end_open_jobs
-from trackbook.runtime.gateway import Gateway
 from trackbook.runtime.handlers import new_gateway
 from trackbook.runtime.history import History
 from trackbook.runtime.integrity import Claim, Integrity
@@ -45,109 +37,17 @@ from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.requests import REQUESTS
 from trackbook.runtime.session_executors import new_executor, open_backends, start_executors, start_workers
 from trackbook.runtime.sessions import Sessions
-from trackbook.runtime.start_phase import StartLimits, StartTimedOut, phase
 from trackbook.runtime.sweep import sweep_all
+from trackbook.runtime.system import Config, System
 from trackbook.runtime.watchdog import Watchdog
 from trackbook.runtime.witness import FILE, AnyWitness, Witness
 from trackbook.runtime.witness_command import WitnessCommand
-
-ROLES = frozenset(("broker", "engine", "executor", "web"))
-"""Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
-
-_CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
 
 _REBUILD_AGAIN = 15.0  # seconds until the ledger is made again after that failed
 
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
 
 log = structlog.get_logger(__name__)
-
-
-class Config(Struct, kw_only=True):
-    """What a process runs. `http` is HOST:PORT, port 0 for any free one; `limit` counts sessions at once.
-
-    `ownership` says whose a copied data directory is. `witness` (a file) and `witness_command` remember the end
-    of the log outside of the data directory: its rollback is noticed. HTTP asks for a token, new at each
-    start, unless `authenticates` is false.
-    """
-
-    data: Path
-    roles: frozenset[str] = ROLES
-    http: str = "127.0.0.1:9500"
-    durability: str = "always"
-    prefix: str = field(default_factory=lambda: os.environ.get("TRACKBOOK_PREFIX", "trackbook"))
-    limit: int | None = None
-    grace: float = 5.0
-    pass_environment: list[str] = field(
-        default_factory=lambda: [n for n in os.environ.get("TRACKBOOK_PASS_ENV", "").split(",") if n]
-    )
-    takes_up_jobs: bool = True
-    for_command: bool = False
-    authenticates: bool = True
-    cancel_on_stop: bool = False
-    ownership: Ownership = ""
-    witness: Path | None = field(default_factory=lambda: _path("TRACKBOOK_WITNESS"))
-    witness_command: str = field(default_factory=lambda: os.environ.get("TRACKBOOK_WITNESS_COMMAND", ""))
-    start_limits: StartLimits = StartLimits()
-
-
-def _path(variable: str) -> Path | None:
-    return Path(given) if (given := os.environ.get(variable)) else None
-
-
-class System(Struct):
-    """The parts that run here; None for those that do not."""
-
-    config: Config
-    identity: Identity | None = None
-    broker: EmbeddedBroker | None = None
-    access: Access | None = None
-    connection: Connection | None = None
-    book: Book | None = None
-    history: History | None = None
-    jobs: Jobs | None = None
-    gateway: Gateway | None = None
-    backends: Backends | None = None
-    reload: ExecutorReload | None = None
-    watchdog: Watchdog | None = None
-    url: str = ""
-    token: str = ""
-
-    @asynccontextmanager
-    async def phase(
-        self, what: str, hint: str = "", progress: Callable[[], int] | None = None
-    ) -> AsyncIterator[None]:
-        """Report and bound a wait of the start; the broker is what to look at unless there is another `hint`.
-
-        Raises StartTimedOut, also where the broker leaves a request without an answer.
-        """
-        hint = hint or self._broker_hint()
-        try:
-            async with phase(what, hint, limits=self.config.start_limits, progress=progress):
-                yield
-        except Unanswered as error:
-            raise StartTimedOut(
-                f"the start waited for {what}, and the broker gave none: {error}", hint
-            ) from error
-
-    def _broker_hint(self) -> str:
-        if self.broker is not None or Access.from_env() is None:
-            return f"See {self.config.data / 'broker' / 'nats.log'}, and start again."
-        return "Look at the broker that TRACKBOOK_NATS_URL names: its address, its log and its disk."
-
-    def answers(self) -> int:
-        """Return how many messages came from the broker: the progress of what reads much from it."""
-        return self.connection.stats["in_msgs"] if self.connection else 0
-
-    async def cancel_jobs(self) -> None:
-        """Cancel every job that has not ended and wait until they have."""
-        assert self.book is not None
-        assert self.jobs is not None
-        for head in self.book.ledger.open_heads("job"):
-            with contextlib.suppress(Exception):
-                await self.jobs.submit(head.id, Input("engine", jobs.CancelJob("the server was stopped")))
-        async with asyncio.timeout(_CANCEL_WITHIN):
-            await self.jobs.all_ended()
 
 
 def _record(system: System) -> ServerRecord:

@@ -19,7 +19,6 @@ from trackbook.adapters.nats.streams import blobs_stream, events_stream, install
 from trackbook.engine.errors import Refused
 from trackbook.events.log import Evidence
 from trackbook.events.storage_format import current
-from trackbook.runtime.app import System
 from trackbook.runtime.backup_file import (
     EXECUTORS,
     FORMAT_FILE,
@@ -33,6 +32,7 @@ from trackbook.runtime.backup_file import (
     packed,
 )
 from trackbook.runtime.book import Book
+from trackbook.runtime.system import System
 
 _SECRET_LINE = re.compile(r"^(\s*[\"']?secret_key[\"']?\s*=).*$", re.MULTILINE)
 

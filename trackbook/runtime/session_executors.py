@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,9 +16,7 @@ from trackbook.engine.ports import Backend, Executor
 from trackbook.runtime.configuration import configuration
 from trackbook.runtime.executor_reload import ExecutorReload
 from trackbook.runtime.executors import Backends, configured
-
-if TYPE_CHECKING:
-    from trackbook.runtime.app import System
+from trackbook.runtime.system import System
 
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
 

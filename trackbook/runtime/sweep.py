@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
 import structlog
 
 from trackbook.engine.ports import UNKNOWN_JOB, Backend
-
-if TYPE_CHECKING:
-    from trackbook.runtime.app import System
+from trackbook.runtime.system import System
 
 _SWEEP_AGAIN, _LONGEST_SWEEP_AGAIN = 15.0, 900.0  # seconds until an executor that was away is swept
 
