@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 FOLDER, FILE = 0o700, 0o600
 _OURS = ("lock-engine", "broker", "executors.toml")
+
+_KINDS = (
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class NotAFile(OSError):
+    """Something else is in the place of a file or a folder of Trackbook's; `hint` says what to do."""
+
+    def __init__(self, path: Path, found: str, wanted: str, hint: str) -> None:
+        text = f"it is {found}, and a {wanted} of Trackbook's belongs there"
+        super().__init__(errno.EINVAL, text, str(path))
+        self.hint = hint
 
 
 def private_folder(path: Path) -> Path:
@@ -24,10 +45,31 @@ def private_folder(path: Path) -> Path:
 
 
 def private_file(path: Path) -> Path:
-    """Create the file if it isn't there, close it to others, and return its path."""
+    """Create the file if it isn't there, close it to others, and return its path; raises OSError."""
+    require_file(path)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE))
     _restrict(path, FILE)
     return path
+
+
+def require_file(path: Path, hint: str = "Move it away.") -> None:
+    """Raise NotAFile for something else at `path`: opening a named pipe may take for ever."""
+    _require(path, stat.S_ISREG, "file", hint)
+
+
+def require_folder(path: Path, hint: str = "Move it away.") -> None:
+    """Raise NotAFile for something else at `path`."""
+    _require(path, stat.S_ISDIR, "folder", hint)
+
+
+def _require(path: Path, matches: Callable[[int], bool], wanted: str, hint: str) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not matches(mode):
+        found = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "something unknown")
+        raise NotAFile(path, found, wanted, hint)
 
 
 def write_private(path: Path, data: bytes, *, synced: bool = False) -> None:

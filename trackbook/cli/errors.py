@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from trackbook.errors import UserError
+from trackbook.private_files import NotAFile
 
 _FILES = "Raise the limit (`ulimit -n`, LimitNOFILE= of a systemd unit) or close what holds many files open."
 _SPACE = "Free some space on that disk, or give a data directory on another with --data."
@@ -61,7 +62,7 @@ def _lines(message: str, hint: str) -> list[str]:
 def _system(problem: OSError) -> list[str]:
     reason = problem.strerror or os.strerror(problem.errno or 0)
     where = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else ""
-    hint = _HINTS.get(problem.errno or 0, "")
+    hint = problem.hint if isinstance(problem, NotAFile) else _HINTS.get(problem.errno or 0, "")
     if isinstance(problem, PermissionError) and where:
         hint = _whose(Path(where))
     return _lines(f"{where}: {reason}" if where else reason, hint)

@@ -18,7 +18,7 @@ from trackbook.adapters.nats.find import current_url, engine_access
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, installation, renew_installation
 from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
-from trackbook.private_files import private_file
+from trackbook.private_files import private_file, require_file
 from trackbook.projections.checkpoint import read_checkpoint
 from trackbook.runtime.book import Book
 from trackbook.runtime.data import (
@@ -175,6 +175,7 @@ async def _witnesses(config: Config, installation_id: str, stack: AsyncExitStack
     found: list[AnyWitness] = []
     for path in (config.data / FILE, config.witness):
         if path is not None:
+            require_file(path, "Move it away, or name another with --witness.")
             witness = Witness(path, installation_id)
             stack.callback(witness.close)
             found.append(witness)

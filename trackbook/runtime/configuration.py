@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from trackbook.engine.names import did_you_mean, printable
 from trackbook.errors import UserError
+from trackbook.private_files import require_file
 
 LOCAL = "local"
 CONTAINER = "container"
@@ -79,6 +80,8 @@ def unknown_name(name: str, known: Mapping[str, Any]) -> str:
 def _read(path: Path, *, named: bool) -> dict[str, Any]:
     """Return what the file says, nothing where there is none; it may hold keys, so nobody else may read it."""
     try:
+        if not named:  # what is named may be a pipe that some program writes
+            require_file(path)
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:

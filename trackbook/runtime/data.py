@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trackbook.errors import UserError
-from trackbook.private_files import private_file, private_folder, write_private
+from trackbook.private_files import private_file, private_folder, require_file, write_private
+from trackbook.runtime.data_files import require_usable
 
 
 class ServerRecord(NamedTuple):
@@ -45,9 +46,10 @@ def default_data() -> Path:
 def held(data: Path, roles: frozenset[str]) -> Iterator[None]:
     """Hold these roles on the data directory for this process; raises DataDirectoryHeld saying who has one.
 
-    The role `web` holds `lock` and leaves `server.json` for clients; every other holds `lock-ROLE`.
+    Raises NotAFile, OSError for files that nothing could start on. The role `web` holds `lock` and leaves
+    `server.json` for clients; every other holds `lock-ROLE`.
     """
-    private_folder(data)
+    require_usable(private_folder(data))
     with ExitStack() as stack:
         for role in sorted(roles, reverse=True):
             path = private_file(data / ("lock" if role == "web" else f"lock-{role}"))
@@ -80,6 +82,8 @@ def record_server(data: Path, record: ServerRecord) -> None:
 def server_record(data: Path) -> ServerRecord | None:
     """Return who serves this data directory, None if nobody does."""
     try:
+        require_file(data / "server.json")
+        require_file(data / "lock")
         record = _parse((data / "server.json").read_bytes())
         with (data / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
