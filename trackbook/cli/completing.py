@@ -27,6 +27,12 @@ def job_ids(incomplete: str) -> list[tuple[str, str]]:
     ]
 
 
+def damaged_histories(incomplete: str) -> list[str]:
+    """Return damaged histories, as KIND/ID, that begin so."""
+    names = (f"{item['kind']}/{item['aggregate_id']}" for item in _items("/api/quarantine") if item["kind"])
+    return sorted({name for name in names if name.startswith(incomplete)})
+
+
 def executor_names(incomplete: str) -> list[str]:
     """Return names of executors that begin so."""
     place = Where()

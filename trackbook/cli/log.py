@@ -10,6 +10,7 @@ from trackbook.cli import options
 from trackbook.cli.commands import command_group
 from trackbook.cli.purge import confirm
 from trackbook.cli.server import server
+from trackbook.cli.trouble import Trouble
 
 app = command_group("log", "The log itself: evidence of loss, and going on without what is lost.")
 
@@ -59,7 +60,8 @@ def _show(found: dict[str, Any]) -> None:
 def accept_loss(
     *,
     evidence: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]…", help="Only this evidence; all of it by default.")
+        list[str] | None,
+        typer.Argument(metavar="[ID]…", help="Only this evidence, ids may be shortened; all of it by default."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     url: options.Url = None,
@@ -72,9 +74,7 @@ def accept_loss(
 
     with server(options.where(url, data, token_file)) as client:
         found = client.get("/api/log")
-        wanted = [each for each in found["evidence"] if not evidence or each["id"] in evidence]
-        if unknown := sorted(set(evidence or ()) - {each["id"] for each in wanted}):
-            raise typer.BadParameter(f"there is no open evidence {unknown[0]!r}", param_hint="ID")
+        wanted = _meant(found["evidence"], evidence or [])
         if not json:
             _show(found)
         reply = None
@@ -85,3 +85,23 @@ def accept_loss(
         emit(reply or {"status": "accepted", "changes": []})
     elif reply:
         print(f"Accepted, at sequence {reply['seq']}. Commands are taken again.")
+
+
+def _meant(evidence: list[dict[str, Any]], given: list[str]) -> list[dict[str, Any]]:
+    """Return the evidence with these ids, or unique beginnings of them, all of it for none; raises Trouble."""
+    if not given:
+        return evidence
+    ids = [_meant_id(each, [known["id"] for known in evidence]) for each in given]
+    return [each for each in evidence if each["id"] in ids]
+
+
+def _meant_id(given: str, known: list[str]) -> str:
+    found = [each for each in known if given and each.startswith(given)]
+    if len(found) > 1 and given not in found:
+        raise Trouble(f"{given!r} begins the ids of several: {', '.join(found)}", "Give more of the id.")
+    if not found:
+        from trackbook.engine.names import did_you_mean
+
+        meant = did_you_mean(given, [each[: len(given)] for each in known])
+        raise Trouble(f"there is no open evidence {given!r}", f"{meant} `trackbook log status` lists it.".strip())
+    return given if given in found else found[0]

@@ -9,12 +9,20 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.commands import command_group
+from trackbook.cli.completing import damaged_histories
 from trackbook.cli.purge import confirm
 from trackbook.cli.server import server
-from trackbook.cli.trouble import Trouble
+from trackbook.cli.trouble import Rejected, Trouble
 
 app = command_group("quarantine", "Damaged histories: neither shown nor decided on; all else goes on.")
-Name = Annotated[str, typer.Argument(metavar="KIND/ID", help="Such as pipeline/8e89; the id may be shortened.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="HISTORY",
+        help="A pipeline's name, an id, or KIND/ID; ids may be shortened.",
+        autocompletion=damaged_histories,
+    ),
+]
 
 
 @app.command("list", epilog="Example:\n\n  trackbook quarantine list")
@@ -53,7 +61,7 @@ def _found(client: Client) -> list[dict[str, Any]]:
 
 
 @app.command(
-    epilog="Examples:\n\n  trackbook quarantine show pipeline/8e89\n\n  trackbook quarantine show job/1f2e --json"
+    epilog="Examples:\n\n  trackbook quarantine show train\n\n  trackbook quarantine show job/1f2e --json"
 )
 def show(
     name: Name,
@@ -76,15 +84,61 @@ def show(
 
 
 def _history(client: Client, name: str) -> dict[str, Any]:
-    kind, slash, given = name.partition("/")
-    if not slash or not given:
-        raise typer.BadParameter(f"{name!r} is not of the form KIND/ID", param_hint="KIND/ID")
-    known = [each["id"] for each in _found(client) if each["kind"] == kind and each["id"].startswith(given)]
-    if len(known) > 1 and given not in known:
-        raise Trouble(f"{name!r} begins several: {', '.join(f'{kind}/{each}' for each in known)}")
-    id_ = given if given in known or not known else known[0]
-    found: dict[str, Any] = client.get(f"/api/quarantine/{escaped(kind)}/{escaped(id_)}")
+    """Return the damaged history that is meant; raises Trouble, Rejected for one that is not damaged."""
+    damaged = _found(client)
+    kind, given = _parts(name, damaged)
+    if not given:
+        raise typer.BadParameter(f"{name!r} names nothing", param_hint="HISTORY")
+    meant = _matching(damaged, kind, given) or _named(client, kind, given)
+    if meant is None:
+        raise _not_found(name, kind, given, damaged)
+    found: dict[str, Any] = client.get(f"/api/quarantine/{escaped(meant[0])}/{escaped(meant[1])}")
     return found
+
+
+def _parts(name: str, damaged: list[dict[str, Any]]) -> tuple[str, str]:
+    """Return kind and id of `KIND/ID`; the kind is empty where the name is a pipeline's or an id alone."""
+    from trackbook.engine.kinds import EVENT_TYPES
+
+    kind, slash, given = name.partition("/")
+    known = {*EVENT_TYPES, *(each["kind"] for each in damaged)}
+    return (kind, given) if slash and kind in known else ("", name)
+
+
+def _matching(damaged: list[dict[str, Any]], kind: str, given: str) -> tuple[str, str] | None:
+    """Return the damaged history with this id or a unique beginning of it; raises Trouble for several."""
+    found = [
+        (each["kind"], each["id"])
+        for each in damaged
+        if kind in ("", each["kind"]) and each["id"].startswith(given)
+    ]
+    exact = [each for each in found if each[1] == given]
+    if len(found) > 1 and len(exact) != 1:
+        shown = ", ".join("/".join(each) for each in found)
+        raise Trouble(f"{given!r} begins the ids of several: {shown}", "Give its kind, and more of the id.")
+    return (exact or found or [None])[0]
+
+
+def _named(client: Client, kind: str, given: str) -> tuple[str, str] | None:
+    """Return the pipeline or job that has the name or the id, None where there is none."""
+    for of, path in (("pipeline", "/api/pipelines"), ("job", "/api/jobs")):
+        if kind in ("", of):
+            try:
+                return of, client.get(f"{path}/{escaped(given)}")["id"]
+            except Rejected as rejected:
+                if not str(rejected.error.get("code")).endswith("not_found"):
+                    raise
+    return None
+
+
+def _not_found(name: str, kind: str, given: str, damaged: list[dict[str, Any]]) -> Trouble:
+    from trackbook.engine.names import did_you_mean
+
+    what = f"no damaged {kind} history {given!r}" if kind else f"no damaged history {name!r}"
+    length = len(given)
+    near = [f"{each['kind']}/{each['id'][:length]}" if kind else each["id"][:length] for each in damaged]
+    meant = did_you_mean(name, near)
+    return Trouble(f"there is {what}", f"{meant} `trackbook quarantine list` shows what there is.".strip())
 
 
 def _show(found: dict[str, Any]) -> None:
