@@ -116,7 +116,7 @@ def _matching(damaged: list[dict[str, Any]], kind: str, given: str) -> tuple[str
     if len(found) > 1 and len(exact) != 1:
         shown = ", ".join("/".join(each) for each in found)
         raise Trouble(f"{given!r} begins the ids of several: {shown}", "Give its kind, and more of the id.")
-    return (exact or found or [None])[0]
+    return next(iter(exact or found), None)
 
 
 def _named(client: Client, kind: str, given: str) -> tuple[str, str] | None:
