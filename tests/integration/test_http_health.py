@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 
 from trackbook.adapters.nats.connect import StoreFull
 from trackbook.events.job import TaskShape
-from trackbook.projections.database import DiskFullError
+from trackbook.projections.errors import DiskFullError
 from trackbook.projections.progress import Progress
 
 

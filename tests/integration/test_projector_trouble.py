@@ -19,7 +19,7 @@ from trackbook.engine.ports import Append
 from trackbook.events.commit import Commit, Input
 from trackbook.events.job import TaskShape, TaskStarted
 from trackbook.events.log import LossAccepted
-from trackbook.projections.database import DamagedError
+from trackbook.projections.errors import DamagedError
 from trackbook.projections.find import CommitFilter, ReadModel
 from trackbook.projections.paging import ReadError
 from trackbook.projections.projector import NotProjectedError, Projector

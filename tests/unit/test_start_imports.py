@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 from cli_server import FakeServer, serving
 
+from trackbook.adapters.local.box import spawner
 from trackbook.cli import main
 from trackbook.cli.commands import ENTRIES, CommandGroup, summary_of
 
@@ -103,11 +106,82 @@ def test_long_summaries_are_wrapped_and_not_cut_off(capsys: pytest.CaptureFixtur
         assert all(f"{name} {summary}" in text for name, summary in command.summaries())
 
 
-@pytest.mark.parametrize("name", ["aiodocker", "aiohttp", "sqlalchemy.orm"])
-def test_a_start_does_not_import_it(name: str) -> None:
-    """Neither the engine nor the executor of containers nor the read model brings it along."""
-    program = (
-        "import sys; import trackbook.runtime.app; import trackbook.adapters.container.backend; "
-        f"import sqlalchemy.dialects.sqlite.aiosqlite; sys.exit({name!r} in sys.modules)"
+START = """
+import asyncio, sys
+from pathlib import Path
+from trackbook.cli.serving import serve_until
+from trackbook.runtime.system import Config
+
+async def main():
+    stop = asyncio.Event()
+    def started(system):
+        print(*sys.modules)
+        stop.set()
+    config = Config(data=Path(sys.argv[1]), http="127.0.0.1:0", durability="fast", roles=frozenset(sys.argv[2:]))
+    await serve_until(stop, config, started)
+
+asyncio.run(main())
+"""
+NEVER = {"aiodocker", "aiohttp", "httpx", "rich", "sqlalchemy.orm"}
+"""What no start imports before a cluster, a container or a terminal asks for it."""
+ENGINE, HTTP_SERVER = {"faststream", "trackbook.runtime.jobs", "yaml"}, {"litestar", "sqlalchemy"}
+
+
+@pytest.mark.parametrize(
+    ("roles", "not_needed"),
+    [
+        ("broker", ENGINE | HTTP_SERVER),
+        ("broker engine", HTTP_SERVER),
+        ("broker engine executor", HTTP_SERVER),
+        ("broker engine executor web", set()),
+    ],
+)
+def test_a_start_imports_what_its_roles_need(tmp_path: Path, roles: str, not_needed: set[str]) -> None:
+    """A process that runs some roles imports nothing for the others."""
+    command = [sys.executable, "-c", START, str(tmp_path), *roles.split()]
+    started = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    found = set(started.stdout.split())
+
+    assert found & (NEVER | not_needed) == set()
+    assert "trackbook.adapters.nats.broker" in found
+
+
+@pytest.mark.parametrize(
+    ("module", "not_needed"),
+    [
+        # nats-server starts while what the other roles need is imported
+        ("trackbook.runtime.app", ENGINE | HTTP_SERVER),
+        # sessions for an engine elsewhere
+        ("trackbook.runtime.session_executors", HTTP_SERVER | ENGINE - {"yaml"}),
+    ],
+)
+def test_a_part_of_a_server_imports_nothing_for_the_others(module: str, not_needed: set[str]) -> None:
+    """A broker needs no engine, and a worker neither an engine nor a database nor HTTP."""
+    program = f"import sys, trackbook.runtime.lean_imports, {module}; print(*sys.modules)"
+    called = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+    assert set(called.stdout.split()) & (NEVER | not_needed) == set()
+
+
+def times_of_imports(*arguments: str, **streams: Any) -> set[str]:
+    """Return what a Python imports that is started as the spawner of sessions is."""
+    command = [sys.executable, "-I", "-S", "-B", "-X", "frozen_modules=on", "-X", "importtime", *arguments]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=60, **streams)
+    return {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if "|" in line}
+
+
+def test_a_launcher_imports_next_to_nothing() -> None:
+    """Every session keeps a fork of the spawner alive, whose modules are named here one by one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()  # the executor is gone: the spawner ends at once
+    with theirs:
+        found = times_of_imports(spawner.__file__, "1", stdin=theirs)
+    found -= times_of_imports("-c", "import os")
+
+    assert "trackbook.adapters.local.box.launcher" in found
+    assert {name for name in found if not name.startswith("trackbook.adapters.local.box.")} <= {
+        "__future__", "_ctypes", "_socket", "_struct", "ctypes", "ctypes._endian", "fcntl", "gc", "select",
+        "struct", "trackbook.adapters.sessions", "trackbook.adapters.sessions.bounded_log", "types",
+    }  # fmt: skip

@@ -34,8 +34,6 @@ class Host:
         self._thread.start()
         try:
             with interruptible():
-                import trackbook.http.web  # noqa: F401 - the other thread waits for the broker meanwhile
-
                 return self._address.result()
         except KeyboardInterrupt:
             end_at_once()

@@ -177,6 +177,7 @@ def _warn_open(no_auth: bool) -> None:
 
 def _hold(log_level: str, told: Any, **config: Any) -> None:
     """Run the system until the first stop signal, also while it starts; the next one ends the process at once."""
+    import trackbook.runtime.lean_imports  # noqa: F401 - before the others
     from trackbook.runtime import logs
 
     stream = None if sys.__stderr__ is None else raw(sys.stderr)  # None: it was closed when Python started

@@ -14,7 +14,7 @@ from msgspec import Struct
 from trackbook.engine.errors import Refused
 from trackbook.engine.names import did_you_mean
 from trackbook.engine.ports import BlobMissing, ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
-from trackbook.projections.database import DamagedError, UnavailableError
+from trackbook.projections.errors import DamagedError, UnavailableError
 from trackbook.projections.paging import ReadError
 from trackbook.projections.projector import NotProjectedError, SequenceUnknownError
 from trackbook.runtime.disk_full import FREE_SPACE, is_full

@@ -1,20 +1,21 @@
-"""The whole system: the runtime's roles and the web role on top; what HTTP needs is imported when it starts."""
+"""The whole system: the runtime's roles and the web role on top; what HTTP needs is imported where it runs."""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 
 from trackbook.runtime import app
+from trackbook.runtime.app import Web
 from trackbook.runtime.system import Config, System
 from trackbook.runtime.watchdog import Watchdog
 
 
 def running(config: Config, watchdog: Watchdog | None = None) -> AbstractAsyncContextManager[System]:
     """Run what `config` names, the web role included (see runtime/app.py)."""
-    return app.running(config, _web, watchdog)
+    return app.running(config, _load_web, watchdog)
 
 
-async def _web(system: System, stack: AsyncExitStack) -> str:
+def _load_web() -> Web:
     from trackbook.http.web import serve
 
-    return await serve(system, stack)
+    return serve

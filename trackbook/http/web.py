@@ -23,14 +23,14 @@ from trackbook.http.executors import Configured, read_executors
 from trackbook.http.health import QUARANTINE
 from trackbook.http.server import HttpServer
 from trackbook.private_files import private_file
-from trackbook.projections.database import DamagedError
+from trackbook.projections.errors import DamagedError
 from trackbook.projections.find import ReadModel
 from trackbook.projections.projector import NotProjectedError, Projector
 from trackbook.runtime import tools
-from trackbook.runtime.app import open_book
 from trackbook.runtime.backup import Backups
 from trackbook.runtime.book import Book
 from trackbook.runtime.descriptors import descriptor_limit
+from trackbook.runtime.engine_role import open_book
 from trackbook.runtime.history import History
 from trackbook.runtime.integrity import Integrity, as_plain
 from trackbook.runtime.system import System

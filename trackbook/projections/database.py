@@ -14,8 +14,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, se
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.util import greenlet_spawn
 
-from trackbook.errors import UserError
 from trackbook.private_files import private_file
+from trackbook.projections.errors import DamagedError, DiskFullError, LockedError, UnavailableError
 from trackbook.projections.loop_thread import LoopThread
 from trackbook.projections.tables import MODEL, checkpoint, metadata
 
@@ -25,22 +25,6 @@ PATIENCE = 10.0
 """Seconds for which a read waits while the file is being exchanged."""
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
-
-
-class DamagedError(UserError):
-    """The file can't be read as the read model's database; it is to be rebuilt."""
-
-
-class DiskFullError(UserError):
-    """The file can't grow, since the disk is full."""
-
-
-class LockedError(UserError):
-    """Another program has the file locked."""
-
-
-class UnavailableError(UserError):
-    """The file isn't open, and wasn't within PATIENCE."""
 
 
 class _Side:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from trackbook.engine.ports import Blobs, EventStore
 from trackbook.projections.book import Pages
-from trackbook.projections.database import DamagedError
+from trackbook.projections.errors import DamagedError
 from trackbook.projections.events import EventFinder
 from trackbook.projections.moments import job_moment
 from trackbook.projections.paging import ReadError, page, place

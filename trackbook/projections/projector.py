@@ -10,9 +10,10 @@ from pathlib import Path
 from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import digest
 from trackbook.projections.compare import differences
-from trackbook.projections.database import DamagedError, Database, DiskFullError, LockedError
+from trackbook.projections.database import Database
 from trackbook.projections.decisions import Decisions, NothingDecided
 from trackbook.projections.decode import Fact, closing
+from trackbook.projections.errors import DamagedError, DiskFullError, LockedError
 from trackbook.projections.feed import Feed, Signal
 from trackbook.projections.inbox import Inbox
 from trackbook.projections.progress import Progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -114,6 +115,35 @@ def claim(data: Path, ownership: Ownership = "") -> Identity:
     if identity != recorded:
         _write(data, identity)
     return identity
+
+
+def claim_directory(data: Path, ownership: Ownership, *, embedded: bool, engine: bool) -> Identity:
+    """Claim the data directory; for a fork, delete what it has in common with the original.
+
+    A fork needs the engine in this process, and a broker that is `embedded`. Raises DataDirectoryCopied.
+    """
+    if ownership == "fork" and not embedded:
+        raise DataDirectoryCopied(
+            f"{data} can't be forked: its log is on a broker (TRACKBOOK_NATS_URL) that the original uses too."
+            " Start the copy with a broker of its own, or use an empty data directory."
+        )
+    identity = claim(data, ownership)
+    if identity.forking:
+        if not (embedded and engine):
+            raise DataDirectoryCopied(
+                f"the fork of {data} is not complete: start it once with"
+                f" `trackbook up --data {shlex.quote(str(data))}`"
+            )
+        _discard_shared_files(data)
+    return identity
+
+
+def _discard_shared_files(data: Path) -> None:
+    """Delete what the copy has in common with the original: the broker's passwords, and the ids of folders."""
+    (data / "broker" / "credentials.json").unlink(missing_ok=True)
+    (data / "nats.json").unlink(missing_ok=True)
+    for folders in (data / "executors").glob("*/folders"):
+        shutil.rmtree(folders)
 
 
 def mark_restored(data: Path, backup: str) -> None:

@@ -6,7 +6,7 @@ import errno
 import sqlite3
 
 from trackbook.adapters.nats.connect import StoreFull
-from trackbook.projections.database import DiskFullError
+from trackbook.projections.errors import DiskFullError
 
 FREE_SPACE = "Free some space on the disk that holds the data directory; nothing needs to be restarted."
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 
@@ -14,7 +11,6 @@ from trackbook.engine.errors import Refused
 from trackbook.engine.job import LIVE, JobState
 from trackbook.events.commit import Input
 from trackbook.runtime.book import Book
-from trackbook.runtime.data_identity import DataDirectoryCopied, Identity, Ownership, claim
 from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.sessions import Sessions
@@ -35,35 +31,6 @@ class _Untouched(Sessions):
 
     def forget(self, state: JobState) -> None:
         """Release nothing."""
-
-
-def claim_directory(data: Path, ownership: Ownership, *, embedded: bool, engine: bool) -> Identity:
-    """Claim the data directory; for a fork, delete what it has in common with the original.
-
-    A fork needs the engine in this process, and a broker that is `embedded`. Raises DataDirectoryCopied.
-    """
-    if ownership == "fork" and not embedded:
-        raise DataDirectoryCopied(
-            f"{data} can't be forked: its log is on a broker (TRACKBOOK_NATS_URL) that the original uses too."
-            " Start the copy with a broker of its own, or use an empty data directory."
-        )
-    identity = claim(data, ownership)
-    if identity.forking:
-        if not (embedded and engine):
-            raise DataDirectoryCopied(
-                f"the fork of {data} is not complete: start it once with"
-                f" `trackbook up --data {shlex.quote(str(data))}`"
-            )
-        _discard_shared_files(data)
-    return identity
-
-
-def _discard_shared_files(data: Path) -> None:
-    """Delete what the copy has in common with the original: the broker's passwords, and the ids of folders."""
-    (data / "broker" / "credentials.json").unlink(missing_ok=True)
-    (data / "nats.json").unlink(missing_ok=True)
-    for folders in (data / "executors").glob("*/folders"):
-        shutil.rmtree(folders)
 
 
 async def end_open_jobs(book: Book) -> int:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Access, Connection, Unanswered
-from trackbook.engine import job as jobs
-from trackbook.events.commit import Input
-from trackbook.runtime.book import Book
 from trackbook.runtime.data_identity import Identity, Ownership
-from trackbook.runtime.executor_reload import ExecutorReload
-from trackbook.runtime.executors import Backends
-from trackbook.runtime.gateway import Gateway
-from trackbook.runtime.history import History
-from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.start_phase import StartLimits, StartTimedOut, phase
 from trackbook.runtime.watchdog import Watchdog
 
+if TYPE_CHECKING:  # a process that is only a broker needs none of these
+    from trackbook.runtime.book import Book
+    from trackbook.runtime.executor_reload import ExecutorReload
+    from trackbook.runtime.executors import Backends
+    from trackbook.runtime.gateway import Gateway
+    from trackbook.runtime.history import History
+    from trackbook.runtime.jobs import Jobs
+
 ROLES = frozenset(("broker", "engine", "executor", "web"))
 """Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
-
-_CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
 
 
 class Config(Struct, kw_only=True):
@@ -106,13 +103,3 @@ class System(Struct):
     def answers(self) -> int:
         """Return how many messages came from the broker: the progress of what reads much from it."""
         return self.connection.stats["in_msgs"] if self.connection else 0
-
-    async def cancel_jobs(self) -> None:
-        """Cancel every job that has not ended and wait until they have."""
-        assert self.book is not None
-        assert self.jobs is not None
-        for head in self.book.ledger.open_heads("job"):
-            with contextlib.suppress(Exception):
-                await self.jobs.submit(head.id, Input("engine", jobs.CancelJob("the server was stopped")))
-        async with asyncio.timeout(_CANCEL_WITHIN):
-            await self.jobs.all_ended()

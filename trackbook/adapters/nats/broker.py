@@ -52,13 +52,22 @@ class EmbeddedBroker:
 
     `durability` "always" syncs each write to disk before it is acknowledged; "fast" leaves that to the system and
     may lose the last seconds in a power cut, though not in a crash. Writes `data`/nats.json (0600) for clients.
+    `spawned` is called whenever the server's process has begun: there is time until it listens.
     """
 
-    def __init__(self, data: Path, *, durability: Durability = "always", prefix: str = "trackbook") -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        durability: Durability = "always",
+        prefix: str = "trackbook",
+        spawned: Callable[[], None] | None = None,
+    ) -> None:
         self.data, self.durability, self.prefix = data, durability, prefix
         self.home = data / "broker"
         self.moved: list[Callable[[str], None]] = []
         self.restarts = 0
+        self._spawned = spawned
         self._port = 0
         self._held = -1
         self._wanted_end = False
@@ -207,6 +216,8 @@ class EmbeddedBroker:
         text = config(self.home, prefix=self.prefix, port=port, sync=sync, passwords=self._credentials)
         write_private(conf, text.encode(), synced=True)
         self._process = process = await spawn(self._server, conf, self._held)
+        if self._spawned:
+            self._spawned()
         failpoint("broker.spawned")
         owner = Owner(process.pid, os.getpid(), since(os.getpid()), since(process.pid))
         write_private(self.home / "owner.json", msgspec.json.encode(owner), synced=True)

@@ -1,0 +1,196 @@
+"""The role `engine`: the log, the owners of pipelines and jobs, their executors, and commands over NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import structlog
+
+from trackbook.adapters.nats.blobs import NatsBlobs
+from trackbook.adapters.nats.connect import no_keeper
+from trackbook.adapters.nats.ingress import Ingress
+from trackbook.adapters.nats.store import NatsEventStore
+from trackbook.adapters.nats.streams import ensure, installation, renew_installation
+from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
+from trackbook.engine import job as jobs
+from trackbook.events.commit import Input
+from trackbook.private_files import private_file, require_file
+from trackbook.projections.checkpoint import read_checkpoint
+from trackbook.runtime.book import Book
+from trackbook.runtime.data_format import is_initialised, mark_initialised
+from trackbook.runtime.data_identity import Identity, finish_fork
+from trackbook.runtime.fork import end_open_jobs
+from trackbook.runtime.handlers import new_gateway
+from trackbook.runtime.history import History
+from trackbook.runtime.integrity import Claim, Integrity
+from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.requests import REQUESTS
+from trackbook.runtime.session_executors import new_executor, open_backends, start_executors
+from trackbook.runtime.sessions import Sessions
+from trackbook.runtime.sweep import sweep_all
+from trackbook.runtime.system import Config, System
+from trackbook.runtime.witness import FILE, AnyWitness, Witness
+from trackbook.runtime.witness_command import WitnessCommand
+
+_CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
+
+_REBUILD_AGAIN = 15.0  # seconds until the ledger is made again after that failed
+
+log = structlog.get_logger(__name__)
+
+
+async def start_engine(system: System, stack: AsyncExitStack) -> None:
+    """Open the log, catch up with it, and make ready to decide."""
+    assert system.connection is not None
+    config = system.config
+    if (known := is_initialised(config.data)) and not (config.data / FILE).exists():
+        log.warning(
+            "witness.missing", path=str(config.data / FILE), hint="It begins again with what the log holds."
+        )
+    async with system.phase("the broker's answer about the log's streams"):
+        await ensure(system.connection, config.prefix, initialised=known)
+        mark_initialised(config.data)
+        id_ = await installation(system.connection, config.prefix)
+    async with system.phase("the witnesses of the log", "Look at --witness and --witness-command."):
+        witnesses = await _witnesses(config, id_, stack)
+    ledger = Ledger(private_file(config.data / "engine.db"))
+    stack.callback(ledger.close)
+    book = open_book(system, ledger, witnesses)
+    system.book, system.history = book, History(book)
+    async with system.phase("the log to be read", progress=lambda: ledger.seen):
+        await book.catch_up(_claims(config))
+    assert system.identity is not None
+    if system.identity.forking:
+        async with system.phase("the jobs of the copy to be ended", progress=system.answers):
+            await _fork(system, system.identity)
+    async with system.phase("the configuration of the executors"):
+        system.backends = await open_backends(system, stack)
+    assert system.reload is not None
+    executors = {name: new_executor(system, name, backend) for name, backend in system.backends.items()}
+    sessions = Sessions(executors, book.blobs, system.backends)
+    stack.push_async_callback(sessions.close)
+    system.jobs = Jobs(book, sessions)
+    stack.push_async_callback(system.jobs.close)
+    system.gateway = new_gateway(
+        book, system.jobs, system.history, system.backends, executors, system.reload.refresh
+    )
+    await start_executors(system, executors, stack)
+
+
+def _claims(config: Config) -> list[Claim]:
+    """Return what the read model knows of the log: a store that is older was put back."""
+    found = read_checkpoint(config.data / "readmodel.db")
+    return [Claim("readmodel.db", *found)] if found else []
+
+
+async def _witnesses(config: Config, installation_id: str, stack: AsyncExitStack) -> list[AnyWitness]:
+    """Open what remembers how far the log had come: a file of our own, and those outside that are configured."""
+    found: list[AnyWitness] = []
+    for path in (config.data / FILE, config.witness):
+        if path is not None:
+            require_file(path, "Move it away, or name another with --witness.")
+            witness = Witness(path, installation_id)
+            stack.callback(witness.close)
+            found.append(witness)
+    if config.witness_command:
+        command = await WitnessCommand.start(config.witness_command, installation_id)
+        stack.callback(command.close)
+        found.append(command)
+    return found
+
+
+async def _fork(system: System, identity: Identity) -> None:
+    """Give the copy an installation id of its own and leave what runs to the original."""
+    assert system.book is not None
+    assert system.connection is not None
+    ended = await end_open_jobs(system.book)
+    new = await renew_installation(system.connection, system.config.prefix)
+    system.book.integrity.renamed(new)
+    finish_fork(system.config.data, identity)
+    log.info("data.forked", installation=new, jobs_ended=ended)
+
+
+def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = ()) -> Book:
+    """Return the book on this process's connection; what it writes, `witnesses` remember."""
+    assert system.connection is not None
+    keeper = system.broker.examine if system.broker else no_keeper
+    store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)
+    blobs = NatsBlobs(system.connection, system.config.prefix, keeper=keeper, waits=store.waits)
+    integrity = Integrity(store, witnesses)
+    if witnesses:
+        store.recheck = integrity.recheck
+    return Book(store, blobs, ledger, integrity)
+
+
+async def take_up(system: System, stack: AsyncExitStack) -> None:
+    """Take up unfinished jobs, and take commands over NATS once everything else stands."""
+    assert system.jobs is not None
+    assert system.gateway is not None
+    assert system.access is not None
+    await _watch_ledger(system, stack)
+    async with system.phase("unfinished jobs to be taken up", progress=system.answers):
+        taken = await system.jobs.recover()
+    if taken:
+        log.info("jobs.taken_up", jobs=taken)
+    await sweep_all(system, stack)
+    ingress = Ingress(system.access, system.config.prefix, system.gateway.handle, REQUESTS)
+    async with system.phase("the broker's answer to our subscriptions"):
+        await ingress.start()
+        stack.push_async_callback(ingress.close)
+    if system.config.cancel_on_stop:
+        stack.push_async_callback(_cancel_jobs, system)
+
+
+async def _cancel_jobs(system: System) -> None:
+    """Cancel every job that has not ended and wait until they have."""
+    assert system.book is not None
+    assert system.jobs is not None
+    for head in system.book.ledger.open_heads("job"):
+        with contextlib.suppress(Exception):
+            await system.jobs.submit(head.id, Input("engine", jobs.CancelJob("the server was stopped")))
+    async with asyncio.timeout(_CANCEL_WITHIN):
+        await system.jobs.all_ended()
+
+
+async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
+    """Make the ledger again when its file turns out to be damaged; all of it is read once, in the background."""
+    book, jobs_ = system.book, system.jobs
+    assert book is not None
+    assert jobs_ is not None
+    damaged, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def on_damage() -> None:
+        loop.call_soon_threadsafe(damaged.set)
+
+    book.ledger.on_damage = on_damage
+
+    async def check() -> None:
+        try:
+            await asyncio.to_thread(book.ledger.check)
+        except LedgerDamaged:
+            damaged.set()
+
+    async def mend() -> None:
+        while True:
+            await damaged.wait()
+            damaged.clear()
+            log.warning("ledger.rebuilding", path=str(system.config.data / "engine.db"))
+            try:
+                await book.rebuild_ledger()
+                await jobs_.resume()
+            except Exception as problem:
+                log.warning("ledger.not_rebuilt", error=str(problem), again_in=_REBUILD_AGAIN)
+                await asyncio.sleep(_REBUILD_AGAIN)
+                damaged.set()
+
+    tasks = [asyncio.create_task(check()), asyncio.create_task(mend())]
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    stack.push_async_callback(end)
