@@ -20,6 +20,7 @@ from trackbook.cli import options
 from trackbook.cli.client import Client
 from trackbook.cli.commands import commands
 from trackbook.cli.server import HOST, PORT, Where
+from trackbook.cli.states import UNFINISHED
 from trackbook.cli.stop_signals import interruptible
 from trackbook.cli.streams import say
 from trackbook.cli.trouble import Trouble
@@ -128,7 +129,7 @@ def _is_holder(data: Path, pid: int) -> bool:
 def _has_jobs(client: Client) -> bool:
     """Whether a server has jobs that have not ended; True if it does not say."""
     try:
-        return bool(client.get("/api/jobs", state=["pending", "running", "cancelling"], limit=1)["items"])
+        return bool(client.get("/api/jobs", state=list(UNFINISHED), limit=1)["items"])
     except Trouble:
         return True
 

@@ -12,6 +12,7 @@ from trackbook.cli.escapes import plain_line
 from trackbook.cli.following import check_unreadable
 from trackbook.cli.output import counted, duration, state_text, styled
 from trackbook.cli.progress import Change, Progress, progress_of
+from trackbook.cli.states import UNFINISHED
 from trackbook.cli.stop_signals import interruptible
 from trackbook.cli.streams import say
 from trackbook.cli.trouble import Rejected
@@ -19,7 +20,6 @@ from trackbook.cli.trouble import Rejected
 INTERRUPTED = 130
 _LAST_TASKS = 3
 _WORTH_TELLING = 0.1
-_ACTIVE = ("pending", "running", "cancelling")
 
 
 class View(Protocol):
@@ -236,5 +236,5 @@ def wait_for_others(client: Client, mine: str, since: str) -> None:
 
 
 def _active(client: Client) -> Iterator[dict[str, Any]]:
-    for state in _ACTIVE:
+    for state in UNFINISHED:
         yield from client.pages("/api/jobs", state=state)

@@ -7,11 +7,10 @@ from typing import Any
 
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.exchange import Json, Output
-from trackbook.cli.progress import ENDED
+from trackbook.cli.states import ENDED, TASK_ENDED
 from trackbook.cli.streams import say
 from trackbook.cli.trouble import Rejected, Trouble
 
-_TASK_ENDED = frozenset(("succeeded", "failed", "cancelled", "skipped"))
 NO_OUTPUT = "log_not_found"
 
 
@@ -29,7 +28,7 @@ def follow_output(client: Client, job: str, task: str, tail: int | None = None) 
     reader = _Reader(client, task_path(job, task) + "/logs")
     while True:
         yield from reader.part(follow="true", tail=tail if reader.offset is None else None)
-        if client.get(task_path(job, task))["state"] in _TASK_ENDED:
+        if client.get(task_path(job, task))["state"] in TASK_ENDED:
             break
         if problem := client.get(f"/api/jobs/{escaped(job)}")["problem"]:
             yield from reader.rest()

@@ -12,11 +12,10 @@ from trackbook.cli.commands import command_group
 from trackbook.cli.completing import job_ids, pipeline_names
 from trackbook.cli.job_view import mark_stale, print_job, short, state_as_of
 from trackbook.cli.server import attended, embedded, running_server, server
+from trackbook.cli.states import JOB_STATES
 from trackbook.cli.streams import result_counts, say
 from trackbook.cli.times import FORMS, as_query, parse_time
 from trackbook.cli.trouble import Trouble
-
-_STATES = ("pending", "running", "succeeded", "failed", "cancelling", "cancelled")
 
 app = command_group("job", "Jobs: runs of pipelines.")
 
@@ -95,7 +94,7 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List jobs, newest first."""
-    states = options.several(state, _STATES, "--state")
+    states = options.several(state, JOB_STATES, "--state")
     from trackbook.cli.listing import listing
     from trackbook.cli.output import duration, emit, local_time
     from trackbook.cli.tables import table

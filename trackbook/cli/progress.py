@@ -10,9 +10,8 @@ from math import inf
 from typing import Any
 
 from trackbook.cli.output import parsed
+from trackbook.cli.states import ENDED, TASK_ENDED
 
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
-_TASK_ENDED = ENDED | {"skipped"}
 STATUS = "status"
 """The state of a change that is none: the executor's own status says more."""
 
@@ -36,7 +35,7 @@ class Task:
     @property
     def note(self) -> str:
         """What there is to say of it: its failure, or the executor's own status and why it stands there."""
-        return self.error or status_text(self.status, "" if self.state in _TASK_ENDED else self.why)
+        return self.error or status_text(self.status, "" if self.state in TASK_ENDED else self.why)
 
     def run_time(self, now: datetime) -> float | None:
         """Return the seconds that it ran, or has run by now."""
@@ -85,7 +84,7 @@ class Progress:
     @property
     def done(self) -> int:
         """How many tasks have ended, whatever their end."""
-        return sum(self.counts[state] for state in _TASK_ENDED)
+        return sum(self.counts[state] for state in TASK_ENDED)
 
     def take(self, id: str, event: dict[str, Any]) -> list[Change]:  # noqa: A002
         """Take an event of the job and return what it changed."""
@@ -111,7 +110,7 @@ class Progress:
     def _take_status(task: Task, data: dict[str, Any], at: datetime) -> list[Change]:
         """Note the executor's own status; why it stands there is worth hearing of."""
         said = (data["status"], data.get("message", ""))
-        if said == (task.status, task.why) or task.state in _TASK_ENDED:
+        if said == (task.status, task.why) or task.state in TASK_ENDED:
             return []
         task.status, task.why = said
         return [Change(at, STATUS, task, task.why)] if task.why else []
@@ -120,7 +119,7 @@ class Progress:
         happened = parsed(data["at"]) if "at" in data else at
         if state == "running":
             task.started, task.finished, task.measured = happened, None, None
-        elif state in _TASK_ENDED:
+        elif state in TASK_ENDED:
             task.finished, task.measured = happened, data.get("run_time")
         task.attempt = data.get("attempt", task.attempt)
         error = data.get("error") or {}

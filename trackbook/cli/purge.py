@@ -10,9 +10,9 @@ import typer
 
 from trackbook.cli.client import Client, escaped
 from trackbook.cli.exchange import Json
+from trackbook.cli.states import UNFINISHED
 from trackbook.cli.trouble import Rejected, Trouble
 
-_UNFINISHED = ("pending", "running", "cancelling")
 _BRIEFLY = 3.0
 """Seconds for the executors to tell of folders that stay anyway."""
 
@@ -56,7 +56,7 @@ def pipeline_of(client: Client, name: str) -> Json:
 
 def folders_of(client: Client, pipeline: Json) -> list[Json]:
     """Return how the pipeline's folder is on each executor; raises Trouble while a job of it has not ended."""
-    for job in client.pages("/api/jobs", 1, pipeline=pipeline["id"], state=list(_UNFINISHED)):
+    for job in client.pages("/api/jobs", 1, pipeline=pipeline["id"], state=list(UNFINISHED)):
         message = f"job {job['id']} of {pipeline['name']} has not ended, and its folder is in use"
         raise Trouble(message, f"`trackbook job cancel {job['id'][:8]} --wait` ends it.")
     found: list[Json] = client.get(f"/api/pipelines/{pipeline['id']}/folders")["items"]

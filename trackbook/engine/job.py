@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct, field
 
@@ -21,6 +21,8 @@ TaskStatus = Literal["pending", "ready", "launching", "running", "succeeded", "f
 Outcome = Literal["succeeded", "failed", "cancelled", "lost"]
 LIVE: frozenset[TaskStatus] = frozenset(("launching", "running"))
 ENDED: frozenset[JobStatus] = frozenset(("succeeded", "failed", "cancelled"))
+TASK_ENDED: frozenset[TaskStatus] = frozenset(("succeeded", "failed", "cancelled", "skipped"))
+UNFINISHED: tuple[JobStatus, ...] = tuple(status for status in get_args(JobStatus) if status not in ENDED)
 
 # Commands ---------------------------------------------------------------------------------------------------
 

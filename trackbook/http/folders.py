@@ -9,6 +9,7 @@ from litestar import Router, delete, get, post
 from msgspec import Struct
 
 from trackbook.engine.errors import Refused
+from trackbook.engine.job import UNFINISHED
 from trackbook.engine.ports import ExecutorUnavailable, Folders, FolderState
 from trackbook.http.errors import ERRORS, documented
 from trackbook.http.parameters import After, ExecutorName, PipelineKey, Served
@@ -22,7 +23,6 @@ _PATIENCE = 10.0
 """Seconds for an executor to say how a folder is."""
 _LATEST = 20
 """Jobs that are looked at for one that ran on an executor."""
-_UNFINISHED = ("pending", "running", "cancelling")
 
 
 class ExecutorView(Struct):
@@ -123,7 +123,7 @@ async def purge_folder(services: Served, pipeline: PipelineKey, executor: Execut
     """Delete a pipeline's folder on an executor with all that is in it, for good; a deleted pipeline's too."""
     folder = await named(services, pipeline, executor, None)
     await services.read.settled(await services.read.pages.log.head())
-    running = await services.read.jobs(1, pipeline=folder.pipeline.id, states=_UNFINISHED)
+    running = await services.read.jobs(1, pipeline=folder.pipeline.id, states=UNFINISHED)
     for job in running.items:
         message = f"job {job.id} of the pipeline is {job.state}: its folder is in use"
         raise ReadError("job_unfinished", message, f"`trackbook job cancel {job.id[:8]} --wait` ends it.")

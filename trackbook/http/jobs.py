@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from litestar import Router, get
 from litestar.params import PathParameter, QueryParameter
 
+from trackbook.engine.job import JobStatus, TaskStatus
 from trackbook.http.errors import ERRORS
 from trackbook.http.logs import get_log
 from trackbook.http.parameters import (
@@ -25,8 +26,6 @@ from trackbook.http.strict import known_type
 from trackbook.projections.paging import ReadError
 from trackbook.projections.views import EventView, JobMoment, JobView, Page, TaskView
 
-JobState = Literal["pending", "running", "succeeded", "failed", "cancelling", "cancelled"]
-TaskState = Literal["pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped"]
 ALL_TASKS = 10_000
 """A graph is read in one piece, unless it is very large."""
 
@@ -39,7 +38,7 @@ async def list_jobs(
     after: After = None,
     pipeline: Annotated[str, QueryParameter(description="Only jobs of this pipeline (name or id).")] = "",
     states: Annotated[
-        list[JobState] | None, QueryParameter(name="state", description="Only jobs in these states.")
+        list[JobStatus] | None, QueryParameter(name="state", description="Only jobs in these states.")
     ] = None,
     total: Total = False,
 ) -> Page[JobView]:
@@ -63,7 +62,7 @@ async def list_tasks(
     cursor: Cursor = None,
     after: After = None,
     states: Annotated[
-        list[TaskState] | None, QueryParameter(name="state", description="Only tasks in these states.")
+        list[TaskStatus] | None, QueryParameter(name="state", description="Only tasks in these states.")
     ] = None,
 ) -> Page[TaskView]:
     """List a job's tasks in the pipeline's order."""

@@ -11,6 +11,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from trackbook.adapters.sessions.output_log import Kept, Piece, note
+from trackbook.engine.job import TASK_ENDED
 from trackbook.http.errors import documented
 from trackbook.http.parameters import After, JobKey, Served, TaskName
 from trackbook.http.ports import LogSource, Services
@@ -20,7 +21,6 @@ from trackbook.projections.paging import ReadError
 from trackbook.projections.views import TaskView
 
 _CHUNK = 64 * 1024
-_ENDED = frozenset(("succeeded", "failed", "cancelled", "skipped"))
 _PLAIN = "text/plain; charset=utf-8"
 
 
@@ -166,7 +166,7 @@ async def _until_ended(services: Services, job: str, task: TaskView) -> None:
 
 
 async def _may_change(services: Services, job: str, task: TaskView) -> bool:
-    if task.state in _ENDED or services.read.projector.feed.closed:
+    if task.state in TASK_ENDED or services.read.projector.feed.closed:
         return False
     return not (await services.read.job(job)).problem
 

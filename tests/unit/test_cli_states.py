@@ -1,0 +1,18 @@
+"""The command line's states are the engine's: one list to show them and to ask for them."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from trackbook.cli import states
+from trackbook.cli.output import STATE_STYLES
+from trackbook.engine import job
+
+
+def test_the_command_line_knows_the_states_of_the_engine() -> None:
+    """A state that the engine gets is one here too, and has a colour."""
+    assert set(states.JOB_STATES) == set(get_args(job.JobStatus))
+    assert set(states.UNFINISHED) == set(job.UNFINISHED)
+    assert set(states.ENDED) == job.ENDED
+    assert set(states.TASK_ENDED) == job.TASK_ENDED
+    assert STATE_STYLES.keys() >= {*get_args(job.JobStatus), *get_args(job.TaskStatus)}

@@ -1,0 +1,11 @@
+"""The states of jobs and tasks as the command line knows them, to show and to ask for them.
+
+Any other state that a server tells of is shown as it is.
+"""
+
+from __future__ import annotations
+
+UNFINISHED = ("pending", "running", "cancelling")
+ENDED = ("succeeded", "failed", "cancelled")
+JOB_STATES = (*UNFINISHED, *ENDED)
+TASK_ENDED = (*ENDED, "skipped")
