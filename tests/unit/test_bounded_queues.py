@@ -20,7 +20,8 @@ from progress import loop_turns
 from trackbook.adapters.nats import tail
 from trackbook.adapters.nats.tail import Mailbox, Position
 from trackbook.adapters.sql import ledger as ledger_module
-from trackbook.adapters.sql.ledger import Head, Ledger, Note, Outcome
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.sql.rows import Head, Note, Outcome
 from trackbook.engine.ports import Append, SessionSpec, Stored
 from trackbook.events.job import TaskShape
 from trackbook.http.stream import Only, _follow

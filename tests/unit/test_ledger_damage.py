@@ -11,7 +11,8 @@ from random import Random
 import pytest
 from office import CHAIN, Office, opened
 
-from trackbook.adapters.sql.ledger import Head, Ledger, LedgerDamaged, Note
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.sql.rows import Head, LedgerDamaged, Note
 
 
 async def _filled(folder: Path) -> Office:

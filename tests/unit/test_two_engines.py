@@ -11,7 +11,8 @@ from unittest.mock import AsyncMock
 import pytest
 from office import CHAIN, Office, opened
 
-from trackbook.adapters.sql.ledger import Head, Ledger, Note
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.sql.rows import Head, Note
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.events.commit import digest
 from trackbook.runtime.book import outcomes

@@ -14,7 +14,8 @@ import structlog
 
 from trackbook.adapters.sessions import folders, logs, output_log
 from trackbook.adapters.sessions.output_log import Kept, Piece
-from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.sql.rows import LedgerDamaged
 from trackbook.adapters.yaml.dump import dump
 from trackbook.engine.diff import describe, diff, hunks
 from trackbook.http.app import create_app

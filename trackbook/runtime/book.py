@@ -12,7 +12,8 @@ import msgspec
 import structlog
 from msgspec import Struct, field
 
-from trackbook.adapters.sql.ledger import Fault, Head, Ledger, Note, Outcome
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.sql.rows import Fault, Head, Note, Outcome
 from trackbook.engine.decider import step
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.log import LOG, AcceptLoss, LogState

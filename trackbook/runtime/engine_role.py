@@ -14,7 +14,8 @@ from trackbook.adapters.nats.connect import no_keeper
 from trackbook.adapters.nats.ingress import Ingress
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, installation, renew_installation
-from trackbook.adapters.sql.ledger import Ledger, LedgerDamaged
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.sql.rows import LedgerDamaged
 from trackbook.engine import job as jobs
 from trackbook.events.commit import Input
 from trackbook.private_files import private_file, require_file

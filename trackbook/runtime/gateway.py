@@ -11,7 +11,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from trackbook.adapters.sql.ledger import LedgerDamaged, Outcome
+from trackbook.adapters.sql.rows import LedgerDamaged, Outcome
 from trackbook.engine.content import normal_task
 from trackbook.engine.errors import Refused
 from trackbook.engine.names import normal

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from trackbook.adapters.sql.ledger import Fault, Ledger
+from trackbook.adapters.sql.ledger import Ledger
+from trackbook.adapters.sql.rows import Fault
 from trackbook.engine.kinds import KINDS, Kind
 from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import convert, to_builtins
 
-from trackbook.adapters.sql.ledger import Outcome
+from trackbook.adapters.sql.rows import Outcome
 from trackbook.adapters.yaml.load import Loaded, load, locate
 from trackbook.engine import definition, name, pipeline
 from trackbook.engine.decider import step

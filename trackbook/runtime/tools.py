@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from trackbook.adapters.sql.ledger import Head
+from trackbook.adapters.sql.rows import Head
 from trackbook.engine.decider import Decider, fold, step
 from trackbook.engine.errors import Refused
 from trackbook.engine.kinds import KINDS

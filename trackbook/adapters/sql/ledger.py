@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,9 +16,19 @@ from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct
 
-from trackbook.errors import UserError
+from trackbook.adapters.sql.rows import (
+    Fault,
+    Head,
+    LedgerDamaged,
+    Note,
+    Outcome,
+    checked,
+    checksum,
+    damage_of,
+    head_of,
+    summed,
+)
 from trackbook.private_files import private_file
 
 log = structlog.get_logger(__name__)
@@ -38,7 +47,6 @@ CREATE TABLE IF NOT EXISTS checkpoint(one INTEGER PRIMARY KEY CHECK (one = 1), s
 """
 _FORM = 2
 """Goes up with any change of the tables; a file of another form is made again."""
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PUT_OUTCOME = "INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?)"
 _PUT_HEAD = """
 INSERT INTO head VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(kind, id) DO UPDATE SET
@@ -56,48 +64,6 @@ WRITTEN_AT = 256
 _OPEN_WITHIN = 30.0  # seconds for another process to have made the file
 
 _LOOK = 0.02  # seconds between attempts to open it
-
-
-class LedgerDamaged(UserError):
-    """The ledger's file can't be read, or a row of it was changed by somebody else; it is made again."""
-
-
-class Head(Struct, frozen=True):
-    """The last commit of an aggregate; `open` is false once it had its terminal event."""
-
-    kind: str
-    id: str
-    version: int
-    first_seq: int
-    seq: int
-    sha256: str
-    open: bool
-
-
-class Outcome(Struct, frozen=True):
-    """What a command id was answered, and the digest of the payload that it was answered for."""
-
-    command_id: str
-    digest: str
-    reply: dict[str, Any]
-
-
-class Fault(Struct, frozen=True):
-    """The first commit of an aggregate that can't follow the intact ones before it, and why."""
-
-    kind: str
-    id: str
-    seq: int
-    sha256: str
-    version: int
-    reason: str
-
-
-class Note(Struct, frozen=True):
-    """What one stored commit adds to the ledger."""
-
-    head: Head
-    outcomes: list[Outcome]
 
 
 class Ledger:
@@ -163,7 +129,7 @@ class Ledger:
         """Put an aggregate into quarantine; the fault that is known of it stays."""
         if (fault.kind, fault.id) not in self._faults:
             self._faults[fault.kind, fault.id] = fault
-            self._query("INSERT OR IGNORE INTO fault VALUES (?, ?, ?, ?, ?, ?, ?)", _summed(fault))
+            self._query("INSERT OR IGNORE INTO fault VALUES (?, ?, ?, ?, ?, ?, ?)", summed(fault))
 
     def _read_faults(self) -> dict[tuple[str, str], Fault]:
         rows = [self._checked(row) for row in self._query("SELECT * FROM fault")]
@@ -175,10 +141,10 @@ class Ledger:
             try:
                 for table in ("head", "outcome", "fault", "checkpoint"):
                     for row in db.execute(f"SELECT * FROM {table}"):  # noqa: S608 - names of ours
-                        _check(row, self._path)
+                        checked(row, self._path)
                 (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
             except sqlite3.DatabaseError as error:
-                if (trouble := _damage(error, self._path)) is None:
+                if (trouble := damage_of(error, self._path)) is None:
                     raise
                 raise trouble from error
         if found != "ok":
@@ -189,7 +155,7 @@ class Ledger:
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
-            if (trouble := _damage(error, self._path)) is None:
+            if (trouble := damage_of(error, self._path)) is None:
                 raise
             self.on_damage()
             raise trouble from error
@@ -197,7 +163,7 @@ class Ledger:
     def _checked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the row without its checksum; raises LedgerDamaged."""
         try:
-            return _check(row, self._path)
+            return checked(row, self._path)
         except LedgerDamaged:
             self.on_damage()
             raise
@@ -240,7 +206,7 @@ class Ledger:
         try:
             self._write()
         except sqlite3.DatabaseError as error:
-            if (trouble := _damage(error, self._path)) is None:
+            if (trouble := damage_of(error, self._path)) is None:
                 raise
             self.on_damage()
             raise trouble from error
@@ -251,17 +217,19 @@ class Ledger:
     def _write(self) -> None:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(_PUT_HEAD, (_summed(note.head) for note in self._pending))
+            self._db.executemany(_PUT_HEAD, (summed(note.head) for note in self._pending))
             self._db.executemany(_PUT_OUTCOME, self._outcome_rows(self._pending))
             if self.seen:
-                self._db.execute(_PUT_CHECKPOINT, (self.seen, self._digest, _sum((1, self.seen, self._digest))))
+                self._db.execute(
+                    _PUT_CHECKPOINT, (self.seen, self._digest, checksum((1, self.seen, self._digest)))
+                )
 
     @staticmethod
     def _outcome_rows(notes: Iterable[Note]) -> Iterable[tuple[Any, ...]]:
         for note in notes:
             for outcome in note.outcomes:
                 row = (outcome.command_id, outcome.digest, msgspec.json.encode(outcome.reply))
-                yield (*row, _sum(row))
+                yield (*row, checksum(row))
 
     def outcome(self, command_id: str) -> Outcome | None:
         """Return what this command id was answered, if it ever was."""
@@ -277,7 +245,7 @@ class Ledger:
         if (kind, id) in self._heads:
             return self._heads[kind, id]
         for row in self._query("SELECT * FROM head WHERE kind = ? AND id = ?", (kind, id)):
-            return _head(self._checked(row))
+            return head_of(self._checked(row))
         return None
 
     def heads(self) -> list[Head]:
@@ -291,16 +259,16 @@ class Ledger:
             try:
                 rows = db.execute("SELECT * FROM head ORDER BY kind, id").fetchall()
             except sqlite3.DatabaseError as error:
-                if (trouble := _damage(error, self._path)) is None:
+                if (trouble := damage_of(error, self._path)) is None:
                     raise
                 raise trouble from error
-        return [_head(_check(row, self._path)) for row in rows]
+        return [head_of(checked(row, self._path)) for row in rows]
 
     def open_heads(self, kind: str) -> list[Head]:
         """Return the heads of a kind whose aggregates have not ended."""
         self.flush()
         rows = self._query("SELECT * FROM head WHERE kind = ? AND open = 1 ORDER BY first_seq", (kind,))
-        return [_head(self._checked(row)) for row in rows]
+        return [head_of(self._checked(row)) for row in rows]
 
     def ids(self, kind: str, prefix: str, limit: int = 5) -> list[str]:
         """Return ids of a kind that begin with `prefix`, `limit` at most."""
@@ -342,34 +310,6 @@ def _set_aside(path: Path, why: str) -> None:
     private_file(path)
 
 
-def _sum(values: Sequence[Any]) -> int:
-    """Return the checksum of a row."""
-    return zlib.crc32(repr(tuple(values)).encode())
-
-
-def _summed(row: Head | Fault) -> tuple[Any, ...]:
-    values = tuple(int(value) if isinstance(value, bool) else value for value in msgspec.structs.astuple(row))
-    return (*values, _sum(values))
-
-
-def _check(row: tuple[Any, ...], path: Path) -> tuple[Any, ...]:
-    if _sum(row[:-1]) != row[-1]:
-        raise LedgerDamaged(f"{path} is damaged: the checksum of a row is wrong")
-    return row[:-1]
-
-
-def _damage(error: sqlite3.DatabaseError, path: Path) -> LedgerDamaged | None:
-    """Return the damage that SQLite's error tells of, None for other errors."""
-    undecodable = str(error).startswith("Could not decode")  # sqlite3 gives it no code
-    if undecodable or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-        return LedgerDamaged(f"{path} is damaged: {error}")
-    return None
-
-
-def _head(row: tuple[Any, ...]) -> Head:
-    return Head(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
-
-
 def _open(path: Path) -> sqlite3.Connection:
     """Open the file and create its tables; raises LedgerDamaged, sqlite3.OperationalError.
 
@@ -388,7 +328,7 @@ def _open(path: Path) -> sqlite3.Connection:
             raise
         except sqlite3.DatabaseError as error:
             db.close()
-            if (trouble := _damage(error, path)) is not None:
+            if (trouble := damage_of(error, path)) is not None:
                 raise trouble from error
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise

@@ -1,0 +1,89 @@
+"""Rows of the ledger, each with a checksum, since SQLite does not see a flipped bit in a value."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from trackbook.errors import UserError
+
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class LedgerDamaged(UserError):
+    """The ledger's file can't be read, or a row of it was changed by somebody else; it is made again."""
+
+
+class Head(Struct, frozen=True):
+    """The last commit of an aggregate; `open` is false once it had its terminal event."""
+
+    kind: str
+    id: str
+    version: int
+    first_seq: int
+    seq: int
+    sha256: str
+    open: bool
+
+
+class Outcome(Struct, frozen=True):
+    """What a command id was answered, and the digest of the payload that it was answered for."""
+
+    command_id: str
+    digest: str
+    reply: dict[str, Any]
+
+
+class Fault(Struct, frozen=True):
+    """The first commit of an aggregate that can't follow the intact ones before it, and why."""
+
+    kind: str
+    id: str
+    seq: int
+    sha256: str
+    version: int
+    reason: str
+
+
+class Note(Struct, frozen=True):
+    """What one stored commit adds to the ledger."""
+
+    head: Head
+    outcomes: list[Outcome]
+
+
+def checksum(values: Sequence[Any]) -> int:
+    """Return the checksum of a row."""
+    return zlib.crc32(repr(tuple(values)).encode())
+
+
+def summed(row: Head | Fault) -> tuple[Any, ...]:
+    """Return the values of a row with their checksum."""
+    values = tuple(int(value) if isinstance(value, bool) else value for value in msgspec.structs.astuple(row))
+    return (*values, checksum(values))
+
+
+def checked(row: tuple[Any, ...], path: Path) -> tuple[Any, ...]:
+    """Return the values of a row without their checksum; raises LedgerDamaged where that is wrong."""
+    if checksum(row[:-1]) != row[-1]:
+        raise LedgerDamaged(f"{path} is damaged: the checksum of a row is wrong")
+    return row[:-1]
+
+
+def damage_of(error: sqlite3.DatabaseError, path: Path) -> LedgerDamaged | None:
+    """Return the damage that SQLite's error tells of, None for other errors."""
+    undecodable = str(error).startswith("Could not decode")  # sqlite3 gives it no code
+    if undecodable or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+        return LedgerDamaged(f"{path} is damaged: {error}")
+    return None
+
+
+def head_of(row: tuple[Any, ...]) -> Head:
+    """Return the head that a row holds."""
+    return Head(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
