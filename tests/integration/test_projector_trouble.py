@@ -327,18 +327,30 @@ async def test_a_commit_with_another_hash_of_the_one_before_is_put_aside(tmp_pat
 
 
 async def test_a_row_that_the_log_does_not_say_is_found(tmp_path: Path) -> None:
-    """SQLite sees no changed value; compared with a new read model, the table is named."""
+    """SQLite sees no changed value; compared with a new read model, each row is named, ten of a table at most."""
     history = await world(3)
+    for number in range(15):
+        await history.start(f"more{number}", "p1", ONE)
     async with projected(history, tmp_path / "r.db") as read:
         await caught_up(read, history)
         assert await read.projector.compare() == []
 
-        await read.projector.database.write(
-            lambda connection: connection.execute(text("UPDATE jobs SET error = 'none'"))
-        )
+        def damage(connection: Connection) -> None:
+            connection.execute(text("UPDATE jobs SET error = 'none'"))
+            connection.execute(text("UPDATE pipelines SET version = 99, actor = 'user:eve' WHERE no = 1"))
+            connection.execute(text("DELETE FROM commits WHERE seq = 3"))
+
+        await read.projector.database.write(damage)
+        pipeline = (await read.pipelines(100)).items[-1]
+        number = len((await read.jobs(100)).items)
         found = await read.projector.compare()
 
-    assert ["table jobs" in each for each in found] == [True]
+    commits, jobs, pipelines = sorted(found)
+    assert "table commits, 1 row: seq=3 (missing)" in commits
+    assert f"table pipelines, 1 row: no=1 id={pipeline.id} name={pipeline.name} (version, actor)" in pipelines
+    assert f"table jobs, {number} rows: no=" in jobs
+    assert jobs.count("(error)") == 10
+    assert jobs.endswith(f" and {number - 10} more")
     assert not list(tmp_path.glob("*.compared*"))
 
 

@@ -12,7 +12,7 @@ import pytest
 from office import CHAIN, Office, opened
 
 from trackbook.adapters.sql.ledger import Ledger
-from trackbook.adapters.sql.rows import Head, LedgerDamaged, Note
+from trackbook.adapters.sql.rows import Head, LedgerDamaged, Note, check_rows
 
 
 async def _filled(folder: Path) -> Office:
@@ -94,7 +94,7 @@ async def test_damage_that_is_met_later_is_told_and_mended(tmp_path: Path) -> No
 
     with pytest.raises(LedgerDamaged):
         again.ledger.head("pipeline", pipeline.id)
-    with pytest.raises(LedgerDamaged):
+    with pytest.raises(LedgerDamaged, match=f"wrong in table head: pipeline/{pipeline.id}$"):
         again.ledger.check()
     assert calls == [1]
 
@@ -103,6 +103,23 @@ async def test_damage_that_is_met_later_is_told_and_mended(tmp_path: Path) -> No
     assert found is not None
     assert found.version == 1
     await again.close()
+
+
+async def test_the_rows_that_are_damaged_are_named(tmp_path: Path) -> None:
+    """Table and key of each, ten of a table at most, also of one that is no text any more."""
+    office = await _filled(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "engine.db")) as db:
+        db.execute("UPDATE head SET version = 9 WHERE kind = 'pipeline'")
+        db.execute("UPDATE checkpoint SET sha256 = CAST(X'FF' AS TEXT)")
+        (number,) = db.execute("SELECT count(*) FROM head WHERE kind = 'pipeline'").fetchone()
+        db.commit()
+        with pytest.raises(LedgerDamaged) as raised:
+            check_rows(db, tmp_path / "engine.db")
+
+    assert str(raised.value).count("pipeline/") == 10
+    assert f" and {number - 10} more; " in str(raised.value)
+    assert str(raised.value).endswith("the checksum is wrong in table checkpoint: 1")
+    assert len(office_heads(office)) >= number
 
 
 def test_another_form_is_made_again_and_an_unreadable_file_is_kept(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST = 128
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -81,3 +81,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a question for a hint, '' where nothing is near."""
     meant = near(word, known)
     return f"Did you mean {meant!r}?" if meant is not None else ""
+
+
+def enumerated(names: Sequence[str], number: int) -> str:
+    """Return the first names of `number`, and how many more there are."""
+    return ", ".join(names) + (f" and {number - len(names):,} more" if number > len(names) else "")

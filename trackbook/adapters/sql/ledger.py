@@ -23,6 +23,7 @@ from trackbook.adapters.sql.rows import (
     LedgerDamaged,
     Note,
     Outcome,
+    check_rows,
     checked,
     checksum,
     damage_of,
@@ -139,9 +140,7 @@ class Ledger:
         """Read every row of the file; raises LedgerDamaged. May be called in any thread."""
         with closing(sqlite3.connect(self._path)) as db:
             try:
-                for table in ("head", "outcome", "fault", "checkpoint"):
-                    for row in db.execute(f"SELECT * FROM {table}"):  # noqa: S608 - names of ours
-                        checked(row, self._path)
+                check_rows(db, self._path)
                 (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
             except sqlite3.DatabaseError as error:
                 if (trouble := damage_of(error, self._path)) is None:

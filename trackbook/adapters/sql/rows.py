@@ -11,8 +11,16 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from trackbook.engine.names import enumerated
 from trackbook.errors import UserError
 
+KEYS = {"head": 2, "outcome": 1, "fault": 2, "checkpoint": 1}
+"""How many of a table's columns, from the first on, are its key."""
+
+NAMED = 10
+"""Rows of a table that are named where they are damaged."""
+
+_LONGEST = 80  # characters of a part of a key
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -82,6 +90,23 @@ def damage_of(error: sqlite3.DatabaseError, path: Path) -> LedgerDamaged | None:
     if undecodable or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
         return LedgerDamaged(f"{path} is damaged: {error}")
     return None
+
+
+def check_rows(db: sqlite3.Connection, path: Path) -> None:
+    """Read every row of the file; raises LedgerDamaged naming the rows whose checksum is wrong."""
+    db.text_factory = lambda data: data.decode(errors="backslashreplace")  # one that is damaged is named as well
+    found = []
+    for table, key in KEYS.items():
+        wrong: list[str] = []
+        number = 0
+        for row in db.execute(f"SELECT * FROM {table}"):  # noqa: S608 - names of ours
+            if checksum(row[:-1]) != row[-1]:
+                number += 1
+                wrong += ["/".join(str(part)[:_LONGEST] for part in row[:key])][: NAMED - len(wrong)]
+        if number:
+            found.append(f"the checksum is wrong in table {table}: {enumerated(wrong, number)}")
+    if found:
+        raise LedgerDamaged(f"{path} is damaged: {'; '.join(found)}")
 
 
 def head_of(row: tuple[Any, ...]) -> Head:
