@@ -11,6 +11,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+
 from trackbook.http.system import running
 from trackbook.runtime.system import Config
 
@@ -60,6 +63,22 @@ async def test_an_executor_in_a_process_of_its_own_fetches_the_code(tmp_path: Pa
         state = (await engine.jobs.state(job["job"])).state
 
     assert [task.status for task in state.tasks.values()] == ["succeeded"]
+
+
+async def test_the_system_of_a_command_that_lasts_takes_commands_over_nats(tmp_path: Path) -> None:
+    """A NATS client can cancel the job of a `trackbook run` as on a server, once it has lasted a while."""
+    async with running(Config(data=tmp_path, durability="fast", http="127.0.0.1:0", for_command=True)) as system:
+        assert system.connection is not None
+        reply: dict[str, Any] = {}
+        async with asyncio.timeout(60):
+            while not reply:
+                try:
+                    answer = await system.connection.request("trackbook.cmd.job.cancel", b'{"job": "0"}')
+                    reply = json.loads(answer.data)
+                except (NoRespondersError, NatsTimeoutError):
+                    await asyncio.sleep(0.05)
+
+    assert reply["error"]["code"] == "job_not_found"
 
 
 async def _health(url: str) -> dict[str, Any]:

@@ -117,7 +117,10 @@ async def main():
     def started(system):
         print(*sys.modules)
         stop.set()
-    config = Config(data=Path(sys.argv[1]), http="127.0.0.1:0", durability="fast", roles=frozenset(sys.argv[2:]))
+    roles = frozenset(sys.argv[3:])
+    config = Config(
+        data=Path(sys.argv[1]), http="127.0.0.1:0", durability="fast", for_command=bool(sys.argv[2]), roles=roles
+    )
     await serve_until(stop, config, started)
 
 asyncio.run(main())
@@ -138,12 +141,24 @@ ENGINE, HTTP_SERVER = {"faststream", "trackbook.runtime.jobs", "yaml"}, {"litest
 )
 def test_a_start_imports_what_its_roles_need(tmp_path: Path, roles: str, not_needed: set[str]) -> None:
     """A process that runs some roles imports nothing for the others."""
-    command = [sys.executable, "-c", START, str(tmp_path), *roles.split()]
-    started = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    found = set(started.stdout.split())
+    found = imported_by_start(tmp_path, "", *roles.split())
 
     assert found & (NEVER | not_needed) == set()
     assert "trackbook.adapters.nats.broker" in found
+
+
+def test_a_run_imports_no_ingress(tmp_path: Path) -> None:
+    """A command that runs the whole system for a moment does not pay for commands over NATS."""
+    found = imported_by_start(tmp_path, "for a command", "broker", "engine", "executor", "web")
+
+    assert found & (NEVER | {"faststream", "pydantic"}) == set()
+
+
+def imported_by_start(data: Path, *arguments: str) -> set[str]:
+    """Return the modules that a server has imported when it has started."""
+    command = [sys.executable, "-c", START, str(data), *arguments]
+    started = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return set(started.stdout.split())
 
 
 @pytest.mark.parametrize(

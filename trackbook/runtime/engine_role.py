@@ -11,12 +11,14 @@ import structlog
 
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.connect import no_keeper
+from trackbook.adapters.nats.endpoints import import_library
 from trackbook.adapters.nats.ingress import Ingress
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, installation, renew_installation
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import LedgerDamaged
 from trackbook.engine import job as jobs
+from trackbook.errors import UserError
 from trackbook.events.commit import Input
 from trackbook.private_files import private_file, require_file
 from trackbook.projections.checkpoint import read_checkpoint
@@ -37,6 +39,12 @@ from trackbook.runtime.witness import FILE, AnyWitness, Witness
 from trackbook.runtime.witness_command import WitnessCommand
 
 _CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
+
+_COMMANDS_AFTER = 1.0
+"""Seconds after which a command such as `run` takes commands over NATS: importing FastStream is a seventh of what
+a run of one short task costs."""
+
+_COMMANDS_AGAIN = 5.0  # seconds until that is tried again after the broker did not answer
 
 _REBUILD_AGAIN = 15.0  # seconds until the ledger is made again after that failed
 
@@ -129,20 +137,51 @@ def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = 
 async def take_up(system: System, stack: AsyncExitStack) -> None:
     """Take up unfinished jobs, and take commands over NATS once everything else stands."""
     assert system.jobs is not None
-    assert system.gateway is not None
-    assert system.access is not None
     await _watch_ledger(system, stack)
     async with system.phase("unfinished jobs to be taken up", progress=system.answers):
         taken = await system.jobs.recover()
     if taken:
         log.info("jobs.taken_up", jobs=taken)
     await sweep_all(system, stack)
+    if system.config.for_command:
+        await _take_commands_later(system, stack)
+    else:
+        await _take_commands(system, stack)
+    if system.config.cancel_on_stop:
+        stack.push_async_callback(_cancel_jobs, system)
+
+
+async def _take_commands(system: System, stack: AsyncExitStack) -> None:
+    """Take commands over NATS until `stack` is closed."""
+    assert system.gateway is not None
+    assert system.access is not None
     ingress = Ingress(system.access, system.config.prefix, system.gateway.handle, REQUESTS)
     async with system.phase("the broker's answer to our subscriptions"):
         await ingress.start()
         stack.push_async_callback(ingress.close)
-    if system.config.cancel_on_stop:
-        stack.push_async_callback(_cancel_jobs, system)
+
+
+async def _take_commands_later(system: System, stack: AsyncExitStack) -> None:
+    """Take commands over NATS once a command such as `run` has lasted a while: most end before."""
+    opened = await stack.enter_async_context(AsyncExitStack())
+
+    async def take() -> None:
+        await asyncio.sleep(_COMMANDS_AFTER)
+        await asyncio.to_thread(import_library)
+        while True:
+            try:
+                return await _take_commands(system, opened)
+            except UserError as problem:
+                log.warning("commands.not_taken", error=str(problem), again_in=_COMMANDS_AGAIN)
+                await asyncio.sleep(_COMMANDS_AGAIN)
+
+    task = asyncio.create_task(take(), name="commands over NATS")
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
 
 
 async def _cancel_jobs(system: System) -> None:

@@ -51,6 +51,11 @@ class Shown:
         return {"type": "object"}
 
 
+def import_library() -> None:
+    """Import FastStream, so that making an endpoint is quick; may be called on another thread."""
+    import faststream.nats  # noqa: F401
+
+
 def new_broker(access: Access, name: str) -> NatsBroker:
     """Return a broker object, not connected yet, that will reconnect for ever."""
     from faststream.nats import NatsBroker
