@@ -28,7 +28,10 @@ from trackbook.adapters.nats.connect import (
     describe,
     require_server,
 )
+from trackbook.adapters.nats.limits import restore_limits
+from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import StreamMissing, ensure, installation, wanted_streams
+from trackbook.engine.ports import Append
 from trackbook.events import storage_format
 from trackbook.events.commit import FORMAT
 from trackbook.events.storage_format import NewerFormat
@@ -252,6 +255,42 @@ async def test_changed_limits_are_part_of_the_condition(nc: Connection, prefix: 
     assert found.problems() == [f"the stream {prefix}_events may lose messages: {'; '.join(found.events.limits)}"]
 
 
+async def test_changed_limits_are_put_back(nc: Connection, prefix: str) -> None:
+    """Each setting is as it was made, every message is still there, and how often that happened is known."""
+    await ensure(nc, prefix, initialised=False)
+    await NatsEventStore(nc, prefix).append(Append("job", "a", 0, b"<commit>", "m"))
+    assert await restore_limits(nc, prefix) == []
+    before = (await api(nc, f"STREAM.INFO.{prefix}_events"))["config"]
+    changed = {"max_age": 3_600_000_000_000, "max_msgs_per_subject": 5, "max_bytes": 1 << 20, "discard": "old"}
+    for times in (1, 2):
+        config = (await api(nc, f"STREAM.INFO.{prefix}_events"))["config"]
+        assert "error" not in await api(nc, f"STREAM.UPDATE.{prefix}_events", config | changed)
+
+        [restored] = await restore_limits(nc, prefix)
+        found = (await condition(nc, prefix)).events
+
+        assert (restored.stream, len(restored.settings), restored.problem) == (f"{prefix}_events", 4, "")
+        assert (found.limits, found.restored, found.messages) == ([], times, 1)
+    after = (await api(nc, f"STREAM.INFO.{prefix}_events"))["config"]
+    assert after | {"metadata": 0} == before | {"metadata": 0}
+    assert after["metadata"].items() >= before["metadata"].items()
+
+
+async def test_what_the_broker_does_not_put_back_is_named(nc: Connection, prefix: str) -> None:
+    """All else is put back; what is left is returned with the broker's words."""
+    await ensure(nc, prefix, initialised=False)
+    config = (await api(nc, f"STREAM.INFO.{prefix}_events"))["config"]
+    loose = {"allow_msg_ttl": True, "max_age": 3_600_000_000_000}
+    assert "error" not in await api(nc, f"STREAM.UPDATE.{prefix}_events", config | loose)
+
+    done, left = await restore_limits(nc, prefix)
+
+    assert (done.settings, done.problem) == (["max_age is 3600000000000, not 0"], "")
+    assert left.settings == ["allow_msg_ttl is on"]
+    assert "TTL" in left.problem
+    assert (await condition(nc, prefix)).events.limits == left.settings
+
+
 async def test_a_stream_that_may_be_purged_is_part_of_the_condition(nc: Connection, prefix: str) -> None:
     """Whatever allows to remove messages is named."""
     events = wanted_streams(prefix)[0]
@@ -264,6 +303,8 @@ async def test_a_stream_that_may_be_purged_is_part_of_the_condition(nc: Connecti
         "deny_purge is False, not True",
         "allow_rollup_hdrs is on",
     ]
+    [restored] = await restore_limits(nc, prefix)
+    assert (restored.problem, (await condition(nc, prefix)).problems()) == ("", [])
 
 
 async def test_waiting_for_the_broker_lets_others_run_before_the_loss_is_announced(

@@ -9,10 +9,12 @@ import pytest
 from office import CHAIN, Office, opened
 
 from trackbook.engine.ports import Stored
+from trackbook.engine.store_condition import RestoredLimits, StoreCondition
 from trackbook.runtime import tools
 from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.integrity import LogDamaged
 from trackbook.testing.executor import Play
+from trackbook.testing.store import MemoryEventStore
 
 
 async def _with_history(folder: Path) -> Office:
@@ -239,4 +241,61 @@ async def test_another_engine_takes_up_what_was_decided(tmp_path: Path) -> None:
     await other.book.rebuild_ledger()
     assert other.ledger.faults() == office.ledger.faults() == []
     await other.close()
+    await office.close()
+
+
+class Loose(MemoryEventStore):
+    """A store with settings that let messages fall out, some of which the broker does not put back."""
+
+    def __init__(self, *stubborn: str) -> None:
+        super().__init__()
+        self.limits: list[str] = []
+        self.stubborn = list(stubborn)
+        self.times = 0
+
+    async def condition(self) -> StoreCondition:
+        """Return the settings as well."""
+        found = await super().condition()
+        events = msgspec.structs.replace(found.events, limits=list(self.limits), restored=self.times)
+        return StoreCondition(events, found.blobs)
+
+    async def restore_limits(self) -> list[RestoredLimits]:
+        """Put back what is not stubborn."""
+        done = [each for each in self.limits if each not in self.stubborn]
+        self.limits = list(self.stubborn)
+        self.times += not self.limits
+        return [RestoredLimits("events", done)] + (
+            [RestoredLimits("events", self.limits, "no way")] if self.limits else []
+        )
+
+
+@pytest.mark.parametrize("stubborn", [[], ["ttl is on"]])
+async def test_accepted_limits_are_put_back(tmp_path: Path, stubborn: list[str]) -> None:
+    """The reply says what was put back and what could not be; a later start says nothing of either."""
+    store = Loose(*stubborn)
+    office = await opened(tmp_path, store)
+    await office.must("pipeline.apply", yaml=CHAIN)
+    store.limits = ["max_age is 5, not 0", *stubborn]
+    office = await _restarted(office)
+    assert "max_age is 5" in await _refused(office, "limits")
+
+    accepted = await office.must("log.accept-loss")
+
+    assert accepted["changes"][1] == "put back: limits of the stream events: max_age is 5, not 0"
+    assert [each["code"] for each in accepted.get("warnings", [])] == ["limits_not_restored"] * len(stubborn)
+    office = await _restarted(office)
+    await office.must("pipeline.create", name="other")
+    await office.close()
+
+
+async def test_limits_that_are_changed_again_are_evidence_again(tmp_path: Path) -> None:
+    """The very same change is no known one once it was put back."""
+    store = Loose()
+    office = await opened(tmp_path, store)
+    for _ in range(3):
+        store.limits = ["max_age is 5, not 0"]
+        office = await _restarted(office)
+        await _refused(office, "limits")
+        await office.must("log.accept-loss")
+        await office.must("pipeline.apply", yaml=CHAIN)
     await office.close()

@@ -84,6 +84,11 @@ def accept_loss(
     if json:
         emit(reply or {"status": "accepted", "changes": []})
     elif reply:
+        for change in reply.get("changes") or ():
+            if not change.startswith("accepted: "):
+                print(f"  {change}")
+        for warning in reply.get("warnings") or ():
+            print(f"  warning: {warning['message']}")
         print(f"Accepted, at sequence {reply['seq']}. Commands are taken again.")
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.job import Report
-from trackbook.engine.store_condition import StoreCondition
+from trackbook.engine.store_condition import RestoredLimits, StoreCondition
 
 
 class Stored(Struct, frozen=True):
@@ -83,6 +83,10 @@ class EventStore(Protocol):
 
     async def condition(self) -> StoreCondition:
         """Return what is known of the store without reading it: what is missing, lost or changed."""
+        ...
+
+    async def restore_limits(self) -> list[RestoredLimits]:
+        """Put back the settings that let messages fall out, stream by stream; none where nothing was changed."""
         ...
 
 

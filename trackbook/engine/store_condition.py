@@ -21,8 +21,8 @@ class StreamCondition(Struct, frozen=True):
     them, or they were destroyed and it will use their sequences again. `cut_bytes` were removed from the end of
     a file at its last start: damaged messages, or a write that was torn by a power cut and never acknowledged.
     The broker can't tell these apart; a witness of the end of the log can. `limits` names settings that let
-    messages fall out. A single damaged message of a store that was closed cleanly appears nowhere here: only
-    reading shows it.
+    messages fall out, `restored` says how often such settings were put back before. A single damaged message of
+    a store that was closed cleanly appears nowhere here: only reading shows it.
     """
 
     name: str
@@ -35,6 +35,7 @@ class StreamCondition(Struct, frozen=True):
     lost_count: int = 0
     cut_bytes: int = 0
     limits: list[str] = field(default_factory=list)
+    restored: int = 0
 
     def gaps(self) -> Ranges:
         """Return the ranges up to `last` that have no message, or one that the broker reports as destroyed."""
@@ -61,6 +62,14 @@ class StoreCondition(Struct, frozen=True):
     def problems(self) -> list[str]:
         """Return in words what is wrong with the streams."""
         return self.events.problems() + self.blobs.problems()
+
+
+class RestoredLimits(Struct, frozen=True):
+    """Settings of a stream that let messages fall out, put back; `problem` says why the broker refused that."""
+
+    stream: str
+    settings: list[str]
+    problem: str = ""
 
 
 def ranges_of(sequences: Iterable[int]) -> Ranges:

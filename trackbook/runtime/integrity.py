@@ -126,7 +126,8 @@ class Integrity:
     def _examine_stream(self, found: StreamCondition, kind: str, where: str) -> None:
         if found.limits:
             text = "; ".join(found.limits)
-            self.found("limits", f"{found.name}/{text}", f"the stream {found.name} was changed: {text}")
+            again = f"/{found.restored}" if found.restored else ""
+            self.found("limits", f"{found.name}/{text}{again}", f"the stream {found.name} was changed: {text}")
         ranges = found.gaps()
         if len(ranges) > _RANGES:
             ranges = [(ranges[0][0], ranges[-1][1])]

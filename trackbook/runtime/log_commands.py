@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import structlog
 from msgspec import to_builtins
 
 from trackbook.engine.errors import Refused
 from trackbook.engine.log import AcceptLoss, AnyLogCommand, DismissCommits
 from trackbook.events.commit import Input
-from trackbook.events.log import Dismissed
+from trackbook.events.log import Dismissed, Evidence
 from trackbook.runtime import requests
 from trackbook.runtime.book import Book
 from trackbook.runtime.gateway import Asked
-from trackbook.runtime.requests import Reply
+from trackbook.runtime.requests import Reply, Warning_
+
+log = structlog.get_logger(__name__)
 
 _DESCRIBED = 50
 """Commits that a reply describes; all of them are on the log."""
@@ -46,6 +49,8 @@ class LogCommands:
         if accepted:
             # The ledger comes first: a crash in between leaves the evidence open, and a ledger that is right.
             await self._book.rebuild_ledger()
+            if any(each.kind == "limits" for each in accepted):
+                accepted += await self._restore_limits(reply)
             reply.seq = await self._decide(asked, reply, AcceptLoss(accepted))
             await self._resume()
         return reply
@@ -75,6 +80,32 @@ class LogCommands:
         await self._book.rebuild_ledger()
         await self._resume()
         return reply
+
+    async def _restore_limits(self, reply: Reply) -> list[Evidence]:
+        """Have the streams keep every message again; returns evidence of what the broker does not put back.
+
+        It comes before the acceptance, so that a crash in between hides nothing.
+        """
+        known = {each.id for each in self._book.integrity.open}
+        reply.changes, reply.warnings = reply.changes or [], []
+        for each in await self._book.store.restore_limits():
+            settings = "; ".join(each.settings)
+            if not each.problem:
+                log.warning("log.limits_restored", stream=each.stream, changed=settings)
+                reply.changes.append(f"put back: limits of the stream {each.stream}: {settings}")
+                continue
+            log.error("log.limits_not_restored", stream=each.stream, changed=settings, problem=each.problem)
+            message = (
+                f"limits of the stream {each.stream} could not be put back ({each.problem}), and it may go on"
+                f" losing messages: {settings}. Change them with `nats stream edit {each.stream}` and the rights"
+                " of the broker's owner, or make a backup and restore it into a new data directory"
+            )
+            reply.warnings.append(Warning_(code="limits_not_restored", message=message))
+        if not reply.warnings:
+            reply.warnings = None
+            return []
+        await self._book.integrity.examine()
+        return [e for e in self._book.integrity.open if e.kind == "limits" and e.id not in known]
 
     async def _decide(self, asked: Asked, reply: Reply, command: AnyLogCommand) -> int:
         given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply))

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator
 
 from trackbook.engine.ports import Append, AppendConflict, BlobMissing, Stored
-from trackbook.engine.store_condition import StoreCondition, StreamCondition, count_of, ranges_of
+from trackbook.engine.store_condition import RestoredLimits, StoreCondition, StreamCondition, count_of, ranges_of
 
 
 class MemoryEventStore:
@@ -98,6 +98,10 @@ class MemoryEventStore:
             missing_count=count_of(missing),
         )
         return StoreCondition(events, StreamCondition(name="blobs"))
+
+    async def restore_limits(self) -> list[RestoredLimits]:
+        """Return nothing: there are no settings."""
+        return []
 
 
 class MemoryBlobs:

@@ -27,8 +27,9 @@ from __future__ import annotations
 from typing import Any
 
 from trackbook.adapters.nats.connect import Connection
+from trackbook.adapters.nats.limits import changed_limits, times_restored
 from trackbook.adapters.nats.reads import stream_info
-from trackbook.adapters.nats.streams import changed_limits, wanted_streams
+from trackbook.adapters.nats.streams import wanted_streams
 from trackbook.engine.store_condition import StoreCondition, StreamCondition, bounded, count_of, ranges_of
 
 
@@ -41,10 +42,11 @@ async def condition(nc: Connection, prefix: str = "trackbook") -> StoreCondition
 async def _stream(nc: Connection, wanted: dict[str, Any]) -> StreamCondition:
     # Without the details the server leaves out what is lost as well.
     info = await stream_info(nc, wanted["name"], {"deleted_details": True})
-    return condition_of(wanted["name"], info["state"], changed_limits(wanted, info["config"]))
+    config = info["config"]
+    return condition_of(wanted["name"], info["state"], changed_limits(wanted, config), times_restored(config))
 
 
-def condition_of(name: str, state: dict[str, Any], limits: list[str]) -> StreamCondition:
+def condition_of(name: str, state: dict[str, Any], limits: list[str], restored: int = 0) -> StreamCondition:
     """Return a stream's condition from its state as the server reports it."""
     first, last = state["first_seq"], state["last_seq"]
     # A stream that lost everything has its first sequence behind the last; one of nothing has both at 0.
@@ -63,4 +65,5 @@ def condition_of(name: str, state: dict[str, Any], limits: list[str]) -> StreamC
         lost_count=count_of(lost),
         cut_bytes=0 if lost else report.get("bytes", 0),
         limits=limits,
+        restored=restored,
     )

@@ -13,13 +13,14 @@ from msgspec import Struct
 
 from trackbook.adapters.nats.condition import condition
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
+from trackbook.adapters.nats.limits import restore_limits
 from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, head, pause, stored, walk
 from trackbook.adapters.nats.rechecks import Recheck, Rechecks
 from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live
 from trackbook.adapters.nats.waits import Wait, Waits
 from trackbook.engine.ports import Append, AppendConflict, Stored
-from trackbook.engine.store_condition import StoreCondition
+from trackbook.engine.store_condition import RestoredLimits, StoreCondition
 from trackbook.failpoints import failpoint
 
 ANSWER_PATIENCE = 5.0  # seconds for an acknowledgement; then we look whether the commit is there
@@ -227,6 +228,10 @@ class NatsEventStore:
     async def condition(self) -> StoreCondition:
         """Return what the broker reports of both streams; waits while it is away."""
         return await condition(self._nc, self._prefix)
+
+    async def restore_limits(self) -> list[RestoredLimits]:
+        """Put back the settings that let messages fall out, stream by stream. Raises StreamMissing."""
+        return await restore_limits(self._nc, self._prefix)
 
 
 def _in_batch(batch: str, number: int) -> dict[str, str]:

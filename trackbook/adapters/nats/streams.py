@@ -19,8 +19,7 @@ INSTALLATION = "trackbook_installation"
 _FORMAT, _RELEASE = "trackbook_format", "trackbook_release"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
 
-
-_LIMITS = (
+LIMITS = (
     "retention",
     "discard",
     "max_msgs",
@@ -32,7 +31,7 @@ _LIMITS = (
 )
 """Settings that keep messages from falling out of a stream."""
 
-_REMOVERS = ("allow_rollup_hdrs", "allow_msg_ttl")
+REMOVERS = ("allow_rollup_hdrs", "allow_msg_ttl")
 """Settings that let a message remove others, or itself after a time."""
 
 _FREE = ("duplicate_window",)
@@ -179,15 +178,7 @@ def _check_config(wanted: dict[str, Any], found: dict[str, Any]) -> None:
     differing = [
         f"{key} is {found.get(key)!r}, not {value!r}"
         for key, value in wanted.items()
-        if found.get(key) != value and key not in _LIMITS and key not in _FREE
+        if found.get(key) != value and key not in LIMITS and key not in _FREE
     ]
     if differing:
         raise BrokerUnfit(f"stream {wanted['name']} was made otherwise: {'; '.join(differing)}")
-
-
-def changed_limits(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Return in words which settings of a stream let messages fall out or be removed."""
-    changed = [
-        f"{key} is {found.get(key)!r}, not {wanted[key]!r}" for key in _LIMITS if found.get(key) != wanted[key]
-    ]
-    return changed + [f"{key} is on" for key in _REMOVERS if found.get(key)]
