@@ -12,7 +12,8 @@ import pytest
 from histories.made import History
 from histories.served import Site, site
 
-from trackbook.http.server import BindRefusedError, HttpServer
+from trackbook.http.listener import BindRefusedError
+from trackbook.http.server import HttpServer
 
 START = "/api/commands/job/start"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,29 +11,18 @@ from typing import Any, cast
 
 import uvicorn
 
-from trackbook.errors import UserError
 from trackbook.http.connections import Connections, LimitedProtocol, most_connections
 from trackbook.http.guard import Guard
+from trackbook.http.listener import QUEUED, bound
 from trackbook.runtime.descriptors import descriptor_limit
 
 _GRACE = 2
 """Seconds that an answer under way gets when the server stops."""
 
 
-_QUEUED = 512
-"""Connections that the kernel keeps until they are accepted."""
 _ACCEPTED_AT_ONCE = 32
 """Each takes a descriptor before the limit of connections can be looked at."""
 _OUT_OF_DESCRIPTORS = "socket.accept() out of system resource"
-_HINTS = {
-    errno.EADDRINUSE: "Another program listens there; give another port with --http, or :0 for any.",
-    errno.EACCES: "Only root may use ports below 1024; give another with --http, or :0 for any.",
-    errno.EADDRNOTAVAIL: "This machine has no such address; 127.0.0.1 is usual.",
-}
-
-
-class BindRefusedError(UserError):
-    """The address can't be served: it isn't one of loopback, it is taken, or it isn't ours."""
 
 
 class _Quiet(uvicorn.Server):
@@ -48,7 +35,7 @@ class _Quiet(uvicorn.Server):
 
     async def main_loop(self) -> None:
         if self.listener is not None:
-            self.listener.listen(_QUEUED)  # asyncio has set it to the number that it accepts at once
+            self.listener.listen(QUEUED)  # asyncio has set it to the number that it accepts at once
         await self.stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
@@ -95,7 +82,7 @@ class HttpServer:
 
     async def start(self) -> str:
         """Listen and return the address, such as http://127.0.0.1:9500; raises BindRefusedError."""
-        listener = _bound(self._host, self._port)
+        listener = bound(self._host, self._port)
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._app.hosts.add(host)
@@ -141,41 +128,3 @@ class HttpServer:
             self._server.stopping.set()
             await self._serving
             asyncio.get_running_loop().set_exception_handler(self._before)
-
-
-def refuse_unservable(http: str) -> None:
-    """Raise BindRefusedError for a HOST:PORT that can't be served, before anything is made for a server there."""
-    host, _, port = http.rpartition(":")
-    _bound(host, int(port)).close()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there; raises BindRefusedError."""
-    address = _loopback(host)
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    # asyncio switches Nagle's delay off only where the protocol is named (it cost 40 ms an answer).
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((str(address), port))
-        listener.listen(_QUEUED)
-    except OSError as error:
-        listener.close()
-        hint = _HINTS.get(error.errno or 0, "Give another address with --http.")
-        raise BindRefusedError(f"{host}:{port} can't be served: {error.strerror}. {hint}") from error
-    listener.setblocking(False)
-    return listener
-
-
-def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    name = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        raise BindRefusedError(f"{host!r} is not an address; try 127.0.0.1") from None
-    if not address.is_loopback:
-        raise BindRefusedError(
-            f"{host} is open to other machines, and what goes over HTTP can be read there: bind "
-            "127.0.0.1 and reach it through an SSH tunnel"
-        )
-    return address
