@@ -181,7 +181,7 @@ def _fault(commit: dict[str, Any], subject: str, heads: dict[tuple[str, str], tu
 
 def _check_witness(report: Report, path: Path) -> None:
     head: dict[str, Any] = {}
-    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):
+    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], 1):
         checksum, _, text = line.partition(b" ")
         try:
             record = json.loads(text) if int(checksum, 16) == zlib.crc32(text) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from damage.server import Server
@@ -10,6 +10,12 @@ from damage.server import Server
 Answers = dict[str, tuple[int, Any]]
 DAMAGE_CODES = ("history_damaged", "log_damaged", "quarantined")
 """Codes by which an answer reports damage instead of showing what is damaged."""
+_DECIDED = (
+    *("id", "pipeline", "definition", "state", "failed_task", "reason", "exit_code", "revision"),  # of a job
+    *("name", "attempt", "session", "fault"),  # of a task
+    *("version", "index", "type"),  # of an event
+)
+"""What of a job, a task or an event is a decision."""
 
 
 def read_all(server: Server) -> Answers:
@@ -42,6 +48,25 @@ def read_again(server: Server, known: Answers) -> Answers:
     return found
 
 
+def outcomes(answers: Answers, jobs: Sequence[str]) -> Answers:
+    """Return the answers with only what is decided of these jobs: no times, sequences or texts.
+
+    They were running when everything was killed, so each copy decides on them anew.
+    """
+    found = dict(answers)
+    status, listed = answers.get("/api/jobs", (0, None))
+    if status == 200 and isinstance(listed, list):
+        found["/api/jobs"] = (200, [_decided(job) if job["id"] in jobs else job for job in listed])
+    for path, (status, body) in answers.items():
+        if status == 200 and path.startswith(tuple(f"/api/jobs/{job}" for job in jobs)):
+            found[path] = (200, [_decided(each) for each in body] if isinstance(body, list) else _decided(body))
+    return found
+
+
+def _decided(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: item[key] for key in _DECIDED if key in item}
+
+
 def differences(known: Answers, found: Answers) -> list[str]:
     """Return the paths whose answers differ, without those that report damage."""
     return [
@@ -54,7 +79,8 @@ def differences(known: Answers, found: Answers) -> list[str]:
 def reported(found: Answers, path: str) -> bool:
     """Whether an answer says that what is asked for is damaged."""
     body = found.get(path, (0, None))[1]
-    return isinstance(body, dict) and (body.get("error") or {}).get("code") in DAMAGE_CODES
+    error = body.get("error") if isinstance(body, dict) else None
+    return isinstance(error, dict) and error.get("code") in DAMAGE_CODES  # that of a failed job is a text
 
 
 def damage_reports(found: Answers) -> list[str]:

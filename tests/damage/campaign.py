@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
 from pathlib import Path
 from random import Random
-
-from checker.raw_log import examine
 
 from damage.case import VERDICTS, Case, Result
 from damage.damages import all_damages
@@ -22,12 +19,17 @@ class Campaign:
     """A store, and the cases on copies of it, each kind in turn."""
 
     def __init__(
-        self, folder: Path, seed: int, *, pipelines: int = 45, jobs: int = 4, only: Sequence[str] = ()
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        pipelines: int = 45,
+        jobs: int = 4,
+        large: bool = True,
+        only: Sequence[str] = (),
     ) -> None:
         self.seed, self._only = seed, only
-        self.original: Original = build(folder, Random(f"{seed}/store"), pipelines, jobs)
-        self.undamaged = asyncio.run(examine(self.original.stopped))
-        assert not self.undamaged.wrong, self.undamaged.wrong
+        self.original: Original = build(folder, Random(f"{seed}/store"), pipelines, jobs, large=large)
 
     def cases(self) -> Iterator[Case]:
         """Yield cases without end, the kinds in turn."""
@@ -38,7 +40,7 @@ class Campaign:
         number = 0
         while True:
             for kind in kinds:
-                yield Case(kind, number, self.seed, self.original, self.undamaged, damages.get(kind))
+                yield Case(kind, number, self.seed, self.original, damages.get(kind))
             number += 1
 
     def run(self, count: int, at_once: int = 1, skipped: int = 0) -> Iterator[Result]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 import traceback
+from collections.abc import Container
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from checker.raw_log import Report, examine
+from checker.raw_log import examine
 
 from damage import foreign
-from damage.answers import DAMAGE_CODES, Answers, damage_reports, differences, read_again
-from damage.damages import Damage
-from damage.original import Original, copy
-from damage.server import Hang, Refused, Server
+from damage.answers import DAMAGE_CODES, Answers, damage_reports, differences, read_again, reported
+from damage.damages import Damage, outside
+from damage.original import KILLED, STATES, STOPPED, Original, copy
+from damage.server import PATIENCE, Hang, Refused, Server
 
 START, LOAD, VERIFY, REFUSED, HARMLESS = "at start", "at load", "at verify", "refused", "harmless"
 FALSE_ALARM, SILENT, HANG, TRACEBACK, BROKEN = "false alarm", "silent", "hang", "traceback", "broken"
@@ -52,7 +54,6 @@ class Case:
     number: int
     seed: int
     original: Original
-    undamaged: Report
     damage: Damage | None = None
     keep: bool = False
 
@@ -65,17 +66,21 @@ class Case:
         self.reports: dict[str, list[str]] = {START: [], LOAD: [], VERIFY: []}
         self.text = ""
         self.differs: list[str] = []
-        self.found = Report()
+        self.source = self.random.choice([STOPPED, KILLED])
+        self.known, self.undamaged = self.original.answers[self.source], self.original.reports[self.source]
+        self.found = self.undamaged
+        self.witness = outside(self.data) if self.damage and self.damage.witnessed else None
+        self.edited: dict[str, int] = {}
 
     def run(self) -> Result:
         """Damage a copy, look at it from outside, start, read, command, verify and stop."""
         shutil.rmtree(self.data.parent, ignore_errors=True)
         self.data.parent.mkdir(parents=True)
-        source = self.random.choice(["stopped", "killed"])
-        copy(getattr(self.original, source), self.data)
+        copy(self.original.state(self.source), self.data)
+        shutil.copyfile(self.original.witness(self.source), outside(self.data))
         try:
-            if self.damage:
-                self.result.what = f"{source}: {self.damage.do(self.random, self.data, self.original)}"
+            if self.damage and not self.damage.live:
+                self._do(self.damage)
                 self.found = asyncio.run(examine(self.data))
             self._serve()
         except Refused as refused:
@@ -102,10 +107,13 @@ class Case:
         """What is gone of the undamaged log."""
         return self.found.lost(self.undamaged)
 
+    def _do(self, damage: Damage) -> None:
+        self.result.what = f"{self.source}: {damage.do(self.random, self.data, self.original)}"
+
     def _serve(self) -> None:
-        server = Server(self.data)
+        server = Server(self.data, self.witness)
         try:
-            ready = server.wait_ready()
+            ready = self._settled(server)
             if self.damage is None:
                 job, message = foreign.FOREIGN[self.kind.removeprefix("foreign ")](
                     self.random, self.original, self.undamaged
@@ -113,19 +121,36 @@ class Case:
                 foreign.publish(self.data, (job, message))
                 self.result.what = f"{source_of(message)} as the next commit of job {job}"
                 ready = server.wait_projected()
+            elif self.damage.live:
+                self._do(self.damage)
             self._look(server, ready)
             server.stop()
-            if self.damage is None:
+            if self.damage is None or self.damage.live:
                 self.found = asyncio.run(examine(self.data))
-            if self.lost or self.damage is None:
+            if self.lost or self.damage is None or self.damage.live:
                 self._again()
         finally:
             server.kill()
 
+    def _settled(self, server: Server) -> dict[str, Any]:
+        """Return the readiness once it is decided what becomes of the jobs that were running."""
+        ready = server.wait_ready()
+        if self.source == STOPPED or ready.get("status") == "not ready":
+            return ready
+        deadline = time.monotonic() + PATIENCE
+        for job in self.original.running:
+            while time.monotonic() < deadline:
+                status, shown = server.get(f"/api/jobs/{job}")
+                if status != 200 or shown["state"] in STATES:
+                    break
+                time.sleep(0.05)
+        server.wait_projected()
+        return ready
+
     def _look(self, server: Server, ready: dict[str, Any]) -> None:
         self.ready = ready
         self.reports[START] += _of_ready(ready) + _of_book(server)
-        answers = read_again(server, self.original.answers)
+        answers = self.original.shown(self.source, read_again(server, self.known))
         self._command(server, answers)
         self.reports[LOAD] += damage_reports(answers)
         status, verified = server.get("/api/audit/verify")
@@ -134,18 +159,22 @@ class Case:
         self.text = json.dumps([ready, server.get("/api/log"), server.get("/api/quarantine"), verified])
         self.reports[VERIFY] += [each for each in _of_book(server) if each not in self.reports[START]]
         self.answers = answers
-        self.differs += [path for path in differences(self.original.answers, answers) if not self._covers(path)]
+        self.differs += [path for path in differences(self.known, answers) if not self._covers(path)]
 
-    def _covers(self, path: str) -> bool:
-        """Whether what was reported says why an answer differs: all is in doubt, or what differs is named."""
+    def _covers(self, path: str, changed: Container[str] = ()) -> bool:
+        """Whether what was reported says why an answer differs: all is in doubt, or what differs is named.
+
+        An item of a list may be `changed` by the case's own commands.
+        """
         if self.ready.get("status") == "not ready":
             return True
-        known, found = self.original.answers.get(path, (0, None)), self.answers.get(path, (0, None))
+        known, found = self.known.get(path, (0, None)), self.answers.get(path, (0, None))
         if path.count("/") == 2:
             if not isinstance(known[1], list) or not isinstance(found[1], list):
                 return False  # a list that can't be read names nothing
             old, new = ({item["id"]: item for item in body[1]} for body in (known, found))
-            return all(key in self.text for key in {*old, *new} if old.get(key) != new.get(key))
+            differ = [key for key in {*old, *new} if old.get(key) != new.get(key)]
+            return all(key in self.text or key in changed for key in differ)
         return path.split("/")[3] in self.text
 
     def _command(self, server: Server, answers: Answers) -> None:
@@ -161,11 +190,15 @@ class Case:
             change = {"op": "set_variable", "variable": "CASE", "value": "1"}
             answer = server.command("pipeline", "edit", pipeline=name, changes=[change])
             follows = answer[1].get("version") == self.original.versions[name] + 1
+            if answer[0] == 200 and follows:
+                self.edited[str(answer[1]["pipeline"])] = self.original.versions[name] + 1
             self._expect(answers, f"edit {name}", answer, (200, answer[1]), follows)
         taken = server.command("pipeline", "create", name=self.random.choice(sorted(self.original.versions)))
         self._expect(answers, "create taken", taken, (409, taken[1]))
         made = server.command("pipeline", "create", name="of-this-case")
         self._expect(answers, "create", made, (200, made[1]))
+        if made[0] == 200:
+            self.edited[str(made[1]["pipeline"])] = 1
 
     def _expect(self, answers: Answers, name: str, reply: Any, expected: Any, right: bool = True) -> None:
         if reply == expected and right:
@@ -178,15 +211,39 @@ class Case:
             self.differs.append(f"command: {name}")
 
     def _again(self) -> None:
-        """Start once more: what was reported must not be forgotten."""
-        server = Server(self.data)
+        """Start once more: what was reported must not be forgotten, and what was accepted meanwhile is there."""
+        server = Server(self.data, self.witness)
         try:
-            again = _of_ready(server.wait_ready()) + _of_book(server)
+            self.ready = server.wait_ready()
+            again = _of_ready(self.ready) + _of_book(server)
             if self.reports[START] and not again:
                 self.differs.append("at the second start nothing was reported any more")
+            if self.damage and self.damage.live:
+                self._look_again(server, again)
             server.stop()
         finally:
             server.kill()
+
+    def _look_again(self, server: Server, again: list[str]) -> None:
+        """Compare what a second server shows with what was known, and with what was accepted since."""
+        self.reports[START] += [f"second start: {each}" for each in again]
+        self.answers = self.original.shown(self.source, read_again(server, self.known))
+        self.reports[LOAD] += [f"second start: {each}" for each in damage_reports(self.answers)]
+        status, verified = server.get("/api/audit/verify")
+        if status != 200 or not verified.get("ok"):
+            self.reports[VERIFY].append(f"second start: {status} {json.dumps(verified)[:600]}")
+        self.text = json.dumps([self.ready, server.get("/api/log"), server.get("/api/quarantine"), verified])
+        for path in differences(self.known, self.answers):
+            changed = path.count("/") > 2 and path.split("/")[3] in self.edited
+            if changed and "versions/" in path:
+                changed = path not in self.known  # earlier versions stay as they are
+            if not changed and not self._covers(path, self.edited):
+                self.differs.append(f"second start: {path}")
+        for pipeline, version in self.edited.items():
+            path = f"/api/pipelines/{pipeline}"
+            shown = self.answers.get(path, (0, {}))[1]
+            if shown.get("version") != version and not reported(self.answers, path) and not self._covers(path):
+                self.differs.append(f"second start: version {version} of {path} was accepted and is gone")
 
     def _judge(self, printed: str) -> None:
         result = self.result
@@ -194,16 +251,18 @@ class Case:
         if self.damage is None:
             damaged = True
         harmless = self.damage is not None and self.damage.harmless
-        reported = next((when for when in (START, LOAD, VERIFY) if self.reports[when]), "")
-        if result.verdict == REFUSED and (harmless or not damaged):
+        may_report = damaged or (self.damage is not None and self.damage.other)
+        when_reported = next((when for when in (START, LOAD, VERIFY) if self.reports[when]), "")
+        if result.verdict == REFUSED and (harmless or not may_report):
             result.verdict = FALSE_ALARM
         if not result.verdict:
-            if self.differs or (damaged and not reported):
+            late = self.damage is not None and self.damage.at_start and when_reported != START
+            if self.differs or (damaged and not when_reported) or late:
                 result.verdict = SILENT
-            elif reported and (harmless or not damaged):
+            elif when_reported and (harmless or not may_report):
                 result.verdict = FALSE_ALARM
             else:
-                result.verdict = reported or HARMLESS
+                result.verdict = when_reported or HARMLESS
         if damaged and not self.reports[VERIFY] and result.verdict in (START, LOAD):
             result.details.append("verify found nothing")
         result.details += [f"differs: {self.differs[:6]}"] if self.differs else []

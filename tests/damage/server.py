@@ -30,16 +30,19 @@ class Refused(Exception):
 
 
 class Server:
-    """`trackbook up` on a data directory, in a process group of its own."""
+    """`trackbook up` on a data directory, in a process group of its own; `witness` is its --witness."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, witness: Path | None = None) -> None:
         self.data = data
         self._log = data.with_name(f"{data.name}.log")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKBOOK_")}
         (data / "server.json").unlink(missing_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "trackbook", "up", "--data", str(data), "--http", "127.0.0.1:0"],
+                [
+                    *(sys.executable, "-m", "trackbook", "up", "--data", str(data), "--http", "127.0.0.1:0"),
+                    *(("--witness", str(witness)) if witness else ()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

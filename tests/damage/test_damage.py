@@ -40,7 +40,7 @@ SHORT = (
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     """A case of each kind, on copies of one store."""
-    campaign = Campaign(tmp_path_factory.mktemp("damage"), SEED, pipelines=10, jobs=2, only=SHORT)
+    campaign = Campaign(tmp_path_factory.mktemp("damage"), SEED, pipelines=10, jobs=2, large=False, only=SHORT)
     return {case.kind: case for case in islice(campaign.cases(), len(SHORT))}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from damage.answers import Answers
 from damage.campaign import table
 from damage.case import FALSE_ALARM, HANG, HARMLESS, LOAD, REFUSED, SILENT, START, TRACEBACK, VERIFY, Case, Result
 from damage.damages import Damage
-from damage.original import Original
+from damage.original import KILLED, STOPPED, Original
 from damage.server import Hang, Refused
 
 PIPELINES = ("aa", "bb", "cc")
@@ -47,6 +48,10 @@ class Scripted:
         """Return the readiness."""
         return self.ready
 
+    def wait_projected(self) -> dict[str, Any]:
+        """Return the readiness."""
+        return self.ready
+
     def get(self, path: str, **_: Any) -> tuple[int, Any]:
         """Return an answer, a list as its only page."""
         status, body = self.shown.get(path, (404, {"error": {"code": "not_found"}}))
@@ -55,8 +60,8 @@ class Scripted:
     def command(self, _: str, verb: str, **payload: Any) -> tuple[int, Any]:
         """Edit as the next version, refuse a taken name, create another."""
         if verb == "edit":
-            return 200, {"version": self.edited}
-        return (409, {}) if payload["name"] in PIPELINES else (200, {})
+            return 200, {"pipeline": payload["pipeline"], "version": self.edited}
+        return (409, {}) if payload["name"] in PIPELINES else (200, {"pipeline": "new"})
 
     def stop(self) -> None:
         """Nothing runs."""
@@ -76,7 +81,7 @@ def judged(
     """Run a case with a scripted server."""
 
     class Doctored(Scripted):
-        def __init__(self, data: Path) -> None:
+        def __init__(self, data: Path, _witness: Path | None) -> None:
             super().__init__(data)
             doctor(self)
 
@@ -87,10 +92,14 @@ def judged(
 
     monkeypatch.setattr(case, "Server", Doctored)
     monkeypatch.setattr(case, "copy", lambda _, target: target.mkdir())
+    monkeypatch.setattr(shutil, "copyfile", lambda *_: None)
     monkeypatch.setattr(case, "examine", examine)
-    original = Original(folder, deepcopy(answers()), versions=dict.fromkeys(PIPELINES, 2))
+    shown = {state: deepcopy(answers()) for state in (KILLED, STOPPED)}
+    original = Original(
+        folder, shown, dict.fromkeys((KILLED, STOPPED), before), versions=dict.fromkeys(PIPELINES, 2)
+    )
     damage = Damage("doctored", lambda *_: "a doctored answer", harmless)
-    return Case("doctored", 0, 1, original, before, damage).run()
+    return Case("doctored", 0, 1, original, damage).run()
 
 
 def show(path: str, status: int, body: Any) -> Any:
