@@ -57,8 +57,8 @@ class Backups:
             raise Refused(
                 "backup_refused",
                 f"the log is damaged: {integrity.open[0].message}",
-                "Keep the backups that you have. `--damaged` makes one of what is left; `trackbook log status`"
-                " tells more.",
+                hint="Keep the backups that you have. `--damaged` makes one of what is left; `trackbook log"
+                " status` tells more.",
             )
         assert self._system.connection is not None
         id_ = await installation(self._system.connection, self._system.config.prefix)
