@@ -16,6 +16,8 @@ from kill import processes
 
 PATIENCE = float(os.environ.get("TRACKBOOK_DAMAGE_PATIENCE", "60"))
 """Seconds within which a server is ready or has ended, answers a request, and stops."""
+ALL_PATIENCE = 4 * PATIENCE
+"""Seconds within which a server has answered everything; undamaged, it takes some ten."""
 _LOOK = 0.05
 _TRACEBACK = "Traceback (most recent call last)"
 Reply = dict[str, Any]
@@ -49,6 +51,7 @@ class Server:
                 env=clean,
                 start_new_session=True,
             )
+        self._until = time.monotonic() + ALL_PATIENCE
         self.http = httpx.Client(timeout=PATIENCE, trust_env=False)
 
     @property
@@ -121,6 +124,8 @@ class Server:
         return self._answer("POST", f"/api/commands/{kind}/{verb}", json=payload)
 
     def _answer(self, method: str, path: str, **request: Any) -> tuple[int, Any]:
+        if time.monotonic() > self._until:
+            raise Hang(f"{method} {path}: all answers together took more than {ALL_PATIENCE:.0f} s")
         try:
             answer = self.http.request(method, path, **request)
         except httpx.TimeoutException as slow:
