@@ -1,5 +1,5 @@
 """`python -m trackbook` is `trackbook`."""
 
-from trackbook.cli.main import main
+from trackbook.cli.entry import main
 
 main()

@@ -2,7 +2,7 @@
 
 Run as a program. Standard input takes {"argv", "env", "log"} a line, and is answered with {"started": pid}; a
 death is told as {"ended": pid, "status": exit code, or the negative number of the signal}. When the input ends,
-everything is killed. What a fork runs is what the installed command runs: `trackbook.cli.main`.
+everything is killed. What a fork runs is what the installed command runs: `trackbook.cli.entry`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def run(asked: dict[str, Any]) -> NoReturn:
         os.closerange(3, 256)
         os.environ.update(asked["env"])
         sys.argv = ["trackbook", *asked["argv"]]
-        from trackbook.cli.main import main as trackbook
+        from trackbook.cli.entry import main as trackbook
 
         trackbook()
         code = 0

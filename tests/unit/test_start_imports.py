@@ -73,6 +73,20 @@ def test_a_command_imports_no_other(fake: FakeServer) -> None:
     assert {name for name, entry in ENTRIES.items() if f"trackbook.cli.{entry.module}" in found} == {"job"}
 
 
+def test_the_garbage_collector_runs_while_a_command_works(fake: FakeServer) -> None:
+    """It is off for the imports alone: a command that lasts must not grow."""
+    program = (
+        "import gc, sys; from trackbook.cli import client, entry; ask = client.Client.get\n"
+        "def get(*given, **query):\n    print('on' if gc.isenabled() else 'off', file=sys.stderr)\n"
+        "    return ask(*given, **query)\n"
+        "client.Client.get = get; entry.main()"
+    )
+    command = [sys.executable, "-c", program, "job", "list", "--url", fake.url]
+    called = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+
+    assert called.stderr.split() == ["on"]
+
+
 def test_the_list_of_commands_says_what_each_says_itself() -> None:
     """The table that is printed without importing the commands is the one that importing them would give."""
     whole: Any = typer.main.get_command(main.app)

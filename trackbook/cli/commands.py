@@ -5,6 +5,7 @@ Importing all of them takes several times as long as most of them run.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -133,6 +134,7 @@ class _LazyCommands(MutableMapping[str, Any]):
 def _load(name: str, module: str) -> Any:
     """Return the command of this name that the `app` of a module is or holds."""
     group = get_group(import_module(f"trackbook.cli.{module}").app)
+    gc.enable()  # entry.py switched it off for the imports
     return group if group.name == name else group.commands[name]
 
 
