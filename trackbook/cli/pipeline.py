@@ -13,7 +13,7 @@ from trackbook.cli.client import Client, escaped
 from trackbook.cli.code import packed
 from trackbook.cli.commands import command_group
 from trackbook.cli.completing import pipeline_names
-from trackbook.cli.server import Where, server
+from trackbook.cli.server import server
 
 app = command_group("pipeline", "Pipelines and their versions.")
 _BRIEFLY = 2.0
@@ -141,28 +141,14 @@ def list_(
 ) -> None:
     """List pipelines, newest first."""
     from trackbook.cli.listing import listing
-    from trackbook.cli.output import emit, local_time
-    from trackbook.cli.tables import table
+    from trackbook.cli.output import emit
+    from trackbook.cli.pipeline_view import show_pipelines
 
     with _client(url, data, token_file) as client:
         found = listing(client, "/api/pipelines", limit, state="all" if everything else None)
     if json:
         return emit(found.items)
-    table(
-        ("NAME", "ID", "VERSION", "TASKS", "STATE", "CHANGED", "BY"),
-        [
-            (
-                p["name"],
-                p["id"][:8],
-                p["version"],
-                p["tasks"],
-                p["state"],
-                local_time(p["updated_at"]),
-                p["actor"],
-            )
-            for p in found.items
-        ],
-    )
+    show_pipelines(found.items)
     return found.say_cut("pipelines")
 
 
@@ -175,8 +161,8 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Show a pipeline, or one version of it: its tasks and what they depend on."""
-    from trackbook.cli.output import emit, fields, local_time
-    from trackbook.cli.tables import table
+    from trackbook.cli.output import emit
+    from trackbook.cli.pipeline_view import show_pipeline
 
     name, version = options.versioned(pipeline)
     with _client(url, data, token_file) as client:
@@ -186,40 +172,7 @@ def show(
         folder = None if json else client.briefly(f"/api/pipelines/{found['id']}/folder", _BRIEFLY)
     if json:
         return emit(moment if version is not None else found | {"content": moment["content"]})
-    content = moment["content"]
-    fields(
-        [
-            ("pipeline", f"{content.get('name')}@{at}"),
-            ("id", found["id"]),
-            ("description", content.get("description")),
-            ("state", found["state"]),
-            ("changed", f"{local_time(moment['at'])} by {moment['actor']}"),
-            ("folder", _folder(folder)),
-            ("problem", found.get("problem")),
-        ]
-    )
-    tasks = content.get("tasks") or {}
-    rows = tasks.values() if isinstance(tasks, dict) else tasks
-    print()
-    table(
-        ("TASK", "DEPENDS ON", "RESOURCES"),
-        [(t["name"], ", ".join(t.get("dependencies") or ()), _resources(t)) for t in rows],
-    )
-    return None
-
-
-def _folder(folder: dict[str, Any] | None) -> str:
-    """Return how the pipeline's folder is, as far as its executor tells in a moment."""
-    if folder is None:
-        return "its executor doesn't tell; see `trackbook files list`"
-    if folder["state"] == "present":
-        return f"{folder['name']} on {folder['executor']}"
-    how = {"none": "none yet"}.get(folder["state"], folder["state"])
-    return f"{how} on {folder['executor']}: {folder['message']}"
-
-
-def _resources(task: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in (task.get("resources") or {}).items())
+    return show_pipeline(found, moment, at, folder)
 
 
 @app.command(epilog="Example:\n\n  trackbook pipeline yaml train@3 > old.yaml")
@@ -248,28 +201,16 @@ def versions(
 ) -> None:
     """List a pipeline's versions, newest first: who changed what, and when."""
     from trackbook.cli.listing import listing
-    from trackbook.cli.output import emit, local_time
-    from trackbook.cli.tables import table
+    from trackbook.cli.output import emit
+    from trackbook.cli.pipeline_view import show_versions
 
     name = options.unversioned(pipeline)
     with _client(url, data, token_file) as client:
         found = listing(client, f"/api/pipelines/{escaped(name)}/versions", limit)
     if json:
         return emit(found.items)
-    table(
-        ("VERSION", "WHEN", "BY", "TASKS", "CHANGES"),
-        [(v["version"], local_time(v["at"]), v["actor"], v["tasks"], _changes(v)) for v in found.items],
-    )
+    show_versions(found.items)
     return found.say_cut("versions")
-
-
-def _changes(version: dict[str, Any]) -> str:
-    from collections import Counter
-
-    if version.get("restored"):
-        return f"restored version {version['restored']}"
-    counts = Counter(version["changes"])
-    return ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.items())
 
 
 @app.command(
@@ -290,6 +231,7 @@ def diff(
 ) -> None:
     """Say what changed between two versions: old and new values, and the lines of long commands that differ."""
     from trackbook.cli.output import emit
+    from trackbook.cli.pipeline_view import show_diff
 
     name, start = options.versioned(first)
     start = from_ if from_ is not None else start
@@ -304,13 +246,7 @@ def diff(
         found = client.get(f"/api/pipelines/{escaped(name)}/diff", **{"from": start, "to": end})
     if json:
         return emit(found)
-    changes = found["changes"]
-    print(f"{name}@{start} → {name}@{end}:{'' if changes else ' no difference'}")
-    for change in changes:
-        print(f"  {change['text']}")
-        for line in change.get("hunks", ()):
-            print(f"    {line}")
-    return None
+    return show_diff(found["changes"], f"{name}@{start}", f"{name}@{end}")
 
 
 @app.command(epilog="Example:\n\n  trackbook pipeline restore train@3")
@@ -366,12 +302,13 @@ def delete(
 
     Its folders stay, unless --purge is given.
     """
+    from trackbook.cli.output import emit
+    from trackbook.cli.purge import confirm, delete_all, told_kept
+
     name = options.unversioned(pipeline)
     if purge:
-        return _delete_all(options.where(url, data, token_file), name, yes=yes, json=json)
-    from trackbook.cli.output import emit
-    from trackbook.cli.purge import confirm, told_kept
-
+        with _client(url, data, token_file) as client:
+            return delete_all(client, name, yes=yes, json=json)
     with _client(url, data, token_file) as client:
         found = client.get(f"/api/pipelines/{escaped(name)}")
         confirm(f"Delete the pipeline {found['name']}?", yes=yes)
@@ -380,29 +317,6 @@ def delete(
             return emit(reply)
         print(f"Pipeline {found['name']} is deleted; its history stays under {found['id']}.")
         return told_kept(client, str(reply.get("pipeline")))
-
-
-def _delete_all(place: Where, name: str, *, yes: bool, json: bool) -> None:
-    """Delete a pipeline, if it isn't deleted yet, and its folders; exits 1 where one could not be."""
-    from trackbook.cli.output import emit
-    from trackbook.cli.purge import confirm, folders_of, pipeline_of, purge, question_of, told_purge
-
-    with server(place) as client:
-        found = pipeline_of(client, name)
-        folders = folders_of(client, found)
-        confirm(question_of(found, folders), yes=yes)
-        reply: dict[str, Any] = {"pipeline": found["id"], "name": found["name"]}
-        if found["state"] != "deleted":
-            reply |= client.command("pipeline", "delete", {"pipeline": found["id"]})
-            if not json:
-                print(f"Pipeline {found['name']} is deleted; its history stays under {found['id']}.")
-        done = purge(client, found, folders)
-    if json:
-        emit(reply | {"folders": done.folders})
-    else:
-        told_purge(done, found)
-    if done.failed:
-        raise typer.Exit(1)
 
 
 def _told(reply: dict[str, Any], source: str = "", *, json: bool, dry_run: bool = False) -> None:

@@ -118,3 +118,24 @@ def told_kept(client: Client, pipeline: str) -> None:
     else:
         return
     print(f"To delete {'them' if len(there) > 1 else 'it'}: trackbook pipeline delete {pipeline} --purge")
+
+
+def delete_all(client: Client, name: str, *, yes: bool, json: bool) -> None:
+    """Delete a pipeline, if it isn't deleted yet, and its folders; exits 1 where one could not be."""
+    from trackbook.cli.output import emit
+
+    found = pipeline_of(client, name)
+    folders = folders_of(client, found)
+    confirm(question_of(found, folders), yes=yes)
+    reply: Json = {"pipeline": found["id"], "name": found["name"]}
+    if found["state"] != "deleted":
+        reply |= client.command("pipeline", "delete", {"pipeline": found["id"]})
+        if not json:
+            print(f"Pipeline {found['name']} is deleted; its history stays under {found['id']}.")
+    done = purge(client, found, folders)
+    if json:
+        emit(reply | {"folders": done.folders})
+    else:
+        told_purge(done, found)
+    if done.failed:
+        raise typer.Exit(1)
