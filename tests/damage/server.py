@@ -16,8 +16,11 @@ from kill import processes
 
 PATIENCE = float(os.environ.get("TRACKBOOK_DAMAGE_PATIENCE", "60"))
 """Seconds within which a server is ready or has ended, answers a request, and stops."""
-ALL_PATIENCE = 4 * PATIENCE
-"""Seconds within which a server has answered everything; undamaged, it takes some ten."""
+ALL_PATIENCE = 10 * PATIENCE
+"""Seconds within which a server has answered everything: undamaged, it takes some ten.
+
+A history that is cut short is looked for again for a second, at each read.
+"""
 _LOOK = 0.05
 _TRACEBACK = "Traceback (most recent call last)"
 Reply = dict[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 from store_files import StoreFiles
 
+from trackbook.adapters.nats import blobs as module
 from trackbook.adapters.nats.blobs import CHUNK, NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import connect
 from trackbook.adapters.nats.streams import ensure
-from trackbook.engine.ports import BlobMissing
+from trackbook.adapters.nats.waits import Waits
+from trackbook.engine.ports import BlobMissing, StoreUnanswered
 
 
 @asynccontextmanager
@@ -48,3 +51,26 @@ async def test_a_damaged_blob_is_stored_again(tmp_path: Path, number: int) -> No
         assert await blobs.has(sha256)
         assert await blobs.get(sha256) == data
         assert hashlib.sha256(await blobs.get(other)).hexdigest() == other
+
+
+async def test_reads_that_a_connected_broker_never_answers_end_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process keeps its connection, as a server does that is lost in a damaged block."""
+    monkeypatch.setattr(module, "READ_PATIENCE", 0.0)
+    async with EmbeddedBroker(tmp_path, durability="fast") as broker:
+        nc = await connect(broker.engine)
+        await ensure(nc, initialised=False)
+        waits = Waits()
+        sha256 = await NatsBlobs(nc).put(b"a body")
+        blobs = NatsBlobs(nc, waits=waits)
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnanswered, match="has not answered reads of the stream trackbook_blobs"):
+                await blobs.get(sha256)
+            assert "has not answered reads" in waits.problem()
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        assert await blobs.get(sha256) == b"a body"
+        assert waits.problem() == ""
+        await nc.close()

@@ -41,6 +41,10 @@ class LossFound(Exception):
     """The log lost something since the last look; the finder has recorded it."""
 
 
+class StoreUnanswered(Exception):
+    """The store stopped answering although it can be reached: what was asked for may be intact all the same."""
+
+
 class BlobMissing(LookupError):
     """No blob with that SHA-256 is stored whole."""
 
@@ -98,7 +102,7 @@ class Blobs(Protocol):
         ...
 
     async def get(self, sha256: str) -> bytes:
-        """Return the bytes, their digest checked; raises BlobMissing."""
+        """Return the bytes, their digest checked; raises BlobMissing, StoreUnanswered."""
         ...
 
     async def has(self, sha256: str) -> bool:

@@ -13,7 +13,14 @@ from msgspec import Struct
 
 from trackbook.engine.errors import Refused
 from trackbook.engine.names import did_you_mean
-from trackbook.engine.ports import BlobMissing, ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
+from trackbook.engine.ports import (
+    BlobMissing,
+    ExecutorUnavailable,
+    FolderMissing,
+    NoSuchFile,
+    StoreUnanswered,
+    UnsafePath,
+)
 from trackbook.projections.errors import DamagedError, UnavailableError
 from trackbook.projections.paging import ReadError
 from trackbook.projections.projector import NotProjectedError, SequenceUnknownError
@@ -128,6 +135,11 @@ def on_blob_missing(_: Request[Any, Any, Any], error: BlobMissing) -> Response[E
     )
 
 
+def on_store_unanswered(_: Request[Any, Any, Any], error: StoreUnanswered) -> Response[ErrorBody]:
+    """Answer while the broker answers no reads."""
+    return _answer(503, "unavailable", str(error), "/health/ready says how things stand.")
+
+
 def on_folder_missing(request: Request[Any, Any, Any], error: FolderMissing) -> Response[ErrorBody]:
     """Answer where a pipeline has no folder: nothing to read, or nowhere to write."""
     hint = "`trackbook files create PIPELINE` makes it again; another executor is named by `executor=`."
@@ -174,6 +186,7 @@ HANDLERS: dict[int | type[Exception], Any] = {
     UnavailableError: on_unavailable,
     HistoryDamaged: on_history_damaged,
     BlobMissing: on_blob_missing,
+    StoreUnanswered: on_store_unanswered,
     FolderMissing: on_folder_missing,
     NoSuchFile: on_no_such_file,
     UnsafePath: on_unsafe_path,

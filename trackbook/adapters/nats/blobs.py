@@ -15,12 +15,14 @@ from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull,
 from trackbook.adapters.nats.reads import pause, walk
 from trackbook.adapters.nats.streams import blobs_stream
 from trackbook.adapters.nats.waits import Wait, Waits
-from trackbook.engine.ports import BlobMissing
+from trackbook.engine.ports import BlobMissing, StoreUnanswered
 from trackbook.failpoints import failpoint
 
 CHUNK = 256 << 10  # bytes
 CACHE = 32 << 20  # bytes kept in memory, the least recently used go first
 PATIENCE = 10.0  # seconds for one acknowledgement
+READ_PATIENCE = 20.0
+"""Seconds for which reads are repeated while the connection stands; one is tried at a time after that."""
 HAVE_IT = frozenset({10071, 10164})  # wrong last sequence: the chunk is there, and its name is its content
 ASIDE = 1 << 20  # bytes; the digest of more is not computed on the event loop
 COUNT = "Trackbook-Chunks"
@@ -96,13 +98,20 @@ class NatsBlobs:
         return found
 
     async def get(self, sha256: str) -> bytes:
-        """Return the bytes, their digest checked; raises BlobMissing."""
+        """Return the bytes, their digest checked; raises BlobMissing, StoreUnanswered."""
         if (data := self._cache.get(sha256)) is not None:
             self._cache.move_to_end(sha256)
             return data
         found: dict[int, bytes] = {}
-        async for batch in walk(self._nc, self._stream, 1, {"next_by_subj": f"{self._prefix}.blob.{sha256}.*"}):
-            found |= {_number(message): message.data for message in batch}
+        query = {"next_by_subj": f"{self._prefix}.blob.{sha256}.*"}
+        patience = 0 if self._waits.unanswered else READ_PATIENCE
+        try:
+            async for batch in walk(self._nc, self._stream, 1, query, patience):
+                found |= {_number(message): message.data for message in batch}
+        except StoreUnanswered as error:
+            self._waits.unanswered = str(error)
+            raise
+        self._waits.unanswered = ""
         data = b"".join(found.pop(number) for number in sorted(found))
         if await _digest(data) != sha256:
             raise BlobMissing(f"blob {sha256}: {'damaged or incomplete' if data else 'not stored'}")

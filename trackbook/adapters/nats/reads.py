@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,7 +18,7 @@ from nats.aio.msg import Msg
 
 from trackbook.adapters.nats.connect import Connection, Unanswered, api
 from trackbook.adapters.nats.streams import STREAM_NOT_FOUND, StreamMissing
-from trackbook.engine.ports import Stored
+from trackbook.engine.ports import Stored, StoreUnanswered
 
 BATCH = 1000  # messages asked for at once
 BATCH_BYTES = 4 << 20  # well below what the server buffers for one client (64 MiB)
@@ -41,22 +43,45 @@ async def direct(nc: Connection, stream: str, query: dict[str, Any]) -> tuple[li
 
 
 async def walk(
-    nc: Connection, stream: str, from_seq: int, query: dict[str, Any] | None = None
+    nc: Connection,
+    stream: str,
+    from_seq: int,
+    query: dict[str, Any] | None = None,
+    patience: float | None = None,
 ) -> AsyncIterator[list[Msg]]:
-    """Yield batches from a sequence on until nothing more matches; waits while the broker is away."""
+    """Yield batches from a sequence on until nothing more matches; waits while the broker is away.
+
+    Raises StoreUnanswered where the connection stands and no answer comes for `patience` seconds, if given.
+    """
     ask = {"batch": BATCH, "max_bytes": BATCH_BYTES} | (query or {})
     seq = max(from_seq, 1)
+    asked_at = time.monotonic()
     while True:
         try:
             batch, more = await direct(nc, stream, ask | {"seq": seq})
         except Unanswered:
+            waited = time.monotonic() - asked_at
+            if not nc.is_connected:
+                asked_at = math.inf
+            elif patience is not None and waited > patience:
+                raise StoreUnanswered(_unanswered(stream, waited)) from None
             await pause(nc, stream)
+            asked_at = min(asked_at, time.monotonic())
             continue
+        asked_at = time.monotonic()
         if batch:
             yield batch
             seq = sequence(batch[-1]) + 1
         if not more:
             return
+
+
+def _unanswered(stream: str, waited: float) -> str:
+    return (
+        f"the broker is connected and has not answered reads of the stream {stream} for {waited:.0f} s: "
+        "nats-server does so after a block of the stream was damaged under it. Copy the data directory, then "
+        "start again"
+    )
 
 
 async def confirmed(nc: Connection, stream: str, from_seq: int, end: int) -> AsyncIterator[list[Stored]]:

@@ -24,9 +24,13 @@ class Wait(Struct, eq=False):
 
 
 class Waits:
-    """The writes that are under way, and the last refusal for want of room."""
+    """The writes that are under way, and the last refusal for want of room.
+
+    `unanswered` says why reads were given up, until one is answered.
+    """
 
     def __init__(self) -> None:
+        self.unanswered = ""
         self._waits: dict[int, Wait] = {}
         self._refused = ""
         self._refused_at = 0.0
@@ -47,10 +51,11 @@ class Waits:
             self._refused, self._refused_at = refused, time.monotonic()
 
     def problem(self) -> str:
-        """Return in words since when writes have waited for the broker and why, '' when none does."""
+        """Return in words since when writes have waited for the broker and why, or why reads were given up."""
         late = [wait for wait in self._waits.values() if time.monotonic() - wait.began >= NOTED_AFTER]
         if not late:
-            return self._refused if time.monotonic() - self._refused_at < REFUSED_FOR else ""
+            refused = self._refused if time.monotonic() - self._refused_at < REFUSED_FOR else ""
+            return refused or self.unanswered
         oldest = min(late, key=lambda wait: wait.began)
         what = "a write has" if len(late) == 1 else f"{len(late)} writes have"
         return f"{what} waited for the broker since {oldest.at:%H:%M:%S} UTC: {oldest.why}"
