@@ -7,7 +7,7 @@ from typing import Any
 
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted
 
-JOB_STATES = ("pending", "running", "cancelling", "succeeded", "failed", "cancelled")
+JOB_STATES = ("pending", "running", "paused", "cancelling", "succeeded", "failed", "cancelled")
 TASK_STATES = ("pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped")
 KINDS = ("started", "status", "succeeded", "failed", "cancelled", "lost")
 ATTEMPTS = ("earlier", "this", "later")
@@ -16,7 +16,7 @@ Place = tuple[str, str]
 REASONS: dict[str, str] = {
     "a command that began starts its job in the same commit": "pending: running succeeded",
     "a failure or a cancel ends or cancels its job in the same commit": "pending: failed cancelled"
-    " | running: failed cancelled",
+    " | running: failed cancelled | paused: failed cancelled",
     "a cancel leaves nothing waiting": "cancelling: pending ready"
     " | failed: pending ready | cancelled: pending ready",
     "a job ends when nothing is live": "succeeded: launching running | failed: launching running"

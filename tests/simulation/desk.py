@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any
 
 import msgspec
@@ -10,9 +11,11 @@ import msgspec
 from simulation.core import Core, core
 from simulation.oracle import Oracle, Violation
 from trackbook.engine.errors import Refused
-from trackbook.engine.job import CancelJob, StartJob
+from trackbook.engine.job import CancelJob, PauseJob, ResumeJob, StartJob
 from trackbook.events.job import AnyJobEvent, TaskLaunchRequested
 
+_FEW = 16
+"""Tasks of a job up to which it is looked at which of them an event changes: all are, each time."""
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(list[AnyJobEvent]).decode
 
@@ -70,14 +73,28 @@ class Desk:
             self.answered.append((inputs, causes))
             events = _decode(data)
             self.oracle.commit(inputs, events, causes, limit)
-            evolve = self.core.decider.evolve
             for event in events:
-                self._witness = evolve(self._witness, event)
+                self._evolve_witness(event)
                 if isinstance(event, TaskLaunchRequested):
                     self.intended.add(event.session)
             self._check_view(events)
         self._check_same(self._witness, "the log folds to another state")
         return events
+
+    def _evolve_witness(self, event: Any) -> None:
+        """Fold a stored event; the tasks that it changes are those that the core names before."""
+        if len(self._witness.tasks) > _FEW:
+            self._witness = self.core.decider.evolve(self._witness, event)
+            return
+        names = set(self.core.names["touched"](self._witness, event))
+        before = {name: copy(task) for name, task in self._witness.tasks.items() if name in names}
+        statuses = {name: task.status for name, task in self._witness.tasks.items()}
+        self._witness = self.core.decider.evolve(self._witness, event)
+        after = self._witness.tasks
+        if any(before.get(name) == after.get(name) for name in names):
+            raise Violation(f"{self.id}: {event} does not change all of {names}")
+        if {name for name, task in after.items() if task.status != statuses.get(name)} - names:
+            raise Violation(f"{self.id}: {event} changes more than {names}")
 
     def _check_view(self, events: Sequence[Any]) -> None:
         state, oracle = self.state, self.oracle
@@ -100,6 +117,8 @@ class Desk:
             return "" if self.oracle.state == "absent" else "job_exists"
         if isinstance(command, CancelJob):
             return "job_not_found" if self.oracle.state == "absent" else "job_ended" if self.oracle.ended else ""
+        if isinstance(command, PauseJob | ResumeJob):
+            return self._is_refused(CancelJob()) or ("job_cancelling" if self.oracle.cancel else "")
         return ""
 
     def _check_refusal(self, command: Any, code: str) -> None:

@@ -25,11 +25,12 @@ class Real(Protocol):
 
 
 _DONE = (facts.JobCreated, facts.TaskSucceeded, facts.TaskSkipped)
+_LAUNCH = (*_DONE, facts.JobResumed)
 _GONE = (facts.TaskSucceeded, facts.TaskFailed, facts.TaskCancelled, facts.JobCancelRequested)
 REACTIONS: dict[type, tuple[type, ...]] = {
     facts.JobStarted: (facts.TaskStarted,),
-    facts.TaskSkipped: _DONE,
-    facts.TaskLaunchRequested: _DONE,
+    facts.TaskSkipped: _LAUNCH,
+    facts.TaskLaunchRequested: _LAUNCH,
     facts.TaskStopRequested: (facts.JobCancelRequested,),
     facts.JobCancelRequested: (facts.TaskFailed,),
     facts.JobSucceeded: _DONE,
@@ -41,6 +42,8 @@ FROM_INPUT: dict[Any, str] = {
     facts.TaskSkipped: "LaunchReady",
     facts.TaskLaunchRequested: "LaunchReady",
     facts.JobCancelRequested: "CancelJob",
+    facts.JobPaused: "PauseJob",
+    facts.JobResumed: "ResumeJob",
     facts.JobCreated: "StartJob",
     facts.TaskStarted: "Report",
     facts.TaskStatusReported: "Report",
@@ -69,6 +72,7 @@ class Oracle:
         self.stopping: set[str] = set()
         self.done: set[str] = set()
         self.began: set[str] = set()
+        self.started = self.paused = False
         self._released: set[str] = set()
         self.words: dict[str, str] = {}
         self.state = "absent"
@@ -102,8 +106,14 @@ class Oracle:
         """Return whether a job that stands as it does must change by this input."""
         kind = type(given).__name__
         if not kind.startswith("Report"):
-            waits = {"StartJob": self.state == "absent", "LaunchReady": bool(self.ready)}
-            return waits.get(kind, self.state != "absent" and not self.ended and self.cancel is None)
+            going = self.state != "absent" and not self.ended and self.cancel is None
+            waits = {
+                "StartJob": self.state == "absent",
+                "LaunchReady": bool(self.ready) and not self.paused,
+                "PauseJob": going and not self.paused,
+                "ResumeJob": going and self.paused,
+            }
+            return waits.get(kind, going)
         if self.live.get(given.task, (0,))[0] != given.attempt or given.task not in self.live:
             return False
         if kind == "ReportTaskStarted":
@@ -142,13 +152,13 @@ class Oracle:
     def _check_settled(self, inputs: Sequence[Any], events: Sequence[Any], limit: int) -> None:
         if self.cancel and len(self.stopping) != len(self.live):
             self.fail("I6: the job is to end, and something live was not asked to stop")
-        if self.began and self.state == "pending":
+        if self.began and not self.started and not self.cancel:
             self.fail("a task began, and the job has not")
         if not self.ended and not self.live and not self.ready:
             self.fail("I7: nothing is live or to be launched, and the job has not ended")
-        asked = any(type(given).__name__ == "LaunchReady" for given in inputs)
+        asked = any(type(given).__name__ in ("LaunchReady", "ResumeJob") for given in inputs)
         left = self.ready if asked else self.ready.keys() & self._released
-        if left and len(events) < limit:
+        if left and not self.paused and len(events) < limit:
             self.fail(f"{list(left)} could have been launched")
         self._released.clear()
 
@@ -168,13 +178,26 @@ class Oracle:
         self._released.add(task)
 
     def _job_started(self, _event: facts.JobStarted) -> None:
-        if self.state != "pending" or not self.began:
+        if self.started or self.cancel or not self.began:
             self.fail("started twice, or with no task started")
-        self.state = "running"
+        self.started = True
+        self.state = "paused" if self.paused else "running"
+
+    def _pause(self, event: facts.JobPaused) -> None:
+        if self.paused or self.cancel:
+            self.fail(f"{event} a second time, or after a cancel")
+        self.paused, self.state = True, "paused"
+
+    def _resume(self, event: facts.JobResumed) -> None:
+        if not self.paused or self.cancel:
+            self.fail(f"{event} of a job that is not paused")
+        self.paused, self.state = False, "running" if self.started else "pending"
 
     def _may_begin(self, event: Any) -> None:
         if self.cancel or self.failure:
             self.fail(f"I6: {event} after a cancel or a failure")
+        if self.paused:
+            self.fail(f"{event} while the job is paused")
         if self._missing[event.task] or event.task not in self.ready:
             self.fail(f"I6: {event} before {self._missing[event.task]} succeeded, or not for the first time")
         if (event.task in self._skipped) is not isinstance(event, facts.TaskSkipped):
@@ -258,7 +281,7 @@ class Oracle:
         if self.failure and event.task != self.failure.task:
             self.fail(f"{event}, and {self.failure.task} failed")
         self.cancel = event
-        self.state = "cancelling"
+        self.paused, self.state = False, "cancelling"
         self.ready.clear()
         for task, status in self.status.items():
             if status in ("pending", "ready"):
@@ -303,7 +326,7 @@ def _told(event: Any, given: Any) -> bool:
             return bool(at == given.ended_at)
         case facts.TaskCancelled(at=at, exit_code=code, signal=signal):
             return (at, code, signal) == (given.ended_at, given.exit_code, given.signal)
-        case facts.JobCancelRequested(reason=reason):
+        case facts.JobCancelRequested(reason=reason) | facts.JobPaused(reason=reason):
             return bool(reason == given.reason)
     return True
 
@@ -320,6 +343,8 @@ _HEAR: dict[type, Callable[[Oracle, Any], None]] = {
     facts.TaskFailed: Oracle._failed,
     facts.TaskCancelled: Oracle._cancelled,
     facts.JobCancelRequested: Oracle._cancel,
+    facts.JobPaused: Oracle._pause,
+    facts.JobResumed: Oracle._resume,
     facts.JobSucceeded: Oracle._all_succeeded,
     facts.JobFailed: Oracle._job_failed,
     facts.JobCancelled: Oracle._job_cancelled,

@@ -20,9 +20,11 @@ from simulation.oracle import Violation
 from trackbook.engine.job import (
     CancelJob,
     LaunchReady,
+    PauseJob,
     ReportTaskEnded,
     ReportTaskStarted,
     ReportTaskStatus,
+    ResumeJob,
     StartJob,
 )
 
@@ -67,11 +69,18 @@ class World:
                 if not self._faults % 64 and all(desk.oracle.ended for desk in self.desks):
                     self._faults = 0
             self._recover()
+            self._resume_all()
             patience = 400 * (10 + sum(len(desk.start.tasks) for desk in self.desks))
             while self._soup and patience:
                 patience -= 1
                 self._pick()
             self._check_end()
+
+    def _resume_all(self) -> None:
+        """A job that stays paused never ends: nobody pauses one any more, and somebody resumes each."""
+        self._soup[:] = [item for item in self._soup if not isinstance(item[-1], PauseJob)]
+        for desk in self.desks:
+            self._later("command", desk, ResumeJob())
 
     def _check_end(self) -> None:
         for desk in self.desks:
@@ -163,7 +172,7 @@ class World:
         self._launch_rest(desk)
 
     def _launch_rest(self, desk: Desk) -> None:
-        if desk.state.ready and desk.state.cancel is None:
+        if desk.state.may_launch:
             self._later("command", desk, LaunchReady())
 
     def _crash(self) -> None:
@@ -205,6 +214,10 @@ class World:
             self._executor_dies(machine=fate < 0.1014)
         elif fate < 0.1024:
             self._crash()
+        elif fate < 0.1124:
+            self._later("command", self.random.choice(self.desks), PauseJob("later"))
+        elif fate < 0.1164:
+            self._later("command", self.random.choice(self.desks), ResumeJob())
 
     def _executor_dies(self, *, machine: bool) -> None:
         self.crashes += 1

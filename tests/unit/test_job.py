@@ -24,9 +24,11 @@ from simulation.story import (
 from trackbook.engine.job import (
     CancelJob,
     LaunchReady,
+    PauseJob,
     ReportTaskEnded,
     ReportTaskStarted,
     ReportTaskStatus,
+    ResumeJob,
     StartJob,
 )
 from trackbook.events.job import (
@@ -34,6 +36,8 @@ from trackbook.events.job import (
     JobCancelRequested,
     JobCreated,
     JobFailed,
+    JobPaused,
+    JobResumed,
     JobStarted,
     JobSucceeded,
     TaskCancelled,
@@ -166,6 +170,64 @@ def test_nothing_is_launched_when_nothing_is_ready() -> None:
     given().when(LaunchReady()).then_nothing()
     given(created("a", "b<a"), launched("a")).when(LaunchReady()).then_nothing()
     given(created("a", "b"), launched("a"), ON_REQUEST, stopping("a")).when(LaunchReady()).then_nothing()
+
+
+# Pausing ------------------------------------------------------------------------------------------------------
+
+
+def test_a_paused_job_launches_nothing() -> None:
+    """What runs goes on, what becomes ready meanwhile waits, and asking for the rest changes nothing."""
+    history = (created("a", "b<a", "c"), launched("a"), launched("c"), started("a"), JobStarted(at(1)))
+    given(*history).when(PauseJob("at night")).then(JobPaused("at night")).leaving("paused", a="running")
+    paused = (*history, JobPaused("at night"))
+    given(*paused).when(ends("a")).then(succeeded("a")).leaving("paused", a="succeeded", b="ready")
+    given(*paused, succeeded("a")).when(LaunchReady()).then_nothing()
+
+
+def test_a_resumed_job_launches_what_became_ready() -> None:
+    """It goes on as if it had never been paused: running if it had begun, else pending."""
+    history = (created("a", "b<a", "c!<a"), launched("a"), started("a"), JobStarted(at(1)), JobPaused("later"))
+    given(*history, succeeded("a")).when(ResumeJob()).then(JobResumed(), launched("b"), TaskSkipped("c")).because(
+        0, -1, -1
+    ).leaving("running", b="launching", c="skipped")
+    given(created("a"), launched("a"), JobPaused("later")).when(ResumeJob()).then(JobResumed()).leaving("pending")
+
+
+def test_a_job_that_begins_while_it_is_paused_stays_paused() -> None:
+    """Its start is told, and it is running once it is resumed."""
+    history = (created("a", "b"), launched("a"), launched("b"), JobPaused("later"))
+    given(*history).when(begins("a")).then(started("a"), JobStarted(at(1))).leaving("paused", a="running")
+    begun = (*history, started("a"), JobStarted(at(1)))
+    given(*begun).when(begins("b")).then(started("b")).leaving("paused")
+    given(*begun).when(ResumeJob()).then(JobResumed()).leaving("running")
+
+
+def test_a_paused_job_ends_with_what_runs() -> None:
+    """Its last success, a failure and a cancel end it as they end any job."""
+    history = (created("a"), launched("a"), started("a"), JobStarted(at(1)), JobPaused("later"))
+    given(*history).when(ends("a")).then(succeeded("a"), JobSucceeded()).leaving("succeeded")
+    given(*history).when(ends("a", "failed", message="exit code 3", exit_code=3)).then(
+        failed("a", EXIT_3), A_FAILED, JobFailed("a", EXIT_3)
+    ).leaving("failed")
+    given(*history).when(CancelJob()).then(ON_REQUEST, stopping("a")).leaving("cancelling")
+
+
+def test_pausing_and_resuming_again_change_nothing() -> None:
+    """A command that comes twice, or for what is so already, is taken and leaves all as it is."""
+    given(*RUNNING, JobPaused("later")).when(PauseJob()).then_nothing()
+    given(*RUNNING).when(ResumeJob()).then_nothing()
+
+
+def test_what_ends_or_is_not_there_is_neither_paused_nor_resumed() -> None:
+    """The refusal says why."""
+    for command in (PauseJob(), ResumeJob()):
+        given().when(command).refused("job_not_found", JOB)
+        given(created("a"), launched("a"), succeeded("a"), JobSucceeded()).when(command).refused(
+            "job_ended", "succeeded"
+        )
+        given(created("a"), launched("a"), ON_REQUEST, stopping("a")).when(command).refused(
+            "job_cancelling", "on request"
+        )
 
 
 # Cancelling -------------------------------------------------------------------------------------------------
@@ -479,3 +541,11 @@ def test_a_job_knows_whether_it_ended() -> None:
     assert not fold(*RUNNING, ON_REQUEST).ended
     for last in (JobSucceeded(), JobFailed("a", OOM), JobCancelled("on request")):
         assert fold(*RUNNING, last).ended
+
+
+def test_a_job_knows_whether_it_may_launch() -> None:
+    """While it goes on, is not paused, and something is ready."""
+    assert fold(created("a", "b"), launched("a")).may_launch
+    assert fold(created("a", "b"), launched("a"), started("a"), JobStarted(at(1))).may_launch
+    for history in ((launched("b"),), (JobPaused("later"),), (ON_REQUEST, stopping("a"))):
+        assert not fold(created("a", "b"), launched("a"), *history).may_launch

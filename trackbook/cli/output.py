@@ -17,6 +17,7 @@ STATE_STYLES = {
     "failed": "red",
     "running": "cyan",
     "launching": "cyan",
+    "paused": "yellow",
     "cancelling": "yellow",
     "cancelled": "yellow",
     "skipped": "dim",

@@ -5,7 +5,7 @@ Any other state that a server tells of is shown as it is.
 
 from __future__ import annotations
 
-UNFINISHED = ("pending", "running", "cancelling")
+UNFINISHED = ("pending", "running", "paused", "cancelling")
 ENDED = ("succeeded", "failed", "cancelled")
 JOB_STATES = (*UNFINISHED, *ENDED)
 TASK_ENDED = (*ENDED, "skipped")

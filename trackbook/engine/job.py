@@ -16,7 +16,7 @@ from trackbook.events.job import AnyJobEvent, Fault, TaskError, TaskShape
 LAUNCHES_PER_COMMIT = 256
 """A commit that holds so many events launches nothing more, so that it stays small; the rest stay ready."""
 
-JobStatus = Literal["pending", "running", "cancelling", "succeeded", "failed", "cancelled"]
+JobStatus = Literal["pending", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"]
 TaskStatus = Literal["pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped"]
 Outcome = Literal["succeeded", "failed", "cancelled", "lost"]
 LIVE: frozenset[TaskStatus] = frozenset(("launching", "running"))
@@ -48,6 +48,16 @@ class CancelJob(JobCommand, frozen=True):
     """End the job: nothing more starts, and what runs is stopped."""
 
     reason: str = "on request"
+
+
+class PauseJob(JobCommand, frozen=True):
+    """Launch nothing more until the job is resumed; what runs goes on."""
+
+    reason: str = "on request"
+
+
+class ResumeJob(JobCommand, frozen=True):
+    """Launch what became ready meanwhile, and go on."""
 
 
 class LaunchReady(JobCommand, frozen=True):
@@ -94,7 +104,16 @@ class ReportTaskEnded(JobCommand, frozen=True):
 
 
 Report = ReportTaskStarted | ReportTaskStatus | ReportTaskEnded
-AnyJobCommand = StartJob | CancelJob | LaunchReady | ReportTaskStarted | ReportTaskStatus | ReportTaskEnded
+AnyJobCommand = (
+    StartJob
+    | CancelJob
+    | PauseJob
+    | ResumeJob
+    | LaunchReady
+    | ReportTaskStarted
+    | ReportTaskStatus
+    | ReportTaskEnded
+)
 
 # State ------------------------------------------------------------------------------------------------------
 
@@ -120,7 +139,8 @@ class TaskState(Struct, omit_defaults=True):
 class JobState(Struct, omit_defaults=True):
     """A job as its events left it. Counters keep every step as cheap as the task's out-degree.
 
-    `undone` counts the tasks that have not ended; `ready` holds those to launch, first come first.
+    `undone` counts the tasks that have not ended; `ready` holds those to launch, first come first. `began`: a
+    session of it has run.
     """
 
     id: str
@@ -130,6 +150,7 @@ class JobState(Struct, omit_defaults=True):
     successors: dict[str, list[str]] = field(default_factory=dict)
     ready: dict[str, None] = field(default_factory=dict)
     undone: int = 0
+    began: bool = False
     cancel: facts.JobCancelRequested | None = None
     cause: tuple[str, TaskError] | None = None
 
@@ -137,6 +158,11 @@ class JobState(Struct, omit_defaults=True):
     def ended(self) -> bool:
         """Whether the job had its terminal event."""
         return self.status in ENDED
+
+    @property
+    def may_launch(self) -> bool:
+        """Whether something is ready and may be launched."""
+        return bool(self.ready) and self.status in ("pending", "running")
 
     def outstanding(self) -> Iterator[TaskState]:
         """Yield the tasks whose sessions are launched, or to be, and not confirmed gone."""
@@ -172,16 +198,24 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
         case facts.JobCreated():
             _create(state, event)
         case facts.JobStarted():
-            state.status = "running"
+            state.began = True
+            state.status = "paused" if state.status == "paused" else "running"
         case facts.JobCancelRequested():
             _cancel(state, event)
-        case facts.JobSucceeded():
-            state.status = "succeeded"
-        case facts.JobFailed():
-            state.status = "failed"
-        case facts.JobCancelled():
-            state.status = "cancelled"
+        case facts.JobPaused():
+            state.status = "paused"
+        case facts.JobResumed():
+            state.status = "running" if state.began else "pending"
+        case facts.JobSucceeded() | facts.JobFailed() | facts.JobCancelled():
+            state.status = _ENDS[type(event)]
     return state
+
+
+_ENDS: dict[type[AnyJobEvent], JobStatus] = {
+    facts.JobSucceeded: "succeeded",
+    facts.JobFailed: "failed",
+    facts.JobCancelled: "cancelled",
+}
 
 
 def touched(state: JobState, event: AnyJobEvent) -> list[str]:
@@ -193,7 +227,9 @@ def touched(state: JobState, event: AnyJobEvent) -> list[str]:
             return [name for name, task in state.tasks.items() if task.status in ("pending", "ready")]
         case facts.TaskSucceeded() | facts.TaskSkipped():
             return [event.task, *state.successors.get(event.task, ())]
-        case facts.JobStarted() | facts.JobSucceeded() | facts.JobFailed() | facts.JobCancelled():
+        case facts.JobStarted() | facts.JobPaused() | facts.JobResumed():
+            return []
+        case facts.JobSucceeded() | facts.JobFailed() | facts.JobCancelled():
             return []
         case _:
             return [event.task]
@@ -247,11 +283,14 @@ def decide(state: JobState, command: AnyJobCommand) -> list[AnyJobEvent]:
         case StartJob():
             return _start(state, command)
         case CancelJob():
-            if state.created is None:
-                raise Refused("job_not_found", f"there is no job {state.id}")
-            if state.ended:
-                raise Refused("job_ended", f"the job has {state.status} already")
+            _require_going(state)
             return [] if state.cancel else [facts.JobCancelRequested(command.reason)]
+        case PauseJob():
+            _require_uncancelled(state)
+            return [] if state.status == "paused" else [facts.JobPaused(command.reason)]
+        case ResumeJob():
+            _require_uncancelled(state)
+            return [facts.JobResumed()] if state.status == "paused" else []
         case LaunchReady():
             return launches(state, state.ready)
         case _:
@@ -273,6 +312,19 @@ def _start(state: JobState, command: StartJob) -> list[AnyJobEvent]:
             command.virtual_env,
         )
     ]
+
+
+def _require_going(state: JobState) -> None:
+    if state.created is None:
+        raise Refused("job_not_found", f"there is no job {state.id}")
+    if state.ended:
+        raise Refused("job_ended", f"the job has {state.status} already")
+
+
+def _require_uncancelled(state: JobState) -> None:
+    _require_going(state)
+    if state.cancel:
+        raise Refused("job_cancelling", f"the job is being cancelled: {state.cancel.reason}")
 
 
 def _told(state: JobState, report: Report) -> list[AnyJobEvent]:
@@ -324,9 +376,9 @@ def react(state: JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEven
     `standing` events stand in the commit by then.
     """
     match event:
-        case facts.TaskStarted() if state.status == "pending":
+        case facts.TaskStarted() if not state.began and state.cancel is None:
             return [facts.JobStarted(event.at)]
-        case facts.JobCreated() | facts.TaskSkipped() | facts.TaskSucceeded():
+        case facts.JobCreated() | facts.JobResumed() | facts.TaskSkipped() | facts.TaskSucceeded():
             return _conclusion(state) or launches(state, _released(state, event), standing)
         case facts.TaskFailed() if state.cancel is None:
             return [facts.JobCancelRequested(f"task {event.task} failed", event.task)]
@@ -340,17 +392,21 @@ def react(state: JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEven
 def launches(state: JobState, names: Iterable[str], standing: int = 0) -> list[AnyJobEvent]:
     """Return launches (or skips) of what is ready among `names`, as many as a commit of `standing` events takes.
 
-    Nothing is ready once the job is to end.
+    Nothing is ready once the job is to end, and nothing is launched while it is paused.
     """
+    if not state.may_launch:
+        return []
     ready = (name for name in names if name in state.ready)
     return [_launch(state, name) for name in islice(ready, max(0, LAUNCHES_PER_COMMIT - standing))]
 
 
 def _released(
-    state: JobState, event: facts.JobCreated | facts.TaskSkipped | facts.TaskSucceeded
+    state: JobState, event: facts.JobCreated | facts.JobResumed | facts.TaskSkipped | facts.TaskSucceeded
 ) -> Iterable[str]:
-    """Return what may have become ready by the event, so that a task's end costs its out-degree."""
-    return state.ready if isinstance(event, facts.JobCreated) else state.successors.get(event.task, ())
+    """Return what may be launched by the event, so that a task's end costs its out-degree."""
+    if isinstance(event, facts.JobCreated | facts.JobResumed):
+        return state.ready
+    return state.successors.get(event.task, ())
 
 
 def _launch(state: JobState, name: str) -> AnyJobEvent:

@@ -145,6 +145,16 @@ class JobCancelRequested(JobEvent, frozen=True):
     task: str = ""
 
 
+class JobPaused(JobEvent, frozen=True):
+    """Nothing more is launched until the job is resumed; what runs goes on."""
+
+    reason: str
+
+
+class JobResumed(JobEvent, frozen=True):
+    """What is ready is launched again."""
+
+
 class JobSucceeded(JobEvent, frozen=True):
     """Every task is done."""
 
@@ -174,6 +184,8 @@ AnyJobEvent = (
     | TaskFailed
     | TaskCancelled
     | JobCancelRequested
+    | JobPaused
+    | JobResumed
     | JobSucceeded
     | JobFailed
     | JobCancelled

@@ -256,7 +256,7 @@ class Jobs:
 
     def _launch_rest(self, aggregate: Aggregate[JobState]) -> None:
         """A commit launches some hundred tasks at most; what is ready still follows in the next."""
-        if aggregate.state.ready and aggregate.state.cancel is None:
+        if aggregate.state.may_launch:
             self._spawn(self._launch_ready(aggregate.id))
 
     async def _launch_ready(self, job: str) -> None:
