@@ -177,6 +177,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "job show": (JOB,),
     "job watch": (JOB,),
     "job cancel": (JOB,),
+    "job pause": (JOB,),
+    "job resume": (JOB,),
     "job logs": (JOB, EVIL),
     "job events": (JOB,),
     "files list": ("p:", "--long", "--recursive"),
@@ -259,7 +261,7 @@ def test_no_command_prints_control_characters(
 
     out, err = capsys.readouterr()
     assert out or err
-    assert "end" in out + err or command in {"projection rebuild", "job cancel"}
+    assert "end" in out + err or command in {"projection rebuild", "job cancel", "job pause", "job resume"}
     assert not CONTROL.search(out), out
     assert not CONTROL.search(err), err
     if json_too and out and command != "job watch":

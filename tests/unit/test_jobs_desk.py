@@ -112,6 +112,31 @@ async def test_a_failure_stops_what_runs_and_the_job_ends_once_it_is_gone(tmp_pa
     await office.close()
 
 
+async def test_a_paused_job_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
+    """Whatever ends meanwhile, and across a restart, nothing is launched before somebody resumes the job."""
+    office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "first"))
+    job = await _started(office)
+    await _launched(office, 1)
+    await office.must("job.pause", job=job, reason="at night")
+    office.executor.finish(f"tb-{job}-0-1")
+    async with asyncio.timeout(60):
+        while (await office.jobs.state(job)).state.tasks["second"].status != "ready":  # noqa: ASYNC110 - as turns go
+            await asyncio.sleep(0)
+    await office.close()
+    office = await opened(tmp_path, office.store, office.blobs)
+
+    paused = (await office.jobs.state(job)).state.status
+    reply = await office.must("job.resume", job=job)
+    ended = await office.ended(job)
+
+    assert paused == "paused"
+    assert reply["job"] == job
+    assert ended.state.status == "succeeded"
+    assert [spec.task for spec in office.executor.launches] == ["second"]
+    assert (await office.ask("job.pause", job=job))["error"]["code"] == "job_ended"
+    await office.close()
+
+
 async def test_cancel_ends_the_job_once_every_session_is_gone(tmp_path: Path) -> None:
     """Accepted at once; cancelled when confirmed; a second cancel finds it ended."""
     office = await opened(tmp_path, script=lambda _: Play(hold=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -263,3 +263,39 @@ def _cancel(client: Client, job: str, reason: str, *, wait: bool, json: bool) ->
         return emit(reply | {"state": state})
     print(f"Job {reply['job']} is {'being cancelled' if state == 'cancelling' else state}.")
     return None
+
+
+@app.command(epilog="Example:\n\n  trackbook job pause 1f2e --reason 'the cluster is needed until six'")
+def pause(
+    job: Job,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it stands in the book.")] = "on request",
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Pause a job: what runs goes on, and nothing more starts until it is resumed."""
+    with running_server(options.where(url, data, token_file)) as client:
+        _show_state(client, client.command("job", "pause", {"job": job, "reason": reason}), json=json)
+
+
+@app.command(epilog="Example:\n\n  trackbook job resume 1f2e")
+def resume(
+    job: Job,
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Resume a paused job: what became ready meanwhile starts."""
+    with running_server(options.where(url, data, token_file)) as client:
+        _show_state(client, client.command("job", "resume", {"job": job}), json=json)
+
+
+def _show_state(client: Client, reply: dict[str, Any], *, json: bool) -> None:
+    from trackbook.cli.output import emit
+
+    state = client.get(f"/api/jobs/{reply['job']}", after=reply.get("seq"))["state"]
+    if json:
+        return emit(reply | {"state": state})
+    return print(f"Job {reply['job']} is {state}.")

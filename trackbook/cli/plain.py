@@ -33,6 +33,8 @@ class PlainView:
         if change.task is None:
             if change.state == "cancelling":
                 print(f"{clock} stopping what runs: {change.reason}", flush=True)
+            if change.state == "paused":
+                print(f"{clock} paused, nothing more starts: {change.reason}", flush=True)
             return
         print(f"{clock} {change.task.name} {_ended(change)}", flush=True)
 

@@ -132,7 +132,7 @@ class Progress:
     def _take_job(self, state: str, data: dict[str, Any], at: datetime) -> Change:
         self.job["state"] = state
         if state == "running":
-            self.job["started_at"] = data.get("at")
+            self.job["started_at"] = self.job.get("started_at") or data.get("at")
         if state in ENDED:
             self.job["finished_at"] = at.isoformat()
         return Change(at, state, None, data.get("reason", ""))

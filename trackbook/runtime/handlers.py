@@ -66,6 +66,8 @@ def new_gateway(
             ("pipeline", "delete"): pipelines.delete,
             ("job", "start"): refreshed(commands.start),
             ("job", "cancel"): commands.cancel,
+            ("job", "pause"): commands.pause,
+            ("job", "resume"): commands.resume,
             ("job", "check"): refreshed(checks.check),
             ("executor", "sweep"): refreshed(checks.sweep),
             ("log", "accept-loss"): on_log.accept_loss,

@@ -99,6 +99,19 @@ class CancelJob(Request, kw_only=True):
     reason: str = "on request"
 
 
+class PauseJob(Request, kw_only=True):
+    """`job.pause`: launch nothing more until the job is resumed; what runs goes on."""
+
+    job: str
+    reason: str = "on request"
+
+
+class ResumeJob(Request, kw_only=True):
+    """`job.resume`: launch what became ready meanwhile, and go on."""
+
+    job: str
+
+
 class CheckJob(Request, kw_only=True):
     """`job.check`: say what would become of a job, and start none.
 
@@ -161,6 +174,8 @@ REQUESTS: dict[tuple[str, str], type[Request]] = {
     ("pipeline", "delete"): DeletePipeline,
     ("job", "start"): StartJob,
     ("job", "cancel"): CancelJob,
+    ("job", "pause"): PauseJob,
+    ("job", "resume"): ResumeJob,
     ("job", "check"): CheckJob,
     ("executor", "sweep"): SweepExecutors,
     ("log", "accept-loss"): AcceptLoss,

@@ -1,4 +1,4 @@
-"""Commands about jobs: start one from a fixed version of a pipeline, cancel one."""
+"""Commands about jobs: start one from a fixed version of a pipeline, cancel, pause and resume one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from trackbook.runtime.gateway import Asked
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipelines import Pipelines, derived_id
 from trackbook.runtime.preparing import Preparing, warnings_of
-from trackbook.runtime.requests import CancelJob, Reply, StartJob
+from trackbook.runtime.requests import CancelJob, PauseJob, Reply, ResumeJob, StartJob
 
 
 class JobCommands:
-    """Handlers of `job.start` and `job.cancel`."""
+    """Handlers of `job.start`, `job.cancel`, `job.pause` and `job.resume`."""
 
     def __init__(self, book: Book, jobs: Jobs, pipelines: Pipelines, preparing: Preparing) -> None:
         self._book = book
@@ -69,9 +69,23 @@ class JobCommands:
         """`job.cancel`: accepted once the request is on the log; the job ends when its sessions are gone."""
         request = asked.request
         assert isinstance(request, CancelJob)
-        found = self._find(request.job)
-        reply = Reply(command_id=asked.command_id, status="accepted", job=found)
-        return await self._submit(asked, reply, job.CancelJob(request.reason))
+        return await self._tell(asked, request.job, job.CancelJob(request.reason))
+
+    async def pause(self, asked: Asked) -> Reply:
+        """`job.pause`."""
+        request = asked.request
+        assert isinstance(request, PauseJob)
+        return await self._tell(asked, request.job, job.PauseJob(request.reason))
+
+    async def resume(self, asked: Asked) -> Reply:
+        """`job.resume`."""
+        request = asked.request
+        assert isinstance(request, ResumeJob)
+        return await self._tell(asked, request.job, job.ResumeJob())
+
+    async def _tell(self, asked: Asked, ref: str, command: job.AnyJobCommand) -> Reply:
+        reply = Reply(command_id=asked.command_id, status="accepted", job=self._find(ref))
+        return await self._submit(asked, reply, command)
 
     def _find(self, ref: str) -> str:
         ids = self._book.ledger.ids("job", ref) if ref else []

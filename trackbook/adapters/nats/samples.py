@@ -47,6 +47,8 @@ COMMANDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "executor.sweep": [("look", {}), ("end", {"executor": "backendai/main", "end": True})],
     "log.accept-loss": [("all", {"command_id": "c-10"}), ("some", {"evidence": ["0f3c1b5a7d8e"]})],
     "quarantine.release": [("release", {"command_id": "c-11", "kind": "pipeline", "id": _PIPELINE})],
+    "job.pause": [("pause", {"command_id": "c-18", "job": _JOB, "reason": "until the night"})],
+    "job.resume": [("resume", {"command_id": "c-19", "job": _JOB})],
     "job.cancel": [("cancel", {"command_id": "c-9", "job": _JOB, "reason": "no longer needed"})],
 }
 
