@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -39,6 +41,30 @@ async def test_a_cut_file_is_made_again(tmp_path: Path, left: float) -> None:
 
     await again.book.rebuild_ledger()
     assert len(again.ledger.heads()) == len(office_heads(office))
+    assert not again.book.integrity.open
+    await again.close()
+
+
+@pytest.mark.parametrize("left", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+async def test_damage_that_the_start_meets_while_it_writes_is_mended(tmp_path: Path, left: float) -> None:
+    """A killed engine's file is cut, its -wal is not, and the log has more: the start makes the file again."""
+    (tmp_path / "before").mkdir()
+    office = await _filled(tmp_path / "before")
+    more = await opened(tmp_path / "before", office.store, office.blobs)
+    await more.must("pipeline.create", name="one that only the -wal has")
+    more.ledger.flush()
+    for file in (tmp_path / "before").glob("engine.db*"):
+        shutil.copyfile(file, tmp_path / file.name)
+    for number in range(60):
+        await more.must("pipeline.create", name=f"q{number}")
+    await more.close()
+    cut = tmp_path / "engine.db"
+    os.truncate(cut, int(left * cut.stat().st_size))
+
+    again = await opened(tmp_path, office.store, office.blobs)
+
+    await again.book.rebuild_ledger()
+    assert {(head.kind, head.id) for head in again.ledger.heads()} == office_heads(office)
     assert not again.book.integrity.open
     await again.close()
 

@@ -13,7 +13,7 @@ import structlog
 from msgspec import Struct, field
 
 from trackbook.adapters.sql.ledger import Ledger
-from trackbook.adapters.sql.rows import Fault, Head, Note, Outcome
+from trackbook.adapters.sql.rows import Fault, Head, LedgerDamaged, Note, Outcome
 from trackbook.engine.decider import step
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.log import LOG, AcceptLoss, LogState
@@ -203,7 +203,11 @@ class Book:
         self.integrity.decided((await self.load_log()).state)
         seq, sha256 = self.ledger.checkpoint()
         await self.integrity.examine([Claim("engine.db", seq, sha256), *claims])
-        await self._fold_from(self.ledger, seq + 1)
+        try:
+            await self._fold_from(self.ledger, seq + 1)
+        except LedgerDamaged as damage:  # it shows when a page of the file is needed, not when it is opened
+            log.warning("ledger.damaged", error=str(damage), hint="It is made again from the log.")
+            await self.rebuild_ledger()
 
     async def _fold_from(self, ledger: Ledger, seq: int) -> None:
         batches = BatchCheck(resuming=seq > 1)
