@@ -36,7 +36,7 @@ tasks:
 
 
 async def record() -> list[dict[str, Any]]:
-    """Return a history: edits of every kind, a job that succeeds, one that fails, one that is cancelled."""
+    """Return a history: edits of every kind, jobs that succeed, fail, and are paused or cancelled."""
     with tempfile.TemporaryDirectory() as folder:
         config = Config(data=Path(folder), roles=ROLES - {"web"})
         async with running(config) as system:
@@ -83,6 +83,9 @@ async def _jobs(system: System) -> None:
     assert system.jobs is not None
     await _ask(system, "job.start", pipeline="story", parameters={"COLOUR": "green"})
     await _ask(system, "job.start", pipeline="failing")
+    paused = await _ask(system, "job.start", pipeline="story")
+    await _ask(system, "job.pause", job=paused["job"], reason="at night")
+    await _ask(system, "job.resume", job=paused["job"])
     await system.jobs.all_ended()
     slow = await _ask(system, "job.start", pipeline="failing", parameters={"X": "1"})
     await _ask(system, "job.cancel", job=slow["job"], reason="changed my mind")

@@ -110,6 +110,22 @@ async def test_a_command_that_reaches_both_engines_has_one_outcome(
     await two.close()
 
 
+async def test_an_outcome_is_known_although_its_job_has_gone_further(tmp_path: Path) -> None:
+    """An engine that has continued another one's job still learns what that one had answered."""
+    one, two = await _two(tmp_path)
+    await one.must("pipeline.apply", yaml=CHAIN)
+    reply = await one.must("job.start", pipeline="chain", command_id="c1")
+    await two.jobs.report("local", reply["job"], ReportTaskEnded("first", 1, "succeeded", datetime.now(UTC)))
+
+    assert await two.ask("job.start", pipeline="chain", command_id="c1") == reply
+    await two.close()
+    again = await opened(tmp_path / "two", one.store, one.blobs, lambda _: Play(hold=True))
+    assert await again.ask("job.start", pipeline="chain", command_id="c1") == reply
+    assert one.kinds().count("outcome") == 0
+    await again.close()
+    await one.close()
+
+
 async def test_commands_at_one_engine_see_what_the_other_did(tmp_path: Path) -> None:
     """A job that another engine started can be cancelled, and a version that it made is the one that runs."""
     one, two = await _two(tmp_path)

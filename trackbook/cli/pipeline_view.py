@@ -31,7 +31,7 @@ def show_pipelines(items: Sequence[Json]) -> None:
 
 
 def show_pipeline(found: Json, moment: Json, version: int, folder: Json | None) -> None:
-    """Print one version of a pipeline: its fields, its folder as its executor told, and its tasks."""
+    """Print one version of a pipeline: its fields, its folder as its executor reports it, and its tasks."""
     from trackbook.cli.output import fields, local_time
     from trackbook.cli.tables import table
 

@@ -36,10 +36,10 @@ def differences(path: Path, made: Path) -> list[str]:
                 found.append(f"{path.name} can't be read: table {table.name}: {error}")
                 continue
             if number:
-                told = (
+                shown = (
                     f"table {table.name}, {number:,} row{'' if number == 1 else 's'}: {enumerated(rows, number)}"
                 )
-                found.append(f"{path.name} differs from what the log says: {told}")
+                found.append(f"{path.name} differs from what the log says: {shown}")
     return found
 
 

@@ -24,7 +24,7 @@ class Fact(Struct):
 
     `sha256` is that of `data`, `prev` that of the aggregate's commit before it, as this one says.
     `events` is empty and `problem` says why when the commit can't be read; `types` and `actors` are filled as far
-    as they can be told. `pipeline` is the pipeline that it concerns and `states` what each event of a job led to
+    as they are known. `pipeline` is the pipeline that it concerns and `states` what each event of a job led to
     (JSON, a list of JobStates): both are found while it is projected. `rendered` is its form in the live stream,
     made for the first who follows.
     """

@@ -14,6 +14,8 @@ from trackbook.projections.times import to_text
 from trackbook.projections.views import JobMoment
 
 _FAR = 1 << 62
+_LARGE = 16 * 1024
+"""Bytes of a commit from which it is folded on a thread, so that the event loop serves others meanwhile."""
 
 
 async def job_moment(pages: Pages, id: str, first: int, version: int, index: int | None) -> JobMoment:  # noqa: A002
@@ -32,7 +34,10 @@ async def job_moment(pages: Pages, id: str, first: int, version: int, index: int
                 fold = await asyncio.to_thread(created, fact)
             last, sha256 = fact.version, fact.sha256
             if fact.version < version:
-                fold.apply(fact)
+                if len(fact.data) > _LARGE:
+                    await asyncio.to_thread(fold.apply, fact)
+                else:
+                    fold.apply(fact)
             else:
                 return await asyncio.to_thread(_moment, fold, fact, version, index)
         except CANT_FOLLOW as error:

@@ -291,7 +291,7 @@ class Projector:
         if isinstance(error, DiskFullError):
             problem += "; it goes on once there is space"
         if isinstance(error, LockedError):
-            problem += "; it goes on once that program ends or lets go of it"
+            problem += "; it continues once that program ends or releases the lock"
         if problem != self.problem:
             _log.error("%s", problem, exc_info=None if isinstance(error, DiskFullError | LockedError) else error)
         self.problem = problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +22,15 @@ from trackbook.engine.outcome import AnswerCommand
 from trackbook.engine.ports import Append, AppendConflict, Blobs, EventStore, Stored
 from trackbook.events.chain import BatchCheck, Link
 from trackbook.events.commit import SCHEMA, BlobRef, Body, Commit, Input, digest
-from trackbook.runtime.histories import CANT_FOLLOW, AnyCommit, Histories, HistoryDamaged, cant_follow, take
+from trackbook.runtime.histories import (
+    CANT_FOLLOW,
+    AnyCommit,
+    Histories,
+    HistoryDamaged,
+    Unreadable,
+    cant_follow,
+    take,
+)
 from trackbook.runtime.integrity import Claim, Integrity
 
 log = structlog.get_logger(__name__)
@@ -244,7 +253,10 @@ class Book:
     async def _note_stored(self, ledger: Ledger, stored: Stored, batches: BatchCheck) -> None:
         known = ledger.head(stored.kind, stored.id)
         sha256 = digest(stored.data)
-        if self.integrity.is_dismissed(stored.seq, stored.data) or (known and stored.seq <= known.seq):
+        if self.integrity.is_dismissed(stored.seq, stored.data):
+            return ledger.passed(stored.seq, sha256)
+        if known and stored.seq <= known.seq:
+            await self._note_outcomes(ledger, stored, known)
             return ledger.passed(stored.seq, sha256)
         link = Link(known.version, known.sha256) if known else Link()
         commit, why = await self.histories.examine(stored, link)
@@ -265,6 +277,16 @@ class Book:
         if (stored.kind, stored.id) == LOG:
             await self._decided_elsewhere()
         return None
+
+    async def _note_outcomes(self, ledger: Ledger, stored: Stored, known: Head) -> None:
+        """Note what a commit of another engine answered that stands before the last one of the aggregate.
+
+        Our own were noted with their heads. A commit that can't be read is found when its aggregate is loaded.
+        """
+        if stored.seq < known.seq:
+            with suppress(Unreadable):
+                found = outcomes(await self.histories.decode(stored), stored.seq)
+                ledger.note(Note(known, found))
 
     async def _decided_elsewhere(self) -> None:
         """Take up what an operator decided with another engine: this one's ledger was made without it."""

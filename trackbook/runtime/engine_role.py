@@ -38,7 +38,7 @@ from trackbook.runtime.system import Config, System
 from trackbook.runtime.witness import FILE, AnyWitness, Witness
 from trackbook.runtime.witness_command import WitnessCommand
 
-_CANCEL_WITHIN = 60.0  # seconds for every session to be gone when the system is told to take its jobs along
+_CANCEL_WITHIN = 60.0  # seconds for every session to end when the jobs are cancelled with the system
 
 _COMMANDS_AFTER = 1.0
 """Seconds after which a command such as `run` takes commands over NATS: importing FastStream is a seventh of what
