@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from office import CHAIN, Office, opened
 from structlog.testing import capture_logs
 
@@ -109,6 +110,33 @@ async def test_a_failure_stops_what_runs_and_the_job_ends_once_it_is_gone(tmp_pa
     assert (task, error.exit_code, error.tail) == ("bad", 3, "boom")
     assert {spec.task for spec in office.executor.launches} == {"bad", "long"}
     assert not office.executor.live
+    await office.close()
+
+
+async def test_what_is_not_on_the_log_is_not_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An executor that attaches while a commit waits for the broker gets nothing that stands in that commit."""
+    office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "first"))
+    job = await _started(office)
+    await _launched(office, 1)
+    append, asked, answers = office.store.append, asyncio.Event(), asyncio.Event()
+
+    async def slow(*commits: Append) -> list[int]:
+        asked.set()
+        await answers.wait()
+        return await append(*commits)
+
+    monkeypatch.setattr(office.store, "append", slow)
+    office.executor.finish(f"tb-{job}-0-1")
+    await asked.wait()
+    await office.jobs.recover("local")
+    state = (await office.jobs.state(job)).state
+    before = [spec.task for spec in office.executor.launches]
+    answers.set()
+    ended = await office.ended(job)
+
+    assert set(before) == {"first"}
+    assert state.tasks["second"].status == "pending"
+    assert ended.state.status == "succeeded"
     await office.close()
 
 

@@ -81,11 +81,17 @@ class Jobs:
             await self.submit(job, Input(f"executor:{executor}", report))
 
     async def state(self, job: str) -> Aggregate[JobState]:
-        """Return the job as it stands, from memory or the log."""
+        """Return the job as it is on the log, from memory or read again.
+
+        While a commit is under way the state in memory is ahead of the log: what it says to launch may never be.
+        """
         desk, head = self._desks.get(job), self._book.ledger.head("job", job)
-        if desk and desk.aggregate and (head is None or desk.aggregate.version >= head.version):
+        at_rest = desk is not None and desk.worker is None
+        if desk and at_rest and desk.aggregate and (head is None or desk.aggregate.version >= head.version):
             return desk.aggregate
         aggregate = await self._book.load("job", job)
+        if (desk := self._desks.get(job)) and desk.worker:
+            return aggregate
         if aggregate.version and not aggregate.state.ended:
             desk = self._desks.setdefault(job, _Desk(deque()))
             if desk.aggregate is None or desk.aggregate.version < aggregate.version:
