@@ -140,6 +140,35 @@ async def test_what_is_not_on_the_log_is_not_launched(tmp_path: Path, monkeypatc
     await office.close()
 
 
+async def test_a_job_has_not_ended_before_its_end_is_on_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop that waits for all jobs waits for the commit of the last end as well."""
+    office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "second"))
+    job = await _started(office)
+    await _launched(office, 2)
+    append, asked, answers = office.store.append, asyncio.Event(), asyncio.Event()
+
+    async def slow(*commits: Append) -> list[int]:
+        asked.set()
+        await answers.wait()
+        return await append(*commits)
+
+    monkeypatch.setattr(office.store, "append", slow)
+    office.executor.finish(f"tb-{job}-1-1")
+    await asked.wait()
+    waiting = asyncio.create_task(office.jobs.all_ended())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    early = waiting.done()
+    answers.set()
+    await waiting
+
+    assert not early
+    assert (await office.book.load("job", job)).state.status == "succeeded"
+    await office.close()
+
+
 async def test_a_paused_job_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
     """Whatever ends meanwhile, and across a restart, nothing is launched before somebody resumes the job."""
     office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "first"))

@@ -164,7 +164,9 @@ class Jobs:
 
     async def all_ended(self) -> None:
         """Return once no job is open; every open job must be in memory, as after `recover`."""
-        while any(desk.aggregate and not desk.aggregate.state.ended for desk in self._desks.values()):
+        while any(
+            desk.worker or (desk.aggregate and not desk.aggregate.state.ended) for desk in self._desks.values()
+        ):
             self._one_ended.clear()
             await self._one_ended.wait()
 
