@@ -112,10 +112,22 @@ class Raw:
         return found["status"], found["result"]
 
     def logs(self, session: str) -> str:
-        """Return the output of a session so far."""
-        status, answer = self.client.call("GET", f"/session/{session}/logs")
-        assert status == 200, answer
-        return str(answer["result"]["logs"])
+        """Return the output of a session so far.
+
+        A manager stores the output after it has ended the session: 23.09 answers 500 in between.
+        """
+        read: list[str] = []
+
+        def answered() -> bool:
+            status, answer = self.client.call("GET", f"/session/{session}/logs")
+            if status >= 500:
+                raise RuntimeError(answer)
+            assert status == 200, answer
+            read[:] = [str(answer["result"]["logs"])]
+            return True
+
+        until(answered, 20, f"the output of {session}")
+        return read[0]
 
     def destroy(self, session: str) -> None:
         """Ask for the end of a session."""

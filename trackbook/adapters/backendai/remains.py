@@ -18,7 +18,8 @@ from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
 _LOOKS = (0.3, 0.7, 1.5)
-"""Seconds between looks for a record that should be there: another host's file may be seen late."""
+"""Seconds between looks for what should be there: another host's file may be seen late, and a manager stores the
+output of a session after it has ended it (23.09; until then it asks the agent, which knows it no more: 500)."""
 _LOGS_TIMEOUT = 5.0
 
 
@@ -83,9 +84,14 @@ class Remains:
         return await self._parts.shelf.read(self._spec, "log", start, size)
 
     async def _logs(self, session: str) -> str:
-        """Return what the manager has of the output, as far as it can be asked."""
-        with contextlib.suppress(ClusterError):
-            return await api.logs(self._parts.link.client, session, timeout=_LOGS_TIMEOUT)
+        """Return what the manager has of an ended session's output, as far as it can be asked."""
+        for pause in (*_LOOKS, None):
+            try:
+                return await api.logs(self._parts.link.client, session, timeout=_LOGS_TIMEOUT)
+            except ClusterError as error:
+                if error.status < 500 or pause is None:
+                    break
+            await asyncio.sleep(pause)
         return ""
 
     async def complete(self, output: Output, known: Known) -> None:
