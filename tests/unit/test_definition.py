@@ -30,7 +30,18 @@ def refused(content: Content) -> Refused:
 
 @pytest.mark.parametrize(
     "name",
-    ["01_data_ingestion", "RAG-vs-nonRAG", "NFCORE.ALIGN.SORT_7", "학습", "fine tune", "a@b", "x" * 128, "..."],
+    [
+        "01_data_ingestion",
+        "RAG-vs-nonRAG",
+        "NFCORE.ALIGN.SORT_7",
+        "학습",
+        "fine tune",
+        "a@b",
+        "a[0].b",
+        "a[x]",
+        "x" * 128,
+        "...",
+    ],
 )
 def test_names_of_all_kinds_will_do(name: str) -> None:
     """A task may have any printable name of a reasonable length."""
@@ -38,7 +49,7 @@ def test_names_of_all_kinds_will_do(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", " a", "a ", "a/b", ".", "..", "a\nb", "a\x1b", "a\u200bb", "a\u202eb", "x" * 129]
+    "name", ["", " a", "a ", "a/b", ".", "..", "a\nb", "a\x1b", "a\u200bb", "a\u202eb", "x" * 129, "a[3]", "[12]"]
 )
 def test_names_that_could_mislead_are_refused(name: str) -> None:
     """A name that doesn't print, or that a path or an eye takes for something else, is refused."""

@@ -198,6 +198,7 @@ _REFUSED: list[tuple[list[Change], str, str]] = [
     ([RenameTask("x", "y")], "task_not_found", "changes[0].task"),
     ([RenameTask("a", "b")], "duplicate_name", "changes[0].name"),
     ([RenameTask("a", "..")], "bad_name", "changes[0].name"),
+    ([RenameTask("a", "b[3]")], "bad_name", "changes[0].name"),
     ([MoveTask("x")], "task_not_found", "changes[0].task"),
     ([MoveTask("a", "x")], "task_not_found", "changes[0].after"),
     ([SetVariable("A", "1"), RemoveTask("x")], "task_not_found", "changes[1].task"),

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from trackbook.engine.content import Content
 from trackbook.engine.diff import diff
 from trackbook.engine.errors import Refused
-from trackbook.engine.names import did_you_mean, forms, name_problem
+from trackbook.engine.names import did_you_mean, forms, task_name_problem
 from trackbook.engine.paths import drop, look, put, split
 from trackbook.events import pipeline as facts
 from trackbook.events.pipeline import AnyPipelineEvent
@@ -214,7 +214,7 @@ def _free(content: Content, name: Any, place: str, before: str = "") -> str:
     """Return a name that no task has, but for the one that was called `before`; raises Refused."""
     if not isinstance(name, str):
         raise Refused("missing_name", "the task has no name", place)
-    if problem := name_problem(name):
+    if problem := task_name_problem(name):
         raise Refused("bad_name", problem, place)
     if any(form in content["tasks"] and form != before for form in forms(name)):
         raise Refused("duplicate_name", f"there is a task {name!r} already", place)

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 LONGEST = 128
+_INSTANCE = re.compile(r".*\[[0-9]+\]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEM = re.compile(r"(?:TRACKBOOK|BACKENDAI_PIPELINE)_.*|PIPELINE_(?:OUTPUTS|VFROOT|INPUT[0-9]*)")
 
@@ -25,7 +26,7 @@ def forms(name: str) -> list[str]:
 
 
 def name_problem(name: str) -> str | None:
-    """Return what is wrong with the name of a task, None where it will do."""
+    """Return what is wrong with the name of a pipeline or a task, None where it will do."""
     if not name or len(name) > LONGEST:
         return f"a name has 1 to {LONGEST} characters, this one {len(name)}"
     if name in (".", ".."):
@@ -44,6 +45,13 @@ def pipeline_name_problem(name: str) -> str | None:
     """Return what is wrong with the name of a pipeline: NAME@3 means its version 3."""
     if "@" in name:
         return "a pipeline's name can't contain '@': NAME@3 means its version 3"
+    return name_problem(name)
+
+
+def task_name_problem(name: str) -> str | None:
+    """Return what is wrong with the name of a task: train[3] means its instance 3."""
+    if _INSTANCE.fullmatch(name):
+        return f"a task's name can't end in '{name[name.rindex('[') :]}': NAME[3] means instance 3 of a task"
     return name_problem(name)
 
 

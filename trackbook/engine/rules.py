@@ -15,11 +15,11 @@ from trackbook.engine.findings import AT_MOST, Findings, Path
 from trackbook.engine.foreign_keys import command_synonym, folded
 from trackbook.engine.names import (
     did_you_mean,
-    name_problem,
     near,
     pipeline_name_problem,
     printable,
     set_by_system,
+    task_name_problem,
 )
 from trackbook.engine.paths import join
 
@@ -298,7 +298,7 @@ def _task_name(name: Any, index: int, first_of: dict[str, int], found: Findings)
     if name is None:
         found.no("missing_name", f"task {index + 1} of the list has no name", at)
     elif isinstance(name, str):
-        if problem := name_problem(name):
+        if problem := task_name_problem(name):
             found.no("bad_name", problem, at)
         if name in first_of:
             found.no("duplicate_name", f"the name {_shown(name)} is that of tasks[{first_of[name]}] too", at)
