@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
 from trackbook.adapters.nats.reads import pause, walk
@@ -103,11 +102,11 @@ class NatsBlobs:
             self._cache.move_to_end(sha256)
             return data
         found: dict[int, bytes] = {}
-        query = {"next_by_subj": f"{self._prefix}.blob.{sha256}.*"}
+        subject = f"{self._prefix}.blob.{sha256}.*"
         patience = 0 if self._waits.unanswered else READ_PATIENCE
         try:
-            async for batch in walk(self._nc, self._stream, 1, query, patience):
-                found |= {_number(message): message.data for message in batch}
+            async for batch in walk(self._nc, self._stream, 1, subject, patience):
+                found |= {int(message.id): message.data for message in batch}
         except StoreUnanswered as error:
             self._waits.unanswered = str(error)
             raise
@@ -190,7 +189,3 @@ async def _digest(data: bytes) -> str:
     if len(data) > ASIDE:
         return (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
     return hashlib.sha256(data).hexdigest()
-
-
-def _number(message: Msg) -> int:
-    return int((message.headers or {})["Nats-Subject"].rpartition(".")[2])

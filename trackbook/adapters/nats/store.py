@@ -14,7 +14,7 @@ from msgspec import Struct
 from trackbook.adapters.nats.condition import condition
 from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
 from trackbook.adapters.nats.limits import restore_limits
-from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, head, pause, stored, walk
+from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, head, pause, walk
 from trackbook.adapters.nats.rechecks import Recheck, Rechecks
 from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live
@@ -202,10 +202,9 @@ class NatsEventStore:
 
     async def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
         """Yield one aggregate's commits from a stream sequence on, in order."""
-        query = {"next_by_subj": event_subject(self._prefix, kind, id)}
-        async for batch in walk(self._nc, self._stream, from_seq, query):
+        async for batch in walk(self._nc, self._stream, from_seq, event_subject(self._prefix, kind, id)):
             for message in batch:
-                yield stored(message)
+                yield message
 
     async def read_all(self, from_seq: int) -> AsyncIterator[list[Stored]]:
         """Yield the stream from a sequence on, up to its head at the call; what is left out is lost."""
