@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ from office import CHAIN, Office, opened
 
 from trackbook.engine.ports import Stored
 from trackbook.engine.store_condition import RestoredLimits, StoreCondition
-from trackbook.runtime import tools
+from trackbook.runtime import book, tools
 from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.integrity import LogDamaged
 from trackbook.testing.executor import Play
@@ -180,6 +181,30 @@ async def test_a_lost_last_commit_is_no_shorter_history(tmp_path: Path) -> None:
     with pytest.raises(HistoryDamaged, match="version 2 was written"):
         await tools.at(office.book, "pipeline", (await _ids(office, "pipeline"))[0], 2)
     await _refused(office, "history")
+    await office.close()
+
+
+async def test_a_history_that_is_known_to_be_cut_short_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica may lag behind a commit that is missed for the first time; after that each read is one."""
+    office = await _with_history(tmp_path)
+    await office.must("pipeline.apply", yaml=CHAIN.replace("red", "blue"))
+    office.store.commits.pop()
+    pipeline = (await _ids(office, "pipeline"))[0]
+    reads: list[str] = []
+    read = office.store.read
+
+    def counted(kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
+        reads.append(id)
+        return read(kind, id, from_seq)
+
+    monkeypatch.setattr(office.store, "read", counted)
+    monkeypatch.setattr(book, "_LAGS", (0, 0, 0))
+    for count in (3, 4, 5):
+        with pytest.raises(HistoryDamaged, match="version 2 was written"):
+            await office.book.load("pipeline", pipeline)
+        assert len(reads) == count
     await office.close()
 
 

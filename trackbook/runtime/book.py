@@ -91,13 +91,17 @@ class Book:
         Raises HistoryDamaged where its history is not intact: consecutive versions, each with the hash of the one
         before it, up to the last one that is known to have been written.
         """
-        for pause in _LAGS:  # a replica may lag behind the commit that we know of
+        for (
+            pause
+        ) in _LAGS:  # a replica may lag behind the commit that we know of; not behind one known to be lost
             await asyncio.sleep(pause)
             aggregate, known = await self._fold(kind, id)
             if known is None or known.version < aggregate.version:
                 return aggregate
             if (known.version, known.sha256) == (aggregate.version, aggregate.sha256):
                 return aggregate
+            if self.integrity.knows("history", _lost(known), known.seq):
+                break
         raise self._cut_short(aggregate, known)
 
     async def _fold(self, kind: str, id: str) -> tuple[Aggregate[Any], Head | None]:  # noqa: A002
@@ -128,8 +132,7 @@ class Book:
             if aggregate.version < known.version
             else f"version {known.version} at sequence {known.seq} is not the commit that was written"
         )
-        key = f"{name}/{known.version}/{known.sha256}"
-        self.integrity.found("history", key, f"{name}: {why}", known.seq)
+        self.integrity.found("history", _lost(known), f"{name}: {why}", known.seq)
         return HistoryDamaged(Fault(known.kind, known.id, known.seq, known.sha256, known.version, why))
 
     async def is_current(self, aggregate: Aggregate[Any]) -> bool:
@@ -325,6 +328,11 @@ class Book:
             self.integrity.rewind(seq, aggregate.sha256)
         self.integrity.decided(aggregate.state)
         return seq
+
+
+def _lost(head: Head) -> str:
+    """Return the key of the evidence that the log has lost this end of a history."""
+    return f"{head.kind}/{head.id}/{head.version}/{head.sha256}"
 
 
 _LAGS = (0, 0.05, 0.2, 1.0)  # seconds to wait for a replica

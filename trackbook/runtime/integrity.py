@@ -93,16 +93,19 @@ class Integrity:
 
     def found(self, kind: str, key: str, message: str, first: int = 0, last: int = 0) -> None:
         """Keep evidence of loss; what was found before, or accepted, changes nothing."""
-        covering = {"gap": ("gap",), "history": ("gap", "tail")}.get(kind, ())
-        if self._is_covered(first, last or first, covering):
+        if self.knows(kind, key, first, last):
             return
-        evidence = Evidence(digest(f"{kind}/{key}".encode())[:12], kind, message, first, last or first)
-        if evidence.id in self._found or evidence.id in self.accepted:
-            return
+        evidence = Evidence(_id(kind, key), kind, message, first, last or first)
         self._found[evidence.id] = evidence
         log.error("log.damaged", evidence=evidence.id, kind=kind, found=message, hint=HINT)
         for witness in self._witnesses[:1]:
             witness.record(evidence)
+
+    def knows(self, kind: str, key: str, first: int = 0, last: int = 0) -> bool:
+        """Whether evidence of that kind and key was found or accepted, or other evidence says it already."""
+        covering = {"gap": ("gap",), "history": ("gap", "tail")}.get(kind, ())
+        found = _id(kind, key)
+        return found in self._found or found in self.accepted or self._is_covered(first, last or first, covering)
 
     def _is_covered(self, first: int, last: int, kinds: Sequence[str]) -> bool:
         """Whether open evidence of these kinds says already that the log lost these sequences."""
@@ -181,6 +184,10 @@ class Integrity:
         """Have the witnesses remember this end of the log, since a loss behind it was accepted."""
         for witness in self._witnesses:
             witness.rewind(Head(seq, sha256))
+
+
+def _id(kind: str, key: str) -> str:
+    return digest(f"{kind}/{key}".encode())[:12]
 
 
 def spelt(first: int, last: int) -> str:
