@@ -24,9 +24,10 @@ from typing import Any
 import httpx
 from msgspec import Struct
 
-from trackbook.adapters.backendai import api, names
+from trackbook.adapters.backendai import names
+from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api.events import Hint
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.events import Hint
 from trackbook.adapters.backendai.executor import BackendAIExecutor
 from trackbook.engine.job import Report, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
@@ -52,7 +53,7 @@ class Bench:
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.installation = secrets.token_hex(4)
         self.executor = BackendAIExecutor(cluster, folder, self.installation)
-        self.link = self.executor._link
+        self.connection = self.executor._connection
         self.asked: list[Asked] = []
         self.heard: dict[str, float] = {}
         self.ended: dict[str, ReportTaskEnded] = {}
@@ -61,7 +62,7 @@ class Bench:
         self.expected = 0
         self._hinted = self.executor._watch._hinted
         self.executor._watch._hinted = self._hear  # type: ignore[method-assign]
-        self.link.client.http.event_hooks = {"request": [self._begin], "response": [self._end]}
+        self.connection.client.http.event_hooks = {"request": [self._begin], "response": [self._end]}
 
     async def _begin(self, request: httpx.Request) -> None:
         request.extensions["asked"] = Asked(f"{request.method} {request.url.path}", time.time())
@@ -171,7 +172,9 @@ async def idle(cluster: Cluster, count: int, seconds: float) -> None:
         running: list[Any] = []
         while len(running) < count:
             await asyncio.sleep(1)
-            found = await api.sessions_with_prefix(bench.link.client, names.prefix(bench.installation))
+            found = await session_calls.sessions_with_prefix(
+                bench.connection.client, names.prefix(bench.installation)
+            )
             running = [each for each in found if each.status == "RUNNING"]
         await asyncio.sleep(5)
         bench.asked.clear()

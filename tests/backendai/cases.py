@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from backendai.cluster import Cluster as Stack
-from trackbook.adapters.backendai import api
-from trackbook.adapters.backendai.client import Client, Clock, utc_now
+from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api.client import Client, Clock, utc_now
 from trackbook.adapters.backendai.config import Cluster
 
 
@@ -38,7 +38,7 @@ def installation() -> str:
     return uuid.uuid4().hex[:8]
 
 
-def new(stack: Stack, name: str, command: str = "true", **more: Any) -> api.NewSession:
+def new(stack: Stack, name: str, command: str = "true", **more: Any) -> session_calls.NewSession:
     """Return a small session to be made."""
     resources = more.pop("resources", {"cpu": 1, "mem": 128 * 2**20})
-    return api.NewSession(name=name, image=stack.image, command=command, resources=resources, **more)
+    return session_calls.NewSession(name=name, image=stack.image, command=command, resources=resources, **more)

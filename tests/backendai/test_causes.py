@@ -12,10 +12,10 @@ import pytest
 from backendai.cluster import Cluster
 from backendai.stack.settings import KEYS
 from backendai.worlds import ClusterWorld, Made, settings, spec
-from trackbook.adapters.backendai import api
-from trackbook.adapters.backendai.attempt import UNREACHABLE
-from trackbook.adapters.backendai.client import Client
-from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.session.attempt import UNREACHABLE
 
 COUNT = "echo x >>/pipeline/vfroot/count-$TRACKBOOK_TASK"
 
@@ -101,7 +101,7 @@ async def test_what_is_ended_by_force_while_it_is_prepared_never_begins(make: Ma
     (session,) = await world.sessions()
     somebody = Client(settings(stack))
     with contextlib.suppress(ClusterError):  # the call hangs on 23.09 and is done all the same
-        await api.destroy(somebody, session.id, forced=True, timeout=10)
+        await session_calls.destroy(somebody, session.id, forced=True, timeout=10)
     await somebody.close()
     end = await world.reports.ended("a")
     index = spec("a", "").index

@@ -12,12 +12,12 @@ import pytest
 from backendai.cluster import Cluster
 from backendai.stack.settings import KEYS
 from backendai.worlds import settings
-from trackbook.adapters.backendai import api, facts
-from trackbook.adapters.backendai.api import NewSession
+from trackbook.adapters.backendai.api import inventory, session_calls
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.api.session_calls import NewSession
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.backend import BackendAIBackend
-from trackbook.adapters.backendai.client import Client
-from trackbook.adapters.backendai.errors import ClusterError
-from trackbook.adapters.backendai.storage import Storage
 from trackbook.engine.ports import Finding, SessionInput, SessionSpec
 
 JOB = "00000000000000ff"
@@ -88,7 +88,7 @@ async def refusal(looker: Looker, spec: SessionSpec) -> str:
         mounts={mount: f"/home/work/{mount}" for mount in spec.mounts},
     )
     try:
-        await api.destroy(client, await api.create_session(client, new))
+        await session_calls.destroy(client, await session_calls.create_session(client, new))
     except ClusterError as error:
         return str(error.message)
     finally:
@@ -257,7 +257,7 @@ async def test_what_cannot_be_checked_is_a_warning(looker: Looker, monkeypatch: 
     async def broken(*_: Any) -> Any:
         raise ClusterError("main", "unknown", "internal-server-error", "it broke", status=500)
 
-    monkeypatch.setattr(facts, "usage", broken)
+    monkeypatch.setattr(inventory, "usage", broken)
     found = await looker.check(looker.spec())
 
     assert [each.found for each in found if each.verdict == "warn"] == [

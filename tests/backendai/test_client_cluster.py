@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 
 from backendai.cases import connected, installation
 from backendai.cluster import Cluster
-from trackbook.adapters.backendai import api, facts
-from trackbook.adapters.backendai.errors import ClusterError
-from trackbook.adapters.backendai.storage import Storage
+from trackbook.adapters.backendai.api import inventory, session_calls
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.api.storage import Storage
 
 
 def off_by(seconds: float) -> Callable[[], datetime]:
@@ -25,7 +25,7 @@ def off_by(seconds: float) -> Callable[[], datetime]:
 async def test_the_version_and_what_it_can(stack: Cluster) -> None:
     """Both releases are read as they are; read-only mounts came with the newer one."""
     async with connected(stack) as client:
-        version = await api.version(client)
+        version = await session_calls.version(client)
 
     assert version.manager == stack.version
     assert version.mount_options is stack.newer
@@ -46,7 +46,7 @@ async def test_a_wrong_secret_is_for_the_operator(stack: Cluster) -> None:
     """The manager's words are told, the secret isn't."""
     async with connected(stack, secret_key="x-wrong-secret-x") as client:
         with pytest.raises(ClusterError, match="ignature") as refused:
-            await facts.key(client)
+            await inventory.key(client)
 
     assert (refused.value.kind, refused.value.status, refused.value.slug) == ("operator", 401, "auth-failed")
     assert "x-wrong-secret-x" not in str(refused.value) + repr(refused.value)
@@ -57,8 +57,8 @@ async def test_a_wrong_clock_is_worked_with_and_told(stack: Cluster, ahead: int)
     """After one refusal the client dates its requests by the manager's clock, and says by how much."""
     async with connected(stack, clock=off_by(ahead)) as client:
         with capture_logs() as logged:
-            first = await facts.key(client)
-            second = await facts.key(client)
+            first = await inventory.key(client)
+            second = await inventory.key(client)
 
         assert first == second
         assert client.skew == pytest.approx(-ahead, abs=2)
@@ -69,7 +69,7 @@ async def test_a_wrong_clock_is_worked_with_and_told(stack: Cluster, ahead: int)
 async def test_a_clock_within_reason_is_not_touched(stack: Cluster) -> None:
     """Ten minutes are taken by the manager; the skew is known all the same."""
     async with connected(stack, clock=off_by(-600)) as client:
-        await facts.key(client)
+        await inventory.key(client)
 
         assert client.correction == 0
         assert client.skew == pytest.approx(600, abs=2)
@@ -80,7 +80,7 @@ async def test_a_clock_that_can_not_be_mended(stack: Cluster) -> None:
     jumps = itertools.cycle([4000, 8000])  # when dating a request, and when looking at its answer
     async with connected(stack, clock=lambda: datetime.now(UTC) + timedelta(seconds=next(jumps))) as client:
         with pytest.raises(ClusterError, match=r"its clock is \d+ seconds behind ours") as refused:
-            await facts.key(client)
+            await inventory.key(client)
 
     assert refused.value.kind == "operator"
 
@@ -89,7 +89,7 @@ async def test_nobody_there(stack: Cluster) -> None:
     """A manager that can't be reached is infrastructure, even for a change: nothing was sent."""
     async with connected(stack, endpoint="http://127.0.0.1:9") as client:
         with pytest.raises(ClusterError, match="can't be reached") as refused:
-            await api.destroy(client, "x")
+            await session_calls.destroy(client, "x")
 
     assert refused.value.kind == "infrastructure"
 
@@ -98,7 +98,7 @@ async def test_something_else_there(stack: Cluster) -> None:
     """An address of something else is told as such."""
     async with connected(stack, endpoint=f"{stack.endpoint}/etc") as client:
         with pytest.raises(ClusterError):
-            await api.version(client)
+            await session_calls.version(client)
 
 
 async def test_a_wrong_query_is_permanent(stack: Cluster) -> None:
@@ -113,12 +113,12 @@ async def test_a_wrong_query_is_permanent(stack: Cluster) -> None:
 async def test_what_the_cluster_has(stack: Cluster) -> None:
     """Slots, scaling groups, images with their least resources, the key's policy, projects and usage."""
     async with connected(stack) as client:
-        slots = await facts.slots(client)
-        groups = await facts.scaling_groups(client, stack.project)
-        images = {image.canonical: image for image in await facts.images(client)}
-        policy = await facts.policy(client)
-        key = await facts.key(client)
-        usage = await facts.usage(client, stack.project)
+        slots = await inventory.slots(client)
+        groups = await inventory.scaling_groups(client, stack.project)
+        images = {image.canonical: image for image in await inventory.images(client)}
+        policy = await inventory.policy(client)
+        key = await inventory.key(client)
+        usage = await inventory.usage(client, stack.project)
 
     assert slots["cpu"] == "count"
     assert slots["mem"] == "bytes"
@@ -136,7 +136,7 @@ async def test_what_the_cluster_has(stack: Cluster) -> None:
 async def test_the_limits_of_a_small_account(stack: Cluster) -> None:
     """A key with little quota sees how little."""
     async with connected(stack, "small") as client:
-        policy = await facts.policy(client)
+        policy = await inventory.policy(client)
 
     assert (policy.concurrent_sessions, policy.containers_per_session) == (2, 1)
     assert policy.slots == {"cpu": "2", "mem": "2147483648"}
@@ -148,7 +148,7 @@ async def test_nothing_logged_has_a_secret(stack: Cluster, caplog: pytest.LogCap
     async with connected(stack, clock=off_by(4000)) as client:
         storage = Storage(client)
         with capture_logs() as logged:
-            await facts.key(client)
+            await inventory.key(client)
             folder = await storage.ensure(f"tb-test-{installation()}")
             await storage.write_small(folder.name, "a", b"x")
             await storage.read_small(folder.name, "a")

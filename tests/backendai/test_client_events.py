@@ -10,9 +10,10 @@ import pytest
 
 from backendai.cases import connected, installation, new
 from backendai.cluster import Cluster
-from trackbook.adapters.backendai import api, names
-from trackbook.adapters.backendai.client import Client
-from trackbook.adapters.backendai.events import Hint, hints
+from trackbook.adapters.backendai import names
+from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.events import Hint, hints
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ async def test_a_session_is_hinted_at_from_start_to_end(stack: Cluster, client: 
     prefix = names.prefix(installation())
     async with aclosing(hints(client, prefix)) as stream:
         opened = await until(stream, "connected")
-        await api.create_session(client, new(stack, f"{names.prefix(installation())}a-0-1"))
-        session = await api.create_session(client, new(stack, f"{prefix}a-0-1", "exit 3"))
+        await session_calls.create_session(client, new(stack, f"{names.prefix(installation())}a-0-1"))
+        session = await session_calls.create_session(client, new(stack, f"{prefix}a-0-1", "exit 3"))
         seen = await until(stream, "session_terminated")
 
     assert opened == [Hint("connected")]
@@ -79,7 +80,7 @@ async def test_the_stream_outlives_the_manager(stack: Cluster) -> None:
             await asyncio.to_thread(stack.stop, "manager")
         finally:
             await asyncio.to_thread(stack.start, "manager")
-        session = await api.create_session(client, new(stack, f"{prefix}a-0-1"))
+        session = await session_calls.create_session(client, new(stack, f"{prefix}a-0-1"))
         seen = await following
 
     assert seen[0] == Hint("connected")

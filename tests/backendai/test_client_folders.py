@@ -10,8 +10,8 @@ import pytest
 
 from backendai.cases import connected, installation
 from backendai.cluster import Cluster
+from trackbook.adapters.backendai.api.storage import Folder, Storage
 from trackbook.adapters.backendai.folders import ClusterFolders
-from trackbook.adapters.backendai.storage import Folder, Storage
 from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, FolderState, NoSuchFile, UnsafePath
 
 OURS = installation()

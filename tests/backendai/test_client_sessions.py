@@ -11,10 +11,11 @@ import pytest
 
 from backendai.cases import connected, installation, new
 from backendai.cluster import Cluster
-from trackbook.adapters.backendai import api, names
-from trackbook.adapters.backendai.api import Session
-from trackbook.adapters.backendai.client import Client
-from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai import names
+from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.api.session_calls import Session
 
 
 @pytest.fixture
@@ -29,16 +30,16 @@ async def prefix(client: Client) -> AsyncIterator[str]:
     """Give what this test's sessions are called, and end what it left."""
     ours = names.prefix(installation())
     yield ours
-    for session in await api.sessions_with_prefix(client, ours):
+    for session in await session_calls.sessions_with_prefix(client, ours):
         with suppress(ClusterError):  # 23.09 takes no end of one that starts: its command is short
-            await api.destroy(client, session.id)
+            await session_calls.destroy(client, session.id)
 
 
 async def seen(client: Client, session: str, what: Callable[[Session], bool], seconds: float = 60) -> Session:
     """Read the session until it is as wanted."""
     async with asyncio.timeout(seconds):
         while True:
-            found = await api.sessions_with_ids(client, [session], containers=True)
+            found = await session_calls.sessions_with_ids(client, [session], containers=True)
             if found and what(found[0]):
                 return found[0]
             await asyncio.sleep(0.1)
@@ -49,7 +50,7 @@ async def output(client: Client, session: str, seconds: float = 20) -> str:
     async with asyncio.timeout(seconds):
         while True:
             with suppress(ClusterError):
-                return await api.logs(client, session)
+                return await session_calls.logs(client, session)
             await asyncio.sleep(0.1)
 
 
@@ -58,7 +59,7 @@ async def test_a_session_runs_and_is_found_ended(stack: Cluster, client: Client,
     name = f"{prefix}a-0-1"
     made = new(stack, name, "echo out; exit 3", tag="hash", variables={"A": "b c"}, shmem=16 * 2**20)
 
-    session = await api.create_session(client, made)
+    session = await session_calls.create_session(client, made)
     ended = await seen(client, session, lambda found: found.final and found.result == "FAILURE")
 
     assert (ended.id, ended.name, ended.tag, ended.status) == (session, name, "hash", "TERMINATED")
@@ -67,19 +68,23 @@ async def test_a_session_runs_and_is_found_ended(stack: Cluster, client: Client,
     assert ended.created_at
     assert ended.created_at < ended.terminated_at
     assert [(each.role, each.index) for each in ended.containers] == [("main", 1)]
-    assert [found.id for found in await api.sessions_named(client, [name, f"{prefix}b-0-1"])] == [session]
-    assert [found.id for found in await api.sessions_with_prefix(client, prefix, ended=True)] == [session]
-    assert await api.sessions_with_prefix(client, prefix) == []
+    assert [found.id for found in await session_calls.sessions_named(client, [name, f"{prefix}b-0-1"])] == [
+        session
+    ]
+    assert [found.id for found in await session_calls.sessions_with_prefix(client, prefix, ended=True)] == [
+        session
+    ]
+    assert await session_calls.sessions_with_prefix(client, prefix) == []
     assert "out" in await output(client, session)
 
 
 async def test_a_name_is_one_live_session(stack: Cluster, client: Client, prefix: str) -> None:
     """A second create under the name is refused with the id of the first."""
     made = new(stack, f"{prefix}a-0-1", "sleep 60")
-    session = await api.create_session(client, made)
+    session = await session_calls.create_session(client, made)
 
     with pytest.raises(ClusterError) as refused:
-        await api.create_session(client, made)
+        await session_calls.create_session(client, made)
 
     assert refused.value.slug == "session-already-exists"
     assert refused.value.existing_session == session
@@ -90,9 +95,11 @@ async def test_six_creates_at_once_make_one_session(stack: Cluster, client: Clie
     """One may succeed; what the others are told is that nobody knows, or that it exists."""
     made = new(stack, f"{prefix}a-0-1", "sleep 60")
 
-    outcomes = await asyncio.gather(*(api.create_session(client, made) for _ in range(6)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(session_calls.create_session(client, made) for _ in range(6)), return_exceptions=True
+    )
 
-    found = await api.sessions_named(client, [made.name])
+    found = await session_calls.sessions_named(client, [made.name])
     assert len(found) == 1
     for outcome in outcomes:
         if isinstance(outcome, str):
@@ -116,7 +123,7 @@ async def test_a_session_with_folder_cluster_and_all(stack: Cluster, client: Cli
         variables={"MULTI": "line\nline 'quoted' \"ü\""},
     )
 
-    session = await api.create_session(client, made)
+    session = await session_calls.create_session(client, made)
     found = await seen(client, session, lambda found: len(found.containers) == 2)
 
     assert sorted((each.role, each.index) for each in found.containers) == [("main", 1), ("sub", 1)]
@@ -141,21 +148,21 @@ async def test_what_can_never_run_is_permanent(
     resources = {"resources": {"cpu": 1, "mem": 2**27}}
 
     with pytest.raises(ClusterError, match=words) as refused:
-        await api.create_session(client, api.NewSession(**{**base, **resources, **change}))  # type: ignore[arg-type]
+        await session_calls.create_session(client, session_calls.NewSession(**{**base, **resources, **change}))  # type: ignore[arg-type]
 
     assert refused.value.kind == "permanent"
-    assert await api.sessions_with_prefix(client, prefix, ended=True) == []
+    assert await session_calls.sessions_with_prefix(client, prefix, ended=True) == []
 
 
 async def test_destroying_is_well_whatever_is_there(stack: Cluster, client: Client, prefix: str) -> None:
     """A running one ends; one that ended, and one that never was, are no errors."""
-    session = await api.create_session(client, new(stack, f"{prefix}a-0-1", "sleep 60"))
+    session = await session_calls.create_session(client, new(stack, f"{prefix}a-0-1", "sleep 60"))
     await seen(client, session, lambda found: found.status == "RUNNING")
 
-    await api.destroy(client, session)
+    await session_calls.destroy(client, session)
     ended = await seen(client, session, lambda found: found.final)
-    await api.destroy(client, session)
-    await api.destroy(client, str(uuid.uuid4()))
+    await session_calls.destroy(client, session)
+    await session_calls.destroy(client, str(uuid.uuid4()))
 
     assert (ended.status, ended.status_info) == ("TERMINATED", "user-requested")
 
@@ -163,10 +170,10 @@ async def test_destroying_is_well_whatever_is_there(stack: Cluster, client: Clie
 async def test_a_session_that_waits_is_cancelled(stack: Cluster, client: Client, prefix: str) -> None:
     """What is too big for any agent stays pending, and can be cancelled."""
     huge = new(stack, f"{prefix}a-0-1", resources={"cpu": 100000, "mem": 2**30})
-    session = await api.create_session(client, huge)
-    waiting = (await api.sessions_with_prefix(client, prefix))[0]
+    session = await session_calls.create_session(client, huge)
+    waiting = (await session_calls.sessions_with_prefix(client, prefix))[0]
 
-    await api.destroy(client, session)
+    await session_calls.destroy(client, session)
     ended = await seen(client, session, lambda found: found.final)
 
     assert waiting.status in ("PENDING", "SCHEDULED")
@@ -178,14 +185,14 @@ async def test_a_session_that_waits_is_cancelled(stack: Cluster, client: Client,
 async def test_two_hundred_sessions_are_read_in_one_request(stack: Cluster, client: Client, prefix: str) -> None:
     """By names and by ids alike, whether they are there or not."""
     requested: list[str] = []
-    session = await api.create_session(client, new(stack, f"{prefix}a-0-1", "sleep 60"))
+    session = await session_calls.create_session(client, new(stack, f"{prefix}a-0-1", "sleep 60"))
     client.http.event_hooks["request"] = [lambda request: _note(requested, request.url.path)]
     names_asked = [f"{prefix}a-{index}-1".ljust(64, "x") for index in range(199)] + [f"{prefix}a-0-1"]
     ids_asked = [str(uuid.uuid4()) for _ in range(199)] + [session]
 
-    by_name = await api.sessions_named(client, names_asked)
-    by_id = await api.sessions_with_ids(client, ids_asked)
-    by_prefix = await api.sessions_with_prefix(client, prefix)
+    by_name = await session_calls.sessions_named(client, names_asked)
+    by_id = await session_calls.sessions_with_ids(client, ids_asked)
+    by_prefix = await session_calls.sessions_with_prefix(client, prefix)
 
     assert requested == ["/admin/gql"] * 3
     assert [each.id for each in by_name] == [each.id for each in by_id] == [session]
@@ -200,24 +207,24 @@ async def test_pages_are_put_together(
     stack: Cluster, client: Client, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list longer than a page is read whole."""
-    monkeypatch.setattr(api, "_PAGE", 2)
-    monkeypatch.setattr(api, "_NAMES", 3)
+    monkeypatch.setattr(session_calls, "_PAGE", 2)
+    monkeypatch.setattr(session_calls, "_NAMES", 3)
     wanted = [f"{prefix}a-{index}-1" for index in range(5)]
     for name in wanted:
-        await api.create_session(client, new(stack, name))
+        await session_calls.create_session(client, new(stack, name))
 
-    found = await api.sessions_with_prefix(client, prefix, ended=True)
+    found = await session_calls.sessions_with_prefix(client, prefix, ended=True)
     assert sorted(session.name for session in found) == wanted
-    assert {session.name for session in await api.sessions_named(client, wanted)} == set(wanted)
+    assert {session.name for session in await session_calls.sessions_named(client, wanted)} == set(wanted)
 
 
 async def test_prefixes_are_taken_by_the_letter(stack: Cluster, client: Client) -> None:
     """`_` and `%` in a prefix stand for themselves."""
     ours = installation()
-    session = await api.create_session(client, new(stack, f"tb-{ours}-x"))
+    session = await session_calls.create_session(client, new(stack, f"tb-{ours}-x"))
 
     found = [
-        await api.sessions_with_prefix(client, f"tb-{ours}{each}", ended=True)
+        await session_calls.sessions_with_prefix(client, f"tb-{ours}{each}", ended=True)
         for each in ("_", "%", "-", "\\", '"')
     ]
 

@@ -12,9 +12,9 @@ import pytest
 from backendai.cases import connected
 from backendai.cluster import Cluster
 from backendai.cutting import Cutter
-from trackbook.adapters.backendai.client import Client
-from trackbook.adapters.backendai.errors import ClusterError
-from trackbook.adapters.backendai.storage import Folder, Storage
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.api.storage import Folder, Storage
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from test_executor_code import (
 
 from backendai.cluster import Cluster
 from backendai.worlds import ClusterWorld
-from trackbook.adapters.backendai.client import Client
-from trackbook.adapters.backendai.storage import Storage
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.sessions import folders
 
 

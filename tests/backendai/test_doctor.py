@@ -11,11 +11,11 @@ import pytest
 
 from backendai.cluster import Cluster
 from backendai.worlds import settings
-from trackbook.adapters.backendai import client as clients
-from trackbook.adapters.backendai.examine import examine
+from trackbook.adapters.backendai.api import client as clients
+from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.folders import ClusterFolders
-from trackbook.adapters.backendai.link import Link
-from trackbook.adapters.backendai.storage import Storage
+from trackbook.adapters.backendai.preflight.diagnose import diagnose
 from trackbook.engine.ports import Finding
 
 INSTALLATION = "0d0c70aa"
@@ -25,13 +25,13 @@ async def looked(
     cluster: Cluster, clock: Callable[[], datetime] = clients.utc_now, **other: Any
 ) -> dict[str, Finding]:
     """Return the findings by what was looked at."""
-    link = Link(settings(cluster, **other), INSTALLATION)
-    link.client._clock = clock
+    connection = ClusterConnection(settings(cluster, **other), INSTALLATION)
+    connection.client._clock = clock
     try:
-        found = await examine(link)
+        found = await diagnose(connection)
     finally:
-        await link.close()
-    assert link.cluster.secret_key not in str(found)
+        await connection.close()
+    assert connection.cluster.secret_key not in str(found)
     return {each.what: each for each in found}
 
 
@@ -51,14 +51,14 @@ async def test_all_is_well_with_a_manager_that_is(stack: Cluster) -> None:
 
 async def test_the_storage_proxy_is_tried_where_there_is_a_folder(stack: Cluster, tmp_path: Path) -> None:
     """A file that isn't there is asked for through it."""
-    link = Link(settings(stack), INSTALLATION)
-    folders = ClusterFolders(Storage(link.client), tmp_path, INSTALLATION)
+    connection = ClusterConnection(settings(stack), INSTALLATION)
+    folders = ClusterFolders(Storage(connection.client), tmp_path, INSTALLATION)
     await folders.create("d0c")
     try:
         found = await looked(stack)
     finally:
         await folders.purge("d0c")
-        await link.close()
+        await connection.close()
 
     assert "the storage proxy answers" in found["storage"].found
 

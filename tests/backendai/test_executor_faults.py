@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from backendai.cluster import Cluster
 from backendai.worlds import ClusterWorld, Made, settings, spec
-from trackbook.adapters.backendai import plan
-from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.folders import ClusterFolders
-from trackbook.adapters.backendai.storage import Storage
+from trackbook.adapters.backendai.session import plan
 from trackbook.engine.job import ReportTaskEnded
 
 COUNT = "echo x >>/pipeline/vfroot/count-$TRACKBOOK_TASK"

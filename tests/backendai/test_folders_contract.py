@@ -12,9 +12,9 @@ from folder_contract import FoldersContract, put
 
 from backendai.cluster import Cluster
 from backendai.worlds import settings
-from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.folders import ClusterFolders
-from trackbook.adapters.backendai.storage import Storage
 
 
 @pytest.fixture

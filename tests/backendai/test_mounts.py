@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from backendai.cluster import Cluster
 from backendai.worlds import ClusterWorld, settings, spec
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.backend import BackendAIBackend
-from trackbook.adapters.backendai.client import Client
-from trackbook.adapters.backendai.storage import Storage
 from trackbook.engine.ports import SessionSpec
 
 RUN = {

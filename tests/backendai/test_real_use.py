@@ -18,10 +18,10 @@ from msgspec.structs import replace
 from backendai.cluster import Cluster
 from backendai.stack.config import SCANDIR_LIMIT
 from backendai.worlds import ClusterWorld, settings, spec
-from trackbook.adapters.backendai import wrapper
-from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.folders import ClusterFolders
-from trackbook.adapters.backendai.storage import Storage
+from trackbook.adapters.backendai.session import wrapper
 from trackbook.adapters.sessions import folders
 from trackbook.engine.ports import CutListing, NoSuchFile
 

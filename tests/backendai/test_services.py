@@ -19,10 +19,10 @@ from msgspec.structs import replace
 from backendai.cluster import Cluster
 from backendai.stack.proxy import point, proxied
 from backendai.worlds import ClusterWorld
-from trackbook.adapters.backendai import service_api
+from trackbook.adapters.backendai.api import service_calls
+from trackbook.adapters.backendai.api.service_calls import Service
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.backend import BackendAIBackend
-from trackbook.adapters.backendai.service_api import Service
-from trackbook.adapters.backendai.storage import Storage
 from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStatus
 from trackbook.engine.ports import ExecutorUnavailable, Owned, SessionSpec
@@ -59,14 +59,14 @@ class ServiceWorld(ClusterWorld):
         self.reports.patience = LONG
         self.cluster = cluster
         self.backend = BackendAIBackend("backendai/main", self.settings, folder, self.installation)
-        self.link = self.backend._link
+        self.connection = self.backend._connection
         self.model = f"model-{self.installation}"
 
     async def made(self, path: str = "/model-definition.yml", tries: int = 30, usage: str = "model") -> str:
         """Make the model's folder; return its name."""
-        await self.link.client.request("POST", "/folders", body={"name": self.model, "usage_mode": usage})
+        await self.connection.client.request("POST", "/folders", body={"name": self.model, "usage_mode": usage})
         text = DEFINITION.format(path=path, tries=tries) + (NEWER if self.cluster.newer else "")
-        storage = Storage(self.link.client)
+        storage = Storage(self.connection.client)
         for name in ("model-definition.yml", "model-definition.yaml"):
             await storage.write_small(self.model, name, text.encode())
         return self.model
@@ -96,7 +96,7 @@ class ServiceWorld(ClusterWorld):
 
     async def services(self) -> list[Service]:
         """Return this installation's services."""
-        found = await service_api.listed(self.link.client, await self.link.version())
+        found = await service_calls.listed(self.connection.client, await self.connection.version())
         return [
             each for each in found if each.variables.get("TRACKBOOK_SERVICE", "").startswith(self.installation)
         ]
@@ -107,7 +107,7 @@ class ServiceWorld(ClusterWorld):
         await self.backend.folders.purge("p1")
         try:
             for service in await self.services():
-                await self.backend._services._end(await self.link.version(), [service])
+                await self.backend._services._end(await self.connection.version(), [service])
         finally:
             await self.backend.close()
 

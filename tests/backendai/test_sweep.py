@@ -15,12 +15,13 @@ import pytest
 from backendai.cluster import Cluster
 from backendai.stack.settings import KEYS
 from backendai.worlds import settings
-from trackbook.adapters.backendai import api, names
-from trackbook.adapters.backendai.api import NewSession
-from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai import names
+from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.api.session_calls import NewSession
 from trackbook.adapters.backendai.config import Cluster as Settings
-from trackbook.adapters.backendai.errors import ClusterError
-from trackbook.adapters.backendai.link import Link
 from trackbook.adapters.backendai.sweep import sweep
 from trackbook.engine.ports import Owned
 
@@ -48,7 +49,7 @@ class Sessions:
             resources={"cpu": 1, "mem": 128 << 20},
         )
         try:
-            made = await api.create_session(client, new, timeout=90)
+            made = await session_calls.create_session(client, new, timeout=90)
             self.made.append((given, made))
             await self._reach(client, made, runs=runs)
         finally:
@@ -58,7 +59,7 @@ class Sessions:
     @staticmethod
     async def _reach(client: Client, made: str, *, runs: bool) -> None:
         async with asyncio.timeout(60):
-            while runs and (await api.sessions_with_ids(client, [made]))[0].status != "RUNNING":  # noqa: ASYNC110
+            while runs and (await session_calls.sessions_with_ids(client, [made]))[0].status != "RUNNING":  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
 
     async def running(self) -> list[str]:
@@ -66,7 +67,7 @@ class Sessions:
         found = []
         for given, made in self.made:
             client = Client(given)
-            (session,) = await api.sessions_with_ids(client, [made])
+            (session,) = await session_calls.sessions_with_ids(client, [made])
             found += [] if session.final or session.status == "TERMINATING" else [made]
             await client.close()
         return found
@@ -84,10 +85,10 @@ class Sessions:
     @staticmethod
     async def _end(client: Client, made: str) -> None:
         gentle = asyncio.get_running_loop().time() + 20
-        while not (await api.sessions_with_ids(client, [made]))[0].final:
+        while not (await session_calls.sessions_with_ids(client, [made]))[0].final:
             forced = asyncio.get_running_loop().time() > gentle
             with suppress(ClusterError):  # a forced end is noted at once, and its answer may never come
-                await api.destroy(client, made, forced=forced, timeout=5 if forced else 60)
+                await session_calls.destroy(client, made, forced=forced, timeout=5 if forced else 60)
             await asyncio.sleep(0.3)
 
 
@@ -100,9 +101,9 @@ async def sessions(stack: Cluster) -> AsyncIterator[Sessions]:
 
 
 @pytest.fixture
-async def link(stack: Cluster, sessions: Sessions) -> AsyncIterator[Link]:
+async def connection(stack: Cluster, sessions: Sessions) -> AsyncIterator[ClusterConnection]:
     """Give the installation's link to the cluster."""
-    made = Link(settings(stack), sessions.installation)
+    made = ClusterConnection(settings(stack), sessions.installation)
     yield made
     await made.close()
 
@@ -114,21 +115,21 @@ def _owning(*owned: str) -> Callable[[], Awaitable[Owned]]:
     return live
 
 
-async def test_only_what_no_attempt_owns_is_ended(sessions: Sessions, link: Link) -> None:
+async def test_only_what_no_attempt_owns_is_ended(sessions: Sessions, connection: ClusterConnection) -> None:
     """A live attempt's session and another installation's run on; plain looking ends nothing."""
     left = await sessions.make("tb-0a-0-1", runs=True)
     owned = await sessions.make("tb-0a-1-1")
     foreign = await sessions.make("tb-0a-0-1", installation=secrets.token_hex(4))
     live = _owning("tb-0a-1-1")
 
-    told = await sweep(link, live, end=False)
+    told = await sweep(connection, live, end=False)
     before = await sessions.running()
-    ended = await sweep(link, live, end=True)
+    ended = await sweep(connection, live, end=True)
     after = await sessions.running()
-    again = await sweep(link, live, end=True)
+    again = await sweep(connection, live, end=True)
 
     assert [each.verdict for each in told] == ["warn"]
-    assert names.session(link.installation, "tb-0a-0-1") in told[0].found
+    assert names.session(connection.installation, "tb-0a-0-1") in told[0].found
     assert before == [left, owned, foreign]
     assert [each.verdict for each in ended] == ["ok"]
     assert after == [owned, foreign]
@@ -136,7 +137,7 @@ async def test_only_what_no_attempt_owns_is_ended(sessions: Sessions, link: Link
 
 
 async def test_a_session_of_a_job_that_the_log_does_not_know_is_only_told_of(
-    sessions: Sessions, link: Link
+    sessions: Sessions, connection: ClusterConnection
 ) -> None:
     """A copy of the data directory may own it: it is ended on request alone."""
     copys = await sessions.make("tb-0b-0-1", runs=True)
@@ -145,9 +146,9 @@ async def test_a_session_of_a_job_that_the_log_does_not_know_is_only_told_of(
     async def live() -> Owned:
         return Owned(set(), lambda job: job == "0a")
 
-    told = await sweep(link, live, end=True)
+    told = await sweep(connection, live, end=True)
     spared = await sessions.running()
-    await sweep(link, live, end=True, unknown=True)
+    await sweep(connection, live, end=True, unknown=True)
 
     assert [(each.verdict, "does not know its job" in each.hint) for each in told] == [
         ("warn", True),
@@ -164,15 +165,19 @@ async def test_another_users_session_is_nobody_elses(sessions: Sessions, stack: 
         pytest.skip("the newer manager's seed lets the admin alone create sessions")
     theirs = await sessions.make("tb-0b-0-1", key="user")
     admin = KEYS["admin"]
-    link = Link(settings(stack, access_key=admin.access, secret_key=admin.secret), sessions.installation)
-    found = await sweep(link, _owning(), end=True)
-    await link.close()
+    connection = ClusterConnection(
+        settings(stack, access_key=admin.access, secret_key=admin.secret), sessions.installation
+    )
+    found = await sweep(connection, _owning(), end=True)
+    await connection.close()
 
     assert found == []
     assert await sessions.running() == [theirs]
 
 
-async def test_what_is_launched_meanwhile_is_never_taken_for_left_over(sessions: Sessions, link: Link) -> None:
+async def test_what_is_launched_meanwhile_is_never_taken_for_left_over(
+    sessions: Sessions, connection: ClusterConnection
+) -> None:
     """Sessions are listed before the log is asked: one made after the list isn't looked at."""
     await sessions.make("tb-0c-0-1")
 
@@ -180,11 +185,11 @@ async def test_what_is_launched_meanwhile_is_never_taken_for_left_over(sessions:
         await sessions.make("tb-0c-1-1")
         return Owned({"tb-0c-0-1"})
 
-    assert await sweep(link, live, end=True) == []
+    assert await sweep(connection, live, end=True) == []
     assert len(await sessions.running()) == 2
 
 
-async def test_without_the_log_nothing_is_ended(sessions: Sessions, link: Link) -> None:
+async def test_without_the_log_nothing_is_ended(sessions: Sessions, connection: ClusterConnection) -> None:
     """A job that can't be read may own anything."""
     left = await sessions.make("tb-0d-0-1")
 
@@ -192,21 +197,21 @@ async def test_without_the_log_nothing_is_ended(sessions: Sessions, link: Link) 
         raise LookupError("a job can't be read")
 
     with pytest.raises(LookupError):
-        await sweep(link, live, end=True)
+        await sweep(connection, live, end=True)
 
     assert await sessions.running() == [left]
 
 
-async def test_one_that_goes_by_itself_is_left_to_it(sessions: Sessions, link: Link) -> None:
+async def test_one_that_goes_by_itself_is_left_to_it(sessions: Sessions, connection: ClusterConnection) -> None:
     """An attempt that has just ended leaves its session a moment behind: it is told of by nobody."""
     left = await sessions.make("tb-0e-0-1")
 
     async def live() -> Owned:
-        await api.destroy(link.client, left)
+        await session_calls.destroy(connection.client, left)
         return Owned(set())
 
     async with asyncio.timeout(60):
-        found = await sweep(link, live, end=True)
+        found = await sweep(connection, live, end=True)
 
     assert [each.verdict for each in found] in ([], ["ok"])
     assert await sessions.running() == []

@@ -13,11 +13,12 @@ from msgspec.structs import replace
 
 from backendai.cluster import Cluster
 from backendai.stack.settings import KEYS
-from trackbook.adapters.backendai import api, config, names
-from trackbook.adapters.backendai.api import Session
-from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai import config, names
+from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.session_calls import Session
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.executor import BackendAIExecutor
-from trackbook.adapters.backendai.storage import Storage
 from trackbook.adapters.sessions import folders, logs
 from trackbook.engine.job import ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
@@ -113,7 +114,7 @@ class ClusterWorld:
         """Return the installation's sessions."""
         client = Client(settings(self.cluster))
         try:
-            return await api.sessions_with_prefix(client, names.prefix(self.installation), ended=ended)
+            return await session_calls.sessions_with_prefix(client, names.prefix(self.installation), ended=ended)
         finally:
             await client.close()
 

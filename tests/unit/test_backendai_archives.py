@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from trackbook.adapters.backendai import archives
-from trackbook.adapters.backendai.archives import Archives
-from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.session import code_archives
+from trackbook.adapters.backendai.session.code_archives import Archives
 from trackbook.adapters.sessions.code import BadCode
 from trackbook.engine.ports import SessionSpec
 from trackbook.testing.store import MemoryBlobs
@@ -22,7 +22,7 @@ SPEC = SessionSpec("tb-j1-0-1", "j1", "p1", "pipeline", "a", 0, 1, "true")
 
 
 class Folder:
-    """A pipeline's folder as the shelf gives it; `uploads` are the files written, `broken` lets them fail."""
+    """A pipeline's folder as sessions see it; `uploads` are the files written, `broken` lets them fail."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -144,7 +144,7 @@ async def test_what_a_session_found_damaged_is_uploaded_anew(stored: Stored) -> 
 
 async def test_an_upload_ends_when_the_session_is_to_end(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is there then, and the next session uploads all of it."""
-    monkeypatch.setattr(archives, "_CHUNK", 512)
+    monkeypatch.setattr(code_archives, "_CHUNK", 512)
     spec = await stored.spec("main.py")
     asked = iter([False, False, True])
 

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from trackbook.adapters.backendai import checks
-from trackbook.adapters.backendai.api import Version
+from trackbook.adapters.backendai.api.inventory import Image, Key, Policy, Usage
+from trackbook.adapters.backendai.api.session_calls import Version
+from trackbook.adapters.backendai.api.storage import Folder
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.facts import Image, Key, Policy, Usage
-from trackbook.adapters.backendai.storage import Folder
-from trackbook.adapters.backendai.survey import Agent, Limits, Rules, Survey, Volumes
+from trackbook.adapters.backendai.preflight import session_checks
+from trackbook.adapters.backendai.preflight.snapshot import Agent, Limits, Rules, Snapshot, Volumes
 from trackbook.engine.ports import FolderState, SessionInput, SessionSpec
 
 GIB = float(1 << 30)
 IMAGE = "cr.example.org/stable/python:3.12"
 CLUSTER = Cluster(name="main", endpoint="https://c.example.org", access_key="a", secret_key="s3cr3t")
 RIGHTS = {"local:one": ["create-vfolder", "mount-in-session"]}
-SEEN = Survey(
+SEEN = Snapshot(
     version=Version("24.09.1", "v8.20240915"),
     key=Key(True, False, "default", 0, 1000, "ann", "ann@example.org", "user", "default", {"default": "1"}),
     policy=Policy("default", {}, 10, 4, 0, RIGHTS),
@@ -54,12 +54,12 @@ def spec(index: int = 0, **other: Any) -> SessionSpec:
     return SessionSpec(**given | other)
 
 
-def said(*specs: SessionSpec, seen: Survey = SEEN, state: str = "none", **other: Any) -> list[tuple[str, str]]:
+def said(*specs: SessionSpec, seen: Snapshot = SEEN, state: str = "none", **other: Any) -> list[tuple[str, str]]:
     """Return what is not good: verdict and words."""
     folder = FolderState(state, "tb-0-aa")  # type: ignore[arg-type]
     given: dict[str, Any] = {"cluster": CLUSTER, "aliases": {}} | other
     cluster = given.pop("cluster")
-    found = checks.check(seen, cluster, "0" * 8, specs or [spec()], folder=folder, **given)
+    found = session_checks.check(seen, cluster, "0" * 8, specs or [spec()], folder=folder, **given)
     assert "s3cr3t" not in str(found)
     return [(each.verdict, each.found) for each in found if each.verdict != "ok"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from trackbook.adapters.backendai.command_stop import CommandStop
-from trackbook.adapters.backendai.errors import ClusterError
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.session.command_stop import CommandStop
 from trackbook.engine.ports import SessionSpec
 
 SPEC = SessionSpec("tb-j1-0-1", "j1", "p1", "pipeline", "a", 0, 1, "true")

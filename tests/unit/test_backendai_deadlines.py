@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from trackbook.adapters.backendai import deadlines
-from trackbook.adapters.backendai.api import Session
+from trackbook.adapters.backendai.api.session_calls import Session
+from trackbook.adapters.backendai.api.storage import Item
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.deadlines import Away, Clocks
-from trackbook.adapters.backendai.observe import Known
-from trackbook.adapters.backendai.storage import Item
+from trackbook.adapters.backendai.session import deadlines
+from trackbook.adapters.backendai.session.deadlines import Away, Clocks
+from trackbook.adapters.backendai.session.observation import Observation
 
 CLUSTER = Cluster(
     name="main",
@@ -28,55 +28,57 @@ def session(status: str, **more: str) -> Session:
     return Session("s1", "tb-1", status, history=more, created_at=datetime.now(UTC))
 
 
-def seen(status: str) -> tuple[Known, Clocks]:
+def seen(status: str) -> tuple[Observation, Clocks]:
     """Return a session that was seen so at second 0."""
-    known, clocks = Known(session=session(status)), Clocks(CLUSTER, 0.0)
-    assert known.session
-    clocks.saw(known.session, 0.0)
-    return known, clocks
+    observed, clocks = Observation(session=session(status)), Clocks(CLUSTER, 0.0)
+    assert observed.session
+    clocks.observe(observed.session, 0.0)
+    return observed, clocks
 
 
 def test_waiting_for_resources() -> None:
     """A session that does not start in time is ended, and why is told; one that ran once is not."""
     for status in ("PENDING", "SCHEDULED", "PREPARING", "CREATING"):
-        known, clocks = seen(status)
-        assert deadlines.apply(known, clocks, None, 99.0) == known
-        assert deadlines.apply(known, clocks, None, 101.0).because == (
+        observed, clocks = seen(status)
+        assert deadlines.apply(observed, clocks, None, 99.0) == observed
+        assert deadlines.apply(observed, clocks, None, 101.0).because == (
             f"the session did not start in 101 seconds ({status})"
         )
-    again = Known(session=session("PENDING", RUNNING="2026-11-24T00:00:00+00:00"))
+    again = Observation(session=session("PENDING", RUNNING="2026-11-24T00:00:00+00:00"))
     assert deadlines.apply(again, clocks, None, 1000.0) == again
 
 
 def test_waiting_counts_from_when_the_session_was_made() -> None:
     """An executor that adopts a session goes on counting where the last one was."""
-    known, clocks = Known(session=session("PENDING")), Clocks(CLUSTER, 0.0)
+    observed, clocks = Observation(session=session("PENDING")), Clocks(CLUSTER, 0.0)
     made = datetime.now(UTC) - timedelta(seconds=200)
-    clocks.saw(Session("s1", "tb-1", "PENDING", created_at=made), 0.0)
-    assert deadlines.apply(known, clocks, None, 1.0).because.startswith("the session did not start in 3 minutes")
+    clocks.observe(Session("s1", "tb-1", "PENDING", created_at=made), 0.0)
+    assert deadlines.apply(observed, clocks, None, 1.0).because.startswith(
+        "the session did not start in 3 minutes"
+    )
 
 
 def test_silence() -> None:
     """A session whose heartbeat stays as it is counts as lost, as far as it was read by its path."""
-    known, clocks = seen("RUNNING")
+    observed, clocks = seen("RUNNING")
     clocks.listed(ALIVE, 9.0)
     clocks.read(b"one", 10.0)
     clocks.read(b"one", 59.0)
-    assert deadlines.apply(known, clocks, None, 1000.0) == known
+    assert deadlines.apply(observed, clocks, None, 1000.0) == observed
     clocks.read(b"one", 61.0)
-    found = deadlines.apply(known, clocks, None, 61.0)
+    found = deadlines.apply(observed, clocks, None, 61.0)
     assert found.silent
     assert "no sign of life for 51 seconds" in found.because
     clocks.listed(Item("0-1.alive", "file", 21, None), 62.0)
-    assert deadlines.apply(known, clocks, None, 63.0) == known
+    assert deadlines.apply(observed, clocks, None, 63.0) == observed
 
 
 def test_nothing_follows_from_what_a_listing_has_not() -> None:
     """A heartbeat that is not in a listing, or unchanged in it, is no silence, and is read by its path."""
-    known, clocks = seen("RUNNING")
+    observed, clocks = seen("RUNNING")
     for at in range(0, 1000, 5):
         clocks.listed(None, float(at))
-        assert deadlines.apply(known, clocks, None, float(at)) == known
+        assert deadlines.apply(observed, clocks, None, float(at)) == observed
     assert clocks.wants_reading(None, 1000.0)
     clocks.read(b"one", 1000.0)
     assert not clocks.wants_reading(None, 1001.0)
@@ -86,32 +88,32 @@ def test_nothing_follows_from_what_a_listing_has_not() -> None:
     assert clocks.wants_reading(ALIVE, 1030.0)
     clocks.read(b"two", 1030.0)
     clocks.read(None, 1070.0)
-    assert deadlines.apply(known, clocks, None, 1075.0) == known
+    assert deadlines.apply(observed, clocks, None, 1075.0) == observed
 
 
 def test_a_manager_that_is_away() -> None:
     """A manager that stays away is waited for so long, whatever the session was last seen as."""
     for status in ("PENDING", "RUNNING", "TERMINATING"):
-        known, clocks = seen(status)
-        assert deadlines.apply(known, clocks, Away(1.0, "it can't be reached"), 50.0).given_up == ""
-        found = deadlines.apply(known, clocks, Away(1.0, "it can't be reached"), 52.0)
+        observed, clocks = seen(status)
+        assert deadlines.apply(observed, clocks, Away(1.0, "it can't be reached"), 50.0).given_up == ""
+        found = deadlines.apply(observed, clocks, Away(1.0, "it can't be reached"), 52.0)
         assert found.given_up == "the cluster did not answer for 51 seconds: it can't be reached"
 
 
 def test_a_session_that_is_broken() -> None:
     """A session in ERROR stays there for ever, unless somebody ends it."""
-    known, clocks = seen("ERROR")
-    assert "it does not say why" in deadlines.apply(known, clocks, None, 1.0).because
+    observed, clocks = seen("ERROR")
+    assert "it does not say why" in deadlines.apply(observed, clocks, None, 1.0).because
 
 
 def test_ends_that_are_not_confirmed() -> None:
     """A stop is waited for three times as long as it takes to become forced."""
-    known, clocks = seen("TERMINATING")
-    known = Known(session=known.session, asked=True)
+    observed, clocks = seen("TERMINATING")
+    observed = Observation(session=observed.session, asked=True)
     clocks.end_wanted(5.0)
     clocks.end_wanted(20.0)
-    assert deadlines.apply(known, clocks, None, 34.0) == known
-    assert "in 31 seconds (it is TERMINATING)" in deadlines.apply(known, clocks, None, 36.0).given_up
+    assert deadlines.apply(observed, clocks, None, 34.0) == observed
+    assert "in 31 seconds (it is TERMINATING)" in deadlines.apply(observed, clocks, None, 36.0).given_up
 
 
 def test_times_are_looked_at_often_enough() -> None:

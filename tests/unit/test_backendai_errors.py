@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from trackbook.adapters.backendai.errors import answered, query_refused, unanswered
+from trackbook.adapters.backendai.api.errors import answered, query_refused, unanswered
 
 
 def problem(status: int, slug: str, title: str, *, changes: bool = True, **more: Any) -> Any:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from trackbook.adapters.backendai import remains
-from trackbook.adapters.backendai.api import Session
-from trackbook.adapters.backendai.errors import ClusterError
-from trackbook.adapters.backendai.observe import Known
-from trackbook.adapters.backendai.output import Output
-from trackbook.adapters.backendai.remains import Remains
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.api.session_calls import Session
+from trackbook.adapters.backendai.session import exit_artifacts
+from trackbook.adapters.backendai.session.exit_artifacts import ExitArtifacts
+from trackbook.adapters.backendai.session.observation import Observation
+from trackbook.adapters.backendai.session.output import Output
 
 KILLED = Session(
     "s1", "tb-1", "TERMINATED", "task-failed", "FAILURE", history={"RUNNING": "2026-11-29T12:00:00+00:00"}
@@ -55,12 +55,14 @@ async def test_output_that_a_manager_has_late_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, refusals: int, kept: bytes | None, asked: int
 ) -> None:
     """A 500 is asked again, four times in all; a manager that doesn't know the session or is away is not."""
-    monkeypatch.setattr(remains, "_LOOKS", (0, 0, 0))
+    monkeypatch.setattr(exit_artifacts, "_LOOKS", (0, 0, 0))
     manager: Any = Manager(status, refusals)
-    parts: Any = SimpleNamespace(link=SimpleNamespace(client=manager))
+    parts: Any = SimpleNamespace(connection=SimpleNamespace(client=manager))
     spec: Any = SimpleNamespace(session="s1")
 
-    await Remains(spec, parts).complete(Output(tmp_path / "log", nothing), Known(session=KILLED, no_record=True))
+    await ExitArtifacts(spec, parts).complete(
+        Output(tmp_path / "log", nothing), Observation(session=KILLED, no_record=True)
+    )
 
     assert manager.asked == asked
     assert ((tmp_path / "log").read_bytes() if (tmp_path / "log").exists() else None) == kept

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackbook.adapters.backendai.errors import ClusterError
-from trackbook.adapters.backendai.output import TAIL, Output
-from trackbook.adapters.backendai.record import Record
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.session.exit_record import ExitRecord
+from trackbook.adapters.backendai.session.output import TAIL, Output
 
 LIMIT = 4096
 
@@ -29,10 +29,10 @@ class Source:
         self.reads += 1
         return self.data[start : start + size]
 
-    def record(self, tail: int = 64) -> Record:
+    def record(self, tail: int = 64) -> ExitRecord:
         """Return the exit record."""
         now = datetime.now(UTC)
-        return Record(
+        return ExitRecord(
             attempt=1, ended_at=now, exit_code=0, size=len(self.data), tail=self.data[-tail:] if tail else b""
         )
 

@@ -8,9 +8,9 @@ import subprocess
 import pytest
 from msgspec.structs import replace
 
-from trackbook.adapters.backendai import plan, wrapper
-from trackbook.adapters.backendai.api import NewSession, Version
+from trackbook.adapters.backendai.api.session_calls import NewSession, Version
 from trackbook.adapters.backendai.config import Cluster
+from trackbook.adapters.backendai.session import plan, wrapper
 from trackbook.engine.ports import SessionInput, SessionSpec
 
 OLD, NEW = Version("23.09.10", "v7.20230615"), Version("26.8.3", "v9.20250722")

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.api.proxies import proxy_for
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.errors import ClusterError
-from trackbook.adapters.backendai.examine import examine
-from trackbook.adapters.backendai.link import Link
-from trackbook.adapters.backendai.proxies import proxy_for
+from trackbook.adapters.backendai.preflight.diagnose import diagnose
 
 FAR = "http://cluster.example.org:8081"
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -73,7 +73,7 @@ async def test_a_variable_that_no_proxy_can_be_had_from_is_named(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
 ) -> None:
     """It is for the operator to mend; its value, which may have a password, is told by nobody."""
-    monkeypatch.setattr("trackbook.adapters.backendai.proxies.find_spec", lambda name: None)
+    monkeypatch.setattr("trackbook.adapters.backendai.api.proxies.find_spec", lambda name: None)
     monkeypatch.setenv(variable, value)
     error = await problem()
     assert (error.kind, error.slug) == ("operator", "proxy")
@@ -143,11 +143,11 @@ def test_hosts_without_a_proxy(monkeypatch: pytest.MonkeyPatch, excepted: str, u
 async def test_doctor_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that this machine can't resolve is no fault where a proxy would resolve it."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    link = Link(cluster(), "0123abcd")
+    connection = ClusterConnection(cluster(), "0123abcd")
     try:
-        (finding,) = await examine(link)
+        (finding,) = await diagnose(connection)
     finally:
-        await link.close()
+        await connection.close()
     assert (finding.what, finding.verdict) == ("proxy", "fail")
     assert "of the variable HTTP_PROXY" in finding.found
     assert "NO_PROXY" in finding.hint

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from trackbook.adapters.backendai import service_observe, service_plan
-from trackbook.adapters.backendai.api import Session, Version
-from trackbook.adapters.backendai.service_api import Rollout, Route, Service
+from trackbook.adapters.backendai.api.service_calls import Rollout, Route, Service
+from trackbook.adapters.backendai.api.session_calls import Session, Version
+from trackbook.adapters.backendai.service import plan as service_plan
+from trackbook.adapters.backendai.service import progress as service_progress
 from trackbook.engine.definition import Task, from_mapping, tasks
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import SessionSpec
@@ -212,9 +213,9 @@ def progress(
     rollout: Rollout | None = None,
     revision: str = "",
     replicas: int = 1,
-) -> service_observe.Progress:
+) -> service_progress.Progress:
     """Return how far it is."""
-    return service_observe.progress(seen, rollout, revision, replicas, {each.id: each for each in sessions})
+    return service_progress.progress(seen, rollout, revision, replicas, {each.id: each for each in sessions})
 
 
 def test_ready_needs_all_replicas_an_address_and_the_revision() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from trackbook.adapters.backendai.signing import sign
+from trackbook.adapters.backendai.api.signing import sign
 
 DATE = datetime(2026, 11, 23, 14, 50, tzinfo=UTC)
 KEYS = ("AKIASIMUSER000000001", "sim-user--secret-0000000000000000000001b")

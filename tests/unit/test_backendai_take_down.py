@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from trackbook.adapters.backendai import ending, services
-from trackbook.adapters.backendai.api import Session, Version
+from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
+from trackbook.adapters.backendai.api.session_calls import Session, Version
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.link import Link
-from trackbook.adapters.backendai.service_plan import JOB, OWNER
+from trackbook.adapters.backendai.service import cleanup as service_cleanup
+from trackbook.adapters.backendai.service.plan import JOB, OWNER
+from trackbook.adapters.backendai.session import terminator
 
 HOME = "0123abcd"
 
@@ -48,17 +49,17 @@ class Manager:
 async def test_a_replica_that_does_not_end_is_forced_to(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time for taking a service down leaves some for that, whoever has begun with it."""
     settings = {"endpoint": "http://h", "access_key": "a", "secret_key": "s", "stop_timeout": 1}
-    link = Link(Cluster.from_mapping("main", settings), HOME)
-    await link.close()
-    for module in (ending, services):
+    connection = ClusterConnection(Cluster.from_mapping("main", settings), HOME)
+    await connection.close()
+    for module in (terminator, service_cleanup):
         monkeypatch.setattr(module, "_FIRST_PAUSE", 0.05)
         monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.1)
     manager = Manager(stage)
-    monkeypatch.setattr(link, "client", manager)
-    monkeypatch.setattr(link, "by_id", manager)
-    monkeypatch.setattr(link, "_version", Version("23.09.10", "v7.20230615"))
+    monkeypatch.setattr(connection, "client", manager)
+    monkeypatch.setattr(connection, "by_id", manager)
+    monkeypatch.setattr(connection, "_version", Version("23.09.10", "v7.20230615"))
 
-    await services.Services(link).release("j")
+    await service_cleanup.Services(connection).release("j")
 
     deleted = [path for method, path, forced in manager.asked if not forced and "/services/" in path]
     assert deleted == (["/services/s"] if stage == "CREATED" else [])

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from test_backendai_wrapper import SHELLS, Session
 
-from trackbook.adapters.backendai import observe, unpacking, wrapper
-from trackbook.adapters.backendai.observe import Known
+from trackbook.adapters.backendai.session import observation, unpacking, wrapper
+from trackbook.adapters.backendai.session.observation import Observation
 
 FILES = {
     "main.py": "print('main')\n",
@@ -74,7 +74,7 @@ def refusal(session: Session) -> tuple[int, str, str]:
     found = session.record()
     assert "the command is not run" in output
     assert found.tail.decode() == output
-    verdict = observe.verdict(Known(record=found))
+    verdict = observation.verdict(Observation(record=found))
     assert verdict
     assert (verdict.outcome, verdict.exit_code, verdict.started_at) == ("failed", None, None)
     assert found.exit_code == exit_code

@@ -9,14 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from trackbook.adapters.backendai import api, watch
-from trackbook.adapters.backendai.api import Session
-from trackbook.adapters.backendai.client import Client
+from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
+from trackbook.adapters.backendai.api.events import Hint
+from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.events import Hint
-from trackbook.adapters.backendai.link import Link
-from trackbook.adapters.backendai.shelf import Shelf
-from trackbook.adapters.backendai.watch import Watch, Watched
+from trackbook.adapters.backendai.session import watch
+from trackbook.adapters.backendai.session.pipeline_folder import PipelineFolders
+from trackbook.adapters.backendai.session.watch import Watch, Watched
 
 CLUSTER = Cluster(name="main", endpoint="http://127.0.0.1:9", access_key="A", secret_key="S", poll_interval=0.1)
 
@@ -40,12 +41,12 @@ async def test_an_answer_that_nobody_foresaw_does_not_end_the_watch(
         await asyncio.Event().wait()
         yield Hint("")
 
-    monkeypatch.setattr(api, "sessions_with_ids", answers)
+    monkeypatch.setattr(session_calls, "sessions_with_ids", answers)
     monkeypatch.setattr(watch, "hints", silence)
     monkeypatch.setattr(watch, "_AGAIN", 0.01)
-    cluster = Link(CLUSTER, "0123abcd")
-    watching = Watch(cluster, Shelf(cluster, tmp_path))
-    session = SimpleNamespace(id="s1", running=False, may_have_begun=False, saw=lambda session: None)
+    cluster = ClusterConnection(CLUSTER, "0123abcd")
+    watching = Watch(cluster, PipelineFolders(cluster, tmp_path))
+    session = SimpleNamespace(id="s1", running=False, may_have_begun=False, observe=lambda session: None)
     watched: dict[str, Watched] = {"s1": session}
     monkeypatch.setattr(watching, "_watched", watched)
     watching.start()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trackbook.adapters.backendai import lines, record, wrapper
+from trackbook.adapters.backendai.session import exit_record, multiline_variables, wrapper
 
 SHELLS = {"dash": "dash", "bash": "bash --posix", "busybox": "busybox sh"}
 Run = Callable[..., "Session"]
@@ -62,9 +62,9 @@ class Session:
             time.sleep(0.01)
         return path
 
-    def record(self) -> record.Record:
+    def record(self) -> exit_record.ExitRecord:
         """Return the exit record."""
-        return record.read_record((self.records / "3-1.exit").read_bytes())
+        return exit_record.read_record((self.records / "3-1.exit").read_bytes())
 
 
 @pytest.fixture(params=SHELLS)
@@ -92,7 +92,7 @@ def test_end_of_a_command(run: Run, tmp_path: Path) -> None:
     assert found.started_at
     assert found.started_at <= found.ended_at
     assert (session.records / "3-1.log").read_bytes() == found.tail
-    claim = record.read_claim((session.records / "3-1.claim/by").read_bytes())
+    claim = exit_record.read_claim((session.records / "3-1.claim/by").read_bytes())
     assert (claim.session, claim.kernel, claim.started_at) == ("s1", "k1", found.started_at)
     assert list(session.records.glob("*.new")) == []
 
@@ -248,10 +248,10 @@ def test_what_the_command_leaves_running_does_not_hold_the_end_up(run: Run) -> N
 def test_records_that_are_not_whole() -> None:
     """A record without its last line is none."""
     text = b"trackbook 1\nattempt 1\nended_at 2026-01-01T00:00:00Z\nexit_code 0\nsize 2\n\nlog\nx\n\nend\n"
-    assert record.read_record(text).tail == b"x\n"
+    assert exit_record.read_record(text).tail == b"x\n"
     for broken in (text[:-1], text.replace(b"exit_code 0\n", b""), text.replace(b"trackbook 1\n", b""), b""):
         with pytest.raises(ValueError, match="record"):
-            record.read_record(broken)
+            exit_record.read_record(broken)
 
 
 def test_a_session_whose_command_is_started_twice_ends_as_the_first_start(run: Run, tmp_path: Path) -> None:
@@ -285,11 +285,11 @@ def test_variables_with_line_breaks(run: Run) -> None:
         "QUOTES": 'it\'s "$HOME" `x`\n%s%b',
         "PLAIN": "a\\nb%s",
     }
-    sent = lines.escaped(values)
+    sent = multiline_variables.escaped(values)
     assert all(len(value.splitlines()) == 1 for value in sent.values())
     assert sent["PLAIN"] == values["PLAIN"]
     shown = "".join(f'printf "%s\\0" "${name}"; ' for name in values)
-    code, output = run(f'{shown} echo "${{{lines.NAMES}-unset}}"', **sent).ended()
+    code, output = run(f'{shown} echo "${{{multiline_variables.NAMES}-unset}}"', **sent).ended()
     assert code == 0
     assert output.split("\0") == [*values.values(), "unset\n"]
 
@@ -297,10 +297,10 @@ def test_variables_with_line_breaks(run: Run) -> None:
 def test_variables_that_cant_be_sent() -> None:
     """A value that is too long once it is escaped, or has a name that no shell takes, is refused."""
     with pytest.raises(ValueError, match="more than 131,000 bytes"):
-        lines.escaped({"A": "\n" * 70_000})
+        multiline_variables.escaped({"A": "\n" * 70_000})
     with pytest.raises(ValueError, match="line breaks"):
-        lines.escaped({"ODD-NAME": "a\nb"})
-    assert lines.escaped({"ODD-NAME": "a", "B": ""}) == {"ODD-NAME": "a", "B": ""}
+        multiline_variables.escaped({"ODD-NAME": "a\nb"})
+    assert multiline_variables.escaped({"ODD-NAME": "a", "B": ""}) == {"ODD-NAME": "a", "B": ""}
 
 
 def test_commands_that_look_like_options(run: Run) -> None:

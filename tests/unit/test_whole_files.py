@@ -9,7 +9,7 @@ from threading import Barrier
 
 import pytest
 
-from trackbook.adapters.backendai.service_note import ServiceNote, load, save
+from trackbook.adapters.backendai.service.attempt_state import ServiceState, load, save
 from trackbook.private_files import write_private
 
 _WRITERS, _ROUNDS = 8, 50
@@ -39,7 +39,7 @@ def test_the_notes_of_a_service_survive_writers_at_once(tmp_path: Path) -> None:
     def write(number: int) -> None:
         barrier.wait()
         for _ in range(_ROUNDS):
-            save(tmp_path, ServiceNote(id=str(number)))
+            save(tmp_path, ServiceState(id=str(number)))
             assert load(tmp_path).id
 
     with ThreadPoolExecutor(_WRITERS) as pool:

@@ -80,7 +80,7 @@ def _is_of(ran: Path, job: str) -> bool:
 SKEWED = """\
 import sys
 from datetime import timedelta
-from trackbook.adapters.backendai.client import Client, utc_now
+from trackbook.adapters.backendai.api.client import Client, utc_now
 off = timedelta(minutes=float(sys.argv.pop(1)))
 Client.__init__.__kwdefaults__["clock"] = lambda: utc_now() + off
 from trackbook.cli.main import main

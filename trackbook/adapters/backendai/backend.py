@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackbook.adapters.backendai import preflight, service_checks, service_plan
+from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
+from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.examine import examine
 from trackbook.adapters.backendai.executor import BackendAIExecutor
 from trackbook.adapters.backendai.folders import ClusterFolders
-from trackbook.adapters.backendai.link import Link
-from trackbook.adapters.backendai.services import Services
-from trackbook.adapters.backendai.storage import Storage
+from trackbook.adapters.backendai.preflight import project_checks, service_checks
+from trackbook.adapters.backendai.preflight.diagnose import diagnose
+from trackbook.adapters.backendai.service import plan as service_plan
+from trackbook.adapters.backendai.service.cleanup import Services
 from trackbook.adapters.backendai.sweep import sweep
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
@@ -29,9 +30,9 @@ class BackendAIBackend:
         self._blobs = blobs
         self._cluster = cluster
         self._data = data
-        self._link = Link(cluster, installation)
-        self._services = Services(self._link)
-        self._folders = ClusterFolders(Storage(self._link.client), data, installation)
+        self._connection = ClusterConnection(cluster, installation)
+        self._services = Services(self._connection)
+        self._folders = ClusterFolders(Storage(self._connection.client), data, installation)
 
     @property
     def folders(self) -> Folders:
@@ -40,7 +41,7 @@ class BackendAIBackend:
 
     def executor(self) -> Executor:
         """Return the one that runs sessions on the cluster."""
-        return BackendAIExecutor(self._cluster, self._data, self._link.installation, blobs=self._blobs)
+        return BackendAIExecutor(self._cluster, self._data, self._connection.installation, blobs=self._blobs)
 
     def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
         """Refuse tasks without an image, and code and services that can't be, as far as the version is known."""
@@ -50,22 +51,22 @@ class BackendAIBackend:
                 message = f"task {task.name!r} names no image, and neither does cluster {self._cluster.name!r}"
                 found.append(Refused("no_image", message, f"tasks[{task.index}].environment.image"))
         serving = [task for task in tasks if task.serving]
-        return found + service_plan.judge(serving, self._link.known_version)
+        return found + service_plan.judge(serving, self._connection.known_version)
 
     async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
         """Look at what the sessions need; that the cluster can't be asked is a finding, too."""
-        found = await preflight.check(self._link, self.folders, specs)
-        more = await service_checks.check(self._link, specs)
+        found = await project_checks.check(self._connection, self.folders, specs)
+        more = await service_checks.check(self._connection, specs)
         known = [each.found for each in found if each.verdict == "fail"]
         return found + [each for each in more if not _is_known(each, known)]
 
     async def examine(self) -> list[Finding]:
         """Look whether the cluster could work."""
-        return await examine(self._link)
+        return await diagnose(self._connection)
 
     async def sweep(self, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
         """Find sessions of the installation that no live attempt owns, and services. Raises ClusterError."""
-        sessions = await sweep(self._link, live, end=end, unknown=unknown)
+        sessions = await sweep(self._connection, live, end=end, unknown=unknown)
         return sessions + await self._services.sweep(live, end=end, unknown=unknown)
 
     async def release(self, job: str) -> None:
@@ -74,7 +75,7 @@ class BackendAIBackend:
 
     async def close(self) -> None:
         """Close connections."""
-        await self._link.close()
+        await self._connection.close()
 
 
 def _refused_code(tasks: Sequence[Task]) -> list[Refused]:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import structlog
 
-from trackbook.adapters.backendai.archives import Archives
-from trackbook.adapters.backendai.attempt import Attempt
+from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.ending import Undertaker
-from trackbook.adapters.backendai.enqueue import Enqueuer
-from trackbook.adapters.backendai.link import Link
-from trackbook.adapters.backendai.notes import Notes
-from trackbook.adapters.backendai.parts import Parts
-from trackbook.adapters.backendai.service_attempt import ServiceAttempt
-from trackbook.adapters.backendai.shelf import Shelf
-from trackbook.adapters.backendai.watch import Watch
+from trackbook.adapters.backendai.service.attempt import ServiceAttempt
+from trackbook.adapters.backendai.session.attempt import Attempt
+from trackbook.adapters.backendai.session.attempt_state import AttemptStates
+from trackbook.adapters.backendai.session.code_archives import Archives
+from trackbook.adapters.backendai.session.context import ExecutorContext
+from trackbook.adapters.backendai.session.enqueue import Enqueuer
+from trackbook.adapters.backendai.session.pipeline_folder import PipelineFolders
+from trackbook.adapters.backendai.session.terminator import Terminator
+from trackbook.adapters.backendai.session.watch import Watch
 from trackbook.adapters.sessions.reporter import Reporter
 from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
@@ -45,21 +45,21 @@ class BackendAIExecutor:
         blobs: Blobs | None = None,
     ) -> None:
         self._cluster = cluster
-        self._link = Link(cluster, installation)
-        self._notes = Notes(data.resolve())
+        self._connection = ClusterConnection(cluster, installation)
+        self._attempt_states = AttemptStates(data.resolve())
         self._reports = Reporter()
-        self._shelf = Shelf(self._link, data)
-        self._watch = Watch(self._link, self._shelf)
-        self._undertaker = Undertaker(self._link)
-        self._parts = Parts(
-            self._link,
-            self._shelf,
+        self._pipeline_folders = PipelineFolders(self._connection, data)
+        self._watch = Watch(self._connection, self._pipeline_folders)
+        self._terminator = Terminator(self._connection)
+        self._context = ExecutorContext(
+            self._connection,
+            self._pipeline_folders,
             self._watch,
-            self._notes,
+            self._attempt_states,
             self._reports,
-            self._undertaker,
-            Enqueuer(self._link),
-            Archives(self._shelf, blobs),
+            self._terminator,
+            Enqueuer(self._connection),
+            Archives(self._pipeline_folders, blobs),
         )
         self._attempts: dict[str, Attempt | ServiceAttempt] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -76,9 +76,9 @@ class BackendAIExecutor:
         """Run the session; adopt it, or report its end again, if it was launched before."""
         attempt = self._attempts.get(spec.session)
         if attempt:
-            attempt.tell_again()
+            attempt.report_start_again()
         elif not self._report_end(spec):
-            self._take(spec, fresh=self._notes.begin(spec))
+            self._take(spec, fresh=self._attempt_states.begin(spec))
 
     async def stop(self, spec: SessionSpec) -> None:
         """End the session; one that has not begun will never run."""
@@ -87,9 +87,9 @@ class BackendAIExecutor:
         if attempt is None:
             if self._report_end(spec):
                 return
-            self._notes.begin(spec)
+            self._attempt_states.begin(spec)
             attempt = self._take(spec, fresh=False)  # somebody else may have launched it
-        attempt.ask()
+        attempt.request_end()
         if spec.session in self._waiting:
             self._waiting.remove(spec.session)
             self._run(attempt)
@@ -107,15 +107,15 @@ class BackendAIExecutor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._watch.close()
-        await self._undertaker.close(wait=self._cluster.stop_timeout if cancel else _FAREWELL)
+        await self._terminator.close(wait=self._cluster.stop_timeout if cancel else _FAREWELL)
         await self._reports.close(wait=5.0 if cancel else 0)
-        await self._link.close()
+        await self._connection.close()
 
     def _report_end(self, spec: SessionSpec) -> bool:
         """Report the session's end if it is known; whether it is."""
         if self._reports.has_end(spec):
             return True
-        end = self._notes.end(spec)
+        end = self._attempt_states.end(spec)
         if end is not None:
             self._reports.send_end(spec, end)
         return end is not None
@@ -123,9 +123,9 @@ class BackendAIExecutor:
     def _take(self, spec: SessionSpec, *, fresh: bool) -> Attempt | ServiceAttempt:
         attempt: Attempt | ServiceAttempt
         if spec.service is None:
-            attempt = Attempt(spec, self._parts, fresh=fresh)
+            attempt = Attempt(spec, self._context, fresh=fresh)
         else:
-            attempt = ServiceAttempt(spec, self._parts)
+            attempt = ServiceAttempt(spec, self._context)
         self._attempts[spec.session] = attempt
         if self._limit and len(self._running) >= self._limit:
             self._waiting.append(spec.session)

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from trackbook.adapters.backendai import names
-from trackbook.adapters.backendai.errors import ClusterError
-from trackbook.adapters.backendai.storage import Folder, Item, Storage
+from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.backendai.api.storage import Folder, Item, Storage
 from trackbook.engine.files import OURS, below_root, clean
 from trackbook.engine.ports import (
     CutListing,

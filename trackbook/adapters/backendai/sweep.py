@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import structlog
 from msgspec import Struct
 
-from trackbook.adapters.backendai import api, names
-from trackbook.adapters.backendai.client import Client
-from trackbook.adapters.backendai.errors import ClusterError
-from trackbook.adapters.backendai.link import Link
+from trackbook.adapters.backendai import names
+from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api.client import Client
+from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
+from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.engine.job import job_of
 from trackbook.engine.ports import UNKNOWN_JOB, Finding, Live
 
@@ -42,13 +43,13 @@ class Left(Struct, frozen=True):
     created_at: str
 
 
-async def sweep(link: Link, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
+async def sweep(connection: ClusterConnection, live: Live, *, end: bool, unknown: bool = False) -> list[Finding]:
     """Find what is left over, and end it where asked. Raises ClusterError, and what `live` raises.
 
     Sessions of jobs that the log doesn't know are only ended where `unknown` is set as well.
     What there is was read before `live` is asked, so a session that is made meanwhile is never seen.
     """
-    there = await ours(link)
+    there = await ours(connection)
     if not there:
         return []
     owned = await live()
@@ -56,7 +57,7 @@ async def sweep(link: Link, live: Live, *, end: bool, unknown: bool = False) -> 
     if not orphans:
         return []
     await asyncio.sleep(_SETTLE)
-    orphans = await _remaining(link.client, orphans)
+    orphans = await _remaining(connection.client, orphans)
     strangers = [each for each in orphans if not owned.knows_job(job_of(each.session))]
     orphans = [each for each in orphans if each not in strangers]
     if end and unknown:
@@ -69,29 +70,29 @@ async def sweep(link: Link, live: Live, *, end: bool, unknown: bool = False) -> 
 
     async def ended(each: Left) -> Finding:
         async with gate:
-            return await _end(link, each)
+            return await _end(connection, each)
 
     return listed + await asyncio.gather(*(ended(each) for each in orphans))
 
 
-async def ours(link: Link) -> list[Left]:
+async def ours(connection: ClusterConnection) -> list[Left]:
     """Return the live sessions of our key that have the installation's id in their names."""
-    pattern = names.prefix(link.installation).replace("_", "\\_") + "%"
+    pattern = names.prefix(connection.installation).replace("_", "\\_") + "%"
     condition = f"(name like {json.dumps(pattern)})"
-    condition += "".join(f' & (status != "{status}")' for status in sorted(api.FINAL))
+    condition += "".join(f' & (status != "{status}")' for status in sorted(session_calls.FINAL))
     text = (
         "query($limit:Int!,$offset:Int!,$filter:String,$key:String){"
         'compute_session_list(limit:$limit,offset:$offset,filter:$filter,access_key:$key,order:"created_at"){'
         "items{id name status access_key created_at} total_count}}"
     )
-    key = link.cluster.access_key
+    key = connection.cluster.access_key
     found: dict[str, Left] = {}
     offset = 0
     while True:
-        data = await link.client.query(text, limit=_PAGE, offset=offset, filter=condition, key=key)
+        data = await connection.client.query(text, limit=_PAGE, offset=offset, filter=condition, key=key)
         page = data["compute_session_list"]
         for item in page["items"]:
-            session = names.session_of(link.installation, item["name"] or "")
+            session = names.session_of(connection.installation, item["name"] or "")
             if session and item["access_key"] == key:
                 created = str(item["created_at"] or "")
                 found[item["id"]] = Left(item["id"], item["name"], session, item["status"], created)
@@ -102,27 +103,29 @@ async def ours(link: Link) -> list[Left]:
 
 async def _remaining(client: Client, sessions: Sequence[Left]) -> list[Left]:
     """Return those that still live."""
-    found = {each.id: each for each in await api.sessions_with_ids(client, (each.id for each in sessions))}
+    found = {
+        each.id: each for each in await session_calls.sessions_with_ids(client, (each.id for each in sessions))
+    }
     return [each for each in sessions if each.id in found and not found[each.id].final]
 
 
-async def _end(link: Link, each: Left) -> Finding:
+async def _end(connection: ClusterConnection, each: Left) -> Finding:
     """End a session, by force once it has had its time, and say what became of it."""
-    log.info("session.left_over", cluster=link.cluster.name, session=each.name, status=each.status)
+    log.info("session.left_over", cluster=connection.cluster.name, session=each.name, status=each.status)
     why = ""
-    gently = 0.0 if each.status == _BROKEN else link.cluster.stop_timeout
+    gently = 0.0 if each.status == _BROKEN else connection.cluster.stop_timeout
     for forced, seconds in ((False, gently), (True, _FORCED_WITHIN)):
         deadline = asyncio.get_running_loop().time() + seconds
         asked = False
         while True:
             try:
                 if not asked:
-                    await api.destroy(link.client, each.id, forced=forced)
+                    await session_calls.destroy(connection.client, each.id, forced=forced)
                     asked = True
             except ClusterError as error:  # it is starting or ending, say (23.09): look, and ask again
                 why = error.message
             try:
-                if not await _remaining(link.client, [each]):
+                if not await _remaining(connection.client, [each]):
                     by = ", by force" if forced else ""
                     return Finding("session", f"{_words(each)}: no job owned it; ended{by}")
             except ClusterError as error:

@@ -1,0 +1,1 @@
+"""What would fail on a cluster, found before a run and by `trackbook doctor`."""

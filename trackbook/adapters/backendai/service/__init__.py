@@ -1,0 +1,1 @@
+"""A serving task's model service: plan, reconcile, rolling update, clean-up."""

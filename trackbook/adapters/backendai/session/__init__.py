@@ -1,0 +1,1 @@
+"""A task's session: plan, launch, watch, outcome, termination."""
