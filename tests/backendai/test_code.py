@@ -23,7 +23,7 @@ from backendai.cluster import Cluster
 from backendai.worlds import ClusterWorld
 from trackbook.adapters.backendai.api.client import Client
 from trackbook.adapters.backendai.api.storage import Storage
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.execution import folders
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from trackbook.adapters.backendai.api.client import Client
 from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.folders import ClusterFolders
 from trackbook.adapters.backendai.session import wrapper
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.execution import folders
 from trackbook.engine.ports import CutListing, NoSuchFile
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))

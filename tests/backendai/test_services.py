@@ -23,7 +23,7 @@ from trackbook.adapters.backendai.api import service_calls
 from trackbook.adapters.backendai.api.service_calls import Service
 from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.backend import BackendAIBackend
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.execution import folders
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStatus
 from trackbook.engine.ports import ExecutorUnavailable, Owned, SessionSpec
 

@@ -19,7 +19,7 @@ from trackbook.adapters.backendai.api.client import Client
 from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.executor import BackendAIExecutor
-from trackbook.adapters.sessions import folders, logs
+from trackbook.adapters.execution import folders, logs
 from trackbook.engine.job import ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 from trackbook.testing.reports import Reports

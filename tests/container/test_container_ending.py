@@ -8,7 +8,7 @@ from trainings import COUNT, DIES, WAITS
 
 from container.engine import BASH_IMAGE, SH_IMAGE, ContainerEngine
 from container.world import World, holds, opened, spec
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.execution import folders
 from trackbook.engine.ports import SessionSpec
 
 

@@ -12,7 +12,7 @@ from aiodocker import Docker
 from container.program import Orders, ends, start
 from container.world import PATIENCE, World, holds, spec
 from trackbook.adapters.container import records
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.execution import folders
 from trackbook.engine.job import ReportTaskStatus
 from trackbook.engine.ports import Owned
 

@@ -9,7 +9,7 @@ import pytest
 
 from container.engine import BASH_IMAGE, ContainerEngine, booted
 from container.world import World, holds, opened, spec
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.execution import folders
 from trackbook.engine.job import ReportTaskStatus
 from trackbook.engine.ports import SessionInput
 

@@ -17,7 +17,7 @@ from trackbook.adapters.container.client import Client, Listed
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.executor import ContainerExecutor
 from trackbook.adapters.container.plan import container_name
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.execution import folders
 from trackbook.engine.ports import SessionSpec
 from trackbook.testing.reports import Reports
 

@@ -16,8 +16,8 @@ from test_executor import spec
 
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.executor import ContainerExecutor
+from trackbook.adapters.execution import code_archive, folders
 from trackbook.adapters.local.executor import LocalExecutor
-from trackbook.adapters.sessions import code, folders
 from trackbook.engine.ports import Executor, SessionSpec
 from trackbook.testing.reports import Reports
 from trackbook.testing.store import MemoryBlobs
@@ -150,7 +150,7 @@ async def test_the_copy_goes_with_the_attempt(world: World) -> None:
     await executor.close()
 
     left = sorted(path.name for path in folders.session_folder(world.data, session.session).iterdir())
-    assert not [name for name in left if name.startswith(code.WORK)]
+    assert not [name for name in left if name.startswith(code_archive.WORK)]
 
 
 async def test_code_that_is_not_stored(world: World) -> None:
@@ -170,7 +170,7 @@ async def test_code_that_can_not_be_unpacked(world: World, monkeypatch: pytest.M
     """A full disk is an error of that task which names the cause, and leaves nothing half done."""
     executor = await world.open()
     session = await with_code(world, "a", "true")
-    write = code._write
+    write = code_archive._write
 
     def full(opened: Any, entry: Any, path: Path, *, for_all: bool) -> None:
         if entry.name != "main.py":
@@ -178,14 +178,14 @@ async def test_code_that_can_not_be_unpacked(world: World, monkeypatch: pytest.M
         write(opened, entry, path, for_all=for_all)
 
     with monkeypatch.context() as patched:
-        patched.setattr(code, "_write", full)
+        patched.setattr(code_archive, "_write", full)
         await executor.launch(session)
         end = await world.reports.ended("a")
 
     assert (end.outcome, end.started_at) == ("failed", None)
     assert "the code can't be unpacked: [Errno 28] No space left on device" in end.message
     await executor.close()
-    assert not list(folders.session_folder(world.data, session.session).glob(f"{code.WORK}*"))
+    assert not list(folders.session_folder(world.data, session.session).glob(f"{code_archive.WORK}*"))
 
 
 async def test_hostile_code_is_refused(world: World) -> None:
@@ -217,7 +217,7 @@ async def test_the_next_executor_finds_the_copy(world: World) -> None:
     await (await world.open()).close()
     session = await with_code(world, "a", "cat src/part")
     folder = folders.session_folder(world.data, session.session)
-    await code.Copies(world.blobs).place(session, folder)
+    await code_archive.Copies(world.blobs).place(session, folder)
     world.blobs.blobs.clear()
 
     assert await outcome(world, await world.open(), session) == ("succeeded", "one\n")
@@ -227,8 +227,8 @@ async def test_a_copy_from_before_a_reboot_is_made_anew(world: World) -> None:
     """What was unpacked before the machine went down may have lost its bytes."""
     session = await with_code(world, "a", "cat src/part")
     folder = folders.session_folder(world.data, session.session)
-    await code.Copies(world.blobs).place(session, folder)
-    (folder / f"{code.WORK}.boot").write_text("another start")
-    (folder / code.WORK / "src" / "part").write_text("")
+    await code_archive.Copies(world.blobs).place(session, folder)
+    (folder / f"{code_archive.WORK}.boot").write_text("another start")
+    (folder / code_archive.WORK / "src" / "part").write_text("")
 
     assert await outcome(world, await world.open(), session) == ("succeeded", "one\n")

@@ -19,7 +19,7 @@ from folder_contract import FoldersContract, names, pieces, put, whole
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackbook.adapters.sessions.data_folders import DataFolders
+from trackbook.adapters.execution.data_folders import DataFolders
 from trackbook.engine.files import clean
 from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
 

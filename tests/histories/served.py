@@ -13,8 +13,8 @@ import httpx
 from sqlalchemy import Connection
 
 from histories.made import History
-from trackbook.adapters.sessions.data_folders import DataFolders
-from trackbook.adapters.sessions.output_log import Kept, Piece
+from trackbook.adapters.execution.data_folders import DataFolders
+from trackbook.adapters.execution.output_log import Kept, Piece
 from trackbook.engine.errors import Refused
 from trackbook.engine.ports import ExecutorUnavailable, Folders
 from trackbook.http.app import create_app

@@ -19,7 +19,7 @@ from histories.served import Contents, Site, site
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trackbook.adapters.sessions.data_folders import DataFolders
+from trackbook.adapters.execution.data_folders import DataFolders
 from trackbook.engine import job
 from trackbook.engine.ports import FolderMissing, FolderState
 from trackbook.events import pipeline as facts

@@ -12,7 +12,7 @@ from histories.served import Site, site
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackbook.adapters.sessions.output_log import Kept, Piece
+from trackbook.adapters.execution.output_log import Kept, Piece
 from trackbook.engine import job
 from trackbook.events.job import TaskShape
 from trackbook.http import logs

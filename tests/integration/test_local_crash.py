@@ -13,11 +13,11 @@ import msgspec
 import pytest
 from local_process import ExecutorProcess
 
+from trackbook.adapters.execution import folders
 from trackbook.adapters.local import disk
 from trackbook.adapters.local.box import tree
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.local.leftovers import find
-from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted
 from trackbook.engine.ports import SessionInput, SessionSpec
 from trackbook.testing.reports import Reports

@@ -14,10 +14,10 @@ from local_process import ExecutorProcess
 from seed import SEED
 from steps import Steps
 
+from trackbook.adapters.execution import folders
 from trackbook.adapters.local import disk
 from trackbook.adapters.local.box import tree
 from trackbook.adapters.local.leftovers import find
-from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from trackbook.adapters.execution import folders
 from trackbook.adapters.local import disk, floor
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.local.leftovers import find
-from trackbook.adapters.sessions import folders
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionInput, SessionSpec
 from trackbook.testing.reports import Reports

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from trackbook.adapters.sessions.data_folders import DataFolders
+from trackbook.adapters.execution.data_folders import DataFolders
 from trackbook.engine.ports import ExecutorUnavailable
 
 NOBODY = 65534

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.session import code_archives
 from trackbook.adapters.backendai.session.code_archives import Archives
-from trackbook.adapters.sessions.code import BadCode
+from trackbook.adapters.execution.code_archive import BadCode
 from trackbook.engine.ports import SessionSpec
 from trackbook.testing.store import MemoryBlobs
 

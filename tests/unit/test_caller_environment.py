@@ -9,9 +9,9 @@ import pytest
 from office import CHAIN, opened
 
 from trackbook.adapters.container import records as container_records
+from trackbook.adapters.execution.exit_codes import describe
 from trackbook.adapters.local import disk
 from trackbook.adapters.local.plan import PATH, Planner
-from trackbook.adapters.sessions.exit_codes import describe
 from trackbook.cli import options
 from trackbook.engine.ports import SessionSpec
 

@@ -12,7 +12,7 @@ from histories.served import caught_up, projected
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from trackbook.adapters.sessions.reporter import Reporter
+from trackbook.adapters.execution.reporter import Reporter
 from trackbook.cli import main
 from trackbook.engine import job
 from trackbook.engine.job import Report, ReportTaskEnded

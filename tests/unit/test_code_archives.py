@@ -14,8 +14,8 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from trackbook.adapters.sessions import code
-from trackbook.adapters.sessions.code import BadCode, check, unpack
+from trackbook.adapters.execution import code_archive
+from trackbook.adapters.execution.code_archive import BadCode, check, unpack
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
@@ -100,7 +100,7 @@ def test_an_archive_by_tar_itself_is_taken(tmp_path: Path) -> None:
 
 def test_too_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive of more entries than one may have is refused."""
-    monkeypatch.setattr(code, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(code_archive, "MOST_ENTRIES", 3)
 
     with pytest.raises(BadCode, match="more than 3 entries"):
         unpack(archive(*(entry(f"f{number}") for number in range(4))), tmp_path / "copy")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trackbook.adapters.sessions import code as archives
+from trackbook.adapters.execution import code_archive as archives
 from trackbook.cli import packing
 from trackbook.cli.trouble import Trouble
 

@@ -9,9 +9,9 @@ from pipeline_stories import pipeline, task
 
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.plan import Planner
+from trackbook.adapters.execution import folders
 from trackbook.adapters.local.backend import LocalBackend
 from trackbook.adapters.local.plan import Planner as LocalPlanner
-from trackbook.adapters.sessions import folders
 from trackbook.engine import definition, mounts
 from trackbook.engine.errors import Refused
 from trackbook.engine.mounts import Mount

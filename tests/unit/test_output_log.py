@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from trackbook.adapters.backendai.session.exit_record import ExitRecord
 from trackbook.adapters.backendai.session.output import Output
 from trackbook.adapters.container.output import SessionLog
-from trackbook.adapters.sessions import output_log
-from trackbook.adapters.sessions.bounded_log import Log
-from trackbook.adapters.sessions.output_log import Kept, Piece
+from trackbook.adapters.execution import output_log
+from trackbook.adapters.execution.bounded_log import Log
+from trackbook.adapters.execution.output_log import Kept, Piece
 from trackbook.http import logs
 from trackbook.http.web import Logs
 

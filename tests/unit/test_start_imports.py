@@ -212,5 +212,5 @@ def test_a_launcher_imports_next_to_nothing() -> None:
     assert "trackbook.adapters.local.box.launcher" in found
     assert {name for name in found if not name.startswith("trackbook.adapters.local.box.")} <= {
         "__future__", "_ctypes", "_socket", "_struct", "ctypes", "ctypes._endian", "fcntl", "gc", "select",
-        "struct", "trackbook.adapters.sessions", "trackbook.adapters.sessions.bounded_log", "types",
+        "struct", "trackbook.adapters.execution", "trackbook.adapters.execution.bounded_log", "types",
     }  # fmt: skip

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from trackbook.adapters.sessions.beneath import shown
-from trackbook.adapters.sessions.code import LONGEST_NAME, MOST_BYTES, MOST_ENTRIES, leads_outside
+from trackbook.adapters.execution.code_archive import LONGEST_NAME, MOST_BYTES, MOST_ENTRIES, leads_outside
+from trackbook.adapters.execution.safe_path import shown
 from trackbook.cli.gitignore import Ignored, above
 from trackbook.cli.told import amount_text
 from trackbook.cli.trouble import Trouble

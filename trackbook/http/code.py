@@ -14,7 +14,7 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from litestar.params import PathParameter
 from msgspec import Struct
 
-from trackbook.adapters.sessions.code import MOST_BYTES, BadCode, check
+from trackbook.adapters.execution.code_archive import MOST_BYTES, BadCode, check
 from trackbook.http.errors import documented
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services

@@ -10,7 +10,7 @@ from litestar import Response, get
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
-from trackbook.adapters.sessions.output_log import Kept, Piece, note
+from trackbook.adapters.execution.output_log import Kept, Piece, note
 from trackbook.engine.job import TASK_ENDED
 from trackbook.http.errors import documented
 from trackbook.http.parameters import After, JobKey, Served, TaskName

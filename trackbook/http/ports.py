@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from trackbook.adapters.sessions.output_log import Kept, Piece
+from trackbook.adapters.execution.output_log import Kept, Piece
 from trackbook.engine.ports import Blobs, Folders
 from trackbook.projections.find import ReadModel
 

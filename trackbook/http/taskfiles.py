@@ -7,7 +7,7 @@ from typing import Any
 from litestar import HttpMethod, Request, Response, Router, delete, get, put, route
 from litestar.response import Stream
 
-from trackbook.adapters.sessions.folders import slug
+from trackbook.adapters.execution.folders import slug
 from trackbook.engine.ports import FolderMissing, NoSuchFile
 from trackbook.http.errors import ErrorBody, documented
 from trackbook.http.files import (

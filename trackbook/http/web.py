@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from trackbook.adapters.sessions import folders, logs, output_log
-from trackbook.adapters.sessions.output_log import Kept, Piece
+from trackbook.adapters.execution import folders, logs, output_log
+from trackbook.adapters.execution.output_log import Kept, Piece
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import LedgerDamaged
 from trackbook.adapters.yaml.dump import dump

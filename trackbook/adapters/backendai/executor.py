@@ -19,7 +19,7 @@ from trackbook.adapters.backendai.session.enqueue import Enqueuer
 from trackbook.adapters.backendai.session.pipeline_folder import PipelineFolders
 from trackbook.adapters.backendai.session.terminator import Terminator
 from trackbook.adapters.backendai.session.watch import Watch
-from trackbook.adapters.sessions.reporter import Reporter
+from trackbook.adapters.execution.reporter import Reporter
 from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
 

@@ -10,8 +10,8 @@ from trackbook.adapters.container import records
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused, Facts
 from trackbook.adapters.container.config import HINT, Engine
 from trackbook.adapters.container.plan import GPUS, SLOTS
-from trackbook.adapters.sessions.data_folders import DataFolders
-from trackbook.adapters.sessions.refusals import refused_service, unknown_slots
+from trackbook.adapters.execution.data_folders import DataFolders
+from trackbook.adapters.execution.refusals import refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.job import job_of

@@ -17,8 +17,8 @@ from trackbook.adapters.container.client import Client, EngineAway, EngineRefuse
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.plan import Planner, container_name
 from trackbook.adapters.container.records import Record
-from trackbook.adapters.sessions import folders
-from trackbook.adapters.sessions.code import BadCode, Copies
+from trackbook.adapters.execution import folders
+from trackbook.adapters.execution.code_archive import BadCode, Copies
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.job import Fault
 from trackbook.failpoints import failpoint

@@ -12,8 +12,8 @@ from trackbook.adapters.container import ending, output, records
 from trackbook.adapters.container.beginning import Beginning, Over, Setting, point
 from trackbook.adapters.container.client import EngineAway, EngineRefused, Seen
 from trackbook.adapters.container.records import Record
-from trackbook.adapters.sessions import folders
-from trackbook.adapters.sessions.code import remove_copy
+from trackbook.adapters.execution import folders
+from trackbook.adapters.execution.code_archive import remove_copy
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)

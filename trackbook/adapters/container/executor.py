@@ -17,9 +17,9 @@ from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.course import Course
 from trackbook.adapters.container.plan import Planner
 from trackbook.adapters.container.records import Record
-from trackbook.adapters.sessions import folders
-from trackbook.adapters.sessions.code import Copies
-from trackbook.adapters.sessions.reporter import Reporter
+from trackbook.adapters.execution import folders
+from trackbook.adapters.execution.code_archive import Copies
+from trackbook.adapters.execution.reporter import Reporter
 from trackbook.engine.job import ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint

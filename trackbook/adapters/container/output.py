@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused
-from trackbook.adapters.sessions.bounded_log import Log
-from trackbook.adapters.sessions.output_log import cut_file
+from trackbook.adapters.execution.bounded_log import Log
+from trackbook.adapters.execution.output_log import cut_file
 
 _CUT = re.compile(rb"\n\[trackbook: (\d+) bytes of output are left out here\]\n")
 _GONE = 404

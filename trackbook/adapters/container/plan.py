@@ -10,8 +10,8 @@ from typing import Any
 from trackbook.adapters.container import records
 from trackbook.adapters.container.client import Facts
 from trackbook.adapters.container.config import Engine
-from trackbook.adapters.sessions import folders, variables
-from trackbook.adapters.sessions.commands import shell_argument
+from trackbook.adapters.execution import folders, variables
+from trackbook.adapters.execution.shell_command import shell_argument
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import SessionSpec
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from trackbook.adapters.sessions.exit_codes import describe
-from trackbook.adapters.sessions.logs import tail
+from trackbook.adapters.execution.exit_codes import describe
+from trackbook.adapters.execution.logs import tail
 from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.job import Fault

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from trackbook.adapters.execution.data_folders import DataFolders
+from trackbook.adapters.execution.refusals import refused_service, unknown_slots
 from trackbook.adapters.local.plan import NO_ABSOLUTE
-from trackbook.adapters.sessions.data_folders import DataFolders
-from trackbook.adapters.sessions.refusals import refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.mounts import parse

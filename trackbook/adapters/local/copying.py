@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from trackbook.adapters.sessions.code import BadCode, Copies, remove_copy
+from trackbook.adapters.execution.code_archive import BadCode, Copies, remove_copy
 from trackbook.engine.ports import Blobs, SessionSpec
 
 _log = structlog.get_logger(__name__)

@@ -15,9 +15,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from trackbook.adapters.sessions import variables
-from trackbook.adapters.sessions.exit_codes import describe
-from trackbook.adapters.sessions.logs import tail
+from trackbook.adapters.execution import variables
+from trackbook.adapters.execution.exit_codes import describe
+from trackbook.adapters.execution.logs import tail
 from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 from trackbook.private_files import sync_folder

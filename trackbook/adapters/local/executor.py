@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from trackbook.adapters.execution import folders
+from trackbook.adapters.execution.reporter import Reporter
 from trackbook.adapters.local import disk, leftovers
 from trackbook.adapters.local.copying import Copying
 from trackbook.adapters.local.plan import Planner
 from trackbook.adapters.local.spawner import Spawner, SpawnerGone
-from trackbook.adapters.sessions import folders
-from trackbook.adapters.sessions.reporter import Reporter
 from trackbook.engine.job import ReportTaskStarted
 from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint

@@ -15,10 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from trackbook.adapters.execution import folders
 from trackbook.adapters.local import disk
 from trackbook.adapters.local.plan import Planner
 from trackbook.adapters.local.spawner import Spawner
-from trackbook.adapters.sessions import folders
 from trackbook.engine.ports import SessionSpec
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trackbook.adapters.execution import folders, variables
+from trackbook.adapters.execution.shell_command import shell_argument
 from trackbook.adapters.local import disk
 from trackbook.adapters.local.box.roots import PIPELINE, WORK
-from trackbook.adapters.sessions import folders, variables
-from trackbook.adapters.sessions.commands import shell_argument
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import SessionSpec
 

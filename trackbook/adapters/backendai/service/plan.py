@@ -14,7 +14,7 @@ from trackbook.adapters.backendai.api.service_calls import has_revisions, has_va
 from trackbook.adapters.backendai.api.session_calls import Version
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.session import multiline_variables
-from trackbook.adapters.sessions import variables
+from trackbook.adapters.execution import variables
 from trackbook.engine import amounts
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned

@@ -17,7 +17,7 @@ from trackbook.adapters.backendai.service import plan
 from trackbook.adapters.backendai.service.attempt_state import PreviousService, ServiceState
 from trackbook.adapters.backendai.service.plan import OWNER, Wanted
 from trackbook.adapters.backendai.session.terminator import Terminator
-from trackbook.adapters.sessions import variables
+from trackbook.adapters.execution import variables
 from trackbook.engine.ports import SessionSpec
 
 _LEAVING = frozenset(("TERMINATING", "TERMINATED", "FAILED_TO_START"))

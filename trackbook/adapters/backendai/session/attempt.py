@@ -20,7 +20,7 @@ from trackbook.adapters.backendai.session.exit_artifacts import ExitArtifacts
 from trackbook.adapters.backendai.session.launch import Launched, SessionLauncher
 from trackbook.adapters.backendai.session.observation import Observation, Verdict
 from trackbook.adapters.backendai.session.output import Output
-from trackbook.adapters.sessions import logs
+from trackbook.adapters.execution import logs
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from trackbook.adapters.sessions import folders
+from trackbook.adapters.execution import folders
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 from trackbook.private_files import write_private

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from trackbook.adapters.backendai.session import exit_record
 from trackbook.adapters.backendai.session.pipeline_folder import PipelineFolders
-from trackbook.adapters.sessions.code import Copies, check
+from trackbook.adapters.execution.code_archive import Copies, check
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import Blobs, SessionSpec
 

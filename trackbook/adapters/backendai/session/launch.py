@@ -12,7 +12,7 @@ from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.session import exit_record, observation, plan
 from trackbook.adapters.backendai.session.context import ExecutorContext
 from trackbook.adapters.backendai.session.observation import Observation, Verdict
-from trackbook.adapters.sessions.code import BadCode
+from trackbook.adapters.execution.code_archive import BadCode
 from trackbook.engine.ports import SessionSpec
 from trackbook.failpoints import failpoint
 

@@ -13,7 +13,7 @@ from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.session import unpacking
 from trackbook.adapters.backendai.session.exit_record import Claim, ExitRecord
-from trackbook.adapters.sessions.exit_codes import describe
+from trackbook.adapters.execution.exit_codes import describe
 from trackbook.engine.job import Outcome
 from trackbook.events.job import Fault
 

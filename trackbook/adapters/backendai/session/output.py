@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from trackbook.adapters.backendai.session.exit_record import ExitRecord
-from trackbook.adapters.sessions.output_log import NOTE, cut_file
+from trackbook.adapters.execution.output_log import NOTE, cut_file
 
 LIMIT = 16 * 2**20
 TAIL = 4096

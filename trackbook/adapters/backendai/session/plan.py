@@ -10,7 +10,7 @@ from trackbook.adapters.backendai import names
 from trackbook.adapters.backendai.api.session_calls import NewSession, Version
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.session import exit_record, multiline_variables, unpacking, wrapper
-from trackbook.adapters.sessions import folders, variables
+from trackbook.adapters.execution import folders, variables
 from trackbook.engine import mounts
 from trackbook.engine.ports import SessionInput, SessionSpec
 

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable
 
 from trackbook.adapters.backendai.session import multiline_variables, unpacking
-from trackbook.adapters.sessions.commands import shell_argument
+from trackbook.adapters.execution.shell_command import shell_argument
 
 RECORDS = "/pipeline/.trackbook"
 OUTPUTS = "/pipeline/outputs"

@@ -19,11 +19,11 @@ import select
 import struct
 import time
 
+from trackbook.adapters.execution.bounded_log import Log
 from trackbook.adapters.local.box import roots
 from trackbook.adapters.local.box.calls import become_subreaper, enter_mounts, signal_file
 from trackbook.adapters.local.box.ending import Ending
 from trackbook.adapters.local.box.points import IGNORE_CLAIM, point
-from trackbook.adapters.sessions.bounded_log import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing alone would add a quarter to a launcher's memory

@@ -1,4 +1,4 @@
-"""Reading a session's output while it grows."""
+"""Read a session's output while it grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder as a zip archive, made while it is sent."""
+"""Send a folder as a zip archive that is written while it is sent."""
 
 from __future__ import annotations
 

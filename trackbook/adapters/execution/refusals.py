@@ -1,4 +1,4 @@
-"""What several executors refuse, or warn about, in the same words."""
+"""Refusals and warnings that several executors share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Removing what tasks left, folders included that they made read-only, as caches of Go modules and conda are."""
+"""Remove what tasks left, read-only folders included, such as the caches of Go modules and conda."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipelines' folders below the data directory, for executors of this machine."""
+"""Pipelines' folders below the data directory, for executors of this machine."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, ParamSpec, TypeVar
 
-from trackbook.adapters.sessions import folders
-from trackbook.adapters.sessions.archive import zipped
-from trackbook.adapters.sessions.beneath import Identity, Outside, identity, led, shown
-from trackbook.adapters.sessions.tree_removal import remove_file, remove_tree
-from trackbook.adapters.sessions.upload import Upload
+from trackbook.adapters.execution import folders
+from trackbook.adapters.execution.folder_archive import zipped
+from trackbook.adapters.execution.safe_path import Identity, Outside, identity, open_beneath, shown
+from trackbook.adapters.execution.tree_removal import remove_file, remove_tree
+from trackbook.adapters.execution.upload import Upload
 from trackbook.engine.files import OURS, below_root, clean
 from trackbook.engine.ports import (
     ExecutorUnavailable,
@@ -36,7 +36,7 @@ _CANT_BE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 class DataFolders:
     """Implements `trackbook.engine.ports.Folders` on `DATA/pipelines/<id>`.
 
-    Tasks write there as they like, so that nothing here follows a link out of the folder (see `beneath`). All
+    Tasks write there as they like, so that nothing here follows a link out of the folder (see `safe_path`). All
     that touches the disk does so in a thread, each with files of its own: a call may be cancelled at any point.
     """
 
@@ -144,7 +144,7 @@ class DataFolders:
         def remove() -> None:
             with (
                 self._told(pipeline, path, "deleted"),
-                led(self._present(pipeline), path, last=False) as place,
+                open_beneath(self._present(pipeline), path, last=False) as place,
             ):
                 if stat.S_ISDIR(place.status().st_mode):
                     remove_tree(place.name, place.folder)
@@ -173,7 +173,7 @@ class DataFolders:
         )
 
     def _stat(self, pipeline: str, path: str) -> FileEntry:
-        with self._told(pipeline, path, "read"), led(self._present(pipeline), path) as place:
+        with self._told(pipeline, path, "read"), open_beneath(self._present(pipeline), path) as place:
             entry = _entry(path.rpartition("/")[2], path, place.status())
         if entry is None:
             raise NoSuchFile(f"{path!r} of pipeline {pipeline} is neither a file nor a folder")
@@ -182,7 +182,7 @@ class DataFolders:
     def _list(self, pipeline: str, path: str) -> list[FileEntry]:
         root = self._present(pipeline)
         found: list[FileEntry] = []
-        with self._told(pipeline, path, "listed"), led(root, path) as place:
+        with self._told(pipeline, path, "listed"), open_beneath(root, path) as place:
             folder = place.open(os.O_RDONLY | os.O_DIRECTORY)
             try:
                 with os.scandir(folder) as entries:
@@ -205,14 +205,14 @@ class DataFolders:
         try:
             if not each.is_symlink():
                 return _entry(name, inside, each.stat(follow_symlinks=False))
-            with led(root, inside) as place:
+            with open_beneath(root, inside) as place:
                 status = place.status()
                 return None if identity(status) in above else _entry(name, inside, status)
         except (OSError, Outside):
             return None
 
     def _open(self, pipeline: str, path: str, start: int) -> IO[bytes]:
-        with self._told(pipeline, path, "read"), led(self._present(pipeline), path) as place:
+        with self._told(pipeline, path, "read"), open_beneath(self._present(pipeline), path) as place:
             if not stat.S_ISREG(place.status().st_mode):
                 raise NoSuchFile(f"{path!r} of pipeline {pipeline} is not a file")
             # Nothing is waited for, whatever took the file's place meanwhile.
@@ -226,14 +226,14 @@ class DataFolders:
         with self._told(pipeline, "", "made"):
             (root / "vfroot").mkdir(parents=True, exist_ok=True)
         with self._told(pipeline, path, "written"):
-            with suppress(FileNotFoundError), led(root, path) as place:
+            with suppress(FileNotFoundError), open_beneath(root, path) as place:
                 _refuse_folder(path, place.status())
             return Upload(root / OURS, executable=executable)
 
     def _finish(self, pipeline: str, path: str, upload: Upload, size: int) -> None:
         with self._told(pipeline, path, "written"):
             upload.complete(size)
-            with led(self._present(pipeline), path, make=True) as place:
+            with open_beneath(self._present(pipeline), path, make=True) as place:
                 with suppress(FileNotFoundError):
                     _refuse_folder(path, place.status())
                 os.replace(upload.path, place.name, dst_dir_fd=place.folder)

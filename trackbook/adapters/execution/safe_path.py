@@ -1,4 +1,4 @@
-"""Going down a folder that others write to: links are followed inside it only, whatever is swapped meanwhile.
+"""Open paths in a folder that tasks write to: links are followed within it only, whatever is swapped meanwhile.
 
 Each step opens one name in the folder before it and never follows a link by itself; links are read and walked
 here, `..` in them by going back to the folder that we came from. So no race can lead out of the root.
@@ -45,7 +45,7 @@ class Place:
 
 
 @contextmanager
-def led(root: Path, path: str, *, make: bool = False, last: bool = True) -> Iterator[Place]:
+def open_beneath(root: Path, path: str, *, make: bool = False, last: bool = True) -> Iterator[Place]:
     """Yield where a clean path leads below a root; the folder stays open for so long.
 
     With `make`, folders above the last name are made; without `last`, a link that the path ends with is not
@@ -54,7 +54,7 @@ def led(root: Path, path: str, *, make: bool = False, last: bool = True) -> Iter
     folders = [os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
     above = {identity(os.fstat(folders[0]))}
     try:
-        yield Place(*_lead(folders, above, path, make=make, last=last), above)
+        yield Place(*_walk(folders, above, path, make=make, last=last), above)
     finally:
         for folder in folders:
             os.close(folder)
@@ -70,7 +70,7 @@ def identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def _lead(folders: list[int], above: set[Identity], path: str, *, make: bool, last: bool) -> tuple[int, str]:
+def _walk(folders: list[int], above: set[Identity], path: str, *, make: bool, last: bool) -> tuple[int, str]:
     left = [part for part in reversed(path.split("/")) if part]
     links = 0
     while left:

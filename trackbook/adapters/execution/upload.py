@@ -1,4 +1,4 @@
-"""A file on its way into a folder: bytes are kept apart until they are all there."""
+"""Write an upload apart from its folder until all bytes have arrived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things are below the data directory."""
+"""Paths below the data directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives of a pipeline's code: what one may hold, and the writable copy in which each attempt starts.
+"""Archives of a pipeline's code: their limits and checks, and the writable copy in which each attempt starts.
 
 An archive is a plain tar with files, folders and symbolic links, named by its SHA-256. Nothing of it is believed:
 the same checks are made when it is uploaded and when it is unpacked.
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from uuid import uuid4
 
-from trackbook.adapters.sessions.tree_removal import remove_tree
+from trackbook.adapters.execution.tree_removal import remove_tree
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import BlobMissing, Blobs, SessionSpec
 

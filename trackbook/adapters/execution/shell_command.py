@@ -1,4 +1,4 @@
-"""A task's command as an argument of a shell."""
+"""Quote a task's command as an argument of a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a session's output by absolute offsets, which stay the same while its log is rotated.
+"""Read a session's output by absolute offsets, which stay the same while its log is cut.
 
 A log that has grown too large keeps its beginning and its end, with a line between them about what is left out.
 The file `log.cut` beside it has three numbers: where that line is, how many bytes were dropped there, and the

@@ -1,4 +1,4 @@
-"""Hands reports to the engine, each until it is taken."""
+"""Send reports to the engine, repeating each until it is accepted."""
 
 from __future__ import annotations
 

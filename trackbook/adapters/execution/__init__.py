@@ -1,0 +1,1 @@
+"""What executors share: attempt state, folders, logs, the environment of tasks, reports."""

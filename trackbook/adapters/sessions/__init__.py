@@ -1,1 +1,0 @@
-"""What executors have in common: folders, what a task sees, reporting."""
