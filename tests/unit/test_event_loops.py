@@ -18,8 +18,6 @@ SET_FOR_GOOD = frozenset(
         ("projections/projector.py", "_damage"),  # ends the work that waits for it
         ("projections/database.py", "_may_read"),  # a gate, passed once for each read
         ("adapters/backendai/session/terminator.py", "_hurry"),  # set once, when the executor closes
-        ("adapters/backendai/session/attempt.py", "_wake"),  # cleared by the loops that call `_pause`
-        ("adapters/backendai/service/attempt.py", "_wake"),  # likewise
         ("adapters/container/beginning.py", "withdrawn"),  # set once, when the session is stopped
         ("http/strict.py", "answered"),  # set once, when the answer to a HEAD request has begun
         ("http/server.py", "stopping"),  # set once, when the server stops
@@ -62,6 +60,17 @@ def calls(tree: ast.AST, method: str) -> set[str]:
     }
 
 
+def waits(tree: ast.AST) -> set[str]:
+    """Return the names of what is waited for, by itself or with a time limit (adapters/execution/back_off.py)."""
+    limited = {
+        last(ast.unparse(given))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and last(ast.unparse(node.func)) in {"wait", "pause"}
+        for given in node.args
+    }
+    return calls(tree, "wait") | limited
+
+
 def unsafe_loops(tree: ast.Module) -> list[tuple[int, str]]:
     """Return each loop, by line, that waits for an event and does not clear it, with the event's name."""
     names = events(tree)
@@ -69,7 +78,7 @@ def unsafe_loops(tree: ast.Module) -> list[tuple[int, str]]:
         (loop.lineno, name)
         for loop in ast.walk(tree)
         if isinstance(loop, ast.While | ast.For | ast.AsyncFor)
-        for name in sorted(calls(loop, "wait") & names - calls(loop, "clear"))
+        for name in sorted(waits(loop) & names - calls(loop, "clear"))
     ]
 
 
@@ -87,7 +96,7 @@ def test_an_event_waited_for_elsewhere_is_cleared_there_or_known() -> None:
         names = events(tree)
         for function in ast.walk(tree):
             if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef):
-                waited = calls(function, "wait") & names - calls(function, "clear")
+                waited = waits(function) & names - calls(function, "clear")
                 found |= {(path, name) for name in waited}
 
     assert found == SET_FOR_GOOD
@@ -106,3 +115,18 @@ def test_the_check_finds_what_it_is_for() -> None:
     )
 
     assert unsafe_loops(tree) == [(6, "_room")]
+
+
+def test_the_check_finds_waits_with_a_time_limit() -> None:
+    """An event that cuts a pause short counts as waited for, however the pause is written."""
+    tree = ast.parse(
+        "class Inbox:\n"
+        "    _room = asyncio.Event()\n"
+        "    async def put(self):\n"
+        "        while self.full:\n"
+        "            await wait(self._room, 5)\n"
+        "        while self.full:\n"
+        "            await self.back_off.pause(self._room)\n"
+    )
+
+    assert unsafe_loops(tree) == [(4, "_room"), (6, "_room")]

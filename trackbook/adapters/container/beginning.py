@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -18,6 +17,7 @@ from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.plan import Planner, container_name
 from trackbook.adapters.container.records import Record
 from trackbook.adapters.execution import folders
+from trackbook.adapters.execution.back_off import wait
 from trackbook.adapters.execution.code_archive import BadCode, Copies
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.job import Fault
@@ -118,7 +118,7 @@ class Beginning:
             seen = await self._client.inspect(self.name)
             if seen is None or not seen.waits or time.monotonic() > deadline:
                 return seen
-            await self._rest(_PAUSE)
+            await asyncio.sleep(_PAUSE)
 
     async def _create(self) -> None:
         planner = self._setting.planner
@@ -131,7 +131,7 @@ class Beginning:
             await self._client.create(self.name, body)
         except EngineRefused as refused:
             if refused.status == 409:  # it is there: asked for before, and on its way
-                await self._rest(_PAUSE)
+                await wait(self.withdrawn, _PAUSE)
             elif refused.status == 404 and not self._pulled:
                 await self._pull(body["Image"])
                 self._pulled = True
@@ -187,14 +187,14 @@ class Beginning:
         if time.monotonic() - self._away_since > self._setting.engine.unreachable_timeout:
             found = self._setting.engine.address() is not None
             await self._give_up(f"the session did not begin: {away}", "infrastructure" if found else "operator")
-        await self._rest(_ASKS_AGAIN)
+        await wait(self.withdrawn, _ASKS_AGAIN)
 
     async def _refused(self, message: str) -> None:
         self._failures += 1
         fault = ending.fault_of(message)
         if fault != "infrastructure" or self._failures >= _TRIES:
             await self._give_up(message, fault)
-        await self._rest(self._failures)
+        await wait(self.withdrawn, self._failures)
 
     async def _give_up(self, message: str, fault: Fault) -> None:
         """End the session, which has not begun; if a container was quicker, go on with that."""
@@ -209,11 +209,6 @@ class Beginning:
     def _check(self) -> None:
         if self.withdrawn.is_set():
             raise Over(records.read(self.folder) or ending.gone())
-
-    async def _rest(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.withdrawn.wait()
 
 
 def point(name: str) -> None:

@@ -13,6 +13,7 @@ from trackbook.adapters.container.beginning import Beginning, Over, Setting, poi
 from trackbook.adapters.container.client import EngineAway, EngineRefused, Seen
 from trackbook.adapters.container.records import Record
 from trackbook.adapters.execution import folders
+from trackbook.adapters.execution.back_off import BackOff
 from trackbook.adapters.execution.code_archive import remove_copy
 from trackbook.engine.ports import SessionSpec
 
@@ -125,15 +126,14 @@ class Course:
 
     async def _outlast(self, call: Callable[[], Awaitable[Seen | None]]) -> Seen | None:
         """Ask until the engine answers: a session that runs is never given up."""
-        pause = _PAUSE
+        back_off = BackOff(_PAUSE, _LONGEST_PAUSE)
         while True:
             try:
                 return await call()
             except (EngineAway, EngineRefused) as error:
-                if pause >= _LONGEST_PAUSE:
+                if back_off.is_longest:
                     self._tell("UNREACHABLE", str(error))
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, pause * 2)
+            await back_off.pause()
 
     async def _stop(self) -> None:
         """Have the engine end the container, until it says that it did."""

@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from trackbook.adapters.execution.back_off import BackOff
 from trackbook.engine.job import Report, ReportTaskEnded
 from trackbook.engine.ports import ReportSink, SessionSpec
 from trackbook.events.clock_jump import clock_jump
@@ -47,10 +48,9 @@ class Reporter:
                     )
 
     async def _repeat(self, spec: SessionSpec, report: Report) -> None:
-        pause = _FIRST_PAUSE
+        back_off = BackOff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while not await self._try(spec, report):
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, pause * 2)
+            await back_off.pause()
         failpoint("executor.report.after")
         if isinstance(report, ReportTaskEnded):
             self._ends.discard(spec.session)

@@ -16,13 +16,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from trackbook.adapters.execution.back_off import BackOff
 from trackbook.adapters.local.box import spawner as program
 
 _PASSED = ("TRACKBOOK_FAILPOINTS", "TRACKBOOK_FAILPOINTS_HIT", "TRACKBOOK_UNSAFE")
 _READY_WITHIN = 20.0
 _FIRST_TRIES = 3
 _LEAVES_WITHIN = 1.0
-_LONGEST_PAUSE = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SEND_AGAIN = 0.05  # seconds until a request is sent again that the kernel did not take
 SWITCH = "TRACKBOOK_PRIVATE_ROOT"
 """Set to `off`, sessions get no private root."""
@@ -128,12 +129,11 @@ class Spawner:
             self._restart = asyncio.get_running_loop().create_task(self._start_again())
 
     async def _start_again(self) -> None:
-        pause = 0.0
+        back_off = BackOff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
-            await asyncio.sleep(pause)
             with contextlib.suppress(RuntimeError, OSError):
                 return await self._start()
-            pause = min(_LONGEST_PAUSE, pause * 2 + 0.1)
+            await back_off.pause()
 
     def send(self, folder: Path, report: int, plan: dict[str, Any]) -> None:
         """Ask for a launcher that reports to the pipe `report`. Raises SpawnerGone.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -19,6 +18,7 @@ from msgspec import Struct
 
 from trackbook.adapters.backendai.api.client import Client
 from trackbook.adapters.backendai.api.errors import ClusterError
+from trackbook.adapters.execution.back_off import BackOff
 
 _log = structlog.get_logger(__name__)
 SILENCE = 40.0
@@ -48,7 +48,7 @@ async def hints(
     The stream is opened again where it breaks, at first at once, and every opening is told as `connected`. Close
     it with `contextlib.aclosing`.
     """
-    pause, now = 0.0, asyncio.get_running_loop().time
+    back_off, now = BackOff(_FIRST_PAUSE, longest_pause, at_once=True), asyncio.get_running_loop().time
     while True:
         problem, began, tell = "it ended", now(), _log.debug
         try:
@@ -62,10 +62,9 @@ async def hints(
         except (ClusterError, httpx.HTTPError, SSEError) as lost:
             problem = str(lost) or type(lost).__name__
         if now() - began > longest_pause:
-            pause = 0.0
-        tell("the events' stream broke", cluster=client.cluster.name, problem=problem, pause=round(pause, 2))
-        await asyncio.sleep(pause)
-        pause = min(longest_pause, max(_FIRST_PAUSE, pause * 2 * random.uniform(0.75, 1)))  # noqa: S311
+            back_off.reset()
+        tell("the events' stream broke", cluster=client.cluster.name, problem=problem)
+        await back_off.pause()
 
 
 def _hint(kind: str, text: str) -> Hint | None:

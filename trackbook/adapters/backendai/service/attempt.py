@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from datetime import UTC, datetime
 
 import msgspec
@@ -24,6 +23,7 @@ from trackbook.adapters.backendai.service.reconcile import NotYet, ServiceReconc
 from trackbook.adapters.backendai.session import observation, plan
 from trackbook.adapters.backendai.session.context import ExecutorContext
 from trackbook.adapters.backendai.session.observation import Verdict
+from trackbook.adapters.execution.back_off import BackOff
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 
@@ -86,7 +86,8 @@ class ServiceAttempt:
 
     async def _place(self, reconciler: ServiceReconciler, deadline: float) -> Verdict | None:
         """Have the service begun; return the verdict where it can't be."""
-        since, pause = self._at(), _FIRST_PAUSE
+        since = self._at()
+        back_off = BackOff(_FIRST_PAUSE, min(_LONGEST_PAUSE, self._cluster.poll_interval))
         while True:
             self._wake.clear()
             try:
@@ -110,8 +111,7 @@ class ServiceAttempt:
             else:
                 self._start()
                 return None
-            await self._pause(pause)
-            pause = min(_LONGEST_PAUSE, pause * 2, self._cluster.poll_interval)
+            await back_off.pause(self._wake)
 
     def _refused(self, error: ClusterError, tried: float) -> Verdict:
         if _no_proxy(error):
@@ -121,7 +121,8 @@ class ServiceAttempt:
         return Verdict("failed", words.message.replace("the session", "the service", 1), words.fault)
 
     async def _follow(self, reconciler: ServiceReconciler, deadline: float) -> Verdict:
-        seen, since, pause = Progress("PENDING"), self._at(), _FIRST_PAUSE * 2
+        seen, since = Progress("PENDING"), self._at()
+        back_off = BackOff(_FIRST_PAUSE * 2, self._cluster.poll_interval, 1.5)
         while True:
             self._wake.clear()
             if self._asked:
@@ -146,8 +147,7 @@ class ServiceAttempt:
                     f"the service was not healthy after {seconds} seconds (service_timeout): {self._reported[1]}"
                 )
                 return await self._failed(reconciler, words)
-            await self._pause(min(pause, max(0.1, deadline - self._at())))
-            pause = min(pause * 1.5, self._cluster.poll_interval)
+            await back_off.pause(self._wake, at_most=max(0.1, deadline - self._at()))
 
     async def _look(self, reconciler: ServiceReconciler) -> Progress:
         version = await self._connection.version()
@@ -217,15 +217,14 @@ class ServiceAttempt:
     async def _undo(self, reconciler: ServiceReconciler) -> str:
         """Take down what this attempt made, set back what it changed; return in words what could not be."""
         self._report_status("TERMINATING", "")
-        until, pause = self._at() + self._cluster.unreachable_timeout, _FIRST_PAUSE
+        until, back_off = self._at() + self._cluster.unreachable_timeout, BackOff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             try:
                 await self._undone(reconciler)
             except (ClusterError, NotYet) as error:
                 if self._at() > until:
                     return f"; {error}"
-                await asyncio.sleep(pause)
-                pause = min(_LONGEST_PAUSE, pause * 2)
+                await back_off.pause()
             else:
                 return ""
 
@@ -270,11 +269,6 @@ class ServiceAttempt:
             self._context.reports.send(
                 self.spec, ReportTaskStatus(self.spec.task, self.spec.attempt, status, why)
             )
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
 
 
 def _no_proxy(error: ClusterError) -> bool:

@@ -12,6 +12,7 @@ from trackbook.adapters.backendai.api.session_calls import Version
 from trackbook.adapters.backendai.service import plan
 from trackbook.adapters.backendai.service.plan import JOB, SESSION
 from trackbook.adapters.backendai.session.terminator import Terminator
+from trackbook.adapters.execution.back_off import BackOff
 from trackbook.engine.ports import UNKNOWN_JOB, ExecutorUnavailable, Finding, Live
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.3, 5.0
@@ -114,14 +115,13 @@ async def take_down(
     """
     if not service.going:
         await service_calls.delete(connection.client, service.id)
-    pause, ending = _FIRST_PAUSE, {}
+    back_off, ending = BackOff(_FIRST_PAUSE, _LONGEST_PAUSE, 1.5), {}
     found: Service | None = service
     while found is not None:
         for route in found.routes:
             if route.session and route.session not in ending:
                 ending[route.session] = terminator.end(route.session)
-        await asyncio.sleep(pause)
-        pause = min(_LONGEST_PAUSE, pause * 1.5)
+        await back_off.pause()
         found = await service_calls.read(connection.client, version, service.id)
     for task in ending.values():
         await asyncio.shield(task)

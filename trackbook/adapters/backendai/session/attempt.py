@@ -21,6 +21,7 @@ from trackbook.adapters.backendai.session.launch import Launched, SessionLaunche
 from trackbook.adapters.backendai.session.observation import Observation, Verdict
 from trackbook.adapters.backendai.session.output import Output
 from trackbook.adapters.execution import logs
+from trackbook.adapters.execution.back_off import BackOff, wait
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 
@@ -179,7 +180,7 @@ class Attempt:
 
     async def _place(self) -> None:
         """Have a session, or know why there is none."""
-        began, pause = asyncio.get_running_loop().time(), _FIRST_PAUSE
+        began, back_off = asyncio.get_running_loop().time(), BackOff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             self._wake.clear()
             try:
@@ -196,8 +197,7 @@ class Attempt:
             except ValueError as error:
                 self._verdict = Verdict("failed", f"the session could not be made: {error}", "permanent")
                 return None
-            await self._pause(pause)
-            pause = min(_LONGEST_PAUSE, pause * 2)
+            await back_off.pause(self._wake)
 
     def _take(self, launched: Launched) -> None:
         self._verdict = launched.verdict
@@ -225,7 +225,8 @@ class Attempt:
             if self.id and (self._observed.asked or self._observed.because):
                 self._end_session()
             if not self._wake.is_set():
-                await self._pause(min(LOOK_EVERY, self._clocks.tick) if self._stop.waits else self._clocks.tick)
+                tick = self._clocks.tick
+                await wait(self._wake, min(LOOK_EVERY, tick) if self._stop.waits else tick)
 
     async def _look(self) -> None:
         """Look for what the session has left, and for the one that claimed the attempt if that is another."""
@@ -290,11 +291,6 @@ class Attempt:
         if task.result() is None:
             self._missed += 1
         self.observe(task.result())
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
 
     # The end -------------------------------------------------------------------------------------------------
 

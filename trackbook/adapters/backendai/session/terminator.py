@@ -11,6 +11,7 @@ from trackbook.adapters.backendai.api import session_calls
 from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.session_calls import Session
+from trackbook.adapters.execution.back_off import BackOff
 
 _log = structlog.get_logger(__name__)
 _TIMEOUT = 8.0
@@ -121,7 +122,7 @@ class Terminator:
             return None
         loop = asyncio.get_running_loop()
         force_at = loop.time() + self._connection.cluster.stop_timeout
-        pause = _FIRST_PAUSE
+        back_off = BackOff(_FIRST_PAUSE, _LONGEST_PAUSE, 1.5)
         seen: Session | None = None
         while True:
             try:
@@ -130,8 +131,7 @@ class Terminator:
                     await session_calls.destroy(self._connection.client, session, forced=forced, timeout=_TIMEOUT)
             except ClusterError as error:  # refused while it starts or ends, or without an answer: look
                 _log.debug("a session can't be ended yet", session=session, why=str(error))
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, pause * 1.5)
+            await back_off.pause()
             try:
                 found = await self._connection.by_id.read(session)
             except ClusterError as error:

@@ -17,6 +17,7 @@ from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.api.storage import Item
 from trackbook.adapters.backendai.session.deadlines import Away
 from trackbook.adapters.backendai.session.pipeline_folder import PipelineFolders
+from trackbook.adapters.execution.back_off import wait
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
@@ -171,9 +172,7 @@ class Watch:
             await self._look(list(self._watched))
             if with_records:
                 await self._look_at_records()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._connection.cluster.poll_interval):
-                    await self._all.wait()
+            await wait(self._all, self._connection.cluster.poll_interval)
 
     async def _look(self, ids: Iterable[str]) -> None:
         """Read sessions and hand on what is seen. The manager's silence is noted."""
