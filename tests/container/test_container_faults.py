@@ -11,7 +11,7 @@ from aiodocker import Docker
 
 from container.program import Orders, ends, start
 from container.world import PATIENCE, World, holds, spec
-from trackbook.adapters.container import records
+from trackbook.adapters.container import attempt_state
 from trackbook.adapters.execution import folders
 from trackbook.engine.job import ReportTaskStatus
 from trackbook.engine.ports import Owned
@@ -81,9 +81,9 @@ async def test_a_container_that_was_created_goes_on(world: World) -> None:
     """One that a crash left before its start is started; the command runs once."""
     executor = await world.open()
     session = spec("a", RECORD)
-    planner = executor._setting.planner
-    records.make_box(folders.session_folder(world.data, session.session))
-    records.take_note(folders.session_folder(world.data, session.session), world.name(session))
+    planner = executor._context.planner
+    attempt_state.make_box(folders.session_folder(world.data, session.session))
+    attempt_state.take_note(folders.session_folder(world.data, session.session), world.name(session))
     await world.client.create(world.name(session), planner.plan(session, await world.client.facts()))
 
     await executor.launch(session)

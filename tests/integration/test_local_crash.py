@@ -14,10 +14,10 @@ import pytest
 from local_process import ExecutorProcess
 
 from trackbook.adapters.execution import folders
-from trackbook.adapters.local import disk
+from trackbook.adapters.local import attempt_state
 from trackbook.adapters.local.box import tree
+from trackbook.adapters.local.cleanup import find
 from trackbook.adapters.local.executor import LocalExecutor
-from trackbook.adapters.local.leftovers import find
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted
 from trackbook.engine.ports import SessionInput, SessionSpec
 from trackbook.testing.reports import Reports
@@ -42,7 +42,7 @@ def runs(ledger: Path) -> list[str]:
 
 def launcher_of(data: Path, session: SessionSpec) -> int:
     """Return the process id of the session's living launcher."""
-    state = disk.examine(folders.session_folder(data, session.session))
+    state = attempt_state.examine(folders.session_folder(data, session.session))
     assert state.name == "alive"
     return state.pid
 
@@ -166,7 +166,7 @@ async def test_a_launcher_that_always_dies(data: Path, ledger: Path) -> None:
         "failed",
         "the session could not be launched in 4 tries: its launcher died",
     )
-    assert disk.examine(folders.session_folder(data, session.session)).name == "ended"
+    assert attempt_state.examine(folders.session_folder(data, session.session)).name == "ended"
 
 
 @pytest.mark.parametrize("adopted", [False, True])

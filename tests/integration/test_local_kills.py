@@ -15,9 +15,9 @@ from seed import SEED
 from steps import Steps
 
 from trackbook.adapters.execution import folders
-from trackbook.adapters.local import disk
+from trackbook.adapters.local import attempt_state
 from trackbook.adapters.local.box import tree
-from trackbook.adapters.local.leftovers import find
+from trackbook.adapters.local.cleanup import find
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 
@@ -48,7 +48,7 @@ def victims(executor: ExecutorProcess, data: Path, launched: list[SessionSpec], 
     if kind == "any launcher":
         parent = str(executor.ready["spawner"]).encode()
         return [pid for pid, fields in table.items() if fields[1] == parent and tree.living(fields)]
-    states = (disk.examine(folders.session_folder(data, session.session)) for session in launched)
+    states = (attempt_state.examine(folders.session_folder(data, session.session)) for session in launched)
     return [state.pid for state in states if state.name == "alive"]
 
 
@@ -114,6 +114,6 @@ async def test_no_command_runs_twice_and_none_is_lost(tmp_path: Path, seed: int)
             lines = Counter(ledger.read_text().splitlines())
             assert set(lines.values()) <= {1}
             for session in made:
-                record = disk.examine(folders.session_folder(data, session.session)).record
+                record = attempt_state.examine(folders.session_folder(data, session.session)).record
                 assert record
                 assert record.lost or lines[f"end {session.task}"] == 1

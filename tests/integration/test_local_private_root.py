@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from local_process import ExecutorProcess
 
-from trackbook.adapters.local import disk
+from trackbook.adapters.execution.exit_record import ExitRecord
+from trackbook.adapters.local import outcome
 from trackbook.engine.ports import SessionSpec
 
 OWNER = "stat -c %u /etc/passwd; exit 3"
@@ -60,10 +61,10 @@ def test_other_failures_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The hint is for what such owners cause, in a private root, of an ordinary account."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     (tmp_path / "log").write_text("sudo: /etc/sudo.conf is owned by uid 65534, should be 0\n")
-    record = disk.Record(ended_at=datetime.now(UTC), exit_code=1, private_root=True)
-    assert "TRACKBOOK_PRIVATE_ROOT" in disk.report(spec(""), record, tmp_path).message
+    record = ExitRecord(ended_at=datetime.now(UTC), exit_code=1, private_root=True)
+    assert "TRACKBOOK_PRIVATE_ROOT" in outcome.report(spec(""), record, tmp_path).message
     record.private_root = False
-    assert "TRACKBOOK_PRIVATE_ROOT" not in disk.report(spec(""), record, tmp_path).message
+    assert "TRACKBOOK_PRIVATE_ROOT" not in outcome.report(spec(""), record, tmp_path).message
     (tmp_path / "log").write_text("no such file\n")
     record.private_root = True
-    assert disk.report(spec(""), record, tmp_path).message == "the command ended with exit code 1"
+    assert outcome.report(spec(""), record, tmp_path).message == "the command ended with exit code 1"

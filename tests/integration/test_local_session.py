@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from trackbook.adapters.execution import folders
-from trackbook.adapters.local import disk, floor
+from trackbook.adapters.local import attempt_state, floor
+from trackbook.adapters.local.cleanup import find
 from trackbook.adapters.local.executor import LocalExecutor
-from trackbook.adapters.local.leftovers import find
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionInput, SessionSpec
 from trackbook.testing.reports import Reports
@@ -324,7 +324,7 @@ async def test_a_launcher_ends_where_its_data_directory_was_deleted(bench: Bench
     session = spec("orphan", f"while [ ! -e {gate} ] && [ -e {tmp_path}/sessions ]; do sleep 0.05; done")
     await bench.executor.launch(session)
     await bench.reports.started("orphan")
-    launcher = disk.read_claim(tmp_path / "sessions" / session.session).pid
+    launcher = attempt_state.read_claim(tmp_path / "sessions" / session.session).pid
     await bench.executor.close()
 
     shutil.rmtree(tmp_path / "sessions")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hard_deadline import hard_deadline
 
-from trackbook.adapters.local import disk, executor
+from trackbook.adapters.local import attempt_state, executor
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.engine.ports import SessionSpec
 from trackbook.testing.reports import Reports
@@ -31,9 +31,11 @@ async def test_a_session_without_a_descriptor_to_watch_it_is_adopted_later(
     await first.close()
 
     refused = iter(range(2 * executor._LOOKS))
-    watch = disk.watch
+    watch = attempt_state.watch
     monkeypatch.setattr(executor, "_LOOK_AGAIN", 0.01)
-    monkeypatch.setattr(disk, "watch", lambda *of: None if next(refused, None) is not None else watch(*of))
+    monkeypatch.setattr(
+        attempt_state, "watch", lambda *of: None if next(refused, None) is not None else watch(*of)
+    )
     second, reports = LocalExecutor(tmp_path, grace=0.3, durable=False), Reports()
     await second.start(reports)
     with hard_deadline(30):

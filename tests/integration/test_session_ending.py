@@ -10,8 +10,8 @@ import pytest
 from conditions import holds
 from trainings import COUNT, DIES, WAITS
 
+from trackbook.adapters.local.cleanup import find
 from trackbook.adapters.local.executor import LocalExecutor
-from trackbook.adapters.local.leftovers import find
 from trackbook.engine.ports import SessionSpec
 from trackbook.testing.reports import Reports
 

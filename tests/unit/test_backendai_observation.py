@@ -14,7 +14,8 @@ from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.session import observation
 from trackbook.adapters.backendai.session.exit_record import Claim, ExitRecord
-from trackbook.adapters.backendai.session.observation import Observation, Verdict
+from trackbook.adapters.backendai.session.observation import Observation
+from trackbook.adapters.execution.outcome import Verdict
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LIVE = (

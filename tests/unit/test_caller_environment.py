@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from office import CHAIN, opened
 
-from trackbook.adapters.container import records as container_records
 from trackbook.adapters.execution.exit_codes import describe
-from trackbook.adapters.local import disk
+from trackbook.adapters.execution.exit_record import ExitRecord, now
+from trackbook.adapters.execution.outcome import verdict
+from trackbook.adapters.local import outcome
 from trackbook.adapters.local.plan import PATH, Planner
 from trackbook.cli import options
 from trackbook.engine.ports import SessionSpec
@@ -72,12 +73,12 @@ async def test_the_environment_is_recorded_with_the_jobs_start(tmp_path: Path) -
     assert (await office.sessions.spec(ended.state, "second")).virtual_env == "/home/ann/venv"
 
 
-def test_exit_codes_126_and_127_explain_themselves() -> None:
+def test_exit_codes_126_and_127_explain_themselves(tmp_path: Path) -> None:
     """They name PATH and the working directory, here and in containers; others stay short."""
-    local = disk.verdict(disk.Record(ended_at=disk.now(), exit_code=127))[1]
-    container = container_records.verdict(
-        container_records.Record(ended_at=container_records.now(), exit_code=126)
-    )[1]
+    record = ExitRecord(ended_at=now(), exit_code=127)
+    spec = SessionSpec("s", "j", "p", "p", "t", 0, 1, "true")
+    local = outcome.report(spec, record, tmp_path).message
+    container = verdict(ExitRecord(ended_at=now(), exit_code=126)).message
 
     assert "exit code 127: a program was not found" in local
     assert PATH in local

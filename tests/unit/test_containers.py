@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from trackbook.adapters.container import ending, records
+from trackbook.adapters.container import attempt_state, outcome
 from trackbook.adapters.container.backend import ContainerBackend
 from trackbook.adapters.container.client import Facts, Seen
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.output import Passing, SessionLog
 from trackbook.adapters.container.plan import Planner, container_name
-from trackbook.adapters.container.records import Record
+from trackbook.adapters.execution.exit_record import ExitRecord
+from trackbook.adapters.execution.outcome import verdict
 from trackbook.engine.definition import Task, from_mapping, tasks
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import ExecutorUnavailable, Owned, SessionSpec
@@ -109,7 +110,7 @@ async def test_looking_at_an_engine_that_is_not_there(tmp_path: Path) -> None:
 
     assert await nobody.sweep(live, end=True) == []  # no container was ever made
     (tmp_path / "sessions" / "tb-j1-0-1").mkdir(parents=True)
-    records.take_note(tmp_path / "sessions" / "tb-j1-0-1", "tb-00000000-j1-0-1")
+    attempt_state.take_note(tmp_path / "sessions" / "tb-j1-0-1", "tb-00000000-j1-0-1")
     with pytest.raises(ExecutorUnavailable, match="can't be reached"):
         await nobody.sweep(live, end=True)
     await nobody.close()
@@ -165,23 +166,23 @@ def test_a_folder_whose_path_the_engine_would_cut(tmp_path: Path) -> None:
 
 def test_an_attempt_is_taken_once(tmp_path: Path) -> None:
     """By the container, which leaves an empty claim, or by a record, which then stands."""
-    record = Record(ended_at=AT, stopped=True)
-    (records.make_box(tmp_path / "ran") / records.CLAIM).touch()
-    assert not records.withdraw(tmp_path / "ran", record)
-    assert records.read(tmp_path / "ran") is None
+    record = ExitRecord(ended_at=AT, stopped=True)
+    (attempt_state.make_box(tmp_path / "ran") / attempt_state.CLAIM).touch()
+    assert not attempt_state.withdraw(tmp_path / "ran", record)
+    assert attempt_state.read(tmp_path / "ran") is None
 
-    assert records.withdraw(tmp_path / "new", record)
-    assert records.withdraw(tmp_path / "new", Record(ended_at=AT, message="later"))
-    assert records.read(tmp_path / "new") == record
-    assert records.leave(tmp_path / "new", Record(ended_at=AT, message="later")) == record
+    assert attempt_state.withdraw(tmp_path / "new", record)
+    assert attempt_state.withdraw(tmp_path / "new", ExitRecord(ended_at=AT, message="later"))
+    assert attempt_state.read(tmp_path / "new") == record
+    assert attempt_state.leave(tmp_path / "new", ExitRecord(ended_at=AT, message="later")) == record
 
 
 def test_a_forged_claim_is_no_record(tmp_path: Path) -> None:
     """A command may write to its own claim; what it writes is not read."""
-    claim = records.make_box(tmp_path) / records.CLAIM
+    claim = attempt_state.make_box(tmp_path) / attempt_state.CLAIM
     claim.write_text('{"ended_at": "2026-01-01T00:00:00Z", "exit_code": 0}')
-    assert records.read(tmp_path) is None
-    assert records.claimed(tmp_path)
+    assert attempt_state.read(tmp_path) is None
+    assert attempt_state.claimed(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -199,17 +200,17 @@ def test_a_forged_claim_is_no_record(tmp_path: Path) -> None:
 )
 def test_whose_failure_a_refusal_is(said: str, fault: str) -> None:
     """As far as its words tell."""
-    assert ending.fault_of(said) == fault
+    assert outcome.fault_of(said) == fault
 
 
 def test_what_an_end_means(tmp_path: Path) -> None:
     """A stop that came after the end does not count; memory and signals are told."""
-    (records.make_box(tmp_path) / records.CLAIM).touch()
+    (attempt_state.make_box(tmp_path) / attempt_state.CLAIM).touch()
 
     def message(code: int, *, memory: bool = False, limit: int = 0) -> str:
         seen = Seen("exited", code, memory, "", AT, AT + timedelta(seconds=1))
-        record = ending.conclude(seen, replace(SPEC, resources={"mem": limit}), tmp_path, None)
-        return records.verdict(record)[1]
+        record = outcome.conclude(seen, replace(SPEC, resources={"mem": limit}), tmp_path, None)
+        return verdict(record).message
 
     assert message(0) == ""
     assert message(3) == "the command ended with exit code 3"
@@ -218,17 +219,17 @@ def test_what_an_end_means(tmp_path: Path) -> None:
         "the command ran out of memory: its limit is 64 MiB (exit code 137)"
     )
     assert "it may have run out of memory; its limit is" in message(137, limit=2**26)
-    records.mark_stop(tmp_path)
+    attempt_state.mark_stop(tmp_path)
     assert message(3) == "the command ended with exit code 3"
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(1, 1), (0, 0), (-0.008, 0), (-60, -60)])
 def test_a_short_command_does_not_end_before_it_starts(tmp_path: Path, seconds: float, kept: float) -> None:
     """An engine's own times differ by milliseconds; what a clock that was set made of them stays to be seen."""
-    (records.make_box(tmp_path) / records.CLAIM).touch()
+    (attempt_state.make_box(tmp_path) / attempt_state.CLAIM).touch()
     seen = Seen("exited", 0, False, "", AT, AT + timedelta(seconds=seconds))
 
-    assert ending.conclude(seen, SPEC, tmp_path, None).ended_at == AT + timedelta(seconds=kept)
+    assert outcome.conclude(seen, SPEC, tmp_path, None).ended_at == AT + timedelta(seconds=kept)
 
 
 def test_a_log_is_gone_on_with(tmp_path: Path) -> None:

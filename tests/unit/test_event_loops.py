@@ -18,7 +18,7 @@ SET_FOR_GOOD = frozenset(
         ("projections/projector.py", "_damage"),  # ends the work that waits for it
         ("projections/database.py", "_may_read"),  # a gate, passed once for each read
         ("adapters/backendai/session/terminator.py", "_hurry"),  # set once, when the executor closes
-        ("adapters/container/beginning.py", "withdrawn"),  # set once, when the session is stopped
+        ("adapters/container/launch.py", "withdrawn"),  # set once, when the session is stopped
         ("http/strict.py", "answered"),  # set once, when the answer to a HEAD request has begun
         ("http/server.py", "stopping"),  # set once, when the server stops
     }

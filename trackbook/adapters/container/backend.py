@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trackbook.adapters.container import records
+from trackbook.adapters.container import attempt_state
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused, Facts
 from trackbook.adapters.container.config import HINT, Engine
 from trackbook.adapters.container.plan import GPUS, SLOTS
@@ -115,7 +115,7 @@ class ContainerBackend:
 
         Raises ExecutorUnavailable where there may be some and the engine can't be asked.
         """
-        if not records.were_used(self._data):
+        if not attempt_state.were_used(self._data):
             return []  # nor is an engine asked that nobody may have meant to be
         try:
             there = await self._client.labelled(f"trackbook.installation={self._installation}")

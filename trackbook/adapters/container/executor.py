@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import structlog
 
-from trackbook.adapters.container import records
-from trackbook.adapters.container.beginning import Setting
+from trackbook.adapters.container import attempt_state
+from trackbook.adapters.container.attempt import Attempt
 from trackbook.adapters.container.client import Client
 from trackbook.adapters.container.config import Engine
-from trackbook.adapters.container.course import Course
+from trackbook.adapters.container.launch import ExecutorContext
 from trackbook.adapters.container.plan import Planner
-from trackbook.adapters.container.records import Record
-from trackbook.adapters.execution import folders
+from trackbook.adapters.execution import folders, outcome
 from trackbook.adapters.execution.code_archive import Copies
+from trackbook.adapters.execution.exit_record import ExitRecord
+from trackbook.adapters.execution.logs import tail
 from trackbook.adapters.execution.reporter import Reporter
+from trackbook.adapters.execution.tasks import cancel as cancel_tasks
+from trackbook.adapters.execution.tasks import spawn
 from trackbook.engine.job import ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
@@ -29,7 +30,7 @@ _START_HELD_BACK = 0.05
 """Seconds before a start is reported: a shorter task is told of once, at its end, and saves a commit."""
 _MOST_BY_TCP = 40
 """Sessions at once on an engine that is not at a socket: each keeps two connections, of which there are 100."""
-_TIDIES_WITHIN = 3.0
+_CLEANS_UP_WITHIN = 3.0
 """Seconds that closing waits for ended containers to be removed; what stays is found by the sweep."""
 _AGAIN = 2.0
 """Seconds until a session is taken up again that a full disk, say, kept from its end."""
@@ -60,12 +61,14 @@ class ContainerExecutor:
         self._client = Client(engine)
         planner = Planner(self._data, engine, installation)
         copies = Copies(blobs, for_all=bool(engine.user))
-        self._setting = Setting(self._data, engine, installation, self._client, planner, log_limit, copies)
+        self._context = ExecutorContext(
+            self._data, engine, installation, self._client, planner, log_limit, copies
+        )
         self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
-        self._running: dict[str, Course] = {}
-        self._courses: set[asyncio.Task[None]] = set()
-        self._tidying: set[asyncio.Task[None]] = set()
+        self._running: dict[str, Attempt] = {}
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._cleanups: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._closing = False
 
@@ -77,9 +80,9 @@ class ContainerExecutor:
 
     async def launch(self, spec: SessionSpec) -> None:
         """Run the session once a slot is free; adopt it, or report its end again, if it was launched before."""
-        course = self._running.get(spec.session)
-        if course:
-            self._tell_start(course)
+        attempt = self._running.get(spec.session)
+        if attempt:
+            self._report_start(attempt)
         elif spec.session not in self._queue and not self._reports.has_end(spec):
             self._look(spec)
 
@@ -90,8 +93,8 @@ class ContainerExecutor:
             return None
         self._queue.pop(spec.session, None)
         if spec.session not in self._running:
-            if record := records.read(self._folder(spec)):
-                return self._ended(self._course(spec), record)
+            if record := attempt_state.read(self._folder(spec)):
+                return self._ended(self._attempt(spec), record)
             self._begin(spec)
         return await self._running[spec.session].stop()
 
@@ -100,16 +103,16 @@ class ContainerExecutor:
         self._closing = True
         while cancel and (self._running or self._queue):
             self._changed.clear()
-            for spec in [*self._queue.values(), *(course.spec for course in self._running.values())]:
+            for spec in [*self._queue.values(), *(attempt.spec for attempt in self._running.values())]:
                 await self.stop(spec)
             if self._running:
                 await self._changed.wait()
         self._queue.clear()
-        await _end(self._courses, 0)
-        await _end(self._tidying, _TIDIES_WITHIN)
+        await cancel_tasks(self._attempts)
+        await cancel_tasks(self._cleanups, wait=_CLEANS_UP_WITHIN)
         self._running.clear()
         await self._client.close()
-        await self._reports.close(wait=self._setting.engine.grace if cancel else 0)
+        await self._reports.close(wait=self._context.engine.grace if cancel else 0)
 
     # Where a session stands, and what follows ---------------------------------------------------------------
 
@@ -119,68 +122,55 @@ class ContainerExecutor:
     def _look(self, spec: SessionSpec) -> None:
         """Report the session's end, go on with its container, or have it wait for a slot."""
         folder = self._folder(spec)
-        if record := records.read(folder):
-            self._ended(self._course(spec), record)
-        elif records.read_note(folder):
+        if record := attempt_state.read(folder):
+            self._ended(self._attempt(spec), record)
+        elif attempt_state.read_note(folder):
             self._begin(spec)
         else:
             self._queue[spec.session] = spec
-            self._pump()
+            self._launch_waiting()
 
-    def _pump(self) -> None:
+    def _launch_waiting(self) -> None:
         """Begin what waits, as far as there are slots."""
         while self._queue and len(self._running) < self._limit and not self._closing:
             self._begin(self._queue.pop(next(iter(self._queue))))
 
-    def _course(self, spec: SessionSpec) -> Course:
+    def _attempt(self, spec: SessionSpec) -> Attempt:
         def tell(status: str, message: str) -> None:
             self._reports.send(spec, ReportTaskStatus(spec.task, spec.attempt, status, message))
 
         def began() -> None:
             loop = asyncio.get_running_loop()
-            loop.call_later(_START_HELD_BACK, lambda: self._tell_start(self._running.get(spec.session)))
+            loop.call_later(_START_HELD_BACK, lambda: self._report_start(self._running.get(spec.session)))
 
-        return Course(spec, self._setting, tell, began)
+        return Attempt(spec, self._context, tell, began)
 
     def _begin(self, spec: SessionSpec) -> None:
-        course = self._running[spec.session] = self._course(spec)
-        _do(self._carry(course), self._courses)
+        attempt = self._running[spec.session] = self._attempt(spec)
+        spawn(self._run_to_end(attempt), self._attempts)
 
-    async def _carry(self, course: Course) -> None:
+    async def _run_to_end(self, attempt: Attempt) -> None:
         """Bring a session to its end, give its slot on, and report."""
         while True:
             try:
-                record = await course.run()
+                record = await attempt.run()
                 break
             except Exception:  # a full disk, say; whatever it is, the session must not be forgotten
-                _log.exception("a session can't be brought to its end, trying again", session=course.spec.session)
+                _log.exception(
+                    "a session can't be brought to its end, trying again", session=attempt.spec.session
+                )
             await asyncio.sleep(_AGAIN)
-        del self._running[course.spec.session]
-        self._ended(course, record)
+        del self._running[attempt.spec.session]
+        self._ended(attempt, record)
         self._changed.set()
-        self._pump()
+        self._launch_waiting()
 
-    def _ended(self, course: Course, record: Record) -> None:
-        log = folders.log_file(self._data, course.spec.session)
-        self._reports.send_end(course.spec, records.report(course.spec, record, log))
-        _do(course.tidy(), self._tidying)
+    def _ended(self, attempt: Attempt, record: ExitRecord) -> None:
+        log = folders.log_file(self._data, attempt.spec.session)
+        self._reports.send_end(attempt.spec, outcome.verdict(record).report(attempt.spec, lambda: tail(log)))
+        spawn(attempt.clean_up(), self._cleanups)
 
-    def _tell_start(self, course: Course | None) -> None:
-        if course and course.started_at:
-            spec = course.spec
-            self._reports.send(spec, ReportTaskStarted(spec.task, spec.attempt, course.started_at))
-
-
-def _do(what: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
-    task = asyncio.get_running_loop().create_task(what)
-    among.add(task)
-    task.add_done_callback(among.discard)
-
-
-async def _end(tasks: set[asyncio.Task[None]], within: float) -> None:
-    """Give tasks a time to end, then cancel them."""
-    if tasks and within:
-        await asyncio.wait(tasks, timeout=within)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    def _report_start(self, attempt: Attempt | None) -> None:
+        if attempt and attempt.started_at:
+            spec = attempt.spec
+            self._reports.send(spec, ReportTaskStarted(spec.task, spec.attempt, attempt.started_at))

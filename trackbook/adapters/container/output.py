@@ -1,4 +1,4 @@
-"""A session's log in a file of bounded size, which can be continued after a crash."""
+"""Copy a container's output into a log of bounded size, which can be continued after a crash."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from trackbook.adapters.container import records
+from trackbook.adapters.container import attempt_state
 from trackbook.adapters.container.client import Facts
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.execution import folders, variables
@@ -65,8 +65,8 @@ grace. Process 1, and its child, can signal "all" (-1): in any other place that 
 Only job control lets a background command have SIGINT, and only bash has it without a terminal.
 """
 _BEGIN = f"""\
-if ! (set -C; : >{_BOX}/{records.CLAIM}) 2>/dev/null; then
-  : >{_BOX}/{records.REFUSED}
+if ! (set -C; : >{_BOX}/{attempt_state.CLAIM}) 2>/dev/null; then
+  : >{_BOX}/{attempt_state.REFUSED}
   echo "trackbook: this attempt was taken before, or can't be; the command is not run" >&2
   exit {REFUSES}
 fi
@@ -99,7 +99,7 @@ class Planner:
         if not image:
             raise ValueError("it names no image, and there is no default one (`image` below [container])")
         folder = folders.session_folder(self._data, spec.session)
-        box = records.make_box(folder)
+        box = attempt_state.make_box(folder)
         binds = self._binds(spec, folder)
         body: dict[str, Any] = {
             "Image": image,

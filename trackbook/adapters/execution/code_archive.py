@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from uuid import uuid4
 
+from trackbook.adapters.execution.boot import boot
 from trackbook.adapters.execution.tree_removal import remove_tree
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import BlobMissing, Blobs, SessionSpec
@@ -27,7 +28,6 @@ LONGEST_NAME = 1_000
 """Bytes of an entry's path, and of where a link leads."""
 WORK = "work"
 """The folder of an attempt, below that of its session, in which its command starts."""
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PLACED = ".boot"
 _CHUNK = 1 << 20
 
@@ -192,7 +192,7 @@ def _is_placed(folder: Path) -> bool:
         made = (folder / f"{WORK}{_PLACED}").read_text()
     except FileNotFoundError:
         return False
-    return made == _boot() and (folder / WORK).is_dir()
+    return made == boot() and (folder / WORK).is_dir()
 
 
 def _place(archive: bytes, folder: Path, mounts: Sequence[str], *, for_all: bool) -> None:
@@ -202,7 +202,7 @@ def _place(archive: bytes, folder: Path, mounts: Sequence[str], *, for_all: bool
         marker = folder / f"{WORK}{_PLACED}"
         if marker.exists() and not _is_placed(folder):
             _remove(folder, WORK)
-        marker.write_text(_boot())
+        marker.write_text(boot())
         with suppress(OSError) if _is_placed(folder) else nullcontext():
             part.rename(folder / WORK)
     finally:
@@ -227,11 +227,3 @@ def _remove(folder: Path, name: str) -> None:
             os.close(handle)
     else:
         path.unlink(missing_ok=True)
-
-
-def _boot() -> str:
-    """Return which start of the machine this is."""
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:
-        return ""

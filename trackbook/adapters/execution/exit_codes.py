@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 WORK = "/home/work"
+IMAGE_PATH = "the image's own"
 
 
-def describe(code: int, path: str = "the image's own") -> str:
+def describe(code: int, path: str = IMAGE_PATH) -> str:
     """Return in words that a command failed with an exit code; `path` is what PATH the command had.
 
     126 and 127 are a shell's own: it found no program of that name, or could not execute it.

@@ -13,9 +13,10 @@ import msgspec
 import structlog
 
 from trackbook.adapters.execution import folders
+from trackbook.adapters.execution.exit_record import ExitRecord, now
 from trackbook.adapters.execution.reporter import Reporter
-from trackbook.adapters.local import disk, leftovers
-from trackbook.adapters.local.copying import Copying
+from trackbook.adapters.local import attempt_state, cleanup, outcome
+from trackbook.adapters.local.code_copies import CodeCopies
 from trackbook.adapters.local.plan import Planner
 from trackbook.adapters.local.spawner import Spawner, SpawnerGone
 from trackbook.engine.job import ReportTaskStarted
@@ -70,13 +71,13 @@ class LocalExecutor:
         self._limit = limit or 2 * (os.cpu_count() or 1)
         self._grace = grace
         self._planner = Planner(self._data, grace, log_limit, durable, pass_environment)
-        self._spawner = Spawner(self._limit, self._spawner_ready, self._pump)
+        self._spawner = Spawner(self._limit, self._spawner_ready, self._launch_waiting)
         self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
         self._running: dict[str, _Running] = {}
-        self._copying = Copying(blobs, self._copied)
+        self._code_copies = CodeCopies(blobs, self._copied)
         self._attempts: dict[str, int] = {}
-        self._burials: dict[str, asyncio.Task[None]] = {}
+        self._cleanups: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._closing = False
         self._ignore_claim = "no-claim" in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
@@ -126,7 +127,7 @@ class LocalExecutor:
         """Run the session once a slot is free; adopt it, or report its end again, if it was launched before."""
         running = self._running.get(spec.session)
         if running:
-            self._tell_start(running)
+            self._report_start(running)
         elif not (self._is_waiting(spec) or self._is_ending(spec)):
             self._look(spec, fresh=self._is_new(spec))
 
@@ -135,11 +136,9 @@ class LocalExecutor:
         failpoint("executor.stop.before")
         if self._is_ending(spec):
             return
-        waited = self._queue.pop(spec.session, None) or self._copying.drop(spec.session)
+        waited = self._queue.pop(spec.session, None) or self._code_copies.drop(spec.session)
         if waited or not self._folder(spec).joinpath("claim").exists():
-            self._withdraw(
-                spec, disk.Record(ended_at=disk.now(), stopped=True, message="stopped before it began")
-            )
+            self._withdraw(spec, ExitRecord(ended_at=now(), stopped=True, message="stopped before it began"))
             return
         if spec.session not in self._running:
             self._look(spec, fresh=False)
@@ -154,16 +153,16 @@ class LocalExecutor:
             self._unwatch(running)
         self._running.clear()
         self._queue.clear()
-        await self._copying.close()
+        await self._code_copies.close()
         await self._spawner.close()
-        await asyncio.gather(*self._burials.values(), return_exceptions=True)
+        await asyncio.gather(*self._cleanups.values(), return_exceptions=True)
         await self._reports.close(wait=self._grace if cancel else 0)
 
     async def _stop_all(self) -> None:
-        while self._running or self._queue or self._copying:
+        while self._running or self._queue or self._code_copies:
             self._idle.clear()
             running = [each.spec for each in self._running.values()]
-            for spec in [*self._queue.values(), *self._copying, *running]:
+            for spec in [*self._queue.values(), *self._code_copies, *running]:
                 await self.stop(spec)
             if self._running:
                 await self._idle.wait()
@@ -175,11 +174,11 @@ class LocalExecutor:
 
     def _is_waiting(self, spec: SessionSpec) -> bool:
         """Whether the session waits for a slot, or has one and waits for its code."""
-        return spec.session in self._queue or spec.session in self._copying
+        return spec.session in self._queue or spec.session in self._code_copies
 
     def _is_ending(self, spec: SessionSpec) -> bool:
         """Whether the session's end is known and on its way to the engine."""
-        return spec.session in self._burials or self._reports.has_end(spec)
+        return spec.session in self._cleanups or self._reports.has_end(spec)
 
     def _is_new(self, spec: SessionSpec) -> bool:
         """Whether the session was never seen on this disk: making its folder tells, and saves looking into it."""
@@ -195,22 +194,24 @@ class LocalExecutor:
         """Do what the session's folder asks for."""
         folder = self._folder(spec)
         for _ in range(_LOOKS):
-            state = disk.State("new") if fresh else disk.examine(folder)
+            state = attempt_state.State("new") if fresh else attempt_state.examine(folder)
             if state.name == "alive":
-                disk.mark(
+                attempt_state.mark(
                     folder, "adopted"
                 )  # from now on its launcher ends with the session, which is all we see
-                handle = disk.watch(folder, state.pid)
+                handle = attempt_state.watch(folder, state.pid)
                 if handle is None:
                     continue  # it died between the two looks: look again
                 self._adopt(spec, folder, handle)
             elif state.name == "new":
                 self._queue[spec.session] = spec
-                self._pump()
+                self._launch_waiting()
             elif state.record:
                 self._ended(spec, state.record)
             else:
-                self._burials[spec.session] = asyncio.get_running_loop().create_task(self._bury(spec, folder))
+                self._cleanups[spec.session] = asyncio.get_running_loop().create_task(
+                    self._clean_up(spec, folder)
+                )
             return
         _log.warning("a running session can't be watched yet, trying again", session=spec.session)
         asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again, spec)
@@ -222,32 +223,34 @@ class LocalExecutor:
             self._look(spec, fresh=False)
 
     def _adopt(self, spec: SessionSpec, folder: Path, handle: int) -> None:
-        running = _Running(spec, folder, handle, adopted=True, started_at=disk.read_claim(folder).started_at)
+        running = _Running(
+            spec, folder, handle, adopted=True, started_at=attempt_state.read_claim(folder).started_at
+        )
         self._running[spec.session] = running
-        asyncio.get_running_loop().add_reader(handle, self._gone, running)
-        self._tell_start(running)
+        asyncio.get_running_loop().add_reader(handle, self._launcher_ended, running)
+        self._report_start(running)
 
-    def _pump(self) -> None:
+    def _launch_waiting(self) -> None:
         """Begin what waits, as far as there are slots."""
         while self._queue and self._has_slot() and self._spawner.ready and not self._closing:
             spec = self._queue.pop(next(iter(self._queue)))
             if spec.code:
-                self._copying.begin(spec, self._folder(spec))
+                self._code_copies.begin(spec, self._folder(spec))
             elif not self._try_begin(spec):
                 return
 
     def _has_slot(self) -> bool:
-        return len(self._running) + len(self._copying) < self._limit
+        return len(self._running) + len(self._code_copies) < self._limit
 
     def _copied(self, spec: SessionSpec, problem: str) -> None:
         """Begin a session that has its copy of the code, or end it where it can't have one."""
         if problem:
-            self._withdraw(spec, disk.Record(ended_at=disk.now(), message=problem))
+            self._withdraw(spec, ExitRecord(ended_at=now(), message=problem))
         elif self._spawner.ready:
             self._try_begin(spec)
         else:
             self._queue = {spec.session: spec} | self._queue
-        self._pump()
+        self._launch_waiting()
         self._idle.set()
 
     def _try_begin(self, spec: SessionSpec) -> bool:
@@ -259,14 +262,14 @@ class LocalExecutor:
             return False
         except (ValueError, OSError) as error:
             message = f"the session could not be set up: {error}"
-            self._withdraw(spec, disk.Record(ended_at=disk.now(), message=message))
+            self._withdraw(spec, ExitRecord(ended_at=now(), message=message))
         return True
 
     def _begin(self, spec: SessionSpec) -> None:
         failpoint("executor.launch.before_spawn")
         folder = self._folder(spec)
         plan = self._planner.plan(spec)
-        disk.write(folder / "spec.json", msgspec.json.encode(spec))
+        attempt_state.write(folder / "spec.json", msgspec.json.encode(spec))
         listen, speak = os.pipe()
         os.set_blocking(listen, False)
         try:
@@ -277,7 +280,7 @@ class LocalExecutor:
         finally:
             os.close(speak)
         running = self._running[spec.session] = _Running(spec, folder, listen)
-        asyncio.get_running_loop().add_reader(listen, self._told, running)
+        asyncio.get_running_loop().add_reader(listen, self._read_launcher, running)
         failpoint("executor.launch.spawned")
 
     def _spawner_ready(self) -> None:
@@ -292,22 +295,22 @@ class LocalExecutor:
                 self._unwatch(running)  # its request may lie unread in the socket of the spawner that died
                 del self._running[running.spec.session]
                 self._queue[running.spec.session] = running.spec
-        self._pump()
+        self._launch_waiting()
 
-    def _told(self, running: _Running) -> None:
+    def _read_launcher(self, running: _Running) -> None:
         """Take what a launcher says. It only makes things quick: the truth is on the disk."""
         data = os.read(running.file, 65536)
         *lines, running.text = (running.text + data).split(b"\n")
         for line in lines:
-            self._word(running, line[:1], line[1:].decode(errors="replace"))
+            self._take_word(running, line[:1], line[1:].decode(errors="replace"))
         if not data or any(line[:1] in {b"E", b"T"} for line in lines):
-            self._gone(running)
+            self._launcher_ended(running)
 
-    def _word(self, running: _Running, kind: bytes, text: str) -> None:
+    def _take_word(self, running: _Running, kind: bytes, text: str) -> None:
         if kind == b"S":
             running.started_at = datetime.fromisoformat(text)
             loop = asyncio.get_running_loop()
-            running.timer = loop.call_later(_START_HELD_BACK, self._tell_start, running)
+            running.timer = loop.call_later(_START_HELD_BACK, self._report_start, running)
         elif kind == b"X":
             running.problem = text
         elif kind == b"D":
@@ -315,18 +318,18 @@ class LocalExecutor:
                 "a session's exit record can't be written, trying again", session=running.spec.session, why=text
             )
 
-    def _gone(self, running: _Running) -> None:
+    def _launcher_ended(self, running: _Running) -> None:
         """The launcher has ended, or never came to be: give the slot on and see what it left."""
         spec = running.spec
         self._unwatch(running)
         del self._running[spec.session]
-        state = disk.examine(running.folder)
+        state = attempt_state.examine(running.folder)
         if state.name == "new":
             self._try_again(spec, running.problem)
         else:
             self._attempts.pop(spec.session, None)
             self._look(spec, fresh=False)
-        self._pump()
+        self._launch_waiting()
         self._idle.set()
 
     def _unwatch(self, running: _Running) -> None:
@@ -343,13 +346,13 @@ class LocalExecutor:
             return
         del self._attempts[spec.session]
         message = f"the session could not be launched in {tries} tries: {problem or 'its launcher died'}"
-        self._withdraw(spec, disk.Record(ended_at=disk.now(), message=message))
+        self._withdraw(spec, ExitRecord(ended_at=now(), message=message))
 
-    def _withdraw(self, spec: SessionSpec, record: disk.Record) -> None:
+    def _withdraw(self, spec: SessionSpec, record: ExitRecord) -> None:
         """End a session that has not begun; if a launcher was quicker, look after that one."""
         folder = self._folder(spec)
         try:
-            if disk.withdraw(folder, record):
+            if attempt_state.withdraw(folder, record):
                 failpoint("executor.withdraw.claimed")
             elif spec.session not in self._running:
                 self._look(spec, fresh=False)
@@ -363,36 +366,36 @@ class LocalExecutor:
     def _signal(self, spec: SessionSpec) -> None:
         """Have a living launcher stop its session."""
         folder = self._folder(spec)
-        disk.mark(folder, "stop")
-        state = disk.examine(folder)
-        handle = disk.watch(folder, state.pid) if state.name == "alive" else None
+        attempt_state.mark(folder, "stop")
+        state = attempt_state.examine(folder)
+        handle = attempt_state.watch(folder, state.pid) if state.name == "alive" else None
         if handle is not None:
             signal.pidfd_send_signal(handle, signal.SIGTERM)
             os.close(handle)
 
-    async def _bury(self, spec: SessionSpec, folder: Path) -> None:
+    async def _clean_up(self, spec: SessionSpec, folder: Path) -> None:
         """Take down what a dead launcher left running, then record and report the session as lost."""
-        killed = await asyncio.to_thread(leftovers.kill, spec.session)
+        killed = await asyncio.to_thread(cleanup.kill, spec.session)
         left = f", and {killed} processes that it left were killed" if killed else ""
-        record = disk.Record(
-            ended_at=disk.now(),
-            started_at=disk.read_claim(folder).started_at,
+        record = ExitRecord(
+            ended_at=now(),
+            started_at=attempt_state.read_claim(folder).started_at,
             lost=True,
             message=f"the session's launcher died before the command's end was known{left}; it is not run again",
         )
         try:
-            disk.leave_record(folder, record)
+            attempt_state.leave_record(folder, record)
         except OSError as error:  # the claim alone says as much
             _log.error("a lost session can't be recorded", session=spec.session, error=str(error))
         self._ended(spec, record)
-        del self._burials[spec.session]
+        del self._cleanups[spec.session]
 
-    def _tell_start(self, running: _Running) -> None:
+    def _report_start(self, running: _Running) -> None:
         if running.started_at:
             spec = running.spec
             self._reports.send(spec, ReportTaskStarted(spec.task, spec.attempt, running.started_at))
 
-    def _ended(self, spec: SessionSpec, record: disk.Record) -> None:
-        self._reports.send_end(spec, disk.report(spec, record, self._folder(spec)))
+    def _ended(self, spec: SessionSpec, record: ExitRecord) -> None:
+        self._reports.send_end(spec, outcome.report(spec, record, self._folder(spec)))
         if spec.code:
-            self._copying.remove(self._folder(spec))
+            self._code_copies.remove(self._folder(spec))

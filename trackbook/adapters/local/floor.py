@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from trackbook.adapters.execution import folders
-from trackbook.adapters.local import disk
+from trackbook.adapters.local import attempt_state
 from trackbook.adapters.local.plan import Planner
 from trackbook.adapters.local.spawner import Spawner
 from trackbook.engine.ports import SessionSpec
@@ -72,7 +72,7 @@ class Floor:
             self._poll.unregister(file)
             os.close(file)
             spec = self._open.pop(file)
-            record = disk.read_record(folders.session_folder(self._data, spec.session))
+            record = attempt_state.read_record(folders.session_folder(self._data, spec.session))
             if record is None or record.exit_code != 0:
                 raise RuntimeError(f"{spec.session} failed: {record}")
 

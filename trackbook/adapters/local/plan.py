@@ -11,7 +11,7 @@ from typing import Any
 
 from trackbook.adapters.execution import folders, variables
 from trackbook.adapters.execution.shell_command import shell_argument
-from trackbook.adapters.local import disk
+from trackbook.adapters.local import attempt_state
 from trackbook.adapters.local.box.roots import PIPELINE, WORK
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import SessionSpec
@@ -85,7 +85,7 @@ class Planner:
             raise ValueError("the command has a NUL character")
         if len(spec.command.encode()) < _LONGEST_ARGUMENT:
             return ["-c", shell_argument(spec.command)]
-        disk.write(folder / "command", spec.command.encode())
+        attempt_state.write(folder / "command", spec.command.encode())
         return [str(folder / "command")]
 
     def _environment(self, spec: SessionSpec, folder: Path, binds: list[tuple[str, str, bool]]) -> dict[str, str]:

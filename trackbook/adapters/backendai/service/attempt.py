@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from trackbook.adapters.backendai.api import service_calls, session_calls
 from trackbook.adapters.backendai.api.errors import ClusterError
@@ -22,9 +23,9 @@ from trackbook.adapters.backendai.service.progress import Progress
 from trackbook.adapters.backendai.service.reconcile import NotYet, ServiceReconciler
 from trackbook.adapters.backendai.session import observation, plan
 from trackbook.adapters.backendai.session.context import ExecutorContext
-from trackbook.adapters.backendai.session.observation import Verdict
 from trackbook.adapters.execution.back_off import BackOff
-from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
+from trackbook.adapters.execution.outcome import Verdict
+from trackbook.engine.job import ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
@@ -239,21 +240,9 @@ class ServiceAttempt:
             await reconciler.roll_back(found)
 
     def _conclude(self, verdict: Verdict) -> None:
-        ended_at = datetime.now(UTC)
-        succeeded = verdict.outcome == "succeeded"
-        report = ReportTaskEnded(
-            self.spec.task,
-            self.spec.attempt,
-            verdict.outcome,
-            ended_at,
-            self._started.at if self._started else None,
-            None,
-            None,
-            verdict.message,
-            "" if succeeded else self._output.tail(),
-            verdict.fault,
-            self._result if succeeded else {},
-        )
+        if self._started:
+            verdict = replace(verdict, started_at=self._started.at)
+        report = verdict.report(self.spec, self._output.tail, self._result)
         self._context.reports.send_end(self.spec, self._context.attempt_states.note_end(self.spec, report))
 
     # What is told --------------------------------------------------------------------------------------------

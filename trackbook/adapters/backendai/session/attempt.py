@@ -18,11 +18,12 @@ from trackbook.adapters.backendai.session.context import ExecutorContext
 from trackbook.adapters.backendai.session.deadlines import Clocks
 from trackbook.adapters.backendai.session.exit_artifacts import ExitArtifacts
 from trackbook.adapters.backendai.session.launch import Launched, SessionLauncher
-from trackbook.adapters.backendai.session.observation import Observation, Verdict
+from trackbook.adapters.backendai.session.observation import Observation
 from trackbook.adapters.backendai.session.output import Output
 from trackbook.adapters.execution import logs
 from trackbook.adapters.execution.back_off import BackOff, wait
-from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
+from trackbook.adapters.execution.outcome import Verdict
+from trackbook.engine.job import ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
@@ -306,19 +307,7 @@ class Attempt:
         if self._began_anyway and verdict.outcome == "failed":
             verdict = Verdict("lost", f"{verdict.message}; its command began all the same", "infrastructure")
         await self._artifacts.complete(self._output, self._observed)
-        ended_at = verdict.ended_at or datetime.now(UTC)
-        report = ReportTaskEnded(
-            self.spec.task,
-            self.spec.attempt,
-            verdict.outcome,
-            ended_at,
-            verdict.started_at,
-            verdict.exit_code,
-            verdict.signal,
-            verdict.message,
-            "" if verdict.outcome == "succeeded" else self._output.tail(),
-            verdict.fault,
-        )
+        report = verdict.report(self.spec, self._output.tail)
         if self._observed.record and self._observed.record.lacks_code:
             self._context.archives.was_bad(self.spec)
         self._context.reports.send_end(self.spec, self._context.attempt_states.note_end(self.spec, report))

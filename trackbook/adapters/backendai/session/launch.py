@@ -11,8 +11,9 @@ from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.session import exit_record, observation, plan
 from trackbook.adapters.backendai.session.context import ExecutorContext
-from trackbook.adapters.backendai.session.observation import Observation, Verdict
+from trackbook.adapters.backendai.session.observation import Observation
 from trackbook.adapters.execution.code_archive import BadCode
+from trackbook.adapters.execution.outcome import Verdict
 from trackbook.engine.ports import SessionSpec
 from trackbook.failpoints import failpoint
 

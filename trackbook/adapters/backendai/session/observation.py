@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -14,6 +12,7 @@ from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.session import unpacking
 from trackbook.adapters.backendai.session.exit_record import Claim, ExitRecord
 from trackbook.adapters.execution.exit_codes import describe
+from trackbook.adapters.execution.outcome import Verdict, signal_name
 from trackbook.engine.job import Outcome
 from trackbook.events.job import Fault
 
@@ -58,18 +57,6 @@ class Observation(Struct, frozen=True, kw_only=True):
     def has_run(self) -> bool:
         """Whether the manager ever said that the session runs."""
         return self.session is not None and "RUNNING" in self.session.history
-
-
-class Verdict(Struct, frozen=True):
-    """How an attempt ended, for good. `ended_at` is None where nobody knows when."""
-
-    outcome: Outcome
-    message: str = ""
-    fault: Fault = ""
-    ended_at: datetime | None = None
-    started_at: datetime | None = None
-    exit_code: int | None = None
-    signal: int | None = None
 
 
 def with_session(observed: Observation, seen: Session) -> Observation:
@@ -226,14 +213,6 @@ def _problems(error: Any) -> list[str]:
         return []
     inner = [each for each in error.get("collection") or [] if isinstance(each, dict)]
     return [" ".join(str(each.get("repr") or each.get("name") or "").split()) for each in inner or [error]]
-
-
-def signal_name(number: int) -> str:
-    """Return a signal's name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """The launcher: one small process beside each session. It claims the attempt, runs the command, leaves a record.
 
-What a death at any step leaves behind, and what the executor makes of it (trackbook.adapters.local.disk):
+What a death at any step leaves behind, and what the executor makes of it (adapters/local/attempt_state.py):
 before the claim nothing happened, and the session may be launched; from the claim to the record the command may
 have run, so it is lost and never run again; from the record on it has ended. The claim is a link of a file that
 is locked already, so nobody ever sees a living launcher's claim without its lock; the lock is the kernel's and

@@ -1,21 +1,21 @@
-"""Copies of code on their way: made before a session begins, deleted after its end, both off the event loop."""
+"""Copy code for sessions before they begin and delete the copies after their end, off the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from trackbook.adapters.execution.code_archive import BadCode, Copies, remove_copy
+from trackbook.adapters.execution.tasks import spawn
 from trackbook.engine.ports import Blobs, SessionSpec
 
 _log = structlog.get_logger(__name__)
 
 
-class Copying:
+class CodeCopies:
     """The sessions that are getting their copies.
 
     `done` is called with each session and why it can't have its copy, '' where it has it.
@@ -40,7 +40,7 @@ class Copying:
     def begin(self, spec: SessionSpec, folder: Path) -> None:
         """Make the copy of a session in its folder."""
         self._specs[spec.session] = spec
-        _run(self._copy(spec, folder), self._making)
+        spawn(self._copy(spec, folder), self._making)
 
     def drop(self, session: str) -> bool:
         """Let a session have no copy any more; False where none is being made."""
@@ -48,7 +48,7 @@ class Copying:
 
     def remove(self, folder: Path) -> None:
         """Delete the copy of a session that has ended."""
-        _run(self._remove(folder), self._removing)
+        spawn(self._remove(folder), self._removing)
 
     async def close(self) -> None:
         """Begin nothing more; what a thread still writes is found by the next start."""
@@ -77,9 +77,3 @@ class Copying:
             await asyncio.to_thread(remove_copy, folder)
         except OSError as error:
             _log.warning("a copy of the code can't be deleted", folder=str(folder), error=str(error))
-
-
-def _run(work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
-    task = asyncio.get_running_loop().create_task(work)
-    among.add(task)
-    task.add_done_callback(among.discard)

@@ -1,4 +1,4 @@
-"""What the end of a container, or an engine's refusal, means for its session."""
+"""The outcome of an attempt, from the end of its container or the engine's refusal."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import signal
 from datetime import datetime
 from pathlib import Path
 
-from trackbook.adapters.container import records
+from trackbook.adapters.container import attempt_state
 from trackbook.adapters.container.client import Seen
 from trackbook.adapters.container.plan import REFUSES
-from trackbook.adapters.container.records import Record
+from trackbook.adapters.execution.exit_record import ExitRecord, now
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.clock_jump import TOLERANCE
 from trackbook.events.job import Fault
@@ -45,21 +45,21 @@ def fault_of(message: str) -> Fault:
     return "infrastructure"
 
 
-def conclude(seen: Seen | None, spec: SessionSpec, folder: Path, started_at: datetime | None) -> Record:
+def conclude(seen: Seen | None, spec: SessionSpec, folder: Path, started_at: datetime | None) -> ExitRecord:
     """Return how a session ended whose container has ended, or is there no more."""
-    asked = records.stop_asked(folder)
+    asked = attempt_state.stop_asked(folder)
     if seen is None:
         if asked:
-            return Record(ended_at=records.now(), started_at=started_at, stopped=True)
+            return ExitRecord(ended_at=now(), started_at=started_at, stopped=True)
         message = "the container was removed before its end was known; it is not run again"
-        return Record(ended_at=records.now(), started_at=started_at, lost=True, message=message)
+        return ExitRecord(ended_at=now(), started_at=started_at, lost=True, message=message)
     started_at = seen.started_at or started_at
-    ended_at = seen.ended_at or records.now()
-    if not records.claimed(folder):
+    ended_at = seen.ended_at or now()
+    if not attempt_state.claimed(folder):
         message = f"the command never began: {_why_not(seen)}"
-        return Record(ended_at=ended_at, message=message, fault="permanent")
-    record = Record(ended_at=_after(started_at, ended_at), started_at=started_at, exit_code=seen.exit_code)
-    if records.was_refused(folder):
+        return ExitRecord(ended_at=ended_at, message=message, fault="permanent")
+    record = ExitRecord(ended_at=_after(started_at, ended_at), started_at=started_at, exit_code=seen.exit_code)
+    if attempt_state.was_refused(folder):
         record.lost, record.exit_code = True, None
         record.message = "somebody started the ended container again, so that its command's end is not known"
     elif asked and asked <= ended_at:
@@ -80,10 +80,10 @@ def _after(started_at: datetime | None, ended_at: datetime) -> datetime:
     return ended_at
 
 
-def gone(started_at: datetime | None = None) -> Record:
+def gone(started_at: datetime | None = None) -> ExitRecord:
     """Return the record of a session that was begun, as its claim says, and whose container is gone."""
     message = "the session was begun, and the engine knows nothing of its end; it is not run again"
-    return Record(ended_at=records.now(), started_at=started_at, lost=True, message=message)
+    return ExitRecord(ended_at=now(), started_at=started_at, lost=True, message=message)
 
 
 def _why_not(seen: Seen) -> str:

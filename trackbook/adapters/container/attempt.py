@@ -1,4 +1,4 @@
-"""One session in its container, from its launch to the record of its end."""
+"""One attempt in its container: from its launch to its exit record."""
 
 from __future__ import annotations
 
@@ -8,66 +8,70 @@ from datetime import datetime
 
 import structlog
 
-from trackbook.adapters.container import ending, output, records
-from trackbook.adapters.container.beginning import Beginning, Over, Setting, point
+from trackbook.adapters.container import attempt_state, outcome, output
 from trackbook.adapters.container.client import EngineAway, EngineRefused, Seen
-from trackbook.adapters.container.records import Record
+from trackbook.adapters.container.launch import Ended, ExecutorContext, Launch, point
 from trackbook.adapters.execution import folders
 from trackbook.adapters.execution.back_off import BackOff
 from trackbook.adapters.execution.code_archive import remove_copy
+from trackbook.adapters.execution.exit_record import ExitRecord, now
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
-_TIDYING = (0.0, 1.0, 5.0)
+_CLEAN_UP_AFTER = (0.0, 1.0, 5.0)
 """Seconds before each try to remove an ended container; what stays is found by the sweep."""
 
 
-class Course:
-    """What one session goes through. `tell` is given the engine's status and words to it, `began` called once.
+class Attempt:
+    """Runs one attempt. `tell` is called with each status and its explanation, `began` once.
 
-    Where it stands is on the disk (see records.py) and at the engine, so that any process can go on with it.
+    Its state is on disk (see attempt_state.py) and at the engine, so that any process can continue it.
     """
 
     def __init__(
-        self, spec: SessionSpec, setting: Setting, tell: Callable[[str, str], None], began: Callable[[], None]
+        self,
+        spec: SessionSpec,
+        context: ExecutorContext,
+        tell: Callable[[str, str], None],
+        began: Callable[[], None],
     ) -> None:
         self.spec = spec
         self.started_at: datetime | None = None
-        self._setting = setting
-        self._client = setting.client
+        self._context = context
+        self._client = context.client
         self._tell_status = tell
         self._began = began
-        self._told = ("", "")
+        self._reported = ("", "")
         self._stopping: asyncio.Task[None] | None = None
-        self._beginning = Beginning(spec, setting, self._tell)
-        self._name, self._folder = self._beginning.name, self._beginning.folder
+        self._launch = Launch(spec, context, self._report_status)
+        self._name, self._folder = self._launch.name, self._launch.folder
 
-    # What the executor asks for --------------------------------------------------------------------------------
+    # For the executor -------------------------------------------------------------------------------------------
 
-    async def run(self) -> Record:
-        """Bring the session to its end; the record that is returned is on the disk. Raises OSError."""
+    async def run(self) -> ExitRecord:
+        """Run the attempt to its end and return its exit record, which is on disk. Raises OSError."""
         try:
-            record = await self._watched(await self._beginning.begun())
-        except Over as over:
-            record = over.record
+            record = await self._watched(await self._launch.started())
+        except Ended as ended:
+            record = ended.record
         finally:
             if self._stopping:
                 self._stopping.cancel()
-        record = await asyncio.to_thread(records.leave, self._folder, record)
+        record = await asyncio.to_thread(attempt_state.leave, self._folder, record)
         point("recorded")
         return record
 
     async def stop(self) -> None:
-        """Have the session end; one whose command has not begun is taken, so that it never will."""
-        record = Record(ended_at=records.now(), stopped=True, message="stopped before it began")
-        if await asyncio.to_thread(records.withdraw, self._folder, record):
-            self._beginning.withdrawn.set()
+        """End the session; an attempt whose command has not begun is claimed, so that it never will."""
+        record = ExitRecord(ended_at=now(), stopped=True, message="stopped before it began")
+        if await asyncio.to_thread(attempt_state.withdraw, self._folder, record):
+            self._launch.withdrawn.set()
         elif self._stopping is None:
-            await asyncio.to_thread(records.mark_stop, self._folder)
+            await asyncio.to_thread(attempt_state.mark_stop, self._folder)
             self._stopping = asyncio.create_task(self._stop())
 
-    async def tidy(self) -> None:
+    async def clean_up(self) -> None:
         """Remove the ended session's container, and its copy of the code."""
         await self._remove_container()
         if self.spec.code:
@@ -77,13 +81,13 @@ class Course:
                 _log.warning("a copy of the code can't be deleted", folder=str(self._folder), error=str(error))
 
     async def _remove_container(self) -> None:
-        if records.read_note(self._folder) is None:
+        if attempt_state.read_note(self._folder) is None:
             return
-        for pause in _TIDYING:
+        for pause in _CLEAN_UP_AFTER:
             await asyncio.sleep(pause)
             try:
                 await self._client.remove(self._name)
-                records.drop_note(self._folder)
+                attempt_state.drop_note(self._folder)
             except (EngineAway, EngineRefused, OSError) as error:
                 _log.warning("an ended container can't be removed", container=self._name, error=str(error))
             else:
@@ -91,9 +95,9 @@ class Course:
 
     # From then on ----------------------------------------------------------------------------------------------
 
-    async def _watched(self, seen: Seen | None) -> Record:
+    async def _watched(self, seen: Seen | None) -> ExitRecord:
         """Return how the container ended, its log complete."""
-        log = output.SessionLog(folders.log_file(self._setting.data, self.spec.session), self._setting.log_limit)
+        log = output.SessionLog(folders.log_file(self._context.data, self.spec.session), self._context.log_limit)
         following = asyncio.create_task(output.follow(self._client, self._name, log))
         try:
             while seen is not None and not seen.over:
@@ -107,7 +111,7 @@ class Course:
             await asyncio.gather(following, return_exceptions=True)
             log.close()
         point("ended")
-        return ending.conclude(seen, self.spec, self._folder, self.started_at)
+        return outcome.conclude(seen, self.spec, self._folder, self.started_at)
 
     async def _next(self) -> Seen | None:
         """Return the container when it has ended, or when it may have."""
@@ -118,9 +122,9 @@ class Course:
         return seen
 
     def _take_start(self, seen: Seen) -> None:
-        if self._told[0]:
-            self._tell("RUNNING", "")
-        if self.started_at is None and seen.started_at and not self._beginning.withdrawn.is_set():
+        if self._reported[0]:
+            self._report_status("RUNNING", "")
+        if self.started_at is None and seen.started_at and not self._launch.withdrawn.is_set():
             self.started_at = seen.started_at
             self._began()
 
@@ -132,19 +136,19 @@ class Course:
                 return await call()
             except (EngineAway, EngineRefused) as error:
                 if back_off.is_longest:
-                    self._tell("UNREACHABLE", str(error))
+                    self._report_status("UNREACHABLE", str(error))
             await back_off.pause()
 
     async def _stop(self) -> None:
         """Have the engine end the container, until it says that it did."""
         while True:
             try:
-                return await self._client.stop(self._name, self._setting.engine.grace)
+                return await self._client.stop(self._name, self._context.engine.grace)
             except (EngineAway, EngineRefused) as error:
-                self._tell("STOPPING", str(error))
+                self._report_status("STOPPING", str(error))
             await asyncio.sleep(_LONGEST_PAUSE)
 
-    def _tell(self, status: str, message: str) -> None:
-        if self._told != (status, message):
-            self._told = (status, message)
+    def _report_status(self, status: str, message: str) -> None:
+        if self._reported != (status, message):
+            self._reported = (status, message)
             self._tell_status(status, message)

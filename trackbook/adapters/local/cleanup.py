@@ -1,4 +1,4 @@
-"""What a killed launcher leaves behind: processes that nobody watches, found by what they inherited."""
+"""Clean up after a killed launcher: find the processes that it left, by what they inherited, and kill them."""
 
 from __future__ import annotations
 

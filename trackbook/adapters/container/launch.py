@@ -1,4 +1,4 @@
-"""From a session's launch to the start of its container."""
+"""Launch a session: create its container and start it, once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 import structlog
 from msgspec import Struct
 
-from trackbook.adapters.container import ending, records
+from trackbook.adapters.container import attempt_state, outcome
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused, Seen
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.plan import Planner, container_name
-from trackbook.adapters.container.records import Record
 from trackbook.adapters.execution import folders
 from trackbook.adapters.execution.back_off import wait
+from trackbook.adapters.execution.boot import boot
 from trackbook.adapters.execution.code_archive import BadCode, Copies
+from trackbook.adapters.execution.exit_record import ExitRecord, now
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.job import Fault
 from trackbook.failpoints import failpoint
@@ -35,8 +36,8 @@ _NO_INIT = re.compile(r"catatonit|docker-init|init binary|init-path", re.IGNOREC
 _NO_CONTAINER = re.compile(r"no such container|no container with", re.IGNORECASE)
 
 
-class Setting(Struct, frozen=True):
-    """What all sessions of an executor have in common. Sizes are in bytes."""
+class ExecutorContext(Struct, frozen=True):
+    """What the attempts of one executor share. Sizes are in bytes."""
 
     data: Path
     engine: Engine
@@ -47,43 +48,43 @@ class Setting(Struct, frozen=True):
     copies: Copies
 
 
-class Over(Exception):
-    """The session has ended, or never begins."""
+class Ended(Exception):
+    """The attempt has ended, or never begins."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: ExitRecord) -> None:
         super().__init__(record.message)
         self.record = record
 
 
-class Beginning:
+class Launch:
     """Creates a session's container and starts it, once; `tell` is given a status and words to it.
 
     Set `withdrawn` once the attempt was taken so that its command never runs.
     """
 
-    def __init__(self, spec: SessionSpec, setting: Setting, tell: Callable[[str, str], None]) -> None:
+    def __init__(self, spec: SessionSpec, context: ExecutorContext, tell: Callable[[str, str], None]) -> None:
         self.spec = spec
-        self.name = container_name(setting.installation, spec.session)
-        self.folder = folders.session_folder(setting.data, spec.session)
+        self.name = container_name(context.installation, spec.session)
+        self.folder = folders.session_folder(context.data, spec.session)
         self.withdrawn = asyncio.Event()
-        self._setting = setting
-        self._client = setting.client
-        self._tell = tell
+        self._context = context
+        self._client = context.client
+        self._report_status = tell
         self._away_since: float | None = None
         self._failures = 0
         self._pulled = False
-        note = records.read_note(self.folder)
+        note = attempt_state.read_note(self.folder)
         self._adopting = note is not None
-        self._rebooted = note is not None and note.boot != records.boot()
+        self._rebooted = note is not None and note.boot != boot()
 
-    async def begun(self) -> Seen:
+    async def started(self) -> Seen:
         """Return the container once it was started, by whomever. Raises Over."""
         while True:
             self._check()
             try:
                 seen = await self._step()
             except EngineAway as away:
-                await self._be_patient(away)
+                await self._wait_for_engine(away)
             except EngineRefused as refused:
                 await self._refused(refused.message)
             except (ValueError, OSError) as error:
@@ -97,13 +98,13 @@ class Beginning:
         """Bring the container nearer to running; return it when it was started."""
         seen = await self._client.inspect(self.name)
         self._away_since = None
-        if seen and seen.waits and (self._adopting or records.claimed(self.folder)):
+        if seen and seen.waits and (self._adopting or attempt_state.claimed(self.folder)):
             seen = await self._settled()
         if seen and not seen.waits:
             return seen
         self._check()
-        if records.claimed(self.folder) or self._rebooted:
-            raise Over(records.read(self.folder) or ending.gone())
+        if attempt_state.claimed(self.folder) or self._rebooted:
+            raise Ended(attempt_state.read(self.folder) or outcome.gone())
         if seen is None:
             await self._create()
         else:
@@ -121,11 +122,11 @@ class Beginning:
             await asyncio.sleep(_PAUSE)
 
     async def _create(self) -> None:
-        planner = self._setting.planner
+        planner = self._context.planner
         if self.spec.code:
             await self._copy()
         body = await asyncio.to_thread(planner.plan, self.spec, await self._client.facts())
-        await asyncio.to_thread(records.take_note, self.folder, self.name)
+        await asyncio.to_thread(attempt_state.take_note, self.folder, self.name)
         point("noted")
         try:
             await self._client.create(self.name, body)
@@ -144,7 +145,7 @@ class Beginning:
     async def _copy(self) -> None:
         """Have the session's copy of the code; raises ValueError, OSError, Over."""
         try:
-            await self._setting.copies.place(self.spec, self.folder)
+            await self._context.copies.place(self.spec, self.folder)
         except BadCode as error:
             raise ValueError(f"the code can't be unpacked: {error}") from None
         except OSError as error:
@@ -157,8 +158,8 @@ class Beginning:
         except EngineRefused as refused:
             if _NO_CONTAINER.search(refused.message):
                 raise EngineRefused(404, "the container was removed before it was started") from None
-            if self._setting.planner.init and _NO_INIT.search(refused.message):
-                self._setting.planner.init = False
+            if self._context.planner.init and _NO_INIT.search(refused.message):
+                self._context.planner.init = False
                 return await self._client.remove(self.name)
             raise EngineRefused(refused.status, f"the container can't be started: {refused.message}") from None
         return point("started")
@@ -167,7 +168,7 @@ class Beginning:
         """Fetch the image, unless the session is stopped meanwhile."""
         if image.startswith("localhost/"):
             raise EngineRefused(404, f"the engine has no such image: {image}, and a local one can't be fetched")
-        self._tell("PULLING", f"the image {image} is fetched")
+        self._report_status("PULLING", f"the image {image} is fetched")
         pulling = asyncio.create_task(self._client.pull(image))
         stopped = asyncio.create_task(self.withdrawn.wait())
         try:
@@ -181,34 +182,34 @@ class Beginning:
                 task.cancel()
             await asyncio.gather(pulling, stopped, return_exceptions=True)
 
-    async def _be_patient(self, away: EngineAway) -> None:
-        self._tell("WAITING", str(away))
+    async def _wait_for_engine(self, away: EngineAway) -> None:
+        self._report_status("WAITING", str(away))
         self._away_since = self._away_since or time.monotonic()
-        if time.monotonic() - self._away_since > self._setting.engine.unreachable_timeout:
-            found = self._setting.engine.address() is not None
+        if time.monotonic() - self._away_since > self._context.engine.unreachable_timeout:
+            found = self._context.engine.address() is not None
             await self._give_up(f"the session did not begin: {away}", "infrastructure" if found else "operator")
         await wait(self.withdrawn, _ASKS_AGAIN)
 
     async def _refused(self, message: str) -> None:
         self._failures += 1
-        fault = ending.fault_of(message)
+        fault = outcome.fault_of(message)
         if fault != "infrastructure" or self._failures >= _TRIES:
             await self._give_up(message, fault)
         await wait(self.withdrawn, self._failures)
 
     async def _give_up(self, message: str, fault: Fault) -> None:
         """End the session, which has not begun; if a container was quicker, go on with that."""
-        record = Record(ended_at=records.now(), message=message, fault=fault)
+        record = ExitRecord(ended_at=now(), message=message, fault=fault)
         try:
-            if not await asyncio.to_thread(records.withdraw, self.folder, record):
+            if not await asyncio.to_thread(attempt_state.withdraw, self.folder, record):
                 return
         except OSError as error:  # nothing ran, and the report says so
             _log.error("a session can't be claimed", session=self.spec.session, error=str(error))
-        raise Over(record)
+        raise Ended(record)
 
     def _check(self) -> None:
         if self.withdrawn.is_set():
-            raise Over(records.read(self.folder) or ending.gone())
+            raise Ended(attempt_state.read(self.folder) or outcome.gone())
 
 
 def point(name: str) -> None:

@@ -1,8 +1,7 @@
-"""What a session's folder says about it: the note of its container, the claim, and the record of its end."""
+"""The state of an attempt, as its session's folder has it: the note of its container, claim and exit record."""
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +9,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from trackbook.adapters.execution.exit_codes import describe
-from trackbook.adapters.execution.logs import tail
-from trackbook.engine.job import Outcome, ReportTaskEnded
-from trackbook.engine.ports import SessionSpec
-from trackbook.events.job import Fault
-from trackbook.private_files import sync_folder, write_private
+from trackbook.adapters.execution.boot import boot
+from trackbook.adapters.execution.claim import take
+from trackbook.adapters.execution.exit_record import ExitRecord, decoded, encoded
+from trackbook.private_files import write_private
 
 BOX = "session"
 """The folder that the container sees as /pipeline/.session; the claim is made there."""
@@ -25,19 +22,6 @@ REFUSED = "refused"
 _NOTE, _EXIT, _STOP, _WITHDRAWN = "container", "exit", "stop", "withdrawn"
 _USED = ".containers"
 """In the folder of all sessions: there once a container was made."""
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-
-
-class Record(Struct, kw_only=True, omit_defaults=True):
-    """How a session ended; written once, whole."""
-
-    ended_at: datetime
-    started_at: datetime | None = None
-    exit_code: int | None = None
-    stopped: bool = False
-    lost: bool = False
-    message: str = ""
-    fault: Fault = ""
 
 
 class Note(Struct):
@@ -47,11 +31,11 @@ class Note(Struct):
     boot: str = ""
 
 
-def read(folder: Path) -> Record | None:
+def read(folder: Path) -> ExitRecord | None:
     """Return the record of the session's end; None where it has not ended."""
     for path in (folder / _EXIT, *([folder / _WITHDRAWN] if _withdrawn(folder) else [])):
         try:
-            return _decoded(path.read_bytes())
+            return decoded(path.read_bytes())
         except FileNotFoundError:
             continue
     return None
@@ -65,35 +49,23 @@ def _withdrawn(folder: Path) -> bool:
         return False
 
 
-def _decoded(data: bytes) -> Record:
-    try:
-        return msgspec.json.decode(data, type=Record)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        return Record(ended_at=now(), lost=True, message=f"the session's record can't be read: {error}")
-
-
-def leave(folder: Path, record: Record) -> Record:
+def leave(folder: Path, record: ExitRecord) -> ExitRecord:
     """Write the record unless there is one, and return the one that stands. Blocks; raises OSError."""
     if stands := read(folder):
         return stands
-    write_private(folder / _EXIT, msgspec.json.encode(record) + b"\n", synced=True)
+    write_private(folder / _EXIT, encoded(record), synced=True)
     return record
 
 
-def withdraw(folder: Path, record: Record) -> bool:
+def withdraw(folder: Path, record: ExitRecord) -> bool:
     """Take the attempt so that its command never runs, and record its end; False if a container has it.
 
     Blocks; raises OSError.
     """
     claim, ours = make_box(folder) / CLAIM, folder / _WITHDRAWN
     if not ours.exists():
-        write_private(ours, msgspec.json.encode(record) + b"\n", synced=True)
-    try:
-        os.link(ours, claim)
-    except FileExistsError:
-        return _withdrawn(folder)
-    sync_folder(claim.parent)
-    return True
+        write_private(ours, encoded(record), synced=True)
+    return take(ours, claim) or _withdrawn(folder)
 
 
 def claimed(folder: Path) -> bool:
@@ -152,45 +124,3 @@ def stop_asked(folder: Path) -> datetime | None:
         return datetime.fromtimestamp((folder / _STOP).stat().st_mtime, UTC)
     except FileNotFoundError:
         return None
-
-
-def boot() -> str:
-    """Return which start of the machine this is: an engine may forget with a restart what has run."""
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:
-        return ""
-
-
-def now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
-
-
-def report(spec: SessionSpec, record: Record, log: Path) -> ReportTaskEnded:
-    """Return what the engine is told; the tail only where something went wrong, since it is kept for ever."""
-    outcome, message = verdict(record)
-    return ReportTaskEnded(
-        spec.task,
-        spec.attempt,
-        outcome,
-        record.ended_at,
-        record.started_at,
-        record.exit_code,
-        message=message,
-        tail="" if outcome == "succeeded" else tail(log),
-        fault=record.fault,
-    )
-
-
-def verdict(record: Record) -> tuple[Outcome, str]:
-    """Return the outcome and its cause in a sentence, '' for success."""
-    if record.lost:
-        return "lost", record.message
-    if record.stopped:
-        return "cancelled", record.message or "the session was stopped on request"
-    if record.message:
-        return "failed", record.message
-    if record.exit_code != 0:
-        return "failed", describe(record.exit_code or 0)
-    return "succeeded", ""

@@ -1,0 +1,25 @@
+"""Background tasks of an executor: kept until they end, so that none is lost or forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+
+def spawn(work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> asyncio.Task[None]:
+    """Run the work as a task that stays in `among` until it ends."""
+    task = asyncio.get_running_loop().create_task(work)
+    among.add(task)
+    task.add_done_callback(among.discard)
+    return task
+
+
+async def cancel(tasks: Iterable[asyncio.Task[Any]], *, wait: float = 0) -> None:
+    """Give tasks `wait` seconds to end, then cancel the rest and wait for them."""
+    left = list(tasks)
+    if left and wait:
+        await asyncio.wait(left, timeout=wait)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
