@@ -8,7 +8,7 @@ from typing import Any
 from damage.server import Server
 
 Answers = dict[str, tuple[int, Any]]
-DAMAGE_CODES = ("history_damaged", "log_damaged", "quarantined", "unavailable")
+DAMAGE_CODES = ("history_damaged", "log_damaged", "quarantined", "store_unanswered")
 """Codes by which an answer reports damage instead of showing what is damaged."""
 _DECIDED = (
     *("id", "pipeline", "definition", "state", "failed_task", "reason", "exit_code", "revision"),  # of a job

@@ -59,6 +59,7 @@ REJECTIONS = (
     ("invalid_payload", 422),
     ("dependency_cycle", 422),
     ("unavailable", 503),
+    ("store_unanswered", 503),
     ("disk_full", 503),
 )
 

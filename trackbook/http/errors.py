@@ -25,6 +25,7 @@ from trackbook.projections.errors import DamagedError, UnavailableError
 from trackbook.projections.paging import ReadError
 from trackbook.projections.projector import NotProjectedError, SequenceUnknownError
 from trackbook.runtime.disk_full import FREE_SPACE, is_full
+from trackbook.runtime.gateway import UNANSWERED
 from trackbook.runtime.histories import HistoryDamaged
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ _STATUSES = {
     "ambiguous_path": 409,
     "unknown_command": 404,
     "unavailable": 503,
+    "store_unanswered": 503,
     "invalid_json": 400,
     "reserved_actor": 403,
     "invalid_cursor": 400,
@@ -137,7 +139,7 @@ def on_blob_missing(_: Request[Any, Any, Any], error: BlobMissing) -> Response[E
 
 def on_store_unanswered(_: Request[Any, Any, Any], error: StoreUnanswered) -> Response[ErrorBody]:
     """Answer while the broker answers no reads."""
-    return _answer(503, "unavailable", str(error), "/health/ready says how things stand.")
+    return _answer(status_of("store_unanswered"), "store_unanswered", str(error), UNANSWERED)
 
 
 def on_folder_missing(request: Request[Any, Any, Any], error: FolderMissing) -> Response[ErrorBody]:

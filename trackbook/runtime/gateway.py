@@ -15,6 +15,7 @@ from trackbook.adapters.sql.rows import LedgerDamaged, Outcome
 from trackbook.engine.content import normal_task
 from trackbook.engine.errors import Refused
 from trackbook.engine.names import normal
+from trackbook.engine.ports import StoreUnanswered
 from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
 from trackbook.runtime.book import Book
@@ -47,6 +48,7 @@ _KEPT_FOR = 15.0
 """Seconds for which the answer to what is only looked at is kept for those who asked already."""
 
 _AGAIN = "Send it again with the same command_id."
+UNANSWERED = "`/health/ready` says how things stand. Copy the data directory, then restart the server."
 
 _RESERVED = frozenset(("engine", "executor"))
 """Actors that are parts of Trackbook: `engine`, `executor:local`."""
@@ -77,9 +79,9 @@ class Gateway:
         except (HistoryDamaged, LogDamaged) as damage:
             log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(damage))
             return _encoded(rejection(command_id, _damaged(damage)))
-        except LedgerDamaged as damage:  # it is made again meanwhile
-            log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(damage))
-            return _encoded(rejection(command_id, _failure(damage)))
+        except (LedgerDamaged, StoreUnanswered) as away:  # a ledger is made again meanwhile
+            log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(away))
+            return _encoded(rejection(command_id, _failure(away)))
         except Exception as problem:
             log.exception("command.failed", kind=kind, verb=verb, command_id=command_id)
             return _encoded(rejection(command_id, _failure(problem)))
@@ -190,6 +192,8 @@ def _normal_values(plain: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]
 
 def _failure(problem: Exception) -> Refused:
     """Return the refusal of a command that could not be carried out now."""
+    if isinstance(problem, StoreUnanswered):
+        return Refused("store_unanswered", f"the command could not be carried out: {problem}", hint=UNANSWERED)
     if is_full(problem):
         return Refused("disk_full", f"there is no room for the command: {problem}", hint=f"{FREE_SPACE} {_AGAIN}")
     return Refused("unavailable", f"the command could not be carried out now: {problem}", hint=_AGAIN)

@@ -15,7 +15,7 @@ from trackbook.engine.decider import step
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import LIVE, AnyJobCommand, JobState
 from trackbook.engine.kinds import KINDS
-from trackbook.engine.ports import AppendConflict, Owned
+from trackbook.engine.ports import AppendConflict, Owned, StoreUnanswered
 from trackbook.events import job as facts
 from trackbook.events.commit import Input
 from trackbook.failpoints import failpoint
@@ -115,6 +115,9 @@ class Jobs:
             except HistoryDamaged as error:
                 log.warning("job.quarantined", job=head.id, error=str(error), hint=error.hint)
                 continue
+            except StoreUnanswered as error:
+                log.warning("job.unread", job=head.id, error=str(error), hint="The next start takes it up.")
+                continue
             if aggregate.state.created is None:
                 continue
             for task in aggregate.state.outstanding():
@@ -127,7 +130,7 @@ class Jobs:
         return len(heads)
 
     async def live(self, executor: str) -> Owned:
-        """Return what the log owns on an executor; of a job in quarantine it is not known.
+        """Return what the log owns on an executor; of a job that can't be read it is not known.
 
         Raises LogDamaged while evidence of loss is open: what seems to belong to nobody may be in what was lost.
         """
@@ -138,7 +141,7 @@ class Jobs:
         for head in self._book.ledger.open_heads("job"):
             try:
                 state = (await self.state(head.id)).state
-            except HistoryDamaged:
+            except (HistoryDamaged, StoreUnanswered):
                 unknown.add(head.id)
                 continue
             found |= {

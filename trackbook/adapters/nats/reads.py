@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from trackbook.adapters.nats.connect import Connection, Unanswered, api
 from trackbook.adapters.nats.streams import STREAM_NOT_FOUND, StreamMissing
 from trackbook.engine.ports import Stored, StoreUnanswered
+from trackbook.errors import UserError
 
 BATCH = 1000  # messages asked for at once
 BATCH_BYTES = 4 << 20  # well below what the server buffers for one client (64 MiB)
@@ -30,6 +31,10 @@ SILENT_FOR = 60.0  # seconds for which that is known
 NO_MESSAGE = 10037
 # 10008 JetStream unavailable, 10009 it has no leader.
 AWAY = frozenset({10008, 10009, STREAM_NOT_FOUND})
+
+
+class ReadsUnanswered(UserError, StoreUnanswered):
+    """The broker is connected and answers no reads of a stream."""
 
 
 class LeaderRefused(Exception):
@@ -69,7 +74,7 @@ async def walk(
             if not nc.is_connected:
                 asked_at = math.inf
             elif patience is not None and waited > patience:
-                raise StoreUnanswered(_unanswered(stream, waited)) from None
+                raise _unanswered(stream, waited) from None
             await pause(nc, stream)
             alone, asked_at = False, min(asked_at, time.monotonic())
             continue
@@ -99,11 +104,11 @@ async def _one(nc: Connection, stream: str, seq: int, subject: str) -> tuple[lis
     return ([found], True) if found else ([], False)
 
 
-def _unanswered(stream: str, waited: float) -> str:
-    return (
+def _unanswered(stream: str, waited: float) -> ReadsUnanswered:
+    return ReadsUnanswered(
         f"the broker is connected and has not answered reads of the stream {stream} for {waited:.0f} s: "
-        "nats-server does so after a block of the stream was damaged under it. Copy the data directory, then "
-        "start again"
+        "nats-server does so after a block of the stream was damaged under it",
+        "Copy the data directory, then start again.",
     )
 
 
