@@ -90,7 +90,7 @@ class Pipelines:
 
     async def _target(self, request: ApplyPipeline, content: dict[str, Any], asked: Asked) -> Aggregate[Any]:
         if request.pipeline is not None:
-            return await self.find(request.pipeline)
+            return await self._find(request.pipeline)
         bearer = await self._bearer(str(content.get("name", "")))
         return await self._load("pipeline", bearer) if bearer else await self._new(asked)
 
@@ -117,7 +117,7 @@ class Pipelines:
         assert isinstance(request, RestorePipeline)
 
         async def decide() -> Reply:
-            aggregate = await self.find(request.pipeline)
+            aggregate = await self._find(request.pipeline)
             content = await self._history.content(aggregate.id, request.version)
             command = pipeline.RestoreVersion(request.version, content, request.expected_version)
             return await self._commit(aggregate, command, asked)
@@ -131,7 +131,15 @@ class Pipelines:
         return await self._change(asked, request.pipeline, pipeline.DeletePipeline(request.expected_version))
 
     async def find(self, ref: str) -> Aggregate[PipelineState]:
-        """Return the pipeline of this name, id, or unique prefix of an id; raises Refused."""
+        """Return the pipeline of this name, id, or unique prefix of an id; raises Refused.
+
+        Waits for an edit that is being committed: until then its state in memory is ahead of the log. The caller
+        reads what it needs before it awaits anything else.
+        """
+        async with self._lock:
+            return await self._find(ref)
+
+    async def _find(self, ref: str) -> Aggregate[PipelineState]:
         for form in forms(ref):
             if bearer := await self._bearer(form):
                 return await self._load("pipeline", bearer)
@@ -188,7 +196,7 @@ class Pipelines:
 
     async def _change(self, asked: Asked, ref: str, command: pipeline.AnyPipelineCommand) -> Reply:
         async def decide() -> Reply:
-            return await self._commit(await self.find(ref), command, asked)
+            return await self._commit(await self._find(ref), command, asked)
 
         return await self._deciding(decide)
 
