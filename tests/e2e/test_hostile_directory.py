@@ -12,7 +12,7 @@ from pathlib import Path
 from command_line import CommandLine
 from conditions import wait_until
 
-from trackbook.cli.detach import environment
+from trackbook.cli.commands.down import environment
 
 TRACKBOOK = Path(sys.executable).with_name("trackbook")
 NAMES = ("queue", "asyncio", "json", "sqlalchemy", "uvicorn", "typing", "socket", "sitecustomize", "trackbook")

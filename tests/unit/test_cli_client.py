@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from cli_server import Answer, Asked, frame, serving
 
-from trackbook.cli.address import Address
-from trackbook.cli.client import Client
-from trackbook.cli.trouble import Rejected, Trouble, Unreachable
+from trackbook.cli.client.address import Address
+from trackbook.cli.client.http_client import Client
+from trackbook.cli.errors import Rejected, Trouble, Unreachable
 
 START = "POST /api/commands/job/start"
 ACCEPTED = {"command_id": "c", "status": "accepted", "seq": 5, "job": "j"}

@@ -12,7 +12,7 @@ from cli_server import Answer, FakeServer, event_row, frame, job_row, serving, t
 from typer.testing import CliRunner, Result
 
 from trackbook.cli import main
-from trackbook.cli.trouble import Rejected, Trouble
+from trackbook.cli.errors import Rejected, Trouble
 
 JOB = "1f2e3d4c5b6a7988"
 PIPELINE = {

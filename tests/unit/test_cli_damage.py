@@ -10,7 +10,7 @@ from cli_server import Answer, FakeServer, serving
 from typer.testing import CliRunner
 
 from trackbook.cli import main
-from trackbook.cli.trouble import Rejected, Trouble
+from trackbook.cli.errors import Rejected, Trouble
 
 TRAIN, OTHER, JOB = "8e89aaaa00000001", "8e89aaaa00000002", "1f2e3d4c5b6a7988"
 HEALTHY = "77aa000000000003"

@@ -12,9 +12,9 @@ import pytest
 from cli_server import Answer, serving
 from typer.testing import CliRunner
 
+from trackbook.cli.errors import Rejected
 from trackbook.cli.main import app
 from trackbook.cli.quoting import spell_name, take_name
-from trackbook.cli.trouble import Rejected
 from trackbook.engine.edits import Change
 
 EDIT = "POST /api/commands/pipeline/edit"

@@ -107,7 +107,7 @@ def test_no_argument_ends_in_a_traceback(
     """Each command refuses what it can't use, in ASCII, Latin-1 and UTF-8, with an exit code of the contract."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("trackbook.cli.client.PATIENCE", 0.0)
+    monkeypatch.setattr("trackbook.cli.client.http_client.PATIENCE", 0.0)
     draw = Random(SEED)
     whole = typer.main.get_command(main.app)
     monkeypatch.setattr(main, "app", whole)  # it would be made again for each call

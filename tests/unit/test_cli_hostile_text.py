@@ -21,12 +21,13 @@ from rich.console import Console
 
 from trackbook.adapters.yaml.dump import dump
 from trackbook.adapters.yaml.load import load
-from trackbook.cli import doctor, main
-from trackbook.cli.escapes import OutputLines, escape, escape_json, guarded
-from trackbook.cli.finding import Finding
-from trackbook.cli.live import LiveView
-from trackbook.cli.output import styled
-from trackbook.cli.progress import progress_of
+from trackbook.cli import main
+from trackbook.cli.commands import doctor
+from trackbook.cli.commands.doctor_check import Finding
+from trackbook.cli.terminal.escapes import OutputLines, escape, escape_json, guarded
+from trackbook.cli.terminal.formatting import styled
+from trackbook.cli.watch.live_view import LiveView
+from trackbook.cli.watch.progress import progress_of
 from trackbook.runtime import logs
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31mred\u202etxt.exe\u2066\rfake\x08\x7f\u2028end"
@@ -248,7 +249,9 @@ def test_no_command_prints_control_characters(
     """Names, descriptions, outputs and errors are shown with what a terminal would act on escaped."""
     if command == "doctor":
         monkeypatch.setattr(doctor, "_LOOKS", (lambda _: iter([Finding(EVIL, EVIL, "fail", EVIL)]),))
-        monkeypatch.setattr("trackbook.cli.executors.executors", lambda _: iter([Finding(EVIL, EVIL)]))
+        monkeypatch.setattr(
+            "trackbook.cli.commands.doctor_executors.executors", lambda _: iter([Finding(EVIL, EVIL)])
+        )
     fake.refuses = refuses
     file = tmp_path / "p.yaml"
     file.write_text("name: p\ntasks:\n- {name: a, command: 'true'}\n")

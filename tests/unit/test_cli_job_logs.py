@@ -11,8 +11,8 @@ from cli_server import Answer, FakeServer, event_row, frame, job_row, serving, t
 from typer.testing import CliRunner, Result
 
 from trackbook.cli import main
-from trackbook.cli.task_output import AT_ONCE
-from trackbook.cli.trouble import Rejected, Trouble
+from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.watch.task_output import AT_ONCE
 
 JOB = "1f2e3d4c5b6a7988"
 NOON = "2026-01-31T12:00:00.000000Z"

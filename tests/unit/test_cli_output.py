@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from trackbook.cli.errors import place
 from trackbook.cli.options import versioned
-from trackbook.cli.output import counted, duration, plural
-from trackbook.cli.tables import cell_width, table
-from trackbook.cli.told import amount_text
-from trackbook.cli.trouble import place
+from trackbook.cli.terminal.formatting import counted, duration, plural
+from trackbook.cli.terminal.render import amount_text
+from trackbook.cli.terminal.tables import cell_width, table
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from cli_server import event_row, job_row, task_row
 from rich.console import Console
 
-from trackbook.cli.live import LiveView
-from trackbook.cli.plain import PlainView
-from trackbook.cli.progress import Progress, progress_of
+from trackbook.cli.watch.line_view import PlainView
+from trackbook.cli.watch.live_view import LiveView
+from trackbook.cli.watch.progress import Progress, progress_of
 
 ERROR = {"message": "exit code 3", "exit_code": 3, "tail": "boom"}
 STORY = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from trackbook.cli import states
-from trackbook.cli.output import STATE_STYLES
+from trackbook.cli.terminal.formatting import STATE_STYLES
 from trackbook.engine import job
 
 

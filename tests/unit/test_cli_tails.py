@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trackbook.cli.escapes import LONGEST_LINE, OutputLines
-from trackbook.cli.follow import tail
+from trackbook.cli.terminal.escapes import LONGEST_LINE, OutputLines
+from trackbook.cli.watch.follower import tail
 
 
 def printed(capsys: pytest.CaptureFixture[str], text: str) -> list[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from trackbook.adapters.execution import code_archive as archives
-from trackbook.cli import packing
-from trackbook.cli.trouble import Trouble
+from trackbook.cli.errors import Trouble
+from trackbook.cli.transfer import code_archive
 
 Files = dict[str, str]
 
@@ -37,13 +37,13 @@ def packed(folder: Path, *left_out: Path) -> tuple[str, bytes]:
     """Pack a folder and return the hash and the archive."""
     file = io.BytesIO()
     with_file = os.fspath(folder)
-    sha256 = packing.pack(Path(with_file), packing.scan(folder, left_out), file)
+    sha256 = code_archive.pack(Path(with_file), code_archive.scan(folder, left_out), file)
     return sha256, file.getvalue()
 
 
 def names(folder: Path, *left_out: Path) -> list[str]:
     """Return the names of the files that are packed."""
-    return [entry.name for entry in packing.scan(folder, left_out) if not entry.is_folder]
+    return [entry.name for entry in code_archive.scan(folder, left_out) if not entry.is_folder]
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_folders_without_files_and_what_is_left_out_are_no_part(folder: Path) ->
     write(folder, {"a.py": "", "c/x.pyc": "", ".gitignore": "*.pyc", "train.yaml": "", "data/server.json": ""})
     (folder / "empty").mkdir()
 
-    found = packing.scan(folder, [folder / "train.yaml", folder / "data"])
+    found = code_archive.scan(folder, [folder / "train.yaml", folder / "data"])
 
     assert [entry.name for entry in found] == [".gitignore", "a.py"]
 
@@ -142,12 +142,12 @@ def test_folders_without_files_and_what_is_left_out_are_no_part(folder: Path) ->
 def test_too_much_names_the_largest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that is too large is refused before anything is packed, with what is large in it."""
     write(folder, {"a.py": "x", "data/sets/big.bin": "x" * 3000, "lib/b": "x" * 1500})
-    monkeypatch.setattr(packing, "MOST_BYTES", 4096)
+    monkeypatch.setattr(code_archive, "MOST_BYTES", 4096)
 
     with pytest.raises(
         Trouble, match=r"has 4.\d* KiB, 4 KiB can be sent. The largest: data .*big.bin .*lib"
     ) as refused:
-        packing.scan(folder)
+        code_archive.scan(folder)
 
     assert ".gitignore" in refused.value.hint
 
@@ -155,10 +155,10 @@ def test_too_much_names_the_largest(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_too_many_files_name_their_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So are more files than can be sent."""
     write(folder, {f"node_modules/{number}": "" for number in range(12)})
-    monkeypatch.setattr(packing, "MOST_ENTRIES", 10)
+    monkeypatch.setattr(code_archive, "MOST_ENTRIES", 10)
 
     with pytest.raises(Trouble, match=r"more than 10 files and folders; most are in node_modules"):
-        packing.scan(folder)
+        code_archive.scan(folder)
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "b/../../outside", "loop/../../outside"])
@@ -170,25 +170,25 @@ def test_links_that_lead_outside_are_refused(folder: Path, target: str) -> None:
     (folder / "out").symlink_to(target)
 
     with pytest.raises(Trouble, match=r"^out is a link that leads out of the folder"):
-        packing.scan(folder)
+        code_archive.scan(folder)
 
 
 def test_what_is_no_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pipes and sockets are named, as is a name that is no text; ignored ones are no trouble."""
     os.mkfifo(folder / "pipe")
     with pytest.raises(Trouble, match="pipe is neither a file"):
-        packing.scan(folder)
+        code_archive.scan(folder)
     (folder / "pipe").unlink()
     monkeypatch.chdir(folder)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("s.sock")
         with pytest.raises(Trouble, match=r"s\.sock is neither a file"):
-            packing.scan(folder)
+            code_archive.scan(folder)
         write(folder, {".gitignore": "*.sock"})
         assert names(folder) == [".gitignore"]
     (folder / os.fsdecode(b"caf\xe9")).write_text("")
     with pytest.raises(Trouble, match=r"caf\\xe9 is not UTF-8"):
-        packing.scan(folder)
+        code_archive.scan(folder)
 
 
 @pytest.mark.parametrize(
@@ -205,12 +205,12 @@ def test_a_file_that_changes_meanwhile_is_an_error(
 ) -> None:
     """What was seen and what is packed are one and the same, or nothing is."""
     write(folder, {"a.py": "before"})
-    seen = packing.scan(folder)
+    seen = code_archive.scan(folder)
 
     happens(folder / "a.py")
 
     with pytest.raises(Trouble, match=told):
-        packing.pack(folder, seen, io.BytesIO())
+        code_archive.pack(folder, seen, io.BytesIO())
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
     for name in ("none", "file"):
         with pytest.raises(Trouble, match=f"there is no folder .*{name}"):
-            packing.scan(tmp_path / name)
+            code_archive.scan(tmp_path / name)
 
 
 def test_the_archive_is_plain_tar(folder: Path) -> None:

@@ -16,7 +16,7 @@ from msgspec import to_builtins
 from office import opened
 
 from trackbook.adapters.sql.ledger import Ledger
-from trackbook.cli.up import _SWITCH_INTERVAL
+from trackbook.cli.commands.up import _SWITCH_INTERVAL
 from trackbook.engine.job import LaunchReady
 from trackbook.events.job import TaskShape
 from trackbook.runtime import tools

@@ -16,7 +16,7 @@ from typing import TextIO
 import pytest
 import structlog
 
-from trackbook.cli.streams import say
+from trackbook.cli.terminal.streams import say
 from trackbook.runtime import logs
 from trackbook.runtime.log_writer import LogWriter
 

@@ -15,7 +15,7 @@ from cli_server import FakeServer, serving
 
 from trackbook.adapters.local.box import spawner
 from trackbook.cli import main
-from trackbook.cli.commands import ENTRIES, CommandGroup, summary_of
+from trackbook.cli.command_table import ENTRIES, CommandGroup, summary_of
 
 SERVER = {
     "aiodocker", "aiohttp", "aiosqlite", "asyncio", "faststream", "httpx", "litestar", "nats", "pydantic",
@@ -56,7 +56,7 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     found = imported("--help")
 
     assert found & (HEAVY | HTTP) == set()
-    assert found & {f"trackbook.cli.{entry.module}" for entry in ENTRIES.values()} == set()
+    assert found & {f"trackbook.cli.commands.{entry.module}" for entry in ENTRIES.values()} == set()
 
 
 @pytest.mark.parametrize("words", ["job list", *ENTRIES])
@@ -70,16 +70,18 @@ def test_a_command_imports_no_other(fake: FakeServer) -> None:
     found = imported("job", "list", "--url", fake.url)
 
     assert found & HEAVY == set()
-    assert {name for name, entry in ENTRIES.items() if f"trackbook.cli.{entry.module}" in found} == {"job"}
+    commands = {name for name, entry in ENTRIES.items() if f"trackbook.cli.commands.{entry.module}" in found}
+    assert commands == {"job"}
 
 
 def test_the_garbage_collector_runs_while_a_command_works(fake: FakeServer) -> None:
     """It is off for the imports alone: a command that lasts must not grow."""
     program = (
-        "import gc, sys; from trackbook.cli import client, entry; ask = client.Client.get\n"
+        "import gc, sys; from trackbook.cli import entry; from trackbook.cli.client.http_client import Client\n"
+        "ask = Client.get\n"
         "def get(*given, **query):\n    print('on' if gc.isenabled() else 'off', file=sys.stderr)\n"
         "    return ask(*given, **query)\n"
-        "client.Client.get = get; entry.main()"
+        "Client.get = get; entry.main()"
     )
     command = [sys.executable, "-c", program, "job", "list", "--url", fake.url]
     called = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -101,7 +103,7 @@ def test_no_command_is_missing_in_the_list() -> None:
     """What a module of the command line registers can be called."""
     registered = set[str]()
     for module in {entry.module for entry in ENTRIES.values()}:
-        app = __import__(f"trackbook.cli.{module}", fromlist=["app"]).app
+        app = __import__(f"trackbook.cli.commands.{module}", fromlist=["app"]).app
         group = typer.main.get_group(app)
         registered |= {group.name} if group.name else set(group.commands)
 
@@ -123,7 +125,7 @@ def test_long_summaries_are_wrapped_and_not_cut_off(capsys: pytest.CaptureFixtur
 START = """
 import asyncio, sys
 from pathlib import Path
-from trackbook.cli.serving import serve_until
+from trackbook.cli.server.run_until_stopped import serve_until
 from trackbook.runtime.system import Config
 
 async def main():

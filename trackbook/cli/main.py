@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from trackbook import __version__
-from trackbook.cli.commands import RootGroup
-from trackbook.cli.error_report import report
-from trackbook.cli.errors import describe
-from trackbook.cli.escapes import guarded
-from trackbook.cli.streams import OutputLost, output_lost, say
+from trackbook.cli.command_table import RootGroup
+from trackbook.cli.terminal.error_messages import describe
+from trackbook.cli.terminal.error_report import report
+from trackbook.cli.terminal.escapes import guarded
+from trackbook.cli.terminal.streams import OutputLost, output_lost, say
 
 app = typer.Typer(
     cls=RootGroup,

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trackbook.cli.server import Where
-from trackbook.cli.trouble import Trouble
+from trackbook.cli.errors import Trouble
+from trackbook.cli.server.connect import Where
 
 Url = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from trackbook.cli.trouble import Trouble
+from trackbook.cli.errors import Trouble
 
 
 def take_name(text: str, mark: str) -> tuple[str, str, bool]:

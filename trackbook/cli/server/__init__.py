@@ -1,0 +1,1 @@
+"""Finds the server that a command talks to, or runs one."""

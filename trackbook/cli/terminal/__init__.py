@@ -1,0 +1,1 @@
+"""What reaches the terminal: text, tables, escapes, errors, and streams that can fail."""

@@ -1,0 +1,1 @@
+"""Files and folders on their way between this machine and a pipeline's folder."""

@@ -1,0 +1,1 @@
+"""Follows a job to its end: its progress, its views and its tasks' output."""
