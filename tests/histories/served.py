@@ -20,10 +20,10 @@ from trackbook.engine.ports import ExecutorUnavailable, Folders
 from trackbook.http.app import create_app
 from trackbook.http.server import HttpServer
 from trackbook.projections.database import Database
-from trackbook.projections.find import ReadModel
-from trackbook.projections.projector import Projector
+from trackbook.projections.read.finders import ReadModel
 from trackbook.projections.tables import metadata, snapshots
-from trackbook.projections.writer import Writer
+from trackbook.projections.write.batch_writer import Writer
+from trackbook.projections.write.projector import Projector
 
 TOKEN = "token-of-the-tests"
 

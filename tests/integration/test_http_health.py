@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 from trackbook.adapters.nats.connect import StoreFull
 from trackbook.events.job import TaskShape
 from trackbook.projections.errors import DiskFullError
-from trackbook.projections.progress import Progress
+from trackbook.projections.write.stall_detector import Progress
 
 
 @pytest.fixture

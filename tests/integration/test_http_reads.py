@@ -16,7 +16,7 @@ from histories.served import Site, site
 from trackbook.engine import job
 from trackbook.events.commit import Input
 from trackbook.events.job import TaskShape
-from trackbook.projections.projector import NotProjectedError
+from trackbook.projections.write.projector import NotProjectedError
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')

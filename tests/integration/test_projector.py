@@ -14,7 +14,7 @@ from progress import loop_turns
 from trackbook.events.job import TaskShape
 from trackbook.projections.database import Database
 from trackbook.projections.feed import Feed
-from trackbook.projections.projector import NotProjectedError, Projector
+from trackbook.projections.write.projector import NotProjectedError, Projector
 
 ONE = [TaskShape("a")]
 
@@ -149,10 +149,10 @@ async def test_a_reader_waits_while_the_file_is_exchanged(tmp_path: Path) -> Non
 
 def test_the_feed_forgets_what_is_old() -> None:
     """The feed holds a bounded number of commits, and says so to a reader that is further behind."""
-    from trackbook.projections.decode import Fact
+    from trackbook.projections.decode import DecodedCommit
 
     feed = Feed()
-    feed.publish([Fact(seq, "job", "j", seq, 0, b"x" * 1000) for seq in range(1, 6001)], 6000)
+    feed.publish([DecodedCommit(seq, "job", "j", seq, 0, b"x" * 1000) for seq in range(1, 6001)], 6000)
 
     assert feed.since(0) is None
     assert feed.since(feed.begin - 2) is None

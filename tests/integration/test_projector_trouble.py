@@ -20,9 +20,9 @@ from trackbook.events.commit import Commit, Input
 from trackbook.events.job import TaskShape, TaskStarted
 from trackbook.events.log import LossAccepted
 from trackbook.projections.errors import DamagedError
-from trackbook.projections.find import CommitFilter, ReadModel
-from trackbook.projections.paging import ReadError
-from trackbook.projections.projector import NotProjectedError, Projector
+from trackbook.projections.read.finders import CommitFilter, ReadModel
+from trackbook.projections.read.paging import ReadError
+from trackbook.projections.write.projector import NotProjectedError, Projector
 
 ONE = [TaskShape("a")]
 

@@ -12,10 +12,10 @@ PACKAGE = Path(trackbook.__file__).parent
 
 SET_FOR_GOOD = frozenset(
     {
-        ("projections/inbox.py", "_arrived"),  # cleared by whoever takes the last message
-        ("projections/inbox.py", "_hurry"),  # waited for under a timeout, and only while it is not set
+        ("projections/write/inbox.py", "_arrived"),  # cleared by whoever takes the last message
+        ("projections/write/inbox.py", "_hurry"),  # waited for under a timeout, and only while it is not set
         ("projections/feed.py", "_event"),  # replaced by a new event each time it is set
-        ("projections/projector.py", "_damage"),  # ends the work that waits for it
+        ("projections/write/projector.py", "_damage"),  # ends the work that waits for it
         ("projections/database.py", "_may_read"),  # a gate, passed once for each read
         ("adapters/backendai/session/terminator.py", "_hurry"),  # set once, when the executor closes
         ("adapters/container/launch.py", "withdrawn"),  # set once, when the session is stopped

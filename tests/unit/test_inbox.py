@@ -8,8 +8,8 @@ import pytest
 from hard_deadline import hard_deadline
 
 from trackbook.engine.ports import Stored
-from trackbook.projections import inbox
-from trackbook.projections.inbox import Inbox
+from trackbook.projections.write import inbox
+from trackbook.projections.write.inbox import Inbox
 
 
 def messages(first: int, count: int) -> list[Stored]:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from trackbook.engine import job
 from trackbook.events.commit import Commit
 from trackbook.events.job import AnyJobEvent
-from trackbook.projections import jobs
 from trackbook.projections.views import JobMoment
+from trackbook.projections.write import job_model
 
 Commits = msgspec.json.Decoder(Commit[msgspec.Raw, AnyJobEvent])
 SEEDS = st.integers(0, 10_000)
@@ -40,7 +40,7 @@ def test_rows_do_not_depend_on_batches_restarts_or_room(seed: int, cuts: list[in
             split = await written(history, Path(folder) / "split.db", inside)
             single = await written(history, Path(folder) / "single.db", range(end))
             restarted = await written(history, Path(folder) / "restarted.db", range(end), restarts=True)
-            with patch.object(jobs, "_HELD", 5):  # of four jobs of six tasks most are let go after each batch
+            with patch.object(job_model, "_HELD", 5):  # of four jobs of six tasks, most are evicted
                 crowded = await written(history, Path(folder) / "crowded.db", range(end))
         assert split == whole
         assert single == whole

@@ -16,8 +16,8 @@ from trackbook.engine import job
 from trackbook.events import pipeline as edits
 from trackbook.events.commit import Input
 from trackbook.events.job import TaskShape
-from trackbook.projections.find import CommitFilter, ReadModel
-from trackbook.projections.paging import ReadError
+from trackbook.projections.read.finders import CommitFilter, ReadModel
+from trackbook.projections.read.paging import ReadError
 from trackbook.projections.tables import MODEL, metadata
 from trackbook.projections.views import JobView, TaskView
 

@@ -33,7 +33,7 @@ from trackbook.http.errors import HANDLERS
 from trackbook.http.guard import Guard
 from trackbook.http.ports import Backups, CommandGateway, Executors, History, LogSource, Services, Status, Tools
 from trackbook.http.strict import answer_head, refuse_unknown_parameters
-from trackbook.projections.find import ReadModel
+from trackbook.projections.read.finders import ReadModel
 
 _INDEX = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Trackbook</title>

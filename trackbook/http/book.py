@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import PAGE, After, Cursor, Limit, Served, Total
 from trackbook.http.strict import known_kind, known_type
-from trackbook.projections.find import CommitFilter
+from trackbook.projections.read.finders import CommitFilter
 from trackbook.projections.views import CommitView, Page, QuarantineView
 
 

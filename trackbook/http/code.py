@@ -18,7 +18,7 @@ from trackbook.adapters.execution.code_archive import MOST_BYTES, BadCode, check
 from trackbook.http.errors import documented
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
-from trackbook.projections.paging import ReadError
+from trackbook.projections.read.paging import ReadError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20

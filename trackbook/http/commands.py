@@ -17,8 +17,8 @@ from trackbook.engine.names import did_you_mean
 from trackbook.http.errors import documented, status_of
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
-from trackbook.projections.paging import ReadError
-from trackbook.projections.projector import NotProjectedError
+from trackbook.projections.read.paging import ReadError
+from trackbook.projections.write.projector import NotProjectedError
 
 BODY_LIMIT = 16 * 1024 * 1024
 _SETTLED_WITHIN = 2.0

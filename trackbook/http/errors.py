@@ -22,8 +22,8 @@ from trackbook.engine.ports import (
     UnsafePath,
 )
 from trackbook.projections.errors import DamagedError, UnavailableError
-from trackbook.projections.paging import ReadError
-from trackbook.projections.projector import NotProjectedError, SequenceUnknownError
+from trackbook.projections.read.paging import ReadError
+from trackbook.projections.write.projector import NotProjectedError, SequenceUnknownError
 from trackbook.runtime.disk_full import FREE_SPACE, is_full
 from trackbook.runtime.gateway import UNANSWERED
 from trackbook.runtime.histories import HistoryDamaged

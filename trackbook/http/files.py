@@ -25,7 +25,7 @@ from trackbook.http.parameters import After, ExecutorName, PipelineKey, Served
 from trackbook.http.ranges import byte_range
 from trackbook.http.spelling import as_spelled
 from trackbook.projections.decode import closing
-from trackbook.projections.paging import ReadError
+from trackbook.projections.read.paging import ReadError
 from trackbook.projections.times import text_of, to_micros
 from trackbook.projections.views import Time
 

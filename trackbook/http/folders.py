@@ -14,7 +14,7 @@ from trackbook.engine.ports import ExecutorUnavailable, Folders, FolderState
 from trackbook.http.errors import ERRORS, documented
 from trackbook.http.parameters import After, ExecutorName, PipelineKey, Served
 from trackbook.http.ports import Services
-from trackbook.projections.paging import ReadError
+from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import Page, PipelineView
 
 log = structlog.get_logger(__name__)

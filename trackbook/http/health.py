@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
-from trackbook.projections.projector import Projector
+from trackbook.projections.write.projector import Projector
 
 _FAR_BEHIND = 1000
 """Commits; a read model that is nearer to the log's end than that is about to have them."""

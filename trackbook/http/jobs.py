@@ -23,7 +23,7 @@ from trackbook.http.parameters import (
     Total,
 )
 from trackbook.http.strict import known_type
-from trackbook.projections.paging import ReadError
+from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import EventView, JobMoment, JobView, Page, TaskView
 
 ALL_TASKS = 10_000

@@ -17,7 +17,7 @@ from trackbook.http.parameters import After, JobKey, Served, TaskName
 from trackbook.http.ports import LogSource, Services
 from trackbook.http.ranges import byte_range
 from trackbook.projections.decode import closing
-from trackbook.projections.paging import ReadError
+from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import TaskView
 
 _CHUNK = 64 * 1024

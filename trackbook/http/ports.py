@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from trackbook.adapters.execution.output_log import Kept, Piece
 from trackbook.engine.ports import Blobs, Folders
-from trackbook.projections.find import ReadModel
+from trackbook.projections.read.finders import ReadModel
 
 
 class CommandGateway(Protocol):

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from trackbook.engine.names import forms, normal
 from trackbook.engine.ports import CutListing, FileEntry, FolderMissing, Folders, NoSuchFile
-from trackbook.projections.paging import ReadError
+from trackbook.projections.read.paging import ReadError
 
 
 async def as_spelled(folders: Folders, pipeline: str, path: str) -> str:

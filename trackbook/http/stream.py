@@ -21,9 +21,9 @@ from trackbook.http.errors import ERRORS
 from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
 from trackbook.http.strict import known_kind
-from trackbook.projections.book import events_of
-from trackbook.projections.decode import Fact
-from trackbook.projections.paging import ReadError
+from trackbook.projections.decode import DecodedCommit
+from trackbook.projections.read.event_reader import events_of
+from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import EventView
 
 KEEP_ALIVE = 15.0
@@ -44,12 +44,12 @@ class Only(Struct, frozen=True):
     id: str = ""
     pipeline: str = ""
 
-    def takes(self, fact: Fact) -> bool:
+    def takes(self, commit: DecodedCommit) -> bool:
         """Whether a commit's events are wanted."""
         return (
-            (not self.kind or fact.kind == self.kind)
-            and (not self.id or fact.id == self.id)
-            and (not self.pipeline or fact.pipeline == self.pipeline)
+            (not self.kind or commit.kind == self.kind)
+            and (not self.id or commit.id == self.id)
+            and (not self.pipeline or commit.pipeline == self.pipeline)
         )
 
 
@@ -116,16 +116,16 @@ async def _follow(services: Services, only: Only, place: Place | None) -> AsyncI
                 yield await _quiet(services)
                 continue
             upto = feed.head
-            facts = feed.since(at)
-            if facts is None:
+            commits = feed.since(at)
+            if commits is None:
                 upto = min(upto, feed.begin - 1)
                 async for message in _older(services, only, at, upto):
                     yield await _frames(services, message, place)
                     await asyncio.sleep(0)  # a client that reads fast never makes the server wait
             else:
-                for fact in facts:
-                    if only.takes(fact):
-                        yield await _frames(services, fact, place)
+                for commit in commits:
+                    if only.takes(commit):
+                        yield await _frames(services, commit, place)
                         await asyncio.sleep(0)
             at = upto
 
@@ -167,9 +167,9 @@ async def _picked(services: Services, only: Only, after: int, upto: int) -> Asyn
         after = seqs[-1]
 
 
-async def _frames(services: Services, message: Stored | Fact, place: Place) -> bytes:
+async def _frames(services: Services, message: Stored | DecodedCommit, place: Place) -> bytes:
     """Return a commit's events, those after `place`, in the form of the stream."""
-    if isinstance(message, Fact) and message.seq > place[0]:
+    if isinstance(message, DecodedCommit) and message.seq > place[0]:
         frames = message.rendered or await _render(services, message, place)
         if len(frames) < _SHARED:
             message.rendered = frames
@@ -177,16 +177,16 @@ async def _frames(services: Services, message: Stored | Fact, place: Place) -> b
     return await _render(services, message, place)
 
 
-async def _states(services: Services, message: Stored | Fact) -> bytes:
+async def _states(services: Services, message: Stored | DecodedCommit) -> bytes:
     """Return what a commit's events led to: from memory, or from the read model, which is level with the feed."""
-    if isinstance(message, Fact):
+    if isinstance(message, DecodedCommit):
         return message.states
     if message.kind != "job":
         return b""
     return (await services.read.events.states([message.seq])).get(message.seq, b"")
 
 
-async def _render(services: Services, message: Stored | Fact, place: Place) -> bytes:
+async def _render(services: Services, message: Stored | DecodedCommit, place: Place) -> bytes:
     try:
         events = await events_of(message, services.read.pages.bodies, await _states(services, message))
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError) as error:

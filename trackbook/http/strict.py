@@ -14,7 +14,7 @@ from litestar.params import QueryParameter
 
 from trackbook.engine.kinds import EVENT_TYPES
 from trackbook.engine.names import did_you_mean
-from trackbook.projections.paging import ReadError
+from trackbook.projections.read.paging import ReadError
 
 _OWN_HEAD = "/files/content"
 """Ends the paths that answer HEAD themselves, since they need not open the file."""

@@ -35,7 +35,7 @@ from trackbook.http.files import (
     take,
 )
 from trackbook.http.parameters import After, JobKey, Served, TaskName
-from trackbook.projections.paging import ReadError
+from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import TaskView
 
 

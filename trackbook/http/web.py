@@ -25,8 +25,8 @@ from trackbook.http.health import QUARANTINE
 from trackbook.http.server import HttpServer
 from trackbook.private_files import private_file
 from trackbook.projections.errors import DamagedError
-from trackbook.projections.find import ReadModel
-from trackbook.projections.projector import NotProjectedError, Projector
+from trackbook.projections.read.finders import ReadModel
+from trackbook.projections.write.projector import NotProjectedError, Projector
 from trackbook.runtime import tools
 from trackbook.runtime.backup import Backups
 from trackbook.runtime.book import Book

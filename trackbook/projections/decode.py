@@ -19,7 +19,7 @@ _ANY_COMMIT = msgspec.json.Decoder(RawCommit)
 _ANY_BODY = msgspec.json.Decoder(Body[Raw, dict[str, Any]])
 
 
-class Fact(Struct):
+class DecodedCommit(Struct):
     """A commit as the read models take it.
 
     `sha256` is that of `data`, `prev` that of the aggregate's commit before it, as this one says.
@@ -52,44 +52,49 @@ class Fact(Struct):
         return self.actors[0] if self.actors else ""
 
 
-async def decode(message: Stored, bodies: Blobs) -> Fact:
+async def decode(message: Stored, bodies: Blobs) -> DecodedCommit:
     """Read a message as a commit; never raises for what stands in it, only for a body store that is away."""
-    fact = Fact(message.seq, message.kind, message.id, 0, 0, message.data, sha256=digest(message.data))
+    decoded = DecodedCommit(
+        message.seq, message.kind, message.id, 0, 0, message.data, sha256=digest(message.data)
+    )
     try:
-        await _fill(fact, bodies)
+        await _fill(decoded, bodies)
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError) as error:
-        fact.problem = f"the commit can't be read: {error}"
-        await _fill_loosely(fact, bodies)
-    return fact
+        decoded.problem = f"the commit can't be read: {error}"
+        await _fill_loosely(decoded, bodies)
+    return decoded
 
 
-async def _fill(fact: Fact, bodies: Blobs) -> None:
-    how = KINDS.get(fact.kind)
+async def _fill(decoded: DecodedCommit, bodies: Blobs) -> None:
+    how = KINDS.get(decoded.kind)
     if how is None:
-        raise LookupError(f"aggregates of kind {fact.kind!r} aren't known to this version of Trackbook")
-    commit: Commit[Raw, Any] = how.facts.decode(fact.data)
+        raise LookupError(f"aggregates of kind {decoded.kind!r} aren't known to this version of Trackbook")
+    commit: Commit[Raw, Any] = how.facts.decode(decoded.data)
     if commit.schema != SCHEMA:
         raise LookupError(f"schema {commit.schema} isn't known to this version of Trackbook (it knows {SCHEMA})")
-    if (commit.kind, commit.id) != (fact.kind, fact.id):
-        raise LookupError(f"it is of {commit.kind}/{commit.id} but stands under {fact.kind}/{fact.id}")
+    if (commit.kind, commit.id) != (decoded.kind, decoded.id):
+        raise LookupError(f"it is of {commit.kind}/{commit.id} but stands under {decoded.kind}/{decoded.id}")
     body: Commit[Raw, Any] | Body[Raw, Any] = commit
     if commit.blob is not None:
         body = how.fact_bodies.decode(await bodies.get(commit.blob.sha256))
-    fact.version, fact.at, fact.prev = commit.version, to_micros(commit.at), commit.prev
-    fact.actors = _distinct([given.actor for given in body.inputs])
-    fact.events, fact.count = body.events, len(body.events)
-    fact.types = _distinct([type(event).__name__ for event in body.events])
+    decoded.version, decoded.at, decoded.prev = commit.version, to_micros(commit.at), commit.prev
+    decoded.actors = _distinct([given.actor for given in body.inputs])
+    decoded.events, decoded.count = body.events, len(body.events)
+    decoded.types = _distinct([type(event).__name__ for event in body.events])
 
 
-async def _fill_loosely(fact: Fact, bodies: Blobs) -> None:
+async def _fill_loosely(decoded: DecodedCommit, bodies: Blobs) -> None:
     """Take what can be told of a commit that can't be projected, so that it is seen at least."""
     try:
-        commit, body = await read_raw(fact.data, bodies)
+        commit, body = await read_raw(decoded.data, bodies)
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError):
         return
-    fact.version, fact.at = commit.version, to_micros(commit.at)
-    fact.actors = _distinct([given.actor for given in body.inputs])
-    fact.types, fact.count = _distinct([str(event.get("type", "")) for event in body.events]), len(body.events)
+    decoded.version, decoded.at = commit.version, to_micros(commit.at)
+    decoded.actors = _distinct([given.actor for given in body.inputs])
+    decoded.types, decoded.count = (
+        _distinct([str(event.get("type", "")) for event in body.events]),
+        len(body.events),
+    )
 
 
 async def read_raw(data: bytes, bodies: Blobs) -> tuple[RawCommit, RawBody]:

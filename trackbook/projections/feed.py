@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from trackbook.projections.decode import Fact
+from trackbook.projections.decode import DecodedCommit
 
 _HELD_BYTES = 4 << 20
 _HELD_COMMITS = 4096
@@ -37,27 +37,27 @@ class Feed:
         self.head = 0
         self.closed = False
         self.listeners = 0
-        self._facts: deque[Fact] = deque()
+        self._commits: deque[DecodedCommit] = deque()
         self._bytes = 0
         self._begin = 1
         self._moved = Signal()
 
-    def publish(self, facts: Sequence[Fact], head: int) -> None:
+    def publish(self, commits: Sequence[DecodedCommit], head: int) -> None:
         """Add commits that are projected now; everything up to `head` is."""
         self.head = head
-        for fact in facts:
-            fact.events = []  # a reader shows the stored bytes; the typed events have done their work
-            self._facts.append(fact)
-            self._bytes += len(fact.data) + len(fact.states)
-        while self._facts and (self._bytes > _HELD_BYTES or len(self._facts) > _HELD_COMMITS):
-            gone = self._facts.popleft()
+        for commit in commits:
+            commit.events = []  # a reader shows the stored bytes; the typed events have done their work
+            self._commits.append(commit)
+            self._bytes += len(commit.data) + len(commit.states)
+        while self._commits and (self._bytes > _HELD_BYTES or len(self._commits) > _HELD_COMMITS):
+            gone = self._commits.popleft()
             self._bytes -= len(gone.data) + len(gone.states)
             self._begin = gone.seq + 1
         self._moved.fire()
 
     def restart(self, head: int) -> None:
         """Begin again from a checkpoint: what came before is on the log."""
-        self._facts.clear()
+        self._commits.clear()
         self._bytes, self._begin, self.head = 0, head + 1, head
         self._moved.fire()
 
@@ -66,12 +66,12 @@ class Feed:
         self.closed = True
         self._moved.fire()
 
-    def since(self, seq: int) -> list[Fact] | None:
+    def since(self, seq: int) -> list[DecodedCommit] | None:
         """Return the commits after a sequence, or None where the log must be read since they are held no more."""
         if seq + 1 < self._begin:
             return None
-        start = bisect_right(self._facts, seq, key=lambda fact: fact.seq)
-        return [self._facts[index] for index in range(start, len(self._facts))]
+        start = bisect_right(self._commits, seq, key=lambda commit: commit.seq)
+        return [self._commits[index] for index in range(start, len(self._commits))]
 
     @property
     def begin(self) -> int:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import digest
-from trackbook.projections.compare import differences
 from trackbook.projections.database import Database
 from trackbook.projections.decisions import Decisions, NothingDecided
-from trackbook.projections.decode import Fact, closing
+from trackbook.projections.decode import DecodedCommit, closing
 from trackbook.projections.errors import DamagedError, DiskFullError, LockedError
 from trackbook.projections.feed import Feed, Signal
-from trackbook.projections.inbox import Inbox
-from trackbook.projections.progress import Progress
-from trackbook.projections.writer import Writer
+from trackbook.projections.write.batch_writer import Writer
+from trackbook.projections.write.comparison import differences
+from trackbook.projections.write.inbox import Inbox
+from trackbook.projections.write.stall_detector import Progress
 
 _log = logging.getLogger(__name__)
 LINGER = 0.1
@@ -257,18 +257,18 @@ class Projector:
             if any(message.kind == "log" and message.seq > self._decided_at for message in messages):
                 raise DecidedError  # before it is written, so that it is met again until the rows are made again
             async with self._turn:
-                facts = await self._writer.write(messages)
+                commits = await self._writer.write(messages)
             self._inbox.written()
-            if facts:
-                self._tell(facts)
+            if commits:
+                self._tell(commits)
 
-    def _tell(self, facts: list[Fact]) -> None:
+    def _tell(self, commits: list[DecodedCommit]) -> None:
         self._well_again()
         self.progress.saw(self.head, self.checkpoint)
         self.batches += 1
-        self.commits += len(facts)
-        self.events += sum(fact.count for fact in facts)
-        self.feed.publish(facts, self.checkpoint)
+        self.commits += len(commits)
+        self.events += sum(commit.count for commit in commits)
+        self.feed.publish(commits, self.checkpoint)
         self._moved.fire()
 
     async def _resume(self, checkpoint: tuple[int, str]) -> None:

@@ -11,20 +11,20 @@ from sqlalchemy import Connection
 from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
-from trackbook.projections.commits import CommitsModel
 from trackbook.projections.database import Database, set_checkpoint, undisturbed
 from trackbook.projections.decisions import Decisions, NothingDecided
-from trackbook.projections.decode import Fact, decode
-from trackbook.projections.jobs import Held, JobsModel, stored_job
-from trackbook.projections.pipelines import PipelinesModel
-from trackbook.projections.quarantine import Quarantine
-from trackbook.projections.restoring import restored
+from trackbook.projections.decode import DecodedCommit, decode
+from trackbook.projections.write.commit_model import CommitsModel
+from trackbook.projections.write.job_model import Held, JobsModel, stored_job
+from trackbook.projections.write.job_recovery import restored
+from trackbook.projections.write.pipeline_model import PipelinesModel
+from trackbook.projections.write.quarantine_model import Quarantine
 
 
 class Model(Protocol):
     """One read model."""
 
-    def project(self, connection: Connection, facts: Sequence[Fact], quarantine: Quarantine) -> None:
+    def project(self, connection: Connection, commits: Sequence[DecodedCommit], quarantine: Quarantine) -> None:
         """Write what a batch of commits changes."""
         ...
 
@@ -54,46 +54,46 @@ class Writer:
         self.checkpoint, self.digest = checkpoint
         await self.database.read(self._forget)
 
-    async def write(self, messages: Sequence[Stored]) -> list[Fact]:
+    async def write(self, messages: Sequence[Stored]) -> list[DecodedCommit]:
         """Project the messages beyond the checkpoint and return them; raises as Database.write does."""
-        facts: list[Fact] = []
+        commits: list[DecodedCommit] = []
         new = [message for message in messages if message.seq > self.checkpoint]
         for message in new:
             if not self.decisions.is_dismissed(message.seq, message.data):
-                facts.append(await decode(message, self._bodies))
+                commits.append(await decode(message, self._bodies))
                 await asyncio.sleep(0)  # commits may be large
         if new:
             if self._stale:
                 await self.database.read(self._forget)
-            for job in self._jobs.lacking(facts):
+            for job in self._jobs.lacking(commits):
                 self._jobs.hold(await self._restored(job))
-            await undisturbed(self._write(new, facts))
-        return facts
+            await undisturbed(self._write(new, commits))
+        return commits
 
     async def _restored(self, job: str) -> Held | None:
         rows = await self.database.read(lambda connection: stored_job(connection, job))
         return None if rows is None else await restored(rows, self._log, self._bodies, self.decisions)
 
-    async def _write(self, messages: Sequence[Stored], facts: list[Fact]) -> None:
+    async def _write(self, messages: Sequence[Stored], commits: list[DecodedCommit]) -> None:
         seqs = [message.seq for message in messages]
         last = digest(messages[-1].data)
         failpoint("projection.before")
         try:
-            await self.database.write(lambda connection: self._project(connection, facts, seqs, last))
+            await self.database.write(lambda connection: self._project(connection, commits, seqs, last))
         except BaseException:
             self._stale = True
             raise
         failpoint("projection.written")
         self.checkpoint, self.digest = seqs[-1], last
 
-    def _project(self, connection: Connection, facts: list[Fact], seqs: list[int], last: str) -> None:
+    def _project(self, connection: Connection, commits: list[DecodedCommit], seqs: list[int], last: str) -> None:
         expected = self.checkpoint + 1
         for seq in seqs:
             if seq > expected and not self.decisions.is_accepted(expected, seq - 1):
                 self.quarantine.add_gap(expected, seq - 1)
             expected = seq + 1
         for model in self._models:
-            model.project(connection, facts, self.quarantine)
+            model.project(connection, commits, self.quarantine)
         self.quarantine.write(connection)
         set_checkpoint(connection, seqs[-1], last)
 

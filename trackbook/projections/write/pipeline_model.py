@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from trackbook.events import pipeline as facts
-from trackbook.projections.decode import Fact
-from trackbook.projections.quarantine import Quarantine
+from trackbook.events import pipeline as pipeline_events
+from trackbook.projections.decode import DecodedCommit
 from trackbook.projections.tables import pipelines, versions
+from trackbook.projections.write.quarantine_model import Quarantine
 
 
 class PipelineRow(Struct):
@@ -44,25 +44,25 @@ _INSERT, _INSERT_VERSION = insert(pipelines), insert(versions)
 class PipelinesModel:
     """Folds the commits of pipelines into the tables `pipelines` and `versions`."""
 
-    def project(self, connection: Connection, facts: Sequence[Fact], quarantine: Quarantine) -> None:
+    def project(self, connection: Connection, commits: Sequence[DecodedCommit], quarantine: Quarantine) -> None:
         """Take a batch of commits and write the rows that it changed."""
         touched: dict[str, PipelineRow] = {}
         new: list[PipelineRow] = []
         history: list[dict[str, Any]] = []
-        for fact in facts:
-            if fact.kind != "pipeline":
+        for commit in commits:
+            if commit.kind != "pipeline":
                 continue
-            row = touched.get(fact.id) or _load(connection, fact.id)
-            if not quarantine.admits(fact):
+            row = touched.get(commit.id) or _load(connection, commit.id)
+            if not quarantine.admits(commit):
                 if row is not None:
-                    row.problem = row.problem or quarantine.reason(fact)  # what stands still says so itself
-                    touched[fact.id] = row
+                    row.problem = row.problem or quarantine.reason(commit)  # what stands still says so itself
+                    touched[commit.id] = row
                 continue
             if row is None:
-                row = PipelineRow(fact.seq, fact.id, fact.at)
+                row = PipelineRow(commit.seq, commit.id, commit.at)
                 new.append(row)
-            touched[fact.id] = row
-            if version := _take(row, fact):
+            touched[commit.id] = row
+            if version := _take(row, commit):
                 history.append(version)
         _write(connection, touched, new, history)
 
@@ -70,44 +70,44 @@ class PipelinesModel:
         """Do nothing: edits are rare, so nothing is held between batches."""
 
 
-def _take(row: PipelineRow, fact: Fact) -> dict[str, Any] | None:
+def _take(row: PipelineRow, commit: DecodedCommit) -> dict[str, Any] | None:
     """Fold a commit into the pipeline's row and return the row of the version that it made, if it made one."""
     restored = None
-    for event in fact.events:
+    for event in commit.events:
         _evolve(row, event)
-        if isinstance(event, facts.PipelineRestored):
+        if isinstance(event, pipeline_events.PipelineRestored):
             restored = event.version
-    row.updated_at, row.actor, row.seq = fact.at, fact.actor, fact.seq
+    row.updated_at, row.actor, row.seq = commit.at, commit.actor, commit.seq
     if row.state == "deleted":
         return None  # a delete changes no content
-    row.version = fact.version
+    row.version = commit.version
     return {
         "pipeline": row.no,
-        "version": fact.version,
-        "seq": fact.seq,
-        "at": fact.at,
-        "actor": fact.actor,
+        "version": commit.version,
+        "seq": commit.seq,
+        "at": commit.at,
+        "actor": commit.actor,
         "name": row.name,
         "tasks": row.tasks,
-        "changes": fact.count,
-        "types": "\n".join(fact.types),
+        "changes": commit.count,
+        "types": "\n".join(commit.types),
         "restored": restored,
     }
 
 
-def _evolve(row: PipelineRow, event: facts.AnyPipelineEvent) -> None:
+def _evolve(row: PipelineRow, event: pipeline_events.AnyPipelineEvent) -> None:
     match event:
-        case facts.PipelineCreated() | facts.PipelineRenamed():
+        case pipeline_events.PipelineCreated() | pipeline_events.PipelineRenamed():
             row.name = event.name
-        case facts.TaskAdded():
+        case pipeline_events.TaskAdded():
             row.tasks += 1
-        case facts.TaskRemoved():
+        case pipeline_events.TaskRemoved():
             row.tasks -= 1
-        case facts.SettingChanged(path=["description"]):
+        case pipeline_events.SettingChanged(path=["description"]):
             row.description = event.value if isinstance(event.value, str) else ""
-        case facts.SettingRemoved(path=["description"]):
+        case pipeline_events.SettingRemoved(path=["description"]):
             row.description = ""
-        case facts.PipelineDeleted():
+        case pipeline_events.PipelineDeleted():
             row.state = "deleted"
         case _:
             pass

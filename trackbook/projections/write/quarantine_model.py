@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from trackbook.projections.decode import Fact
+from trackbook.projections.decode import DecodedCommit
 from trackbook.projections.tables import quarantine
 
 _INSERT = insert(quarantine)
@@ -37,29 +37,29 @@ class Quarantine:
         """Return kind, id, sequence and reason of the first commit of each damaged history."""
         return [(kind, id, seq, reason) for (kind, id), (seq, reason) in self._stuck.items()]  # noqa: A001
 
-    def admits(self, fact: Fact) -> bool:
+    def admits(self, commit: DecodedCommit) -> bool:
         """Whether the commit may be projected; puts it aside if not."""
-        stuck = self._stuck.get((fact.kind, fact.id))
+        stuck = self._stuck.get((commit.kind, commit.id))
         if stuck is not None:
-            self.add(fact, f"it follows the commit at sequence {stuck[0]}, which could not be projected")
-        elif fact.problem:
-            self.add(fact, fact.problem)
+            self.add(commit, f"it follows the commit at sequence {stuck[0]}, which could not be projected")
+        elif commit.problem:
+            self.add(commit, commit.problem)
         else:
             return True
         return False
 
-    def add(self, fact: Fact, reason: str) -> None:
+    def add(self, commit: DecodedCommit, reason: str) -> None:
         """Put a commit aside; those of the same aggregate that come later follow it."""
-        self._stuck.setdefault((fact.kind, fact.id), (fact.seq, reason))
-        self._new[fact.seq] = _row(fact.seq, fact.seq, fact.kind, fact.id, reason)
+        self._stuck.setdefault((commit.kind, commit.id), (commit.seq, reason))
+        self._new[commit.seq] = _row(commit.seq, commit.seq, commit.kind, commit.id, reason)
 
     def add_gap(self, first: int, last: int) -> None:
         """Note that the stream has no messages at these sequences."""
         self._new[first] = _row(first, last, "", "", "the stream has no message here")
 
-    def reason(self, fact: Fact) -> str:
+    def reason(self, commit: DecodedCommit) -> str:
         """Say why the commit's aggregate stands still, or nothing when it doesn't."""
-        stuck = self._stuck.get((fact.kind, fact.id))
+        stuck = self._stuck.get((commit.kind, commit.id))
         return f"the commit at sequence {stuck[0]} could not be projected: {stuck[1]}" if stuck else ""
 
     def write(self, connection: Connection) -> None:

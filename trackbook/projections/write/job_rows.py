@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Struct, field
 
 from trackbook.engine.job import JobState, TaskState, evolve, touched
-from trackbook.events import job as facts
-from trackbook.projections.decode import Fact
+from trackbook.events import job as job_events
+from trackbook.projections.decode import DecodedCommit
 from trackbook.projections.times import to_micros
 from trackbook.projections.views import JobStates
 
@@ -84,7 +84,7 @@ class JobRow(Struct):
     cancelled: int = 0
 
 
-_End = facts.TaskSucceeded | facts.TaskFailed | facts.TaskCancelled
+_End = job_events.TaskSucceeded | job_events.TaskFailed | job_events.TaskCancelled
 
 
 class FoldedJob(Struct):
@@ -99,48 +99,48 @@ class FoldedJob(Struct):
     changed: dict[int, None] = field(default_factory=dict)
     new: bool = False
 
-    def apply(self, fact: Fact, upto: int | None = None) -> None:
+    def apply(self, commit: DecodedCommit, upto: int | None = None) -> None:
         """Take a commit's events, or those up to an index; raises for events that can't follow."""
-        self.job.revision, self.job.seq = fact.version, fact.seq
-        events = fact.events if upto is None else fact.events[: upto + 1]
-        fact.states = _encode([self._take(event, fact) for event in events])
+        self.job.revision, self.job.seq = commit.version, commit.seq
+        events = commit.events if upto is None else commit.events[: upto + 1]
+        commit.states = _encode([self._take(event, commit) for event in events])
 
-    def _take(self, event: facts.AnyJobEvent, fact: Fact) -> JobStates:
+    def _take(self, event: job_events.AnyJobEvent, commit: DecodedCommit) -> JobStates:
         names = touched(self.state, event)
         self.state = evolve(self.state, event)
-        self._note(event, fact)
+        self._note(event, commit)
         self.job.state = self.state.status
         moved = (self._move(self.state.tasks[name]) for name in names)
         return JobStates(self.state.status, {task.shape.name: task.status for task in moved if task})
 
-    def _note(self, event: facts.AnyJobEvent, fact: Fact) -> None:  # noqa: C901 - one case a fact, as a table
+    def _note(self, event: job_events.AnyJobEvent, commit: DecodedCommit) -> None:  # noqa: C901 - one case per event, as a table
         """Keep the times and texts of an event."""
         match event:
-            case facts.TaskLaunchRequested():
-                self._launch(self._row(event.task), fact.at)
-            case facts.TaskStarted():
+            case job_events.TaskLaunchRequested():
+                self._launch(self._row(event.task), commit.at)
+            case job_events.TaskStarted():
                 self._row(event.task).started_at = to_micros(event.at)
-            case facts.TaskSucceeded():
+            case job_events.TaskSucceeded():
                 row = self._end(event, 0, None)
                 row.result = msgspec.json.encode(event.result).decode() if event.result else ""
-            case facts.TaskFailed():
+            case job_events.TaskFailed():
                 row = self._end(event, event.error.exit_code, event.error.signal)
                 row.error, row.tail, row.fault = event.error.message, event.error.tail, event.error.fault
-            case facts.TaskCancelled():
+            case job_events.TaskCancelled():
                 self._end(event, event.exit_code, event.signal)
-            case facts.TaskStatusReported():
+            case job_events.TaskStatusReported():
                 row = self._row(event.task)
                 row.executor_status, row.executor_message = event.status, event.message
                 row.link = event.link or row.link
-            case facts.JobCreated():
+            case job_events.JobCreated():
                 self.tasks = _rows(event)
-            case facts.JobStarted():
+            case job_events.JobStarted():
                 self.job.started_at = to_micros(event.at)
-            case facts.JobCancelRequested():
+            case job_events.JobCancelRequested():
                 self.job.reason = event.reason
-            case facts.JobSucceeded() | facts.JobCancelled() | facts.JobFailed():
-                self._conclude(event, fact.at)
-            case facts.TaskSkipped() | facts.TaskStopRequested():
+            case job_events.JobSucceeded() | job_events.JobCancelled() | job_events.JobFailed():
+                self._conclude(event, commit.at)
+            case job_events.TaskSkipped() | job_events.TaskStopRequested():
                 pass
 
     def _row(self, name: str) -> TaskRow:
@@ -183,40 +183,42 @@ class FoldedJob(Struct):
         row.run_time = None if event.run_time is None else round(event.run_time * 1e6)
         return row
 
-    def _conclude(self, event: facts.JobSucceeded | facts.JobCancelled | facts.JobFailed, at: int) -> None:
+    def _conclude(
+        self, event: job_events.JobSucceeded | job_events.JobCancelled | job_events.JobFailed, at: int
+    ) -> None:
         self.job.finished_at = at
-        if isinstance(event, facts.JobFailed):
+        if isinstance(event, job_events.JobFailed):
             error = event.error
             self.job.failed_task, self.job.error = event.task, f"task {event.task} failed: {error.message}"
             self.job.exit_code, self.job.signal, self.job.tail = error.exit_code, error.signal, error.tail
 
 
-def created(fact: Fact) -> FoldedJob:
+def created(commit: DecodedCommit) -> FoldedJob:
     """Begin a job with its first commit (apply it afterwards); raises ValueError when it isn't one."""
-    event = fact.events[0] if fact.events else None
-    if not isinstance(event, facts.JobCreated):
+    event = commit.events[0] if commit.events else None
+    if not isinstance(event, job_events.JobCreated):
         raise ValueError(  # noqa: TRY004 - it is the value that is wrong
-            f"a job begins with JobCreated, not with {fact.types[0] if fact.types else 'nothing'}"
+            f"a job begins with JobCreated, not with {commit.types[0] if commit.types else 'nothing'}"
         )
     job = JobRow(
-        no=fact.seq,
-        id=fact.id,
+        no=commit.seq,
+        id=commit.id,
         pipeline=event.pipeline,
         pipeline_name=event.pipeline_name,
         version=event.version,
         definition=event.definition,
         executor=event.executor,
         parameters=msgspec.json.encode(event.parameters).decode(),
-        actor=fact.actor,
-        created_at=fact.at,
-        revision=fact.version,
-        seq=fact.seq,
+        actor=commit.actor,
+        created_at=commit.at,
+        revision=commit.version,
+        seq=commit.seq,
         total=len(event.tasks),
     )
-    return FoldedJob(job, [], JobState(fact.id), new=True)
+    return FoldedJob(job, [], JobState(commit.id), new=True)
 
 
-def _rows(event: facts.JobCreated) -> list[TaskRow]:
+def _rows(event: job_events.JobCreated) -> list[TaskRow]:
     indexes = {shape.name: index for index, shape in enumerate(event.tasks)}
     return [
         TaskRow(

@@ -10,8 +10,8 @@ import msgspec
 from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import cause_input, event_id
 from trackbook.projections.decisions import Decisions, NothingDecided
-from trackbook.projections.decode import Fact, RawBody, RawInput, closing, read_raw
-from trackbook.projections.paging import ReadError
+from trackbook.projections.decode import DecodedCommit, RawBody, RawInput, closing, read_raw
+from trackbook.projections.read.paging import ReadError
 from trackbook.projections.times import text_of
 from trackbook.projections.views import EventView, JobStates
 
@@ -19,7 +19,7 @@ _STATES = msgspec.json.Decoder(list[JobStates])
 _NOBODY = RawInput("", msgspec.Raw(b"null"))
 
 
-async def events_of(message: Stored | Fact, bodies: Blobs, states: bytes) -> list[EventView]:
+async def events_of(message: Stored | DecodedCommit, bodies: Blobs, states: bytes) -> list[EventView]:
     """Return a commit's events, with what each led to as the read model has it, b'' where it has nothing.
 
     Raises MsgspecError or LookupError where the commit can't be read.
@@ -35,7 +35,7 @@ async def events_of(message: Stored | Fact, bodies: Blobs, states: bytes) -> lis
 
 
 def _view(
-    message: Stored | Fact, version: int, at: str, body: RawBody, index: int, data: dict[str, Any]
+    message: Stored | DecodedCommit, version: int, at: str, body: RawBody, index: int, data: dict[str, Any]
 ) -> EventView:
     kind, id = message.kind, message.id  # noqa: A001
     place, given = _cause(body, index)

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from sqlalchemy import Connection, select
 
-from trackbook.projections.book import Pages, damaged, events_of
-from trackbook.projections.paging import cursor, place
+from trackbook.projections.read.event_reader import Pages, damaged, events_of
+from trackbook.projections.read.paging import cursor, place
 from trackbook.projections.tables import aggregates, commits, has_word, states, words
 from trackbook.projections.views import EventView, Page
 

@@ -13,13 +13,11 @@ from msgspec import Struct
 from sqlalchemy import Connection, Select, func, select
 
 from trackbook.engine.ports import Blobs, EventStore
-from trackbook.projections.book import Pages
 from trackbook.projections.errors import DamagedError
-from trackbook.projections.events import EventFinder
-from trackbook.projections.moments import job_moment
-from trackbook.projections.paging import ReadError, page, place
-from trackbook.projections.projector import Projector, SequenceUnknownError
-from trackbook.projections.show import (
+from trackbook.projections.read.event_finder import EventFinder
+from trackbook.projections.read.event_reader import Pages
+from trackbook.projections.read.paging import ReadError, page, place
+from trackbook.projections.read.row_views import (
     show_commit,
     show_job,
     show_pipeline,
@@ -27,6 +25,7 @@ from trackbook.projections.show import (
     show_task,
     show_version,
 )
+from trackbook.projections.read.time_travel import job_moment
 from trackbook.projections.tables import (
     aggregates,
     commits,
@@ -49,6 +48,7 @@ from trackbook.projections.views import (
     TaskView,
     VersionView,
 )
+from trackbook.projections.write.projector import Projector, SequenceUnknownError
 
 T = TypeVar("T")
 _SHOWN_CANDIDATES = 5

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from trackbook.events.clock_jump import clock_jump
-from trackbook.projections.job_rows import FoldedJob, JobRow, TaskRow
 from trackbook.projections.times import optional_text, to_text
 from trackbook.projections.views import (
     CommitView,
@@ -18,6 +17,7 @@ from trackbook.projections.views import (
     TaskView,
     VersionView,
 )
+from trackbook.projections.write.job_rows import FoldedJob, JobRow, TaskRow
 
 
 def show_pipeline(row: Any) -> PipelineView:

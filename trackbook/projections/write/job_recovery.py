@@ -8,11 +8,11 @@ import msgspec
 
 from trackbook.engine.job import JobState, evolve
 from trackbook.engine.ports import Blobs, EventStore
-from trackbook.projections.commits import unlinked
 from trackbook.projections.decisions import Decisions
 from trackbook.projections.decode import closing, decode
-from trackbook.projections.job_rows import CANT_FOLLOW, of_rows
-from trackbook.projections.jobs import Held, StoredJob
+from trackbook.projections.write.commit_model import unlinked
+from trackbook.projections.write.job_model import Held, StoredJob
+from trackbook.projections.write.job_rows import CANT_FOLLOW, of_rows
 
 _SNAPSHOT = msgspec.msgpack.Decoder(JobState)
 
@@ -41,16 +41,16 @@ async def _folded(stored: StoredJob, log: EventStore, bodies: Blobs, decisions: 
         async for message in messages:
             if decisions.is_dismissed(message.seq, message.data):
                 continue
-            fact = await decode(message, bodies)
+            commit = await decode(message, bodies)
             await asyncio.sleep(0)  # a long history never makes others wait
-            if why := fact.problem or unlinked(fact, version, sha256):
-                raise _Changed(f"at sequence {fact.seq}, {why}")
+            if why := commit.problem or unlinked(commit, version, sha256):
+                raise _Changed(f"at sequence {commit.seq}, {why}")
             try:
-                for event in fact.events:
+                for event in commit.events:
                     state = evolve(state, event)
             except CANT_FOLLOW as error:
-                raise _Changed(f"at sequence {fact.seq}, its events can't follow: {error!r}") from error
-            version, sha256 = fact.version, fact.sha256
+                raise _Changed(f"at sequence {commit.seq}, its events can't follow: {error!r}") from error
+            version, sha256 = commit.version, commit.sha256
             if version == revision:
                 return state
     raise _Changed(f"it ends at version {version}, not {revision}")

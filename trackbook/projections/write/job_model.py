@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from trackbook.projections.decode import Fact
-from trackbook.projections.job_rows import CANT_FOLLOW, FoldedJob, JobRow, TaskRow, created
-from trackbook.projections.quarantine import Quarantine
+from trackbook.projections.decode import DecodedCommit
 from trackbook.projections.tables import jobs, snapshots, states, tasks
+from trackbook.projections.write.job_rows import CANT_FOLLOW, FoldedJob, JobRow, TaskRow, created
+from trackbook.projections.write.quarantine_model import Quarantine
 
 _HELD = 50_000
 """So many tasks of unfinished jobs are held at most between batches; others are restored when they go on."""
@@ -64,10 +64,12 @@ class JobsModel:
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
 
-    def lacking(self, facts: Sequence[Fact]) -> list[str]:
+    def lacking(self, commits: Sequence[DecodedCommit]) -> list[str]:
         """Return the jobs in a batch that began before it and are not held: they are to be restored."""
-        ids = dict.fromkeys(fact.id for fact in facts if fact.kind == "job" and fact.id not in self._held)
-        begun = {fact.id for fact in facts if fact.version == 1}
+        ids = dict.fromkeys(
+            commit.id for commit in commits if commit.kind == "job" and commit.id not in self._held
+        )
+        begun = {commit.id for commit in commits if commit.version == 1}
         return [id for id in ids if id not in begun]  # noqa: A001
 
     def hold(self, held: Held | None) -> None:
@@ -75,15 +77,15 @@ class JobsModel:
         if held is not None:
             self._held[held.fold.job.id] = held
 
-    def project(self, connection: Connection, facts: Sequence[Fact], quarantine: Quarantine) -> None:
+    def project(self, connection: Connection, commits: Sequence[DecodedCommit], quarantine: Quarantine) -> None:
         """Take a batch of commits and write the rows that it changed."""
         touched: dict[str, FoldedJob] = {}
-        for fact in facts:
-            if fact.kind == "job" and (fold := self._take(fact, quarantine)) is not None:
-                touched[fact.id] = fold
+        for commit in commits:
+            if commit.kind == "job" and (fold := self._take(commit, quarantine)) is not None:
+                touched[commit.id] = fold
         if touched:
             _write(connection, touched.values())
-            led_to = [{"seq": fact.seq, "json": fact.states} for fact in facts if fact.states]
+            led_to = [{"seq": commit.seq, "json": commit.states} for commit in commits if commit.states]
             if led_to:
                 connection.execute(_INSERT_STATES, led_to)
             self._let_go(connection, touched)
@@ -92,22 +94,22 @@ class JobsModel:
         """Drop what is held in memory, since the batch that led to it was rolled back."""
         self._held.clear()
 
-    def _take(self, fact: Fact, quarantine: Quarantine) -> FoldedJob | None:
-        held = self._held.get(fact.id)
+    def _take(self, commit: DecodedCommit, quarantine: Quarantine) -> FoldedJob | None:
+        held = self._held.get(commit.id)
         fold = held.fold if held else None
-        if quarantine.admits(fact):
+        if quarantine.admits(commit):
             if held and held.problem:
-                quarantine.add(fact, held.problem)
+                quarantine.add(commit, held.problem)
             else:
                 try:
-                    fold = fold or created(fact)
-                    fold.apply(fact)
+                    fold = fold or created(commit)
+                    fold.apply(commit)
                 except CANT_FOLLOW as error:
-                    quarantine.add(fact, f"its events can't follow what stands before: {error!r}")
+                    quarantine.add(commit, f"its events can't follow what stands before: {error!r}")
         if fold is not None:
             # What stands still says so itself.
-            fold.job.problem = fold.job.problem or quarantine.reason(fact)
-            self._held[fact.id] = held or Held(fold)
+            fold.job.problem = fold.job.problem or quarantine.reason(commit)
+            self._held[commit.id] = held or Held(fold)
         return fold
 
     def _let_go(self, connection: Connection, touched: dict[str, FoldedJob]) -> None:

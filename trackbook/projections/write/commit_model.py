@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, tuple_
 
 from trackbook.events.job import JobCreated
-from trackbook.projections.decode import Fact
-from trackbook.projections.quarantine import Quarantine
+from trackbook.projections.decode import DecodedCommit
 from trackbook.projections.tables import aggregates, commits, words
+from trackbook.projections.write.quarantine_model import Quarantine
 
 _HELD = 4096
 """Aggregates that are remembered between batches: the latest. Of others the last version is looked up."""
@@ -38,17 +38,17 @@ class CommitsModel:
         self._known: dict[tuple[str, str], _Known] = {}
         self._words: dict[str, int] = {}
 
-    def project(self, connection: Connection, facts: Sequence[Fact], quarantine: Quarantine) -> None:
+    def project(self, connection: Connection, batch: Sequence[DecodedCommit], quarantine: Quarantine) -> None:
         """Take a batch of commits; sets each one's `pipeline`, and `problem` where its version can't follow."""
         if not self._words:
             self._words = {row.text: row.no for row in connection.execute(select(words))}
-        self._look_up(connection, facts)
+        self._look_up(connection, batch)
         new_aggregates: list[dict[str, Any]] = []
         new_words: list[dict[str, Any]] = []
-        rows = [self._row(fact, new_aggregates, new_words) for fact in facts]
-        for fact in facts:
-            if fact.kind not in _MODELLED:
-                quarantine.admits(fact)
+        rows = [self._row(commit, new_aggregates, new_words) for commit in batch]
+        for commit in batch:
+            if commit.kind not in _MODELLED:
+                quarantine.admits(commit)
         for statement, values in (
             (_INSERT_WORD, new_words),
             (_INSERT_AGGREGATE, new_aggregates),
@@ -64,10 +64,10 @@ class CommitsModel:
         self._known.clear()
         self._words.clear()
 
-    def _look_up(self, connection: Connection, facts: Sequence[Fact]) -> None:
-        unknown = {(fact.kind, fact.id) for fact in facts} - self._known.keys()
+    def _look_up(self, connection: Connection, batch: Sequence[DecodedCommit]) -> None:
+        unknown = {(commit.kind, commit.id) for commit in batch} - self._known.keys()
         # A first version belongs to a new aggregate, so the common case asks nothing.
-        unknown -= {(fact.kind, fact.id) for fact in facts if fact.version == 1 and not fact.problem}
+        unknown -= {(commit.kind, commit.id) for commit in batch if commit.version == 1 and not commit.problem}
         for some in _portions(sorted(unknown)):
             last = (
                 select(aggregates, func.max(commits.c.seq).label("last"))
@@ -82,28 +82,30 @@ class CommitsModel:
 
     def _row(
         self,
-        fact: Fact,
+        commit: DecodedCommit,
         new_aggregates: list[dict[str, Any]],
         new_words: list[dict[str, Any]],
     ) -> dict[str, Any]:
-        known = self._known.get((fact.kind, fact.id))
+        known = self._known.get((commit.kind, commit.id))
         if known is None:
-            known = self._known[fact.kind, fact.id] = _Known(fact.seq, 0, "", _pipeline_of(fact))
-            new_aggregates.append({"no": fact.seq, "kind": fact.kind, "id": fact.id, "pipeline": known.pipeline})
-        fact.pipeline = known.pipeline
-        if not fact.problem:
-            fact.problem = unlinked(fact, known.version, known.sha256)
-        if not fact.problem:
-            known.version, known.sha256 = fact.version, fact.sha256
+            known = self._known[commit.kind, commit.id] = _Known(commit.seq, 0, "", _pipeline_of(commit))
+            new_aggregates.append(
+                {"no": commit.seq, "kind": commit.kind, "id": commit.id, "pipeline": known.pipeline}
+            )
+        commit.pipeline = known.pipeline
+        if not commit.problem:
+            commit.problem = unlinked(commit, known.version, known.sha256)
+        if not commit.problem:
+            known.version, known.sha256 = commit.version, commit.sha256
         return {
-            "seq": fact.seq,
+            "seq": commit.seq,
             "aggregate": known.no,
-            "version": fact.version,
-            "sha256": bytes.fromhex(fact.sha256),
-            "at": fact.at,
-            "actors": self._word(fact.actors, new_words),
-            "types": self._word(fact.types, new_words),
-            "events": fact.count,
+            "version": commit.version,
+            "sha256": bytes.fromhex(commit.sha256),
+            "at": commit.at,
+            "actors": self._word(commit.actors, new_words),
+            "types": self._word(commit.types, new_words),
+            "events": commit.count,
         }
 
     def _word(self, texts: list[str], new_words: list[dict[str, Any]]) -> int:
@@ -115,21 +117,21 @@ class CommitsModel:
         return number
 
 
-def unlinked(fact: Fact, version: int, sha256: str) -> str:
+def unlinked(commit: DecodedCommit, version: int, sha256: str) -> str:
     """Return why the commit can't follow a version with this SHA-256, '' where it can, as events/chain.py does.
 
     Its schema and its subject are looked at when it is decoded.
     """
-    if fact.version != version + 1:
-        return f"version {fact.version} can't follow version {version}"
-    return "" if fact.prev == sha256 else f"its hash of the previous commit does not match version {version}"
+    if commit.version != version + 1:
+        return f"version {commit.version} can't follow version {version}"
+    return "" if commit.prev == sha256 else f"its hash of the previous commit does not match version {version}"
 
 
-def _pipeline_of(fact: Fact) -> str:
+def _pipeline_of(commit: DecodedCommit) -> str:
     """Return the pipeline that an aggregate concerns, told by its first commit ('' for outcomes)."""
-    if fact.kind == "pipeline":
-        return fact.id
-    first = fact.events[0] if fact.events else None
+    if commit.kind == "pipeline":
+        return commit.id
+    first = commit.events[0] if commit.events else None
     if isinstance(first, JobCreated):
         return first.pipeline
     return getattr(first, "pipeline", "")
