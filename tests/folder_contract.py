@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from trackbook.engine.ports import FolderMissing, Folders, NoSuchFile, UnsafePath
-from trackbook.http.spelling import as_spelled
+from trackbook.http.endpoints.path_spelling import as_spelled
 
 UNSAFE = ("..", "a/../..", "vfroot/../../b", "/etc/passwd", "//etc", "a\0b", "vfroot/" + "n" * 300, "x/" * 2100)
 ODD = (

@@ -18,7 +18,7 @@ from trackbook.adapters.execution.output_log import Kept, Piece
 from trackbook.engine.errors import Refused
 from trackbook.engine.ports import ExecutorUnavailable, Folders
 from trackbook.http.app import create_app
-from trackbook.http.server import HttpServer
+from trackbook.http.transport.server import HttpServer
 from trackbook.projections.database import Database
 from trackbook.projections.read.finders import ReadModel
 from trackbook.projections.tables import metadata, snapshots

@@ -12,7 +12,7 @@ import pytest
 from histories.made import History
 from histories.served import TOKEN, Site, site
 
-from trackbook.http.guard import OPEN
+from trackbook.http.transport.guard import OPEN
 
 WRONG: tuple[dict[str, str], ...] = (
     {},

@@ -14,7 +14,7 @@ import pytest
 from histories.made import History
 from histories.served import TOKEN, Site, site
 
-from trackbook.http import code
+from trackbook.http.endpoints import code
 
 BYTES = {"content-type": "application/octet-stream"}
 

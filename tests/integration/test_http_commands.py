@@ -12,8 +12,8 @@ import pytest
 from histories.made import History
 from histories.served import Site, site
 
-from trackbook.http.listener import BindRefusedError
-from trackbook.http.server import HttpServer
+from trackbook.http.transport.listener import BindRefusedError
+from trackbook.http.transport.server import HttpServer
 
 START = "/api/commands/job/start"
 

@@ -10,8 +10,8 @@ import pytest
 from histories.made import History
 from histories.served import TOKEN, Site, site
 
-from trackbook.http import connections
-from trackbook.http.connections import most_connections
+from trackbook.http.transport import connections
+from trackbook.http.transport.connections import most_connections
 
 HEAD = f"Host: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
 POST = b"POST /api/commands/job/start HTTP/1.1\r\nContent-Type: application/json\r\n"

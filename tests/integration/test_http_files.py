@@ -25,7 +25,7 @@ from trackbook.engine.ports import FolderMissing, FolderState
 from trackbook.events import pipeline as facts
 from trackbook.events.commit import Input
 from trackbook.events.job import TaskShape
-from trackbook.http.ranges import byte_range
+from trackbook.http.endpoints.byte_ranges import byte_range
 
 FILES = "/api/pipelines/p1/files"
 CONTENT = f"{FILES}/content"
@@ -439,7 +439,7 @@ async def test_an_executor_that_never_answers_is_given_up(served: Site, monkeypa
             await asyncio.Event().wait()
             raise AssertionError
 
-    monkeypatch.setattr("trackbook.http.folders._PATIENCE", 0.05)
+    monkeypatch.setattr("trackbook.http.endpoints.folders._PATIENCE", 0.05)
     served.executors.away = Silent()
     answer = await served.client.get(FOLDER, params={"executor": "backendai/away"})
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trackbook.adapters.execution.output_log import Kept, Piece
 from trackbook.engine import job
 from trackbook.events.job import TaskShape
-from trackbook.http import logs
+from trackbook.http.endpoints import task_logs
 
 SESSION = "tb-j-0-1"
 PATH = "/api/jobs/j/tasks/a/logs"
@@ -147,8 +147,8 @@ def test_the_last_lines_are_found_however_the_log_is_cut(data: bytes, lines: int
             return Piece(offset, data[offset : offset + limit])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs, "_CHUNK", chunk)
-        start = asyncio.run(logs._start_of_tail(Source(), "s", Kept(*[len(data)] * 3), lines))  # type: ignore[arg-type]
+        patch.setattr(task_logs, "_CHUNK", chunk)
+        start = asyncio.run(task_logs._start_of_tail(Source(), "s", Kept(*[len(data)] * 3), lines))  # type: ignore[arg-type]
 
     pieces = data.split(b"\n")
     whole = [piece + b"\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from trackbook.engine import job
 from trackbook.events.job import TaskShape
-from trackbook.http import stream
+from trackbook.http.endpoints import event_stream
 
 ONE = [TaskShape("a")]
 
@@ -231,7 +231,7 @@ async def test_many_followers_share_one_reading_of_the_log(tmp_path: Path) -> No
 
 async def test_a_quiet_stream_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing happens a comment is sent now and then, and nothing is read for it."""
-    monkeypatch.setattr(stream, "KEEP_ALIVE", 0.01)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE", 0.01)
     async with (
         site(History(), tmp_path / "r.db") as served,
         served.client.stream("GET", "/api/events") as answer,

@@ -18,7 +18,7 @@ from trackbook.adapters.nats.connect import connect
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import StreamMissing, ensure
 from trackbook.engine.ports import Append
-from trackbook.http import web
+from trackbook.http import web_role
 from trackbook.http.system import running as running_with_web
 from trackbook.runtime.app import running
 from trackbook.runtime.system import Config, System
@@ -259,7 +259,7 @@ async def test_a_lost_tail_is_found_at_each_start(tmp_path: Path) -> None:
 
 async def test_a_start_waits_for_no_row_of_a_lost_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The read model is level with the log where nothing more can be read from it."""
-    monkeypatch.setattr(web, "_LEVEL_WITHIN", 10 * PATIENCE)
+    monkeypatch.setattr(web_role, "_LEVEL_WITHIN", 10 * PATIENCE)
     await system_stopped(tmp_path, killed=False)
     StoreFiles(tmp_path).flip_in_data((await datas(tmp_path))[-1])
 

@@ -24,7 +24,7 @@ from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import Head, Note, Outcome
 from trackbook.engine.ports import Append, SessionSpec, Stored
 from trackbook.events.job import TaskShape
-from trackbook.http.stream import Only, _follow
+from trackbook.http.endpoints.event_stream import Only, _follow
 from trackbook.projections import feed
 from trackbook.runtime import jobs
 from trackbook.testing.executor import Play, ScriptedExecutor

@@ -16,7 +16,7 @@ from trackbook.engine import edits
 from trackbook.engine.errors import Refused
 from trackbook.engine.ports import CutListing, FileEntry, Folders, NoSuchFile
 from trackbook.events.job import TaskShape
-from trackbook.http.spelling import as_spelled
+from trackbook.http.endpoints.path_spelling import as_spelled
 
 NFC, NFD = (unicodedata.normalize(form, "données-훈련") for form in ("NFC", "NFD"))
 YAML = (

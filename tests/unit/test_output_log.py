@@ -21,8 +21,8 @@ from trackbook.adapters.container.output import SessionLog
 from trackbook.adapters.execution import output_log
 from trackbook.adapters.execution.bounded_log import Log
 from trackbook.adapters.execution.output_log import Kept, Piece
-from trackbook.http import logs
-from trackbook.http.web import Logs
+from trackbook.http.endpoints import task_logs
+from trackbook.http.web_role import Logs
 
 LIMIT = 2048
 STREAM = b"".join(b"%07d\n" % number for number in range(60_000))
@@ -208,8 +208,8 @@ async def test_the_last_lines_of_a_cut_log(tmp_path: Path) -> None:
     shown = path.read_bytes()
     assert re.search(rb"\[trackbook: \d+ bytes", shown)
     for lines in range(1, 300):
-        start = await logs._start_of_tail(source, "s", found, lines)
-        text = b"".join([chunk async for chunk in logs._shown(source, "s", start, found.end)])
+        start = await task_logs._start_of_tail(source, "s", found, lines)
+        text = b"".join([chunk async for chunk in task_logs._shown(source, "s", start, found.end)])
         wanted = b"".join(shown.splitlines(keepends=True)[-lines:])
         assert text in (wanted, b"\n" + wanted)
 
@@ -223,5 +223,5 @@ async def test_ranges_of_a_cut_log(tmp_path: Path) -> None:
     source, found, shown = Logs(tmp_path), kept(path), path.read_bytes()
     for first in range(0, len(shown), 7):
         offset, skip = found.offset(first)
-        part = logs._part(logs._shown(source, "s", offset, found.end), skip, 40)
+        part = task_logs._part(task_logs._shown(source, "s", offset, found.end), skip, 40)
         assert b"".join([chunk async for chunk in part]) == shown[first : first + 40]

@@ -10,9 +10,9 @@ from histories.made import History
 from histories.served import caught_up, projected
 
 from trackbook.events.job import TaskShape
-from trackbook.http.logs import _shown
-from trackbook.http.stream import Only, _follow
-from trackbook.http.web import Logs
+from trackbook.http.endpoints.event_stream import Only, _follow
+from trackbook.http.endpoints.task_logs import _shown
+from trackbook.http.web_role import Logs
 
 
 async def turns_while(work: Callable[[], AsyncIterator[bytes]], pieces: int) -> int:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trackbook.http.connections import Connections
-from trackbook.http.web import Health
+from trackbook.http.transport.connections import Connections
+from trackbook.http.web_role import Health
 from trackbook.runtime.system import Config, System
 from trackbook.runtime.watchdog import Watchdog
 

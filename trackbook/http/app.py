@@ -14,25 +14,25 @@ from litestar.plugins.core import MsgspecDIPlugin
 
 from trackbook import __version__
 from trackbook.engine.ports import Blobs
-from trackbook.http import (
+from trackbook.http.endpoints import (
+    audit,
     backup,
-    book,
     code,
     commands,
+    event_stream,
     files,
     folders,
     health,
     jobs,
+    log_tools,
     pipelines,
-    stream,
-    taskfiles,
-    tools,
+    task_files,
 )
-from trackbook.http.commands import BODY_LIMIT
+from trackbook.http.endpoints.commands import BODY_LIMIT
 from trackbook.http.errors import HANDLERS
-from trackbook.http.guard import Guard
 from trackbook.http.ports import Backups, CommandGateway, Executors, History, LogSource, Services, Status, Tools
-from trackbook.http.strict import answer_head, refuse_unknown_parameters
+from trackbook.http.transport.guard import Guard
+from trackbook.http.transport.request_checks import answer_head, refuse_unknown_parameters
 from trackbook.projections.read.finders import ReadModel
 
 _INDEX = """<!doctype html>
@@ -98,12 +98,12 @@ def create_app(
             files.router,
             code.router,
             jobs.router,
-            taskfiles.router,
-            stream.router,
-            book.router,
+            task_files.router,
+            event_stream.router,
+            audit.router,
             commands.router,
             health.router,
-            tools.router,
+            log_tools.router,
             backup.router,
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
@@ -112,7 +112,7 @@ def create_app(
         openapi_config=OpenAPIConfig(
             title="Trackbook",
             version=__version__,
-            description="Reads of the book, the live stream, and commands. Times are RFC 3339 in UTC.",
+            description="Reads, the live stream of events, and commands. Times are RFC 3339 in UTC.",
             path="/schema",
             render_plugins=[JsonRenderPlugin()],
         ),

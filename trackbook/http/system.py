@@ -16,6 +16,6 @@ def running(config: Config, watchdog: Watchdog | None = None) -> AbstractAsyncCo
 
 
 def _load_web() -> Web:
-    from trackbook.http.web import serve
+    from trackbook.http.web_role import serve
 
     return serve

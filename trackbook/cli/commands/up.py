@@ -195,7 +195,7 @@ def _run(told: Any, config: dict[str, Any]) -> None:
 
     planned = Config(**config)
     if "web" in planned.roles and not planned.data.exists():
-        from trackbook.http.listener import refuse_unservable
+        from trackbook.http.transport.listener import refuse_unservable
 
         refuse_unservable(planned.http)  # before a data directory is made that nobody would use
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from litestar import Router, get
 from litestar.params import PathParameter
 
+from trackbook.http.endpoints.parameters import JobKey, Served
 from trackbook.http.errors import ERRORS
-from trackbook.http.parameters import JobKey, Served
 
 
 @get("/audit/verify")

@@ -12,10 +12,10 @@ from litestar.response import Stream
 
 from trackbook.adapters.execution.output_log import Kept, Piece, note
 from trackbook.engine.job import TASK_ENDED
+from trackbook.http.endpoints.byte_ranges import byte_range
+from trackbook.http.endpoints.parameters import After, JobKey, Served, TaskName
 from trackbook.http.errors import documented
-from trackbook.http.parameters import After, JobKey, Served, TaskName
 from trackbook.http.ports import LogSource, Services
-from trackbook.http.ranges import byte_range
 from trackbook.projections.decode import closing
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import TaskView

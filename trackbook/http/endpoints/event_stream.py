@@ -17,10 +17,10 @@ from litestar.response import Stream
 from msgspec import Struct
 
 from trackbook.engine.ports import Stored
+from trackbook.http.endpoints.parameters import Served
 from trackbook.http.errors import ERRORS
-from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
-from trackbook.http.strict import known_kind
+from trackbook.http.transport.request_checks import known_kind
 from trackbook.projections.decode import DecodedCommit
 from trackbook.projections.read.event_reader import events_of
 from trackbook.projections.read.paging import ReadError

@@ -15,8 +15,8 @@ from litestar.params import PathParameter
 from msgspec import Struct
 
 from trackbook.adapters.execution.code_archive import MOST_BYTES, BadCode, check
+from trackbook.http.endpoints.parameters import Served
 from trackbook.http.errors import documented
-from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
 from trackbook.projections.read.paging import ReadError
 

@@ -8,9 +8,9 @@ from typing import Annotated
 from litestar import Router, get
 from litestar.params import QueryParameter
 
+from trackbook.http.endpoints.parameters import PAGE, After, Cursor, Limit, Served, Total
 from trackbook.http.errors import ERRORS
-from trackbook.http.parameters import PAGE, After, Cursor, Limit, Served, Total
-from trackbook.http.strict import known_kind, known_type
+from trackbook.http.transport.request_checks import known_kind, known_type
 from trackbook.projections.read.finders import CommitFilter
 from trackbook.projections.views import CommitView, Page, QuarantineView
 

@@ -19,10 +19,10 @@ from trackbook.adapters.sql.rows import LedgerDamaged
 from trackbook.adapters.yaml.dump import dump
 from trackbook.engine.diff import describe, diff, hunks
 from trackbook.http.app import create_app
-from trackbook.http.connections import Connections, most_connections
-from trackbook.http.executors import Configured, read_executors
-from trackbook.http.health import QUARANTINE
-from trackbook.http.server import HttpServer
+from trackbook.http.configured_executors import Configured, read_executors
+from trackbook.http.endpoints.health import QUARANTINE
+from trackbook.http.transport.connections import Connections, most_connections
+from trackbook.http.transport.server import HttpServer
 from trackbook.private_files import private_file
 from trackbook.projections.errors import DamagedError
 from trackbook.projections.read.finders import ReadModel

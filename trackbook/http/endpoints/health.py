@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from litestar import Response, Router, get
 from msgspec import Struct, field
 
-from trackbook.http.parameters import Served
+from trackbook.http.endpoints.parameters import Served
 from trackbook.http.ports import Services
 from trackbook.projections.write.projector import Projector
 

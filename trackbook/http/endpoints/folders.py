@@ -11,8 +11,8 @@ from msgspec import Struct
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import UNFINISHED
 from trackbook.engine.ports import ExecutorUnavailable, Folders, FolderState
+from trackbook.http.endpoints.parameters import After, ExecutorName, PipelineKey, Served
 from trackbook.http.errors import ERRORS, documented
-from trackbook.http.parameters import After, ExecutorName, PipelineKey, Served
 from trackbook.http.ports import Services
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import Page, PipelineView

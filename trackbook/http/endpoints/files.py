@@ -19,11 +19,11 @@ from msgspec import Struct
 
 from trackbook.engine.files import clean
 from trackbook.engine.ports import CutListing, FileEntry, Folders, NoSuchFile
+from trackbook.http.endpoints.byte_ranges import byte_range
+from trackbook.http.endpoints.folders import named, writable
+from trackbook.http.endpoints.parameters import After, ExecutorName, PipelineKey, Served
+from trackbook.http.endpoints.path_spelling import as_spelled
 from trackbook.http.errors import ErrorBody, Problem, documented
-from trackbook.http.folders import named, writable
-from trackbook.http.parameters import After, ExecutorName, PipelineKey, Served
-from trackbook.http.ranges import byte_range
-from trackbook.http.spelling import as_spelled
 from trackbook.projections.decode import closing
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.times import text_of, to_micros

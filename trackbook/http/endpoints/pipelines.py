@@ -8,8 +8,7 @@ from litestar import Response, Router, get
 from litestar.params import PathParameter, QueryParameter
 from msgspec import Struct, field, structs
 
-from trackbook.http.errors import ERRORS
-from trackbook.http.parameters import (
+from trackbook.http.endpoints.parameters import (
     LARGEST,
     PAGE,
     After,
@@ -21,7 +20,8 @@ from trackbook.http.parameters import (
     Served,
     Total,
 )
-from trackbook.http.strict import known_type
+from trackbook.http.errors import ERRORS
+from trackbook.http.transport.request_checks import known_type
 from trackbook.projections.views import EventView, Page, PipelineView, Time, VersionView
 
 Number = Annotated[int, PathParameter(ge=1, le=LARGEST, description="A version: the number of its commit.")]

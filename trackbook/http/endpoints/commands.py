@@ -14,8 +14,8 @@ from litestar.params import HeaderParameter, PathParameter
 from msgspec import Struct
 
 from trackbook.engine.names import did_you_mean
+from trackbook.http.endpoints.parameters import Served
 from trackbook.http.errors import documented, status_of
-from trackbook.http.parameters import Served
 from trackbook.http.ports import Services
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.write.projector import NotProjectedError

@@ -10,8 +10,8 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from trackbook.engine.errors import Refused
+from trackbook.http.endpoints.parameters import Served
 from trackbook.http.errors import documented
-from trackbook.http.parameters import Served
 from trackbook.projections.decode import closing
 
 TAR = "application/x-tar"

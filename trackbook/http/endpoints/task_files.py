@@ -9,8 +9,7 @@ from litestar.response import Stream
 
 from trackbook.adapters.execution.folders import slug
 from trackbook.engine.ports import FolderMissing, NoSuchFile
-from trackbook.http.errors import ErrorBody, documented
-from trackbook.http.files import (
+from trackbook.http.endpoints.files import (
     BYTES,
     CREATED,
     PART,
@@ -34,7 +33,8 @@ from trackbook.http.files import (
     remove,
     take,
 )
-from trackbook.http.parameters import After, JobKey, Served, TaskName
+from trackbook.http.endpoints.parameters import After, JobKey, Served, TaskName
+from trackbook.http.errors import ErrorBody, documented
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import TaskView
 

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import uvicorn
 
-from trackbook.http.connections import Connections, LimitedProtocol, most_connections
-from trackbook.http.guard import Guard
-from trackbook.http.listener import QUEUED, bound
+from trackbook.http.transport.connections import Connections, LimitedProtocol, most_connections
+from trackbook.http.transport.guard import Guard
+from trackbook.http.transport.listener import QUEUED, bound
 from trackbook.runtime.descriptors import descriptor_limit
 
 _GRACE = 2

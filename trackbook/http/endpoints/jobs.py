@@ -8,9 +8,7 @@ from litestar import Router, get
 from litestar.params import PathParameter, QueryParameter
 
 from trackbook.engine.job import JobStatus, TaskStatus
-from trackbook.http.errors import ERRORS
-from trackbook.http.logs import get_log
-from trackbook.http.parameters import (
+from trackbook.http.endpoints.parameters import (
     PAGE,
     After,
     Cursor,
@@ -22,7 +20,9 @@ from trackbook.http.parameters import (
     TaskName,
     Total,
 )
-from trackbook.http.strict import known_type
+from trackbook.http.endpoints.task_logs import get_log
+from trackbook.http.errors import ERRORS
+from trackbook.http.transport.request_checks import known_type
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import EventView, JobMoment, JobView, Page, TaskView
 
