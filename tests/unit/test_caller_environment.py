@@ -52,12 +52,12 @@ def test_what_is_no_virtual_environment_changes_nothing(tmp_path: Path, given: s
 def test_trackbooks_own_environment_is_never_passed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A task must not find what Trackbook happens to be installed with."""
     monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
-    own = options.of_caller()
+    own = options.caller_environment()
     monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
-    other = options.of_caller()
+    other = options.caller_environment()
     monkeypatch.delenv("VIRTUAL_ENV")
 
-    assert (own, other, options.of_caller()) == ({}, {"virtual_env": str(tmp_path)}, {})
+    assert (own, other, options.caller_environment()) == ({}, {"virtual_env": str(tmp_path)}, {})
 
 
 async def test_the_environment_is_recorded_with_the_jobs_start(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from cli_server import Answer, Asked, frame, serving
 
 from trackbook.cli.client.address import Address
 from trackbook.cli.client.http_client import Client
-from trackbook.cli.errors import Rejected, Trouble, Unreachable
+from trackbook.cli.errors import CliError, Rejected, Unreachable
 
 START = "POST /api/commands/job/start"
 ACCEPTED = {"command_id": "c", "status": "accepted", "seq": 5, "job": "j"}
@@ -158,7 +158,7 @@ def test_the_one_at_the_keyboard_is_named_with_every_command(monkeypatch: pytest
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1:1", "http://"])
 def test_what_is_no_address_is_told(url: str) -> None:
     """A typing error in TRACKBOOK_URL is named as one."""
-    with pytest.raises(Trouble, match="not the address of a server"):
+    with pytest.raises(CliError, match="not the address of a server"):
         Client(lambda: Address(url)).get("/api/jobs")
 
 

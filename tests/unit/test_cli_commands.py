@@ -12,7 +12,7 @@ from cli_server import Answer, FakeServer, event_row, frame, job_row, serving, t
 from typer.testing import CliRunner, Result
 
 from trackbook.cli import main
-from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.errors import CliError, Rejected
 
 JOB = "1f2e3d4c5b6a7988"
 PIPELINE = {
@@ -143,7 +143,7 @@ def test_run_starts_nothing_that_would_fail(fake: FakeServer, run: Run, tmp_path
     fake.scripts |= job_that_fails() | {"POST /api/commands/job/check": checked(ok=False)}
     result = run("run", str(file), "--executor", "backendai/main")
 
-    assert isinstance(result.exception, Trouble)
+    assert isinstance(result.exception, CliError)
     assert str(result.exception) == "nothing was started: 1 thing would fail"
     for line in (
         "  would fail: image: not there (task b, backendai/main)",
@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_read_is_told(run: Run, tmp_path: Path, content: b
         file.write_bytes(content)
     result = run("run", str(file))
 
-    assert isinstance(result.exception, Trouble)
+    assert isinstance(result.exception, CliError)
     assert told in str(result.exception)
     assert str(file) in str(result.exception)
 
@@ -285,9 +285,9 @@ def test_run_of_a_stored_pipeline_says_how_it_is_started(fake: FakeServer, run: 
     known, unknown = run("run", "train all@2"), run("run", "other")
 
     for result in (known, unknown):
-        assert isinstance(result.exception, Trouble)
+        assert isinstance(result.exception, CliError)
         assert "there is no file" in str(result.exception)
-    assert isinstance(known.exception, Trouble)
+    assert isinstance(known.exception, CliError)
     assert f"trackbook job start 'train all@2' --url {fake.url}" in known.exception.hint
     assert "POST" not in {asked.method for asked in fake.asked}
 
@@ -468,7 +468,7 @@ def test_a_job_with_an_unreadable_event_is_not_followed_for_ever(
     }
     result = run("job", command, JOB, *["--follow"] * (command == "events"))
 
-    assert isinstance(result.exception, Trouble)
+    assert isinstance(result.exception, CliError)
     assert "the commit at sequence 8" in str(result.exception)
 
 
@@ -476,7 +476,7 @@ def test_without_a_server_and_data_the_message_says_what_to_do(tmp_path: Path) -
     """Nothing is made on disk by a command that only looks."""
     result = CliRunner().invoke(main.app, ["job", "list", "--data", str(tmp_path / "none")])
 
-    assert isinstance(result.exception, Trouble)
+    assert isinstance(result.exception, CliError)
     assert "trackbook up" in result.exception.hint
     assert not (tmp_path / "none").exists()
 

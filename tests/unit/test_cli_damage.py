@@ -10,7 +10,7 @@ from cli_server import Answer, FakeServer, serving
 from typer.testing import CliRunner
 
 from trackbook.cli import main
-from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.errors import CliError, Rejected
 
 TRAIN, OTHER, JOB = "8e89aaaa00000001", "8e89aaaa00000002", "1f2e3d4c5b6a7988"
 HEALTHY = "77aa000000000003"
@@ -99,7 +99,7 @@ def test_what_is_not_found_is_said_with_a_suggestion(
     """Several candidates are listed, and a slip of the finger is named."""
     found = run(fake, "quarantine", "show", name).exception
 
-    assert isinstance(found, Trouble)
+    assert isinstance(found, CliError)
     assert message in str(found)
     assert hint in found.hint
 
@@ -118,7 +118,7 @@ def test_evidence_is_accepted_by_the_beginning_of_its_id(fake: FakeServer) -> No
     several = run(fake, "log", "accept-loss", "abc", "--yes").exception
     none = run(fake, "log", "accept-loss", "dff33", "--yes").exception
 
-    assert isinstance(several, Trouble)
+    assert isinstance(several, CliError)
     assert "begins the ids of several" in str(several)
-    assert isinstance(none, Trouble)
+    assert isinstance(none, CliError)
     assert "Did you mean 'def33'?" in none.hint

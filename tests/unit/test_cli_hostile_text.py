@@ -23,9 +23,9 @@ from trackbook.adapters.yaml.dump import dump
 from trackbook.adapters.yaml.load import load
 from trackbook.cli import main
 from trackbook.cli.commands import doctor
-from trackbook.cli.commands.doctor_check import Finding
-from trackbook.cli.terminal.escapes import OutputLines, escape, escape_json, guarded
-from trackbook.cli.terminal.formatting import styled
+from trackbook.cli.commands.doctor_check import Check
+from trackbook.cli.terminal.escapes import OutputLines, escape, escape_json, escaping_output
+from trackbook.cli.terminal.formatting import style_text
 from trackbook.cli.watch.live_view import LiveView
 from trackbook.cli.watch.progress import progress_of
 from trackbook.runtime import logs
@@ -248,9 +248,9 @@ def test_no_command_prints_control_characters(
 ) -> None:
     """Names, descriptions, outputs and errors are shown with what a terminal would act on escaped."""
     if command == "doctor":
-        monkeypatch.setattr(doctor, "_LOOKS", (lambda _: iter([Finding(EVIL, EVIL, "fail", EVIL)]),))
+        monkeypatch.setattr(doctor, "_LOOKS", (lambda _: iter([Check(EVIL, EVIL, "fail", EVIL)]),))
         monkeypatch.setattr(
-            "trackbook.cli.commands.doctor_executors.executors", lambda _: iter([Finding(EVIL, EVIL)])
+            "trackbook.cli.commands.doctor_executors.executors", lambda _: iter([Check(EVIL, EVIL)])
         )
     fake.refuses = refuses
     file = tmp_path / "p.yaml"
@@ -296,8 +296,8 @@ def test_our_own_colours_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    with guarded():
-        print(styled(f"good {EVIL}", "green"), "\x1b[31mred")
+    with escaping_output():
+        print(style_text(f"good {EVIL}", "green"), "\x1b[31mred")
 
     assert terminal.getvalue() == f"\x1b[32mgood {escape(EVIL)}\x1b[0m \\x1b[31mred\n"
 

@@ -11,7 +11,7 @@ from cli_server import Answer, FakeServer, event_row, frame, job_row, serving, t
 from typer.testing import CliRunner, Result
 
 from trackbook.cli import main
-from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.errors import CliError, Rejected
 from trackbook.cli.watch.task_output import AT_ONCE
 
 JOB = "1f2e3d4c5b6a7988"
@@ -155,5 +155,5 @@ def test_a_job_with_an_unreadable_event_is_not_followed_for_ever(
     fake.scripts |= scripts
     result = run(*task, "--follow")
 
-    assert isinstance(result.exception, Trouble)
+    assert isinstance(result.exception, CliError)
     assert problem in str(result.exception)

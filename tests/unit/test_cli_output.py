@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trackbook.cli.errors import place
-from trackbook.cli.options import versioned
-from trackbook.cli.terminal.formatting import counted, duration, plural
+from trackbook.cli.errors import place_text
+from trackbook.cli.options import parse_version
+from trackbook.cli.terminal.formatting import counts_text, duration, plural
 from trackbook.cli.terminal.render import amount_text
 from trackbook.cli.terminal.tables import cell_width, table
 
@@ -87,7 +87,7 @@ def test_tables_are_not_cut_where_there_is_no_terminal(
 )  # fmt: skip
 def test_a_version_is_named_after_the_last_at_sign(ref: str, found: tuple[str, int | None]) -> None:
     """Names may hold an at sign themselves."""
-    assert versioned(ref) == found
+    assert parse_version(ref) == found
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ def test_a_version_is_named_after_the_last_at_sign(ref: str, found: tuple[str, i
 )
 def test_places_are_as_precise_as_is_known(found: dict[str, object], source: str, text: str) -> None:
     """File, line, column and path, as far as they are there."""
-    assert place(found, source) == text
+    assert place_text(found, source) == text
 
 
 def test_counts_and_amounts_read_well() -> None:
     """One task, two tasks; memory in units."""
     assert plural(1, "task") == "1 task"
     assert plural(2000, "task") == "2,000 tasks"
-    assert counted({"succeeded": 3, "failed": 0, "cancelled": 1}) == "3 succeeded, 1 cancelled"
+    assert counts_text({"succeeded": 3, "failed": 0, "cancelled": 1}) == "3 succeeded, 1 cancelled"
     assert amount_text("mem", 3 << 29) == "1.5 GiB"
     assert amount_text("cuda.shares", 1.5) == "1.5"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trackbook.adapters.execution import code_archive as archives
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.transfer import code_archive
 
 Files = dict[str, str]
@@ -145,7 +145,7 @@ def test_too_much_names_the_largest(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(code_archive, "MOST_BYTES", 4096)
 
     with pytest.raises(
-        Trouble, match=r"has 4.\d* KiB, 4 KiB can be sent. The largest: data .*big.bin .*lib"
+        CliError, match=r"has 4.\d* KiB, 4 KiB can be sent. The largest: data .*big.bin .*lib"
     ) as refused:
         code_archive.scan(folder)
 
@@ -157,7 +157,7 @@ def test_too_many_files_name_their_folder(folder: Path, monkeypatch: pytest.Monk
     write(folder, {f"node_modules/{number}": "" for number in range(12)})
     monkeypatch.setattr(code_archive, "MOST_ENTRIES", 10)
 
-    with pytest.raises(Trouble, match=r"more than 10 files and folders; most are in node_modules"):
+    with pytest.raises(CliError, match=r"more than 10 files and folders; most are in node_modules"):
         code_archive.scan(folder)
 
 
@@ -169,25 +169,25 @@ def test_links_that_lead_outside_are_refused(folder: Path, target: str) -> None:
     (folder / "loop").symlink_to("b")
     (folder / "out").symlink_to(target)
 
-    with pytest.raises(Trouble, match=r"^out is a link that leads out of the folder"):
+    with pytest.raises(CliError, match=r"^out is a link that leads out of the folder"):
         code_archive.scan(folder)
 
 
 def test_what_is_no_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pipes and sockets are named, as is a name that is no text; ignored ones are no trouble."""
     os.mkfifo(folder / "pipe")
-    with pytest.raises(Trouble, match="pipe is neither a file"):
+    with pytest.raises(CliError, match="pipe is neither a file"):
         code_archive.scan(folder)
     (folder / "pipe").unlink()
     monkeypatch.chdir(folder)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("s.sock")
-        with pytest.raises(Trouble, match=r"s\.sock is neither a file"):
+        with pytest.raises(CliError, match=r"s\.sock is neither a file"):
             code_archive.scan(folder)
         write(folder, {".gitignore": "*.sock"})
         assert names(folder) == [".gitignore"]
     (folder / os.fsdecode(b"caf\xe9")).write_text("")
-    with pytest.raises(Trouble, match=r"caf\\xe9 is not UTF-8"):
+    with pytest.raises(CliError, match=r"caf\\xe9 is not UTF-8"):
         code_archive.scan(folder)
 
 
@@ -209,7 +209,7 @@ def test_a_file_that_changes_meanwhile_is_an_error(
 
     happens(folder / "a.py")
 
-    with pytest.raises(Trouble, match=told):
+    with pytest.raises(CliError, match=told):
         code_archive.pack(folder, seen, io.BytesIO())
 
 
@@ -218,7 +218,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     for name in ("none", "file"):
-        with pytest.raises(Trouble, match=f"there is no folder .*{name}"):
+        with pytest.raises(CliError, match=f"there is no folder .*{name}"):
             code_archive.scan(tmp_path / name)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trackbook.cli.client.exchange import Json
-from trackbook.cli.client.http_client import Client, escaped
-from trackbook.cli.errors import Trouble
+from trackbook.cli.client.http_client import Client, quote_part
+from trackbook.cli.errors import CliError
 from trackbook.cli.quoting import spell_name, take_name
 from trackbook.cli.server.connect import Where
 
@@ -38,7 +38,7 @@ def executor_names(incomplete: str) -> list[str]:
     place = Where()
     try:
         items = Client(place.find, patience=0).get("/api/executors")["items"] if place.find() else []
-    except Trouble:
+    except CliError:
         return []
     return [item["name"] for item in items if item["name"].startswith(incomplete)]
 
@@ -47,12 +47,12 @@ def file_paths(incomplete: str) -> list[str]:
     """Return `PIPELINE:PATH`s that begin so: first the pipelines, then what is in the folder that was typed."""
     try:
         name, path, colon = take_name(incomplete, ":")
-    except Trouble:  # the quotes around it are not closed yet
+    except CliError:  # the quotes around it are not closed yet
         name, path, colon = incomplete.removeprefix('"'), "", False
     if not colon:
         return [f"{spell_name(each, ':')}:" for each in pipeline_names(name)]
     folder = path.rpartition("/")[0]
-    items = _items(f"/api/pipelines/{escaped(name)}/files", path=folder)
+    items = _items(f"/api/pipelines/{quote_part(name)}/files", path=folder)
     return [
         f"{spell_name(name, ':')}:{item['path']}{'/' if item['type'] == 'folder' else ''}"
         for item in items
@@ -66,5 +66,5 @@ def _items(path: str, /, **query: str) -> Iterator[Json]:
     try:
         if place.find():
             yield from Client(place.find, patience=0).pages(path, _OFFERED, **query)
-    except Trouble:
+    except CliError:
         return

@@ -7,15 +7,15 @@ from typing import Any
 from trackbook.errors import UserError
 
 
-class Trouble(UserError):
+class CliError(UserError):
     """What the command line itself has to say against a command."""
 
 
-class Unreachable(Trouble):
+class Unreachable(CliError):
     """No answer came from the server."""
 
 
-class Rejected(Trouble):
+class Rejected(CliError):
     """The server refused a command or a question; `reply` is its answer, `source` the file that was sent."""
 
     def __init__(self, error: dict[str, Any], source: str = "") -> None:
@@ -31,7 +31,7 @@ class Rejected(Trouble):
         return lines
 
     def _lines(self, error: dict[str, Any]) -> list[str]:
-        where = place(error, self.source)
+        where = place_text(error, self.source)
         return [
             f"trackbook: {error.get('message') or 'refused'} [{error.get('code') or 'error'}]",
             *([f"  at {where}"] if where else []),
@@ -39,7 +39,7 @@ class Rejected(Trouble):
         ]
 
 
-def place(found: dict[str, Any], source: str = "") -> str:
+def place_text(found: dict[str, Any], source: str = "") -> str:
     """Return where a refusal or warning points: `FILE:LINE:COLUMN, path`, as much of it as is known."""
     at = ":".join(str(part) for part in (source, found.get("line"), found.get("column")) if part)
     if found.get("line") is None:

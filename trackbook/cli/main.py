@@ -13,7 +13,7 @@ from trackbook import __version__
 from trackbook.cli.command_table import RootGroup
 from trackbook.cli.terminal.error_messages import describe
 from trackbook.cli.terminal.error_report import report
-from trackbook.cli.terminal.escapes import guarded
+from trackbook.cli.terminal.escapes import escaping_output
 from trackbook.cli.terminal.streams import OutputLost, output_lost, say
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def _root(
     ] = False,
 ) -> None:
     del version
-    context.with_resource(guarded())
+    context.with_resource(escaping_output())
 
 
 def _fill_standard_streams() -> None:
@@ -72,7 +72,7 @@ def main() -> None:
     """Run the command line; errors go to stderr with exit code 1, bad usage with 2, Ctrl-C is 130."""
     _fill_standard_streams()
     _escape_what_cannot_be_encoded()
-    with guarded():
+    with escaping_output():
         code = _run()
         lost = output_lost()
         if lost is not None:

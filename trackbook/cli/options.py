@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.server.connect import Where
 
 Url = Annotated[
@@ -76,7 +76,7 @@ def _one_of(given: str | None, known: tuple[str, ...], option: str) -> str | Non
     return given
 
 
-def several(given: list[str] | None, known: tuple[str, ...], option: str) -> list[str] | None:
+def parse_list(given: list[str] | None, known: tuple[str, ...], option: str) -> list[str] | None:
     """Return the values of an option that may be repeated or hold several, `a,b`; raises bad usage."""
     values = [value.strip() for each in given or () for value in each.split(",")]
     for value in values:
@@ -105,13 +105,13 @@ def virtual_env() -> str:
     return given if Path(given).is_absolute() and os.path.realpath(given) not in own else ""
 
 
-def of_caller() -> dict[str, str]:
+def caller_environment() -> dict[str, str]:
     """Return what a start of a job says of where it was called: the virtual environment, if there is one."""
     found = virtual_env()
     return {"virtual_env": found} if found else {}
 
 
-def versioned(ref: str) -> tuple[str, int | None]:
+def parse_version(ref: str) -> tuple[str, int | None]:
     """Split `NAME@3` into the name and the version, None where no version is named."""
     name, at, version = ref.rpartition("@")
     if at and name and version.isdigit():
@@ -119,9 +119,9 @@ def versioned(ref: str) -> tuple[str, int | None]:
     return ref, None
 
 
-def unversioned(ref: str) -> str:
+def without_version(ref: str) -> str:
     """Return the name or id; raises bad usage where a version is named, which makes no sense here."""
-    name, version = versioned(ref)
+    name, version = parse_version(ref)
     if version is not None:
         raise typer.BadParameter(
             f"this is about the pipeline as it is; leave out @{version}", param_hint="PIPELINE"
@@ -138,11 +138,11 @@ def read_source(file: str) -> tuple[str, str]:
             return sys.stdin.buffer.read().decode(), "stdin"
         return Path(file).read_text(encoding="utf-8-sig"), file
     except FileNotFoundError:
-        raise Trouble(f"there is no file {file}") from None
+        raise CliError(f"there is no file {file}") from None
     except UnicodeDecodeError as error:
-        raise Trouble(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise CliError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     except OSError as error:
-        raise Trouble(f"{file} can't be read: {error.strerror}") from None
+        raise CliError(f"{file} can't be read: {error.strerror}") from None
 
 
 def put(target: dict[str, Any], path: str, value: Any) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 
 
 def take_name(text: str, mark: str) -> tuple[str, str, bool]:
-    """Return the name before a mark, what comes behind it, and whether the mark was there; raises Trouble."""
+    """Return the name before a mark, what comes behind it, and whether the mark was there; raises CliError."""
     if not text.startswith('"'):
         name, found, rest = text.partition(mark)
         return name, rest, bool(found)
@@ -21,12 +21,12 @@ def take_name(text: str, mark: str) -> tuple[str, str, bool]:
 
 
 def whole_name(text: str) -> str:
-    """Return a name that nothing follows, without its quotes if it has some; raises Trouble."""
+    """Return a name that nothing follows, without its quotes if it has some; raises CliError."""
     if not text.startswith('"'):
         return text
     name, end = _quoted(text)
     if text[end:].strip():
-        raise Trouble(f"{text!r}: nothing may follow the name in quotes")
+        raise CliError(f"{text!r}: nothing may follow the name in quotes")
     return name
 
 
@@ -45,5 +45,5 @@ def _quoted(text: str) -> tuple[str, int]:
         pass
     name, quote, _ = text[1:].partition('"')  # backslashes as they are
     if not quote:
-        raise Trouble(f"{text!r} lacks the closing quote of the name")
+        raise CliError(f"{text!r} lacks the closing quote of the name")
     return name, len(name) + 2

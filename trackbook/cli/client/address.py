@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 
 
 class Address(NamedTuple):
@@ -27,30 +27,30 @@ class Address(NamedTuple):
         return urlsplit(self.url).path.rstrip("/")
 
     def connect(self, timeout: float | None = None) -> http.client.HTTPConnection:
-        """Return a connection, not opened yet; raises Trouble for what is no address."""
+        """Return a connection, not opened yet; raises CliError for what is no address."""
         try:
             parts = urlsplit(self.url if "//" in self.url else f"http://{self.url}")
             host, port = parts.hostname, parts.port
         except ValueError:
             host, port = None, None
         if not host or not host.isprintable() or " " in host or parts.scheme not in ("http", "https"):
-            raise Trouble(f"{self.url!r} is not the address of a server", "It looks like http://127.0.0.1:9500.")
+            raise CliError(f"{self.url!r} is not the address of a server", "It looks like http://127.0.0.1:9500.")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         return kind(host, port, timeout=timeout)
 
 
 def token_in(text: str, source: str) -> str:
-    """Return the token that an option or variable holds; raises Trouble without repeating it."""
+    """Return the token that an option or variable holds; raises CliError without repeating it."""
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Trouble(f"{source} holds no token", "A token is one line of letters, digits, - and _.")
+        raise CliError(f"{source} holds no token", "A token is one line of letters, digits, - and _.")
     return token
 
 
 def token_of(file: Path) -> str:
-    """Return the token in a file; raises Trouble."""
+    """Return the token in a file; raises CliError."""
     try:
         text = file.read_bytes()[:4096].decode("ascii", "replace")
     except OSError as error:
-        raise Trouble(f"the token can't be read from {file}: {error.strerror}") from None
+        raise CliError(f"the token can't be read from {file}: {error.strerror}") from None
     return token_in(text, str(file))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from trackbook.cli.client.exchange import Json, Output
-from trackbook.cli.client.http_client import Client, escaped
-from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.client.http_client import Client, quote_part
+from trackbook.cli.errors import CliError, Rejected
 from trackbook.cli.states import ENDED, TASK_ENDED
 from trackbook.cli.terminal.streams import say
 
@@ -23,16 +23,16 @@ def follow_output(client: Client, job: str, task: str, tail: int | None = None) 
     """Yield a task's output in parts from its beginning, or its last lines, until the task has ended.
 
     Resumes at the next byte after a dropped connection. A line says how much was rotated away before it was read.
-    Raises Trouble if the job can't be followed any further.
+    Raises CliError if the job can't be followed any further.
     """
     reader = _Reader(client, task_path(job, task) + "/logs")
     while True:
         yield from reader.part(follow="true", tail=tail if reader.offset is None else None)
         if client.get(task_path(job, task))["state"] in TASK_ENDED:
             break
-        if problem := client.get(f"/api/jobs/{escaped(job)}")["problem"]:
+        if problem := client.get(f"/api/jobs/{quote_part(job)}")["problem"]:
             yield from reader.rest()
-            raise Trouble(f"job {job} can't be followed any further: {problem}")
+            raise CliError(f"job {job} can't be followed any further: {problem}")
     yield from reader.rest()
 
 
@@ -75,14 +75,14 @@ def follow_events(
     """Yield a job's events, those of one type if that is given, until the job has ended.
 
     They begin with its first event, or those that follow the state `after` of the job, the last ones of which may
-    come again. Raises Trouble if the job can't be followed any further.
+    come again. Raises CliError if the job can't be followed any further.
     """
-    found = after or client.get(f"/api/jobs/{escaped(job)}")
+    found = after or client.get(f"/api/jobs/{quote_part(job)}")
     if after and after["problem"]:
-        raise Trouble(f"job {job} can't be followed any further: {after['problem']}")
+        raise CliError(f"job {job} can't be followed any further: {after['problem']}")
     for _, kind, event in client.events(f"{after['seq']}.0" if after else "", job=found["id"]):
         if kind == "reset":
-            raise Trouble(f"the log no longer has what was read of job {job}", "Run the command again.")
+            raise CliError(f"the log no longer has what was read of job {job}", "Run the command again.")
         if kind == "quarantined":
             say(f"trackbook: {check_unreadable(client, found['id'], event)}")
             continue
@@ -93,12 +93,12 @@ def follow_events(
 
 
 def check_unreadable(client: Client, job: str, event: Json) -> str:
-    """Return a remark about an event that can't be read; raises Trouble if no later one of the job can be."""
-    if problem := client.get(f"/api/jobs/{escaped(job)}", after=event["seq"])["problem"]:
-        raise Trouble(f"job {job} can't be followed any further: {problem}")
+    """Return a remark about an event that can't be read; raises CliError if no later one of the job can be."""
+    if problem := client.get(f"/api/jobs/{quote_part(job)}", after=event["seq"])["problem"]:
+        raise CliError(f"job {job} can't be followed any further: {problem}")
     return f"the event at sequence {event['seq']} can't be read: {event['reason']}"
 
 
 def task_path(job: str, task: str) -> str:
     """Return the path of a task of a job."""
-    return f"/api/jobs/{escaped(job)}/tasks/{escaped(task)}"
+    return f"/api/jobs/{quote_part(job)}/tasks/{quote_part(task)}"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.errors import CliError, Rejected
 
 _CONSENT_WITHIN = 2.0
 """Seconds for a server to say that it takes a file, before its bytes are sent anyway."""
@@ -42,30 +42,30 @@ def actor() -> str:
     return "user:" + re.sub(r"[^\w.@+-]", "_", name)[:59]
 
 
-def typed(text: str) -> str:
-    """Return text as it was typed, whatever encoding the locale has; raises Trouble if it is not UTF-8."""
+def parse_value(text: str) -> str:
+    """Return text as it was typed, whatever encoding the locale has; raises CliError if it is not UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape").decode()
     except UnicodeError as error:
         at: int = getattr(error, "start", 0)
         shown = text.encode("utf-8", "surrogatepass")[max(0, at - 40) : at + 40]
-        raise Trouble(f"{shown.decode(errors='backslashreplace')!r} is not UTF-8 text") from None
+        raise CliError(f"{shown.decode(errors='backslashreplace')!r} is not UTF-8 text") from None
 
 
-def _typed(value: Any) -> Any:
+def _parse_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_typed(each) for each in value]
-    return typed(value) if isinstance(value, str) else value
+        return [_parse_value(each) for each in value]
+    return parse_value(value) if isinstance(value, str) else value
 
 
 def target_of(path: str, query: Json) -> str:
     """Return a path with its query; parameters that are None are left out."""
     given = {key: value for key, value in query.items() if value is not None}
-    asked = urlencode({key: _typed(value) for key, value in given.items()}, doseq=True)
+    asked = urlencode({key: _parse_value(value) for key, value in given.items()}, doseq=True)
     return f"{path}?{asked}" if asked else path
 
 
-def goes_on(connection: socket.socket) -> bool:
+def is_open(connection: socket.socket) -> bool:
     """Whether the body is to be sent: the server says so, or refuses; one that says nothing is taken to agree."""
     if not select.select([connection], [], [], _CONSENT_WITHIN)[0]:
         return True
@@ -78,12 +78,12 @@ def goes_on(connection: socket.socket) -> bool:
     return line.startswith(b"HTTP/1.1 100")
 
 
-def decoded(body: bytes) -> Any:
-    """Return the JSON of an answer; raises Trouble."""
+def decode_body(body: bytes) -> Any:
+    """Return the JSON of an answer; raises CliError."""
     try:
         return json.loads(body or b"null")
     except ValueError:
-        raise Trouble(f"the server answered something that is not JSON: {body[:200]!r}") from None
+        raise CliError(f"the server answered something that is not JSON: {body[:200]!r}") from None
 
 
 def is_reply(body: bytes) -> bool:
@@ -91,7 +91,7 @@ def is_reply(body: bytes) -> bool:
     return body.startswith(b"{") and b'"status":"rejected"' in body.replace(b": ", b":")
 
 
-def refuse(status: int, body: bytes) -> None:
+def raise_rejected(status: int, body: bytes) -> None:
     """Raise what an answer of 4xx or 5xx says: Unavailable, or Rejected."""
     try:
         answer = json.loads(body)
@@ -105,12 +105,12 @@ def refuse(status: int, body: bytes) -> None:
     raise Rejected({"code": error.get("code") or f"http_{status}", **error, "message": message})
 
 
-def why(lost: Exception) -> str:
+def reason_of(lost: Exception) -> str:
     """Return why a connection broke."""
     return str(getattr(lost, "strerror", None) or lost or type(lost).__name__)
 
 
-def frames(answer: http.client.HTTPResponse) -> Iterator[tuple[str, str, str]]:
+def read_frames(answer: http.client.HTTPResponse) -> Iterator[tuple[str, str, str]]:
     """Yield the events of a stream; what was cut off in the middle is dropped, as the format demands."""
     at, event = "", "message"
     data: list[str] = []

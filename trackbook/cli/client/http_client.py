@@ -23,14 +23,14 @@ from trackbook.cli.client.exchange import (
     Output,
     Unavailable,
     actor,
-    decoded,
-    frames,
-    goes_on,
+    decode_body,
+    is_open,
     is_reply,
-    refuse,
+    parse_value,
+    raise_rejected,
+    read_frames,
+    reason_of,
     target_of,
-    typed,
-    why,
 )
 from trackbook.cli.errors import Rejected, Unreachable
 
@@ -44,9 +44,9 @@ _BROKEN = (OSError, http.client.HTTPException)
 T = TypeVar("T")
 
 
-def escaped(part: str) -> str:
-    """Return a name or id as one segment of a path; raises Trouble if it is not UTF-8."""
-    return quote(typed(part), safe="")
+def quote_part(part: str) -> str:
+    """Return a name or id as one segment of a path; raises CliError if it is not UTF-8."""
+    return quote(parse_value(part), safe="")
 
 
 class Client:
@@ -111,7 +111,7 @@ class Client:
         connection = self.address.connect(10)
         try:
             connection.request("GET", self.address.base_path + path, headers=self.address.headers)
-            return decoded(connection.getresponse().read())
+            return decode_body(connection.getresponse().read())
         except _BROKEN as lost:
             raise self._unreachable(lost) from None
         finally:
@@ -126,7 +126,7 @@ class Client:
             )
             answer = connection.getresponse()
             body = answer.read()
-            return decoded(body) if answer.status < 400 else None
+            return decode_body(body) if answer.status < 400 else None
         except _BROKEN:
             return None
         finally:
@@ -149,11 +149,11 @@ class Client:
         Raises Rejected, with `source` as the name of the file that was sent.
         """
         sent = {"command_id": uuid.uuid4().hex} | {k: v for k, v in payload.items() if v is not None}
-        body = typed(json.dumps(sent, ensure_ascii=False)).encode()
+        body = parse_value(json.dumps(sent, ensure_ascii=False)).encode()
 
         def attempt() -> Json:
             _, answer = self._exchange("POST", f"/api/commands/{kind}/{verb}", body)
-            reply: Json = decoded(answer)
+            reply: Json = decode_body(answer)
             if (reply.get("error") or {}).get("code") == "unavailable":
                 raise Unavailable(str(reply["error"].get("message")))
             return reply
@@ -165,7 +165,7 @@ class Client:
 
     def _json(self, method: str, path: str, query: Json) -> Any:
         _, body = self._persist(lambda: self._exchange(method, target_of(path, query), None))
-        return decoded(body)
+        return decode_body(body)
 
     # Streams ------------------------------------------------------------------------------------------------
 
@@ -178,9 +178,9 @@ class Client:
             headers = {"Last-Event-ID": last} if last else {}
             connection, answer = self._persist(partial(self._open, target_of("/api/events", query), headers))
             try:
-                for at, event, data in frames(answer):
+                for at, event, data in read_frames(answer):
                     last = at or last
-                    yield at, event, decoded(data.encode())
+                    yield at, event, decode_body(data.encode())
             except _BROKEN:
                 pass
             finally:
@@ -204,7 +204,7 @@ class Client:
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             answer = connection.getresponse()
             if answer.status >= 400:
-                refuse(answer.status, answer.read())
+                raise_rejected(answer.status, answer.read())
         except BaseException:
             connection.close()
             raise
@@ -228,7 +228,7 @@ class Client:
                 yield chunk
         except _BROKEN as lost:
             if not resumes:
-                raise Unreachable(f"the connection to {self.url} broke: {why(lost)}") from None
+                raise Unreachable(f"the connection to {self.url} broke: {reason_of(lost)}") from None
         finally:
             answer.close()
             connection.close()
@@ -246,7 +246,7 @@ class Client:
                 connection.putheader(name, value)
             connection.putheader("Expect", "100-continue")
             connection.endheaders()
-            if goes_on(connection.sock):
+            if is_open(connection.sock):
                 with suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: read why
                     for chunk in chunks:
                         connection.send(chunk)
@@ -256,8 +256,8 @@ class Client:
             connection.close()
         self._answered = True
         if answer.status >= 400:
-            refuse(answer.status, body)
-        return decoded(body)
+            raise_rejected(answer.status, body)
+        return decode_body(body)
 
     # One exchange -------------------------------------------------------------------------------------------
 
@@ -269,7 +269,7 @@ class Client:
                 answer = self._ask(kept, method, target, body)
         status, data = answer or self._ask(self.address.connect(), method, target, body)
         if status >= 400 and not is_reply(data):
-            refuse(status, data)
+            raise_rejected(status, data)
         return status, data
 
     def _ask(
@@ -292,7 +292,7 @@ class Client:
 
     def _persist(self, attempt: Callable[[], T]) -> T:
         """Try until it works, while the server is away for a moment only; raises Unreachable."""
-        began, told, wait = time.monotonic(), False, _FIRST_WAIT
+        began, announced, wait = time.monotonic(), False, _FIRST_WAIT
         while True:
             try:
                 return attempt()
@@ -303,9 +303,11 @@ class Client:
                 away = time.monotonic() - began
                 if not self._answered or away > self.patience:
                     raise self._unreachable(lost) from None
-                if away > _QUIET and not told:
-                    self.say(f"trackbook: {self.url} is away ({why(lost)}); trying for {self.patience:.0f} s …")
-                    told = True
+                if away > _QUIET and not announced:
+                    self.say(
+                        f"trackbook: {self.url} is away ({reason_of(lost)}); trying for {self.patience:.0f} s …"
+                    )
+                    announced = True
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
             self.address = self.find() or self.address
@@ -321,6 +323,6 @@ class Client:
         if isinstance(lost, Unavailable):
             return Unreachable(f"the server at {self.url} can't do that now: {lost}")
         return Unreachable(
-            f"there is no server at {self.url or 'any known address'}: {why(lost)}",
+            f"there is no server at {self.url or 'any known address'}: {reason_of(lost)}",
             "Start one with `trackbook up`, or set TRACKBOOK_URL (or --url) to where one runs.",
         )

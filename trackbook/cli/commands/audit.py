@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.client.http_client import escaped
+from trackbook.cli.client.http_client import quote_part
 from trackbook.cli.command_table import command_group, commands
 from trackbook.cli.completion import job_ids, pipeline_names
 from trackbook.cli.server.connect import server
@@ -25,7 +25,7 @@ for group in (audit, replay, projection):
 
 
 @contextmanager
-def _busy(text: str) -> Iterator[None]:
+def _waiting_note(text: str) -> Iterator[None]:
     """Show that work goes on, on a terminal."""
     if not sys.stderr.isatty():
         yield
@@ -75,8 +75,8 @@ def log(
     kind = "job" if job else options.event_kind(kind)
     options.event_type(type_, kind)
     with server(options.where(url, data, token_file)) as client:
-        of_job = client.get(f"/api/jobs/{escaped(job)}")["id"] if job else None
-        of_pipeline = client.get(f"/api/pipelines/{escaped(pipeline)}")["id"] if pipeline else None
+        of_job = client.get(f"/api/jobs/{quote_part(job)}")["id"] if job else None
+        of_pipeline = client.get(f"/api/pipelines/{quote_part(pipeline)}")["id"] if pipeline else None
         asked = {
             "actor": actor, "pipeline": of_pipeline, "kind": kind, "id": of_job, "type": type_,
             "since": instant(since, "--since"), "until": instant(until, "--until"),
@@ -109,9 +109,9 @@ def verify(
     json: options.Json = False,
 ) -> None:
     """Check the whole log: no gap, every hash chain unbroken, nothing removed; exit 1 where it is broken."""
-    from trackbook.cli.terminal.formatting import emit, plural, styled
+    from trackbook.cli.terminal.formatting import emit, plural, style_text
 
-    with _busy("Reading the whole log …"), server(options.where(url, data, token_file)) as client:
+    with _waiting_note("Reading the whole log …"), server(options.where(url, data, token_file)) as client:
         found = client.get("/api/audit/verify")
     if json:
         emit(found)
@@ -125,7 +125,7 @@ def verify(
         for number, what in ((found.get("accepted", 0), "missing"), (found.get("dismissed", 0), "left out")):
             if number:
                 print(f"{plural(number, 'message')} {what}, as accepted; ", end="")
-        print(styled("whole", "green") if found["ok"] else styled(plural(len(defects), "defect"), "red"))
+        print(style_text("whole", "green") if found["ok"] else style_text(plural(len(defects), "defect"), "red"))
         for defect in defects[:10]:
             version = f" version {defect['version']}" if defect["version"] else ""
             of = f"{defect['aggregate']}{version}: " if defect["aggregate"] else ""
@@ -147,8 +147,8 @@ def replay_job(
     """Decide a job's history again and name the first place where today's code differs; exit 1 where it does."""
     from trackbook.cli.terminal.formatting import emit, plural
 
-    with _busy("Deciding again …"), server(options.where(url, data, token_file)) as client:
-        found = client.get(f"/api/jobs/{escaped(job)}/replay")
+    with _waiting_note("Deciding again …"), server(options.where(url, data, token_file)) as client:
+        found = client.get(f"/api/jobs/{quote_part(job)}/replay")
     divergence = found["divergence"]
     if json:
         emit(found)
@@ -156,11 +156,11 @@ def replay_job(
         print(f"{plural(found['commits'], 'commit')}, {plural(found['events'], 'event')}", end="")
         print(", identical" if divergence is None else "; then today's code decides otherwise:")
         if divergence is not None:
-            _diverged(divergence)
+            _print_divergence(divergence)
     raise typer.Exit(0 if divergence is None else 1)
 
 
-def _diverged(divergence: dict[str, Any]) -> None:
+def _print_divergence(divergence: dict[str, Any]) -> None:
     from json import dumps
 
     print(f"  sequence: {divergence['seq']} (event {divergence['version']}.{divergence['index']})")
@@ -179,7 +179,7 @@ def rebuild(
     """Throw the read model away and make it again from the log."""
     from trackbook.cli.terminal.formatting import emit, plural
 
-    with _busy("Reading the log again …"), server(options.where(url, data, token_file)) as client:
+    with _waiting_note("Reading the log again …"), server(options.where(url, data, token_file)) as client:
         found = client.post("/api/projection/rebuild")
     if json:
         return emit(found)

@@ -15,7 +15,7 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.command_table import commands
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.server.connect import server
 from trackbook.cli.terminal.streams import say
 from trackbook.cli.transfer.copy import Meter, size_text
@@ -46,11 +46,11 @@ class _Arriving:
         self.size = 0
 
     def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes, which are written then; raises Trouble."""
+        """Return up to `size` bytes, which are written then; raises CliError."""
         try:
             data = self._answer.read(size)
         except _BROKEN:
-            raise Trouble(
+            raise CliError(
                 f"the server broke off the backup after {self.size:,} bytes", "Its log says more; try again."
             ) from None
         try:
@@ -88,7 +88,7 @@ def backup(
         if sys.stdout.isatty():
             raise typer.BadParameter("a terminal can't show a backup; name a file", param_hint="FILE")
     elif not force and Path(file).exists():
-        raise Trouble(f"{file} is there already", "--force overwrites it.")
+        raise CliError(f"{file} is there already", "--force overwrites it.")
     with server(options.where(url, data, token_file)) as client, _target(file, force=force) as target:
         asked = {"damaged": "true"} if damaged else {}
         connection, answer = client.open("/api/backup", {}, **asked)
@@ -101,9 +101,9 @@ def backup(
     if json:
         from trackbook.cli.terminal.formatting import emit
 
-        emit({"file": file, "size": size, **_shown(manifest)})
+        emit({"file": file, "size": size, **_manifest_json(manifest)})
     else:
-        _tell(file, size, manifest)
+        _print_backup(file, size, manifest)
 
 
 def _receive(answer: http.client.HTTPResponse, target: BinaryIO, name: str, meter: Meter) -> tuple[Manifest, int]:
@@ -113,7 +113,7 @@ def _receive(answer: http.client.HTTPResponse, target: BinaryIO, name: str, mete
     try:
         return checked(arriving), arriving.size
     except BackupDamaged as error:
-        raise Trouble(f"the backup failed: {error}", "Nothing was written.") from None
+        raise CliError(f"the backup failed: {error}", "Nothing was written.") from None
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def _target(name: str, *, force: bool) -> Iterator[BinaryIO]:
             try:
                 file.flush()
                 os.fsync(file.fileno())
-                _name(part, target, force=force)
+                _rename_to_target(part, target, force=force)
             except OSError as error:
                 raise _unwritable(name, error) from None
     finally:
@@ -143,8 +143,8 @@ def _target(name: str, *, force: bool) -> Iterator[BinaryIO]:
             part.unlink()
 
 
-def _name(part: Path, target: Path, *, force: bool) -> None:
-    """Give the file its name; raises Trouble where another has it meanwhile."""
+def _rename_to_target(part: Path, target: Path, *, force: bool) -> None:
+    """Give the file its name; raises CliError where another has it meanwhile."""
     from trackbook.private_files import sync_folder
 
     if force:
@@ -153,14 +153,14 @@ def _name(part: Path, target: Path, *, force: bool) -> None:
         try:
             os.link(part, target)
         except FileExistsError:
-            raise Trouble(f"{target} is there already", "--force overwrites it.") from None
+            raise CliError(f"{target} is there already", "--force overwrites it.") from None
         except OSError:  # a file system without links
             part.rename(target)
     sync_folder(target.parent)
 
 
-def _unwritable(name: str, error: OSError) -> Trouble:
-    return Trouble(
+def _unwritable(name: str, error: OSError) -> CliError:
+    return CliError(
         f"{name} can't be written: {error.strerror or error}", "Nothing was written; name another place."
     )
 
@@ -193,18 +193,23 @@ def restore(
     with Meter(f"checking {file.name}", size) as meter:
         manifest = check(file, meter.at)
     with Meter(f"restoring {file.name}", size) as meter:
-        found = _restored(file, manifest, target, meter)
-    shown = {**_shown(manifest), "ok": found.ok, "histories": found.aggregates, "defects": _defects(found)}
+        found = _restore(file, manifest, target, meter)
+    shown = {
+        **_manifest_json(manifest),
+        "ok": found.ok,
+        "histories": found.aggregates,
+        "defects": _defects(found),
+    }
     if json:
         from trackbook.cli.terminal.formatting import emit
 
         emit({"file": str(file), **({"data": str(target)} if target else {}), **shown})
     else:
-        _tell_restored(file, target, manifest, found)
+        _print_restored(file, target, manifest, found)
     raise typer.Exit(0 if target or found.ok else 1)
 
 
-def _restored(file: Path, manifest: Manifest, target: Path | None, meter: Meter) -> Verified:
+def _restore(file: Path, manifest: Manifest, target: Path | None, meter: Meter) -> Verified:
     import asyncio
 
     from trackbook.runtime.restore import rehearse, restore_into
@@ -221,7 +226,7 @@ def _defects(found: Verified) -> list[dict[str, Any]]:
     return plain
 
 
-def _shown(manifest: Manifest) -> dict[str, Any]:
+def _manifest_json(manifest: Manifest) -> dict[str, Any]:
     """Return what a backup holds, for scripts."""
     from msgspec import to_builtins
 
@@ -241,16 +246,16 @@ def _shown(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _held(manifest: Manifest) -> str:
+def _manifest_text(manifest: Manifest) -> str:
     from trackbook.cli.terminal.formatting import plural
 
     commits = f"{plural(manifest.events.messages, 'commit')} up to sequence {manifest.events.last:,}"
     return f"{commits}, {plural(manifest.blobs.messages, 'part')} of large bodies"
 
 
-def _tell(file: str, size: int, manifest: Manifest) -> None:
+def _print_backup(file: str, size: int, manifest: Manifest) -> None:
     tell = say if file == "-" else print
-    tell(f"Backed up {_held(manifest)}: {size_text(size)}.")
+    tell(f"Backed up {_manifest_text(manifest)}: {size_text(size)}.")
     tell(NOT_IN_IT)
     for each in manifest.omitted:
         tell(f"Left out: {each}")
@@ -262,13 +267,13 @@ def _tell(file: str, size: int, manifest: Manifest) -> None:
         tell(f"Check it: trackbook restore {shlex.quote(file)} --verify")
 
 
-def _tell_restored(file: Path, target: Path | None, manifest: Manifest, found: Verified) -> None:
+def _print_restored(file: Path, target: Path | None, manifest: Manifest, found: Verified) -> None:
     from trackbook.cli.terminal.formatting import local_time, plural
     from trackbook.runtime.data_identity import how_to_use
 
     state = "all are intact" if found.ok else plural(len(found.defects), "defect")
     made = f"Made {local_time(manifest.created_at)} by Trackbook {manifest.release}"
-    print(f"{made}: {_held(manifest)}.")
+    print(f"{made}: {_manifest_text(manifest)}.")
     print(f"Every byte is as it was written; {found.aggregates:,} histories were read, and {state}.")
     for each in manifest.evidence:
         print(f"  The log was damaged already: {each.message}")

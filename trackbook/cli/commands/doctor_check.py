@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Finding:
+class Check:
     """One line: `ok`, `warn` or `fail`, what was looked at, what was found, and what to do."""
 
     what: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trackbook.cli.client.http_client import Client
-from trackbook.cli.commands.doctor_check import Finding
+from trackbook.cli.commands.doctor_check import Check
 from trackbook.cli.server.connect import Where, server
 from trackbook.runtime.configuration import (
     CONTAINER,
@@ -26,22 +26,22 @@ _NOBODY = "00000000"
 """The installation's id where none is needed: nothing is made under it."""
 
 
-def executors(place: Where) -> Iterator[Finding]:
+def executors(place: Where) -> Iterator[Check]:
     """Yield which executors the configuration found here has, and how each fares as seen from this machine."""
     try:
         found = configuration(place.directory)
-        looked = asyncio.run(_looked(place.directory, found))
+        looked = asyncio.run(_examine_all(place.directory, found))
     except ExecutorsMisconfigured as wrong:
-        yield Finding("executors", str(wrong), "fail", "docs/clusters.md says what stands there.")
+        yield Check("executors", str(wrong), "fail", "docs/clusters.md says what stands there.")
         return
-    yield from _loaded(place, found)
+    yield from _server_executors(place, found)
     named = [LOCAL, *(f"{name} ({source})" for name, source in sorted(found.sources.items()))]
     default = f"; what names none runs on {found.default} ({found.default_source})"
-    yield Finding("executors", ", ".join(named) + default)
+    yield Check("executors", ", ".join(named) + default)
     yield from looked
 
 
-def _loaded(place: Where, here: Configuration) -> Iterator[Finding]:
+def _server_executors(place: Where, here: Configuration) -> Iterator[Check]:
     """Yield what the running server has loaded, which is what jobs run on."""
     if place.find() is None:
         return
@@ -55,52 +55,52 @@ def _loaded(place: Where, here: Configuration) -> Iterator[Finding]:
         f" has the {here.path.name} of its own data directory and the variables of its own environment."
     )
     shown = f"{', '.join(names)}; what names none runs on {default}"
-    yield Finding("executors of the server", shown, "warn" if differs else "ok", hint if differs else "")
+    yield Check("executors of the server", shown, "warn" if differs else "ok", hint if differs else "")
 
 
-async def _looked(data: Path, found: Configuration) -> list[Finding]:
+async def _examine_all(data: Path, found: Configuration) -> list[Check]:
     """Examine each; an engine of containers that nobody asked for may be missing."""
     from trackbook.runtime.executors import configured
 
-    backends = configured(data, _none, _NOBODY, found)
+    backends = configured(data, _no_executor, _NOBODY, found)
     asked = {*found.sources, found.default}
     try:
-        lists = await asyncio.gather(*(_examined(name, backends[name].examine) for name in backends))
+        lists = await asyncio.gather(*(_examine(name, backends[name].examine) for name in backends))
     finally:
         await backends.close()
     return [
         finding
         for name, findings in zip(backends, lists, strict=True)
-        for finding in (findings if name != CONTAINER or name in asked else _unasked(findings))
+        for finding in (findings if name != CONTAINER or name in asked else _without_unused_engine(findings))
     ]
 
 
-async def _examined(name: str, examine: Any) -> list[Finding]:
+async def _examine(name: str, examine: Any) -> list[Check]:
     try:
         async with asyncio.timeout(_WITHIN):
             found = await examine()
     except TimeoutError:
-        return [Finding(name, f"did not answer within {_WITHIN:.0f} s", "fail")]
+        return [Check(name, f"did not answer within {_WITHIN:.0f} s", "fail")]
     except Exception as problem:
-        return [Finding(name, f"could not be looked at: {problem or type(problem).__name__}", "fail")]
+        return [Check(name, f"could not be looked at: {problem or type(problem).__name__}", "fail")]
     what = "" if name in (LOCAL, CONTAINER) else f"{name} "
-    return [Finding(f"{what}{each.what}", each.found, each.verdict, each.hint) for each in found]
+    return [Check(f"{what}{each.what}", each.found, each.verdict, each.hint) for each in found]
 
 
-def _unasked(found: list[Finding]) -> list[Finding]:
+def _without_unused_engine(found: list[Check]) -> list[Check]:
     if any(each.verdict == "fail" for each in found):
-        return [Finding("container engine", f"none asked for ({found[0].found.partition(':')[0]})")]
+        return [Check("container engine", f"none asked for ({found[0].found.partition(':')[0]})")]
     return found
 
 
-def _none() -> Any:
+def _no_executor() -> Any:
     raise AssertionError("no executor is made for a look")
 
 
-def leftovers(place: Where, *, end: bool) -> Iterator[Finding]:
-    """Yield what this installation left on its executors: told, or ended as well, by who knows the log.
+def leftovers(place: Where, *, end: bool) -> Iterator[Check]:
+    """Yield the sessions that this installation left on its executors; `end` terminates them as well.
 
-    Without a server one in this process looks, where that was asked for: it alone knows what no job owns.
+    Only a server can tell which of them no job owns: with `end` and no running server, one is started here.
     """
     if not end and place.find() is None:
         return
@@ -112,6 +112,6 @@ def leftovers(place: Where, *, end: bool) -> Iterator[Finding]:
         reply = client.command("executor", "sweep", {"end": end})
     found = reply.get("findings") or []
     for each in found:
-        yield Finding(f"{each['executor']} {each['what']}", each["found"], each["verdict"], each.get("hint", ""))
+        yield Check(f"{each['executor']} {each['what']}", each["found"], each["verdict"], each.get("hint", ""))
     if not found:
-        yield Finding("left over", "nothing: each session on an executor belongs to a live task")
+        yield Check("left over", "nothing: each session on an executor belongs to a live task")

@@ -19,7 +19,7 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.client.http_client import Client
 from trackbook.cli.command_table import commands
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.server.connect import HOST, PORT, Where
 from trackbook.cli.server.stop_signals import interruptible
 from trackbook.cli.states import UNFINISHED
@@ -67,7 +67,7 @@ def down(
 
 
 def stop(data: Path, timeout: float = _STOP_WITHIN) -> ServerRecord | None:
-    """Stop the server of a data directory and return what it was, None if none runs; raises Trouble."""
+    """Stop the server of a data directory and return what it was, None if none runs; raises CliError."""
     deadline = time.monotonic() + timeout
     record = server_record(data)
     while record is not None and not record.url and time.monotonic() < deadline:  # it is starting
@@ -76,14 +76,14 @@ def stop(data: Path, timeout: float = _STOP_WITHIN) -> ServerRecord | None:
     if record is None:
         return None
     if record.for_command:
-        raise Trouble(
+        raise CliError(
             f"process {record.pid} uses {data} for a command, such as `trackbook run`; it is no server",
             "It ends with its command; Ctrl-C in its terminal ends it now.",
         )
     _terminate(record.pid, data)
     while (still := server_record(data)) is not None and still.pid == record.pid:
         if time.monotonic() > deadline:
-            raise Trouble(
+            raise CliError(
                 f"the server on {data} (process {record.pid}) has not ended within {timeout:g} s",
                 f"See {data / 'trackbook.log'}; `kill -9 {record.pid}` ends it at once, and its tasks continue.",
             )
@@ -95,12 +95,12 @@ def _terminate(pid: int, data: Path) -> None:
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
-        raise Trouble(
+        raise CliError(
             f"the server on {data} is process {pid}, which can't be seen from here",
             "Stop it where it runs: in another container, or on another machine.",
         ) from None
     except PermissionError:
-        raise Trouble(f"the server on {data} (process {pid}) belongs to another user") from None
+        raise CliError(f"the server on {data} (process {pid}) belongs to another user") from None
 
 
 @contextmanager
@@ -130,12 +130,12 @@ def _has_jobs(client: Client) -> bool:
     """Whether a server has jobs that have not ended; True if it does not say."""
     try:
         return bool(client.get("/api/jobs", state=list(UNFINISHED), limit=1)["items"])
-    except Trouble:
+    except CliError:
         return True
 
 
 def _start(where: Where, durability: str) -> subprocess.Popen[bytes]:
-    """Start a server and wait until one listens; raises Trouble after which none is left."""
+    """Start a server and wait until one listens; raises CliError after which none is left."""
     directory = private_folder(where.directory)
     log = private_file(directory / "trackbook.log")
     # -P: else the caller's directory would be the first in which the server looks for modules.
@@ -167,7 +167,7 @@ def _await_start(where: Where, child: subprocess.Popen[bytes], log: Path, began:
     tell_at = time.monotonic() + _TELL_AFTER
     while not where.find():
         if child.poll() is not None:
-            raise Trouble("the server did not start", _last_words(log, began))
+            raise CliError("the server did not start", _last_words(log, began))
         if time.monotonic() > tell_at:
             say(f"trackbook: waiting for the server (process {child.pid}) to start; see {log}")
             tell_at = math.inf

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.client.http_client import Client, escaped
+from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import command_group
 from trackbook.cli.completion import executor_names, file_paths, job_ids, pipeline_names
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.server.connect import server
 
 if TYPE_CHECKING:
-    from trackbook.cli.transfer.remote_path import Spot
+    from trackbook.cli.transfer.remote_path import RemotePath
 
 app = command_group("files", "Files of pipelines: their shared folder, and what tasks wrote.")
 
@@ -89,12 +89,12 @@ def list_(
     from trackbook.cli.terminal.formatting import emit, local_time
     from trackbook.cli.terminal.tables import table
     from trackbook.cli.transfer.copy import size_text
-    from trackbook.cli.transfer.remote_path import look, spot, walk
+    from trackbook.cli.transfer.remote_path import file_or_entries, resolve_path, walk
     from trackbook.engine.names import printable
 
     with _client(url, data, token_file, place) as client:
-        at = spot(client, place, executor, job, task)
-        file, entries = look(client, at)
+        at = resolve_path(client, place, executor, job, task)
+        file, entries = file_or_entries(client, at)
         if file is not None:
             found = [(at.name, file)]
         elif recursive:
@@ -117,7 +117,7 @@ def list_(
     return None
 
 
-def _warn_of_cut(at: Spot) -> None:
+def _warn_of_cut(at: RemotePath) -> None:
     for folder in at.cut:
         words = f"the list of {folder} may be incomplete: the cluster's storage cuts long ones"
         print(f"trackbook: {words}", file=sys.stderr)
@@ -138,14 +138,14 @@ def cat(
 ) -> None:
     """Print a file's bytes as they are."""
     from trackbook.cli.transfer.copy import pieces
-    from trackbook.cli.transfer.remote_path import spot
+    from trackbook.cli.transfer.remote_path import resolve_path
 
     with _client(url, data, token_file, place) as client:
-        at = spot(client, place, executor, job, task)
+        at = resolve_path(client, place, executor, job, task)
         done = 0
         for start, chunk in pieces(client, at):
             if start != done:
-                raise Trouble(f"{at} changed while it was read")
+                raise CliError(f"{at} changed while it was read")
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
             done += len(chunk)
@@ -178,19 +178,19 @@ def get(
     there is not fetched again.
     """
     from trackbook.cli.transfer.download import received
-    from trackbook.cli.transfer.remote_path import spot
+    from trackbook.cli.transfer.remote_path import resolve_path
 
     with _client(url, data, token_file, place) as client:
-        at = spot(client, place, executor, job, task)
+        at = resolve_path(client, place, executor, job, task)
         done, there, top = received(client, at, destination, force=force)
-    _told_transfer("got", done, str(top), json=json)
+    _print_transfer("got", done, str(top), json=json)
     if there and not json:
         print(f"  {there} of them {'was' if there == 1 else 'were'} there already")
     if at.cut:
         words = (
             f"{at.cut[0]} may have more files than the cluster's storage lists: the download may be incomplete"
         )
-        raise Trouble(words, "Have tasks put many files into one archive, or name the missing ones one by one.")
+        raise CliError(words, "Have tasks put many files into one archive, or name the missing ones one by one.")
 
 
 @app.command(
@@ -214,20 +214,20 @@ def put(
     Into a folder that is there (or a path that ends with '/') it goes under its own name. Each file is there
     whole or not at all. Tasks see what is put below vfroot/.
     """
-    from trackbook.cli.transfer.remote_path import is_folder, spot
-    from trackbook.cli.transfer.upload import gather, sent
+    from trackbook.cli.transfer.remote_path import is_folder, resolve_path
+    from trackbook.cli.transfer.upload import gather, upload_files
 
     with gather(source) as (name, files), _client(url, data, token_file, place) as client:
-        at = spot(client, place, executor, job, task)
+        at = resolve_path(client, place, executor, job, task)
         if place.endswith(("/", ":")) or is_folder(client, at):
             if name is None:
                 raise typer.BadParameter("name the file that stdin becomes", param_hint="PIPELINE:PATH")
-            at = at.below(name)
-        done = sent(client, at, files)
-    _told_transfer("put", done, str(at), json=json)
+            at = at.child(name)
+        done = upload_files(client, at, files)
+    _print_transfer("put", done, str(at), json=json)
 
 
-def _told_transfer(did: str, files: list[tuple[str, str, int]], where: str, *, json: bool) -> None:
+def _print_transfer(did: str, files: list[tuple[str, str, int]], where: str, *, json: bool) -> None:
     """Print what was transferred: (from, to, bytes)."""
     from trackbook.cli.terminal.formatting import emit, plural
     from trackbook.cli.transfer.copy import size_text
@@ -264,15 +264,15 @@ def remove(
     """Delete a file, or a folder; the pipeline's folder itself goes with `pipeline delete --purge`."""
     from trackbook.cli.errors import Rejected
     from trackbook.cli.terminal.formatting import emit
-    from trackbook.cli.transfer.remote_path import spot
+    from trackbook.cli.transfer.remote_path import resolve_path
 
     with _client(url, data, token_file, place) as client:
-        at = spot(client, place, executor, job, task)
+        at = resolve_path(client, place, executor, job, task)
         try:
-            found = client.delete(at.content, recursive="true" if recursive else None, **at.asked)
+            found = client.delete(at.content, recursive="true" if recursive else None, **at.params)
         except Rejected as refusal:
             if refusal.error.get("code") == "is_a_folder":
-                raise Trouble(f"{at} is a folder", "--recursive deletes it with all that is in it.") from None
+                raise CliError(f"{at} is a folder", "--recursive deletes it with all that is in it.") from None
             raise
     if json:
         return emit(found)
@@ -294,9 +294,9 @@ def create(
     """Make a pipeline's folder, where none is there or somebody removed it; a run does so by itself."""
     from trackbook.cli.terminal.formatting import emit
 
-    name = options.unversioned(pipeline.removesuffix(":"))
+    name = options.without_version(pipeline.removesuffix(":"))
     with _client(url, data, token_file) as client:
-        found = client.post(f"/api/pipelines/{escaped(name)}/folder", executor=executor)
+        found = client.post(f"/api/pipelines/{quote_part(name)}/folder", executor=executor)
     if json:
         return emit(found)
     print(f"The folder of {name} on {found['executor']} is there: {found['name']}")

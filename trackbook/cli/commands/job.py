@@ -7,15 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.client.http_client import Client, escaped
+from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import command_group
 from trackbook.cli.completion import job_ids, pipeline_names
-from trackbook.cli.errors import Trouble
-from trackbook.cli.server.connect import attended, embedded, running_server, server
+from trackbook.cli.errors import CliError
+from trackbook.cli.server.connect import embedded, is_server_running, running_server, server
 from trackbook.cli.states import JOB_STATES
 from trackbook.cli.terminal.streams import result_counts, say
 from trackbook.cli.times import FORMS, as_query, parse_time
-from trackbook.cli.watch.job_view import mark_stale, print_job, short, state_as_of
+from trackbook.cli.watch.job_view import mark_stale, print_job, shorten, state_as_of
 
 app = command_group("job", "Jobs: runs of pipelines.")
 
@@ -49,26 +49,26 @@ def start(
 ) -> None:
     """Start a job of a pipeline on the running server."""
     from trackbook.cli.terminal.formatting import emit
-    from trackbook.cli.terminal.render import told_summary, told_warnings
+    from trackbook.cli.terminal.render import print_summary, print_warnings
 
-    name, version = options.versioned(pipeline)
+    name, version = options.parse_version(pipeline)
     place = options.where(url, data, token_file)
     client = running_server(place)
     asked = {
         "pipeline": name, "version": version, "executor": executor, "parameters": options.parameters(param),
     }  # fmt: skip
     if dry_run:
-        from trackbook.cli.watch.preflight_view import tell_dry
+        from trackbook.cli.watch.preflight_view import print_dry_run
 
         with client:
-            raise typer.Exit(0 if tell_dry(client.command("job", "check", asked), "", json=json) else 1)
-    reply = client.command("job", "start", asked | options.of_caller())
+            raise typer.Exit(0 if print_dry_run(client.command("job", "check", asked), "", json=json) else 1)
+    reply = client.command("job", "start", asked | options.caller_environment())
     if json and not watch_:
         return emit(reply)
     if not json:
         print(f"Job {reply['job']} of {reply['name']}@{reply['version']}")
-        told_summary(reply.get("summary") or {})
-        told_warnings(reply.get("warnings") or [])
+        print_summary(reply.get("summary") or {})
+        print_warnings(reply.get("warnings") or [])
     if watch_:
         _watch(client, reply["job"], place.again(), json=json, after=reply["seq"])
     return None
@@ -94,16 +94,16 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List jobs, newest first."""
-    states = options.several(state, JOB_STATES, "--state")
+    states = options.parse_list(state, JOB_STATES, "--state")
     from trackbook.cli.client.listing import listing
     from trackbook.cli.terminal.formatting import duration, emit, local_time
     from trackbook.cli.terminal.tables import table
 
     place = options.where(url, data, token_file)
-    runs = attended(place)
+    runs = is_server_running(place)
     with server(place) as client:
         found = listing(client, "/api/jobs", limit, pipeline=pipeline, state=states)
-        mark_stale(client, found.items, attended=runs)
+        mark_stale(client, found.items, served=runs)
     if json:
         return emit(found.items)
     table(
@@ -112,7 +112,7 @@ def list_(
             (
                 job["id"], f"{job['pipeline_name']}@{job['version']}", state_as_of(job),
                 f"{job['tasks']['done']}/{job['tasks']['total']}", local_time(job["created_at"]),
-                duration(job["run_time"]), short(job["error"] or job["reason"]),
+                duration(job["run_time"]), shorten(job["error"] or job["reason"]),
             )
             for job in found.items
         ],
@@ -144,14 +144,14 @@ def show(
     from trackbook.cli.terminal.formatting import emit
 
     place = options.where(url, data, token_file)
-    runs = attended(place)
+    runs = is_server_running(place)
     with server(place) as client:
         if at is not None:
-            moment = client.get(f"/api/jobs/{escaped(job)}/at/{_moment(at) or _version_at(client, job, at)}")
+            moment = client.get(f"/api/jobs/{quote_part(job)}/at/{_moment(at) or _version_at(client, job, at)}")
             found, tasks = moment["job"], moment["tasks"]
         else:
-            found = client.get(f"/api/jobs/{escaped(job)}")
-            mark_stale(client, [found], attended=runs)
+            found = client.get(f"/api/jobs/{quote_part(job)}")
+            mark_stale(client, [found], served=runs)
             tasks = list(client.pages(f"/api/jobs/{found['id']}/tasks"))
             moment = found | {"task_instances": tasks}
     if json:
@@ -176,18 +176,18 @@ def _moment(text: str) -> str:
 
 
 def _version_at(client: Client, job: str, text: str) -> str:
-    """Return the last version that a job had at a time; raises Trouble if it was created later."""
+    """Return the last version that a job had at a time; raises CliError if it was created later."""
     from datetime import timedelta
 
     moment = parse_time(text)
     assert moment is not None
-    found = client.get(f"/api/jobs/{escaped(job)}")
+    found = client.get(f"/api/jobs/{quote_part(job)}")
     until = as_query(moment + timedelta(microseconds=1))
     commits = list(client.pages("/api/audit", 1, kind="job", id=found["id"], until=until))
     if not commits:
         from trackbook.cli.terminal.formatting import local_time
 
-        raise Trouble(f"job {found['id']} did not exist at {text}: created {local_time(found['created_at'])}")
+        raise CliError(f"job {found['id']} did not exist at {text}: created {local_time(found['created_at'])}")
     return str(commits[0]["version"])
 
 
@@ -201,7 +201,7 @@ def watch(
 ) -> None:
     """Watch a job to its end; Ctrl-C stops the watching, not the job."""
     place = options.where(url, data, token_file)
-    runs = attended(place)
+    runs = is_server_running(place)
     with server(place) as client:
         refuse_standing(client, job, runs=runs)
         _watch(client, job, place.again(), json=json)
@@ -209,8 +209,8 @@ def watch(
 
 def refuse_standing(client: Client, job: str, *, runs: bool) -> None:
     """Refuse to follow a job that has not ended while no server runs it: nothing would ever come."""
-    if not runs and not client.get(f"/api/jobs/{escaped(job)}")["finished_at"]:
-        raise Trouble(f"job {job} has not ended, and no server runs it", "`trackbook up` goes on with it.")
+    if not runs and not client.get(f"/api/jobs/{quote_part(job)}")["finished_at"]:
+        raise CliError(f"job {job} has not ended, and no server runs it", "`trackbook up` goes on with it.")
 
 
 def _watch(client: Client, job: str, again: str, *, json: bool, after: int | None = None) -> None:
@@ -244,7 +244,7 @@ def cancel(
     if place.find_ready():
         return _cancel(Client(place.find), job, reason, wait=wait, json=json)
     with server(place) as client:  # refuses early what isn't there or has ended
-        found = client.get(f"/api/jobs/{escaped(job)}")
+        found = client.get(f"/api/jobs/{quote_part(job)}")
     with embedded(place.directory) as address:
         return _cancel(Client(lambda: address), found["id"], reason, wait=True, json=json)
 

@@ -10,11 +10,11 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.client.event_stream import follow_events
 from trackbook.cli.client.exchange import Json
-from trackbook.cli.client.http_client import escaped
+from trackbook.cli.client.http_client import quote_part
 from trackbook.cli.commands.job import Job, refuse_standing
 from trackbook.cli.commands.job_logs import app
-from trackbook.cli.server.connect import attended, server
-from trackbook.cli.watch.job_view import short
+from trackbook.cli.server.connect import is_server_running, server
+from trackbook.cli.watch.job_view import shorten
 
 __all__ = ["app"]
 
@@ -36,14 +36,14 @@ def events(
 
     options.event_type(type_, "job")
     place = options.where(url, data, token_file)
-    runs = attended(place)
+    runs = is_server_running(place)
     with server(place) as client:
         if follow:
             refuse_standing(client, job, runs=runs)
         if follow:
             seen: Iterator[Json] = follow_events(client, job, type_)
         else:
-            seen = client.pages(f"/api/jobs/{escaped(job)}/events", order="oldest", type=type_)
+            seen = client.pages(f"/api/jobs/{quote_part(job)}/events", order="oldest", type=type_)
         if json and not follow:
             return emit(list(seen))
         for event in seen:
@@ -52,7 +52,7 @@ def events(
 
 
 def _print_event(event: dict[str, Any], *, json: bool) -> None:
-    from trackbook.cli.terminal.formatting import json_text, local_time, styled
+    from trackbook.cli.terminal.formatting import json_text, local_time, style_text
 
     if json:
         print(json_text(event), flush=True)
@@ -60,17 +60,17 @@ def _print_event(event: dict[str, Any], *, json: bool) -> None:
     place = f"{event['version']}.{event['index']}"
     data = {key: value for key, value in event["data"].items() if key not in ("task", "at", "tasks")}
     details = " ".join(
-        f"{key}={short(_plain(value))}" for key, value in data.items() if value not in ("", None, {})
+        f"{key}={shorten(_value_text(value))}" for key, value in data.items() if value not in ("", None, {})
     )
     subject = event["data"].get("task", "")
     print(
-        f"{local_time(event['at'])}  {place:>7}  {styled(event['type'], 'bold')} {subject}"
-        f"{'  ' if details else ''}{details}  {styled(event['actor'], 'dim')}",
+        f"{local_time(event['at'])}  {place:>7}  {style_text(event['type'], 'bold')} {subject}"
+        f"{'  ' if details else ''}{details}  {style_text(event['actor'], 'dim')}",
         flush=True,
     )
 
 
-def _plain(value: Any) -> str:
+def _value_text(value: Any) -> str:
     from json import dumps
 
     return value if isinstance(value, str) else dumps(value, ensure_ascii=False)

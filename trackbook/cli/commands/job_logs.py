@@ -11,10 +11,10 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.client.event_stream import follow_output, task_path
 from trackbook.cli.client.exchange import Json
-from trackbook.cli.client.http_client import Client, escaped
+from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.commands.job import Job, app, refuse_standing
 from trackbook.cli.errors import Rejected
-from trackbook.cli.server.connect import attended, server
+from trackbook.cli.server.connect import is_server_running, server
 from trackbook.cli.terminal.streams import say
 from trackbook.cli.watch.task_output import (
     FollowedJob,
@@ -67,7 +67,7 @@ def logs(
     if raw and (timestamps or json):
         raise typer.BadParameter("leave out --timestamps and --json", param_hint="--raw")
     place = options.where(url, data, token_file)
-    runs = attended(place)
+    runs = is_server_running(place)
     with server(place) as client:
         if follow:
             refuse_standing(client, job, runs=runs)
@@ -87,7 +87,7 @@ def logs(
 
 def _only(client: Client, job: str, name: str) -> tuple[Json, list[Json]]:
     """Return the job and one task of it."""
-    found = client.get(f"/api/jobs/{escaped(job)}")
+    found = client.get(f"/api/jobs/{quote_part(job)}")
     return found, [client.get(task_path(found["id"], name))]
 
 

@@ -9,7 +9,7 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.command_table import command_group
 from trackbook.cli.commands.purge import confirm
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.server.connect import server
 
 app = command_group("log", "The log itself: evidence of loss, and going on without what is lost.")
@@ -35,7 +35,7 @@ def status(
 
 
 def _show(found: dict[str, Any]) -> None:
-    from trackbook.cli.terminal.formatting import plural, styled
+    from trackbook.cli.terminal.formatting import plural, style_text
 
     witness = found["witness"]["seq"]
     print(f"The log ends at sequence {found['head']:,}; the witness remembers sequence {witness:,}.")
@@ -45,13 +45,13 @@ def _show(found: dict[str, Any]) -> None:
         print(f"  {plural(found['dismissed'], 'message')} left out, as operators decided")
     for each in found["faults"]:
         name = f"{each['kind']}/{each['id']}"
-        print(f"  {styled('quarantined', 'yellow')} {name}: sequence {each['seq']}: {each['reason']}")
+        print(f"  {style_text('quarantined', 'yellow')} {name}: sequence {each['seq']}: {each['reason']}")
     for each in found["evidence"]:
-        print(f"  {styled('lost', 'red')} {each['id']}: {each['message']}")
+        print(f"  {style_text('lost', 'red')} {each['id']}: {each['message']}")
     if found["evidence"]:
         print("No command is taken. Restore a backup, or go on without what is lost: trackbook log accept-loss")
     else:
-        print(styled("No evidence of loss.", "green"))
+        print(style_text("No evidence of loss.", "green"))
 
 
 @app.command(
@@ -74,7 +74,7 @@ def accept_loss(
 
     with server(options.where(url, data, token_file)) as client:
         found = client.get("/api/log")
-        wanted = _meant(found["evidence"], evidence or [])
+        wanted = _chosen_evidence(found["evidence"], evidence or [])
         if not json:
             _show(found)
         reply = None
@@ -92,21 +92,23 @@ def accept_loss(
         print(f"Accepted, at sequence {reply['seq']}. Commands are taken again.")
 
 
-def _meant(evidence: list[dict[str, Any]], given: list[str]) -> list[dict[str, Any]]:
-    """Return the evidence with these ids, or unique beginnings of them, all of it for none; raises Trouble."""
+def _chosen_evidence(evidence: list[dict[str, Any]], given: list[str]) -> list[dict[str, Any]]:
+    """Return the evidence with these ids, or unique beginnings of them, all of it for none; raises CliError."""
     if not given:
         return evidence
-    ids = [_meant_id(each, [known["id"] for known in evidence]) for each in given]
+    ids = [_match_id(each, [known["id"] for known in evidence]) for each in given]
     return [each for each in evidence if each["id"] in ids]
 
 
-def _meant_id(given: str, known: list[str]) -> str:
+def _match_id(given: str, known: list[str]) -> str:
     found = [each for each in known if given and each.startswith(given)]
     if len(found) > 1 and given not in found:
-        raise Trouble(f"{given!r} begins the ids of several: {', '.join(found)}", "Give more of the id.")
+        raise CliError(f"{given!r} begins the ids of several: {', '.join(found)}", "Give more of the id.")
     if not found:
         from trackbook.engine.names import did_you_mean
 
         meant = did_you_mean(given, [each[: len(given)] for each in known])
-        raise Trouble(f"there is no open evidence {given!r}", f"{meant} `trackbook log status` lists it.".strip())
+        raise CliError(
+            f"there is no open evidence {given!r}", f"{meant} `trackbook log status` lists it.".strip()
+        )
     return given if given in found else found[0]

@@ -11,7 +11,7 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.command_table import commands
-from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.errors import CliError, Rejected
 
 app = commands()
 
@@ -36,9 +36,9 @@ def init(
         with target.open("xb") as file:
             file.write(text)
     except FileExistsError:
-        raise Trouble(f"{target} exists already", "Name another folder: trackbook init FOLDER") from None
+        raise CliError(f"{target} exists already", "Name another folder: trackbook init FOLDER") from None
     except OSError as error:
-        raise Trouble(f"{target} can't be written: {error.strerror}") from None
+        raise CliError(f"{target} can't be written: {error.strerror}") from None
     print(f"Wrote {target}: a pipeline of three tasks.")
     print(f"Check it: trackbook validate {shlex.quote(str(target))}")
     print(f"Run it:   trackbook run {shlex.quote(str(target))}")
@@ -55,14 +55,14 @@ def validate(
     Exit codes: 0 it can be applied, 1 it is refused.
     """
     from trackbook.adapters.yaml.load import load, locate
-    from trackbook.cli.transfer.code_upload import packed
+    from trackbook.cli.transfer.code_upload import packed_code
     from trackbook.engine import definition
     from trackbook.engine.errors import Refused
 
     text, source = options.read_source(file)
     try:
         loaded = load(text, source)
-        with packed(text, file) as code:
+        with packed_code(text, file) as code:
             if code:
                 loaded.content["code_sha256"] = code.sha256
         try:
@@ -70,12 +70,12 @@ def validate(
         except Refused as refused:
             raise locate(refused, loaded.positions) from None
     except Refused as refused:
-        raise _told(refused, source, json=json) from None
-    warnings = [_plain(locate(each, loaded.positions)) for each in warned]
+        raise _print_rejected(refused, source, json=json) from None
+    warnings = [_warning_json(locate(each, loaded.positions)) for each in warned]
     _print(loaded.content, warnings, source, json=json)
 
 
-def _told(refused: Any, source: str, *, json: bool) -> Exception:
+def _print_rejected(refused: Any, source: str, *, json: bool) -> Exception:
     """Return what ends the command: the refusal in words, or after its JSON exit code 1."""
     from msgspec import to_builtins
 
@@ -89,7 +89,7 @@ def _told(refused: Any, source: str, *, json: bool) -> Exception:
     return typer.Exit(1)
 
 
-def _plain(warning: Any) -> dict[str, Any]:
+def _warning_json(warning: Any) -> dict[str, Any]:
     from msgspec import to_builtins
 
     plain: dict[str, Any] = to_builtins(warning)
@@ -100,13 +100,13 @@ def _print(content: dict[str, Any], warnings: list[dict[str, Any]], source: str,
     from msgspec import to_builtins
 
     from trackbook.cli.terminal.formatting import emit
-    from trackbook.cli.terminal.render import told_summary, told_warnings
+    from trackbook.cli.terminal.render import print_summary, print_warnings
     from trackbook.engine import definition
 
     summary = to_builtins(definition.summary(content))
     if json:
         return emit({"ok": True, "name": content["name"], "summary": summary, "warnings": warnings})
     print(f"{source} is in order: pipeline {content['name']}")
-    told_summary(summary)
-    told_warnings(warnings, source)
+    print_summary(summary)
+    print_warnings(warnings, source)
     return None

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.client.http_client import Client, escaped
+from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import command_group
 from trackbook.cli.commands import pipeline_edit
 from trackbook.cli.completion import pipeline_names
 from trackbook.cli.server.connect import server
-from trackbook.cli.transfer.code_upload import packed
+from trackbook.cli.transfer.code_upload import packed_code
 
 app = command_group("pipeline", "Pipelines and their versions.")
 _BRIEFLY = 2.0
-"""Seconds for a pipeline's folder to be told of: a cluster may be away."""
+"""Seconds to wait for the state of a pipeline's folder: a cluster may be unreachable."""
 
 Pipeline = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="Its name or id.", autocompletion=pipeline_names)
@@ -66,13 +66,13 @@ def apply(
     text, source = options.read_source(file)
     asked: dict[str, Any] = {"yaml": text, "name": name, "pipeline": pipeline, "expected_version": expect}
     place = options.where(url, data, token_file)
-    with packed(text, file, place.directory) as code, server(place, creates=True) as client:
+    with packed_code(text, file, place.directory) as code, server(place, creates=True) as client:
         asked["code_sha256"] = code and code.sha256
         if code and not dry_run and not code.is_stored(client):
             client.command("pipeline", "apply", asked | {"dry_run": True}, source)  # nothing is sent in vain
             code.upload(client, quiet=json)
         reply = client.command("pipeline", "apply", asked | ({"dry_run": True} if dry_run else {}), source)
-    _told(reply, source, json=json, dry_run=dry_run)
+    _print_reply(reply, source, json=json, dry_run=dry_run)
 
 
 @app.command(epilog="Example:\n\n  trackbook pipeline create nightly --set-var EPOCHS=3")
@@ -92,7 +92,7 @@ def create(
     with _client(url, data, token_file, creates=True) as client:
         asked = {"name": name, "description": description, "variables": variables}
         reply = client.command("pipeline", "create", asked)
-    _told(reply, json=json)
+    _print_reply(reply, json=json)
 
 
 @app.command(cls=pipeline_edit.InOrder, epilog=pipeline_edit.EPILOG)
@@ -126,9 +126,9 @@ def edit(
     if not changes:
         raise typer.BadParameter("say what to change", param_hint="OPTIONS")
     with _client(url, data, token_file) as client:
-        asked = {"pipeline": options.unversioned(pipeline), "changes": changes, "expected_version": expect}
+        asked = {"pipeline": options.without_version(pipeline), "changes": changes, "expected_version": expect}
         reply = client.command("pipeline", "edit", asked)
-    _told(reply, json=json)
+    _print_reply(reply, json=json)
 
 
 @app.command("list", epilog="Example:\n\n  trackbook pipeline list --all --json")
@@ -165,9 +165,9 @@ def show(
     from trackbook.cli.commands.pipeline_view import show_pipeline
     from trackbook.cli.terminal.formatting import emit
 
-    name, version = options.versioned(pipeline)
+    name, version = options.parse_version(pipeline)
     with _client(url, data, token_file) as client:
-        found = client.get(f"/api/pipelines/{escaped(name)}")
+        found = client.get(f"/api/pipelines/{quote_part(name)}")
         at = version if version is not None else found["version"]
         moment = client.get(f"/api/pipelines/{found['id']}/versions/{at}")
         folder = None if json else client.briefly(f"/api/pipelines/{found['id']}/folder", _BRIEFLY)
@@ -184,11 +184,11 @@ def yaml(
     data: options.Data = None,
 ) -> None:
     """Print a version as YAML, which `apply` and FastTrack read."""
-    name, version = options.versioned(pipeline)
+    name, version = options.parse_version(pipeline)
     with _client(url, data, token_file) as client:
-        found = client.get(f"/api/pipelines/{escaped(name)}") if version is None else {}
+        found = client.get(f"/api/pipelines/{quote_part(name)}") if version is None else {}
         at = found.get("version", version)
-        print(client.text(f"/api/pipelines/{escaped(name)}/versions/{at}/yaml"), end="")
+        print(client.text(f"/api/pipelines/{quote_part(name)}/versions/{at}/yaml"), end="")
 
 
 @app.command(epilog="Example:\n\n  trackbook pipeline versions train")
@@ -205,9 +205,9 @@ def versions(
     from trackbook.cli.commands.pipeline_view import show_versions
     from trackbook.cli.terminal.formatting import emit
 
-    name = options.unversioned(pipeline)
+    name = options.without_version(pipeline)
     with _client(url, data, token_file) as client:
-        found = listing(client, f"/api/pipelines/{escaped(name)}/versions", limit)
+        found = listing(client, f"/api/pipelines/{quote_part(name)}/versions", limit)
     if json:
         return emit(found.items)
     show_versions(found.items)
@@ -234,17 +234,17 @@ def diff(
     from trackbook.cli.commands.pipeline_view import show_diff
     from trackbook.cli.terminal.formatting import emit
 
-    name, start = options.versioned(first)
+    name, start = options.parse_version(first)
     start = from_ if from_ is not None else start
     if second is not None:
-        other, to = options.versioned(second)
+        other, to = options.parse_version(second)
         if other != name:
             raise typer.BadParameter("compare two versions of one pipeline", param_hint="PIPELINE@VERSION")
     with _client(url, data, token_file) as client:
-        last = client.get(f"/api/pipelines/{escaped(name)}")["version"]
+        last = client.get(f"/api/pipelines/{quote_part(name)}")["version"]
         end = to if to is not None else last
         start = start if start is not None else max(1, end - 1)
-        found = client.get(f"/api/pipelines/{escaped(name)}/diff", **{"from": start, "to": end})
+        found = client.get(f"/api/pipelines/{quote_part(name)}/diff", **{"from": start, "to": end})
     if json:
         return emit(found)
     return show_diff(found["changes"], f"{name}@{start}", f"{name}@{end}")
@@ -260,14 +260,14 @@ def restore(
     json: options.Json = False,
 ) -> None:
     """Make a new version with the content of an old one."""
-    name, version = options.versioned(pipeline)
+    name, version = options.parse_version(pipeline)
     if version is None:
         raise typer.BadParameter("name the version to restore: NAME@3", param_hint="PIPELINE@VERSION")
     with _client(url, data, token_file) as client:
         reply = client.command(
             "pipeline", "restore", {"pipeline": name, "version": version, "expected_version": expect}
         )
-    _told(reply, json=json)
+    _print_reply(reply, json=json)
 
 
 @app.command(epilog="Example:\n\n  trackbook pipeline rename train train-large")
@@ -281,8 +281,10 @@ def rename(
 ) -> None:
     """Give a pipeline another name; its id and its history stay."""
     with _client(url, data, token_file) as client:
-        reply = client.command("pipeline", "rename", {"pipeline": options.unversioned(pipeline), "name": name})
-    _told(reply, json=json)
+        reply = client.command(
+            "pipeline", "rename", {"pipeline": options.without_version(pipeline), "name": name}
+        )
+    _print_reply(reply, json=json)
 
 
 @app.command(
@@ -303,30 +305,30 @@ def delete(
 
     Its folders stay, unless --purge is given.
     """
-    from trackbook.cli.commands.purge import confirm, delete_all, told_kept
+    from trackbook.cli.commands.purge import confirm, delete_all, say_kept_folders
     from trackbook.cli.terminal.formatting import emit
 
-    name = options.unversioned(pipeline)
+    name = options.without_version(pipeline)
     if purge:
         with _client(url, data, token_file) as client:
             return delete_all(client, name, yes=yes, json=json)
     with _client(url, data, token_file) as client:
-        found = client.get(f"/api/pipelines/{escaped(name)}")
+        found = client.get(f"/api/pipelines/{quote_part(name)}")
         confirm(f"Delete the pipeline {found['name']}?", yes=yes)
         reply = client.command("pipeline", "delete", {"pipeline": found["id"]})
         if json:
             return emit(reply)
         print(f"Pipeline {found['name']} is deleted; its history stays under {found['id']}.")
-        return told_kept(client, str(reply.get("pipeline")))
+        return say_kept_folders(client, str(reply.get("pipeline")))
 
 
-def _told(reply: dict[str, Any], source: str = "", *, json: bool, dry_run: bool = False) -> None:
+def _print_reply(reply: dict[str, Any], source: str = "", *, json: bool, dry_run: bool = False) -> None:
     from trackbook.cli.terminal.formatting import emit
-    from trackbook.cli.terminal.render import told_applied, told_summary, told_warnings
+    from trackbook.cli.terminal.render import print_applied, print_summary, print_warnings
 
     if json:
         return emit(reply)
-    told_applied(reply, dry_run=dry_run)
-    told_summary(reply.get("summary") or {})
-    told_warnings(reply.get("warnings") or [], source)
+    print_applied(reply, dry_run=dry_run)
+    print_summary(reply.get("summary") or {})
+    print_warnings(reply.get("warnings") or [], source)
     return None

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from trackbook.cli import options
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.quoting import take_name, whole_name
 
 EPILOG = """Examples:
@@ -129,7 +129,7 @@ def _add_task(text: str) -> Change:
     try:
         task = json.loads(source)
     except ValueError as error:
-        raise Trouble(f"{file} is not JSON: {error}") from None
+        raise CliError(f"{file} is not JSON: {error}") from None
     return {"op": "add_task", "task": task}
 
 

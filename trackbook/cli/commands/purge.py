@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from trackbook.cli.client.exchange import Json
-from trackbook.cli.client.http_client import Client, escaped
-from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.client.http_client import Client, quote_part
+from trackbook.cli.errors import CliError, Rejected
 from trackbook.cli.states import UNFINISHED
 
 _BRIEFLY = 3.0
@@ -26,7 +26,7 @@ class Purge:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless `--yes` was said. Raises Exit where the answer is no, Trouble where nobody can answer."""
+    """Ask, unless `--yes` was said. Raises Exit where the answer is no, CliError where nobody can answer."""
     if yes:
         return
     try:
@@ -34,7 +34,7 @@ def confirm(question: str, *, yes: bool) -> None:
     except typer.Abort:
         if sys.stdin.isatty():
             raise
-        raise Trouble("nobody answers here whether that is meant", "--yes says that it is.") from None
+        raise CliError("nobody answers here whether that is meant", "--yes says that it is.") from None
     if not meant:
         raise typer.Exit(1)
 
@@ -42,23 +42,23 @@ def confirm(question: str, *, yes: bool) -> None:
 def pipeline_of(client: Client, name: str) -> Json:
     """Return the pipeline that is meant, which may be deleted already and then is found by its name as well."""
     try:
-        found: Json = client.get(f"/api/pipelines/{escaped(name)}")
+        found: Json = client.get(f"/api/pipelines/{quote_part(name)}")
     except Rejected as refusal:
         deleted = list(client.pages("/api/pipelines", 2, state="deleted", name=name))
         if refusal.error.get("code") != "pipeline_not_found" or not deleted:
             raise
         if len(deleted) > 1:
             hint = f"Name it by its id: {', '.join(each['id'] for each in deleted)} …"
-            raise Trouble(f"several deleted pipelines were called {name!r}", hint) from None
+            raise CliError(f"several deleted pipelines were called {name!r}", hint) from None
         found = deleted[0]
     return found
 
 
 def folders_of(client: Client, pipeline: Json) -> list[Json]:
-    """Return how the pipeline's folder is on each executor; raises Trouble while a job of it has not ended."""
+    """Return how the pipeline's folder is on each executor; raises CliError while a job of it has not ended."""
     for job in client.pages("/api/jobs", 1, pipeline=pipeline["id"], state=list(UNFINISHED)):
         message = f"job {job['id']} of {pipeline['name']} has not ended, and its folder is in use"
-        raise Trouble(message, f"`trackbook job cancel {job['id'][:8]} --wait` ends it.")
+        raise CliError(message, f"`trackbook job cancel {job['id'][:8]} --wait` ends it.")
     found: list[Json] = client.get(f"/api/pipelines/{pipeline['id']}/folders")["items"]
     return found
 
@@ -78,21 +78,21 @@ def purge(client: Client, pipeline: Json, folders: list[Json]) -> Purge:
     """Delete the folders, each on its own executor; what one refuses keeps none of the others."""
     done = Purge()
     for folder in folders:
-        told: Json = {"executor": folder["executor"], "name": folder["name"], "deleted": False}
+        outcome: Json = {"executor": folder["executor"], "name": folder["name"], "deleted": False}
         if folder["state"] == "unavailable":
-            told["error"] = folder["message"]
+            outcome["error"] = folder["message"]
         elif folder["state"] == "present":
             try:
                 client.delete(f"/api/pipelines/{pipeline['id']}/folder", executor=folder["executor"])
-                told["deleted"] = True
-            except Trouble as trouble:
-                told["error"] = str(trouble)
-        done.folders.append(told)
-        done.failed = done.failed or "error" in told
+                outcome["deleted"] = True
+            except CliError as trouble:
+                outcome["error"] = str(trouble)
+        done.folders.append(outcome)
+        done.failed = done.failed or "error" in outcome
     return done
 
 
-def told_purge(done: Purge, pipeline: Json) -> None:
+def print_purge(done: Purge, pipeline: Json) -> None:
     """Print what was deleted where, and what could not be."""
     for folder in done.folders:
         if folder["deleted"]:
@@ -105,7 +105,7 @@ def told_purge(done: Purge, pipeline: Json) -> None:
         print(f"Once that is mended: trackbook pipeline delete {pipeline['id']} --purge")
 
 
-def told_kept(client: Client, pipeline: str) -> None:
+def say_kept_folders(client: Client, pipeline: str) -> None:
     """Say which folders stay, as far as executors tell in a moment, and how to delete them."""
     found: Any = client.briefly(f"/api/pipelines/{pipeline}/folders", _BRIEFLY)
     there = [folder["executor"] for folder in (found or {}).get("items", ()) if folder["state"] == "present"]
@@ -136,6 +136,6 @@ def delete_all(client: Client, name: str, *, yes: bool, json: bool) -> None:
     if json:
         emit(reply | {"folders": done.folders})
     else:
-        told_purge(done, found)
+        print_purge(done, found)
     if done.failed:
         raise typer.Exit(1)

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.client.http_client import Client, escaped
+from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import command_group
 from trackbook.cli.commands.purge import confirm
 from trackbook.cli.completion import damaged_histories
-from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.errors import CliError, Rejected
 from trackbook.cli.server.connect import server
 
 app = command_group("quarantine", "Damaged histories: neither shown nor decided on; all else goes on.")
@@ -37,7 +37,7 @@ def list_(
     from trackbook.cli.terminal.tables import table
 
     with server(options.where(url, data, token_file)) as client:
-        found = _found(client)
+        found = _list_damaged(client)
     if json:
         return emit(found)
     if not found:
@@ -49,7 +49,7 @@ def list_(
     )
 
 
-def _found(client: Client) -> list[dict[str, Any]]:
+def _list_damaged(client: Client) -> list[dict[str, Any]]:
     """Return the first fault of each damaged history, as the engine or the read model met it."""
     faults = client.get("/api/log")["faults"]
     rows = [row | {"id": row["aggregate_id"]} for row in client.pages("/api/quarantine") if row["kind"]]
@@ -84,15 +84,15 @@ def show(
 
 
 def _history(client: Client, name: str) -> dict[str, Any]:
-    """Return the damaged history that is meant; raises Trouble, Rejected for one that is not damaged."""
-    damaged = _found(client)
+    """Return the damaged history that is meant; raises CliError, Rejected for one that is not damaged."""
+    damaged = _list_damaged(client)
     kind, given = _parts(name, damaged)
     if not given:
         raise typer.BadParameter(f"{name!r} names nothing", param_hint="HISTORY")
-    meant = _matching(damaged, kind, given) or _named(client, kind, given)
+    meant = _match(damaged, kind, given) or _find_damaged(client, kind, given)
     if meant is None:
-        raise _not_found(name, kind, given, damaged)
-    found: dict[str, Any] = client.get(f"/api/quarantine/{escaped(meant[0])}/{escaped(meant[1])}")
+        raise _not_found_error(name, kind, given, damaged)
+    found: dict[str, Any] = client.get(f"/api/quarantine/{quote_part(meant[0])}/{quote_part(meant[1])}")
     return found
 
 
@@ -105,8 +105,8 @@ def _parts(name: str, damaged: list[dict[str, Any]]) -> tuple[str, str]:
     return (kind, given) if slash and kind in known else ("", name)
 
 
-def _matching(damaged: list[dict[str, Any]], kind: str, given: str) -> tuple[str, str] | None:
-    """Return the damaged history with this id or a unique beginning of it; raises Trouble for several."""
+def _match(damaged: list[dict[str, Any]], kind: str, given: str) -> tuple[str, str] | None:
+    """Return the damaged history with this id or a unique beginning of it; raises CliError for several."""
     found = [
         (each["kind"], each["id"])
         for each in damaged
@@ -115,30 +115,30 @@ def _matching(damaged: list[dict[str, Any]], kind: str, given: str) -> tuple[str
     exact = [each for each in found if each[1] == given]
     if len(found) > 1 and len(exact) != 1:
         shown = ", ".join("/".join(each) for each in found)
-        raise Trouble(f"{given!r} begins the ids of several: {shown}", "Give its kind, and more of the id.")
+        raise CliError(f"{given!r} begins the ids of several: {shown}", "Give its kind, and more of the id.")
     return next(iter(exact or found), None)
 
 
-def _named(client: Client, kind: str, given: str) -> tuple[str, str] | None:
+def _find_damaged(client: Client, kind: str, given: str) -> tuple[str, str] | None:
     """Return the pipeline or job that has the name or the id, None where there is none."""
     for of, path in (("pipeline", "/api/pipelines"), ("job", "/api/jobs")):
         if kind in ("", of):
             try:
-                return of, client.get(f"{path}/{escaped(given)}")["id"]
+                return of, client.get(f"{path}/{quote_part(given)}")["id"]
             except Rejected as rejected:
                 if not str(rejected.error.get("code")).endswith("not_found"):
                     raise
     return None
 
 
-def _not_found(name: str, kind: str, given: str, damaged: list[dict[str, Any]]) -> Trouble:
+def _not_found_error(name: str, kind: str, given: str, damaged: list[dict[str, Any]]) -> CliError:
     from trackbook.engine.names import did_you_mean
 
     what = f"no damaged {kind} history {given!r}" if kind else f"no damaged history {name!r}"
     length = len(given)
     near = [f"{each['kind']}/{each['id'][:length]}" if kind else each["id"][:length] for each in damaged]
     meant = did_you_mean(name, near)
-    return Trouble(f"there is {what}", f"{meant} `trackbook quarantine list` shows what there is.".strip())
+    return CliError(f"there is {what}", f"{meant} `trackbook quarantine list` shows what there is.".strip())
 
 
 def _show(found: dict[str, Any]) -> None:

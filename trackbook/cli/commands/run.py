@@ -12,14 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli import options
-from trackbook.cli.client.http_client import Client, escaped
+from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import commands
 from trackbook.cli.commands.down import detached
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.server.connect import Where, own_server, server
 from trackbook.cli.terminal.streams import result_counts, say
-from trackbook.cli.transfer.code_upload import packed
-from trackbook.cli.watch.preflight_view import show, show_applied, told, untold
+from trackbook.cli.transfer.code_upload import packed_code
+from trackbook.cli.watch.preflight_view import new_warnings, show, show_applied, warnings_of
 
 app = commands()
 
@@ -77,33 +77,33 @@ def run(
     place = options.where(url, data, token_file)
     text, source = _source(file, place)
     if dry_run:
-        with packed(text, file, place.directory) as archive:
+        with packed_code(text, file, place.directory) as archive:
             asked = {"yaml": text, "code_sha256": archive and archive.sha256}
             chosen = {"executor": executor, "parameters": parameters}
             raise typer.Exit(_dry(place, asked | chosen, source, json=json))
     began = datetime.now(UTC).isoformat()
     with (
         result_counts(),
-        packed(text, file, place.directory) as archive,
-        _reached(place, durability, detach=detach) as (client, ours, process),
+        packed_code(text, file, place.directory) as archive,
+        _connect(place, durability, detach=detach) as (client, ours, process),
     ):
         chosen = {"parameters": parameters, "executor": executor}
         asked = {"yaml": text, "code_sha256": archive and archive.sha256}
         checked = client.command("job", "check", {**asked, "offline": unchecked, **chosen}, source)
         show(checked, source, confirm=confirm, json=json)
         if confirm and not typer.confirm("Run it?", default=True, err=True):
-            raise Trouble("nothing was applied or run")
+            raise CliError("nothing was applied or run")
         if archive and not archive.is_stored(client):
             archive.upload(client, quiet=json)
         applied = client.command("pipeline", "apply", asked, source)
         if not json:
             show_applied(applied, checked, source, confirmed=confirm)
         version = {"pipeline": applied["pipeline"], "version": applied["version"]}
-        started = client.command("job", "start", {**version, **chosen, **options.of_caller()}, source)
-        for warning in untold(started, set() if json else told(checked)):
+        started = client.command("job", "start", {**version, **chosen, **options.caller_environment()}, source)
+        for warning in new_warnings(started, set() if json else warnings_of(checked)):
             say(f"trackbook: {warning['message']}")
         if detach:
-            _tell_detached(client, started, place.again(), process, json=json)
+            _print_detached(client, started, place.again(), process, json=json)
             return
         code = _watch(client, started, place.again(), json=json, served=not ours)
         if ours:
@@ -117,10 +117,10 @@ def _source(file: str, place: Where) -> tuple[str, str]:
     """Return the file's text and its name; if there is no such file, the error says how a pipeline is started."""
     if file == "-" or os.path.exists(file):  # noqa: PTH110 - names that no file can have raise there
         return options.read_source(file)
-    if _is_stored(options.versioned(file)[0], place):
+    if _is_stored(options.parse_version(file)[0], place):
         start = f"trackbook job start {shlex.quote(file)}{place.again()}"
-        raise Trouble(f"there is no file {file}, but a pipeline of that name", f"Start it: {start}")
-    raise Trouble(f"there is no file {file}", "`trackbook job start NAME` runs a pipeline that was applied.")
+        raise CliError(f"there is no file {file}, but a pipeline of that name", f"Start it: {start}")
+    raise CliError(f"there is no file {file}", "`trackbook job start NAME` runs a pipeline that was applied.")
 
 
 def _is_stored(name: str, place: Where) -> bool:
@@ -129,22 +129,22 @@ def _is_stored(name: str, place: Where) -> bool:
         if place.find() is None:
             return False
         with Client(place.find, patience=0) as client:
-            client.get(f"/api/pipelines/{escaped(name)}")
-    except Trouble:
+            client.get(f"/api/pipelines/{quote_part(name)}")
+    except CliError:
         return False
     return True
 
 
 def _dry(place: Where, asked: dict[str, Any], source: str, *, json: bool) -> int:
     """Say what would become of a run, and do nothing; returns the exit code."""
-    from trackbook.cli.watch.preflight_view import tell_dry
+    from trackbook.cli.watch.preflight_view import print_dry_run
 
     with server(place, creates=True) as client:
-        return 0 if tell_dry(client.command("job", "check", asked, source), source, json=json) else 1
+        return 0 if print_dry_run(client.command("job", "check", asked, source), source, json=json) else 1
 
 
 @contextmanager
-def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[Client, bool, int | None]]:
+def _connect(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[Client, bool, int | None]]:
     """Yield a client, whether its server lives in this process, and the id of one that was started for it."""
     with ExitStack() as stack:
         if place.find_ready():
@@ -158,7 +158,7 @@ def _reached(place: Where, durability: str, *, detach: bool) -> Iterator[tuple[C
             yield stack.enter_context(Client(place.find)), False, None
 
 
-def _tell_detached(
+def _print_detached(
     client: Client, started: dict[str, Any], again: str, process: int | None, *, json: bool
 ) -> None:
     from trackbook.cli.terminal.formatting import emit

@@ -1,4 +1,4 @@
-"""`trackbook up` and `trackbook serve`: the whole system, or parts of it, until they are told to stop."""
+"""`trackbook up` and `trackbook serve`: the whole system, or parts of it, until they are on_start to stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trackbook.cli import options
 from trackbook.cli.command_table import commands
 from trackbook.cli.server.connect import HOST, PORT
 from trackbook.cli.server.stop_signals import on_first_signal
-from trackbook.cli.terminal.escapes import guarded, raw
+from trackbook.cli.terminal.escapes import escaping_output, raw
 from trackbook.cli.terminal.streams import say
 
 app = commands()
@@ -109,13 +109,13 @@ def up(
         raise typer.BadParameter("give --adopt or --fork, not both", param_hint="--fork")
     place = options.where(None, data)
 
-    def told(url: str) -> None:
+    def on_start(url: str) -> None:
         say(f"Trackbook serves {url} on {place.directory}.")
         say(f"Ctrl-C stops it{', and its jobs' if cancel else '; tasks go on'}.")
         say(f"In another shell: trackbook run FILE.yaml{place.again()}")
 
     _hold(
-        log_level, told,
+        log_level, on_start,
         data=place.directory, http=http, durability=durability, limit=sessions, cancel_on_stop=cancel,
         ownership="adopt" if adopt else "fork" if fork else "",
         authenticates=not no_auth, witness=witness, witness_command=witness_command or "",
@@ -148,11 +148,11 @@ def serve(
     _check(http, durability, log_level)
     place = options.where(None, data)
 
-    def told(url: str) -> None:
+    def on_start(url: str) -> None:
         say(f"Trackbook runs {', '.join(role)} on {place.directory}{f', HTTP on {url}' if url else ''}.")
 
     _hold(
-        log_level, told,
+        log_level, on_start,
         data=place.directory, http=http, durability=durability, limit=sessions, roles=frozenset(role),
         authenticates=not no_auth, witness=witness, witness_command=witness_command or "",
     )  # fmt: skip
@@ -175,19 +175,19 @@ def _warn_open(no_auth: bool) -> None:
         say("trackbook: warning: HTTP asks for no token (--no-auth): every user of this machine may run commands")
 
 
-def _hold(log_level: str, told: Any, **config: Any) -> None:
+def _hold(log_level: str, on_start: Any, **config: Any) -> None:
     """Run the system until the first stop signal, also while it starts; the next one ends the process at once."""
     import trackbook.runtime.lean_imports  # noqa: F401 - before the others
     from trackbook.runtime import logs
 
     stream = None if sys.__stderr__ is None else raw(sys.stderr)  # None: it was closed when Python started
-    with redirect_stderr(logs.stderr_or_file(stream, config["data"])), guarded():
+    with redirect_stderr(logs.stderr_or_file(stream, config["data"])), escaping_output():
         logs.configure(level=log_level)
         _warn_open(not config["authenticates"])
-        _run(told, config)
+        _run(on_start, config)
 
 
-def _run(told: Any, config: dict[str, Any]) -> None:
+def _run(on_start: Any, config: dict[str, Any]) -> None:
     import asyncio
 
     from trackbook.cli.server.run_until_stopped import serve_until
@@ -209,6 +209,6 @@ def _run(told: Any, config: dict[str, Any]) -> None:
             stop.set()
 
         on_first_signal(stopping)
-        await serve_until(stop, planned, lambda system: told(system.url))
+        await serve_until(stop, planned, lambda system: on_start(system.url))
 
     asyncio.run(hold())

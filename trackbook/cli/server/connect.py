@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trackbook.cli.client.address import Address, token_in, token_of
 from trackbook.cli.client.http_client import Client
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.terminal.streams import say
 from trackbook.runtime.data import DataDirectoryHeld, default_data, server_record
 
@@ -44,7 +44,7 @@ class Where:
         return self.url or (None if self.data else os.environ.get("TRACKBOOK_URL") or None)
 
     def find(self) -> Address | None:
-        """Return the address of the server and its token, None where none runs; raises Trouble for a bad token.
+        """Return the address of the server and its token, None where none runs; raises CliError for a bad token.
 
         A token is given, or is that of the server which the data directory names: it goes to no other address.
         """
@@ -80,7 +80,7 @@ class Where:
 def server(where: Where, *, creates: bool = False) -> Iterator[Client]:
     """Yield a client of the running server, or of one in this process for the time of the command.
 
-    Raises Trouble where there is neither a server nor data, unless the command `creates` something.
+    Raises CliError where there is neither a server nor data, unless the command `creates` something.
     """
     with ExitStack() as stack:
         find: Callable[[], Address | None] = where.find
@@ -94,7 +94,7 @@ def _own(where: Where, stack: ExitStack, *, creates: bool) -> Address | None:
     """Return the address of a server in this process; None if another command was quicker: its server will do."""
     directory = where.directory
     if not (creates or (directory / "broker").exists()):
-        raise Trouble(
+        raise CliError(
             f"no server is running, and there is nothing in {directory} yet",
             "Run a pipeline (`trackbook run FILE.yaml`) or start a server (`trackbook up`).",
         )
@@ -121,16 +121,16 @@ def own_server(
     return None
 
 
-def attended(where: Where) -> bool:
+def is_server_running(where: Where) -> bool:
     """Whether a server runs the jobs: one in this process for the time of a command only looks at them."""
     return where.find_ready() is not None
 
 
 def running_server(where: Where) -> Client:
-    """Return a client of the server that runs; raises Trouble where none does."""
+    """Return a client of the server that runs; raises CliError where none does."""
     if where.find_ready():
         return Client(where.find)
-    raise Trouble(
+    raise CliError(
         f"no server is running on {where.directory}",
         "Start one with `trackbook up`, or run a pipeline with `trackbook run FILE.yaml`.",
     )

@@ -44,7 +44,7 @@ def describe(problem: BaseException) -> list[str]:
         )
     if isinstance(problem, OSError) and problem.errno:
         return _system(problem)
-    return _of_database(problem) or _unforeseen(problem)
+    return _of_database(problem) or _unexpected(problem)
 
 
 def _of_database(problem: BaseException) -> list[str]:
@@ -64,11 +64,11 @@ def _system(problem: OSError) -> list[str]:
     where = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else ""
     hint = problem.hint if isinstance(problem, NotAFile) else _HINTS.get(problem.errno or 0, "")
     if isinstance(problem, PermissionError) and where:
-        hint = _whose(Path(where))
+        hint = _owner_note(Path(where))
     return _lines(f"{where}: {reason}" if where else reason, hint)
 
 
-def _whose(path: Path) -> str:
+def _owner_note(path: Path) -> str:
     """Return what to do about a file that this user may not use."""
     for place in (path, *path.parents):
         try:
@@ -99,7 +99,7 @@ def _undecodable(problem: UnicodeError) -> str:
     return str(problem)
 
 
-def _unforeseen(problem: BaseException) -> list[str]:
+def _unexpected(problem: BaseException) -> list[str]:
     """Return what is known of an error that nobody thought of, with the place in the code for a report."""
     import traceback
 

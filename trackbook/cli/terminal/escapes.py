@@ -81,7 +81,7 @@ class OutputLines:
         return [plain_line(line) for line in lines]
 
 
-class _Guarded:
+class _Escaped:
     """A text stream that escapes what is written to it, our own colours excepted."""
 
     def __init__(self, stream: Any, below: Any) -> None:
@@ -107,9 +107,9 @@ class _Guarded:
         return getattr(self.stream, name)
 
 
-def _guarded_output(stream: Any) -> _Guarded:
+def _escaped_stream(stream: Any) -> _Escaped:
     output = Output(stream)
-    return _Guarded(output, output)
+    return _Escaped(output, output)
 
 
 def raw(stream: Any) -> Any:
@@ -118,11 +118,11 @@ def raw(stream: Any) -> Any:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def escaping_output() -> Iterator[None]:
     """Escape what is printed to stdout and stderr from here on."""
     before = sys.stdout, sys.stderr
-    out: Any = before[0] if isinstance(before[0], _Guarded) else _guarded_output(before[0])
-    err: Any = before[1] if isinstance(before[1], _Guarded) else _Guarded(Messages(before[1]), before[1])
+    out: Any = before[0] if isinstance(before[0], _Escaped) else _escaped_stream(before[0])
+    err: Any = before[1] if isinstance(before[1], _Escaped) else _Escaped(Messages(before[1]), before[1])
     sys.stdout, sys.stderr = ours = out, err
     try:
         yield

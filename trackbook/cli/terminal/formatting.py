@@ -27,20 +27,20 @@ STATE_STYLES = {
 }
 
 
-def colored() -> bool:
+def uses_colour() -> bool:
     """Whether stdout shows colours: a terminal, unless NO_COLOR or a dumb TERM says otherwise."""
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
-def styled(text: str, style: str) -> str:
+def style_text(text: str, style: str) -> str:
     """Return the text in a colour or weight, where stdout shows it."""
     code = _STYLES.get(style)
-    return f"{colour(code)}{text}{colour('0')}" if code and text and colored() else text
+    return f"{colour(code)}{text}{colour('0')}" if code and text and uses_colour() else text
 
 
 def state_text(state: str) -> str:
     """Return a state in its colour."""
-    return styled(state, STATE_STYLES.get(state, ""))
+    return style_text(state, STATE_STYLES.get(state, ""))
 
 
 def emit(value: Any) -> None:
@@ -61,10 +61,10 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> None:
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         lines = value.rstrip("\n").replace("\n", "\n" + " " * (width + 2))
-        print(f"{styled(name + ':', 'bold')}{' ' * (width - len(name) + 1)}{lines}")
+        print(f"{style_text(name + ':', 'bold')}{' ' * (width - len(name) + 1)}{lines}")
 
 
-def parsed(time: str) -> datetime:
+def parse_utc(time: str) -> datetime:
     """Return a time of the server."""
     return datetime.fromisoformat(time)
 
@@ -73,7 +73,7 @@ def local_time(time: str | None, *, date: bool = True) -> str:
     """Return a time in the local zone, to the second."""
     if not time:
         return ""
-    return parsed(time).astimezone().strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
+    return parse_utc(time).astimezone().strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
 
 
 def duration(seconds: float | None) -> str:
@@ -94,6 +94,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def counted(counts: dict[str, int]) -> str:
+def counts_text(counts: dict[str, int]) -> str:
     """Return `3 succeeded, 1 failed`, what is zero left out."""
     return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from trackbook.cli.errors import place
-from trackbook.cli.terminal.formatting import plural, styled
+from trackbook.cli.errors import place_text
+from trackbook.cli.terminal.formatting import plural, style_text
 
 _CHANGES_SHOWN = 12
 
 
-def told_applied(reply: dict[str, Any], *, dry_run: bool = False) -> None:
+def print_applied(reply: dict[str, Any], *, dry_run: bool = False) -> None:
     """Print what became of a pipeline, or would: a new one, a new version with its changes, or nothing."""
     name, version, changes = reply.get("name"), reply.get("version"), reply.get("changes") or []
-    shown = f"Pipeline {styled(str(name), 'bold')}"
+    shown = f"Pipeline {style_text(str(name), 'bold')}"
     if not changes:
         print(f"{shown}: unchanged, version {version}")
     elif version == (0 if dry_run else 1):
@@ -26,7 +26,7 @@ def told_applied(reply: dict[str, Any], *, dry_run: bool = False) -> None:
             print(f"  and {plural(len(changes) - _CHANGES_SHOWN, 'more change')}")
 
 
-def told_summary(summary: dict[str, Any]) -> None:
+def print_summary(summary: dict[str, Any]) -> None:
     """Print a pipeline's size: its tasks, how they hang together, and what they ask for."""
     if not summary:
         return
@@ -58,8 +58,8 @@ def amount_text(slot: str, value: float) -> str:
     return f"{value:.4g} TiB"
 
 
-def told_warnings(warnings: list[dict[str, Any]], source: str = "") -> None:
+def print_warnings(warnings: list[dict[str, Any]], source: str = "") -> None:
     """Print what was accepted and is not acted on as its author may expect."""
     for warning in warnings:
-        where = place(warning, source if warning.get("path") or warning.get("line") else "")
-        print(f"  {styled('warning', 'yellow')}: {warning['message']}{f' ({where})' if where else ''}")
+        where = place_text(warning, source if warning.get("path") or warning.get("line") else "")
+        print(f"  {style_text('warning', 'yellow')}: {warning['message']}{f' ({where})' if where else ''}")

@@ -70,7 +70,7 @@ class Output(_Stream):
             raise
         except (OSError, ValueError) as problem:
             self.lost = self.lost or OutputLost(problem)
-            discard(self._stream)
+            redirect_to_null(self._stream)
             if not self.tolerant:
                 raise self.lost from None
 
@@ -92,10 +92,10 @@ class Messages(_Stream):
         except UnicodeError:
             raise
         except (OSError, ValueError):
-            discard(self._stream)
+            redirect_to_null(self._stream)
 
 
-def discard(stream: Any) -> None:
+def redirect_to_null(stream: Any) -> None:
     """Point a stream that can't be written at /dev/null.
 
     Else Python can't write the rest when it exits, and the exit code is 120.
@@ -118,7 +118,7 @@ def say(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        discard(sys.stderr)
+        redirect_to_null(sys.stderr)
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def output_lost() -> OutputLost | None:
     try:
         output.flush()
     except BrokenPipeError as problem:
-        discard(output)
+        redirect_to_null(output)
         return output.lost or OutputLost(problem)
     except OutputLost:
         pass

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trackbook.cli.terminal.formatting import state_text, styled
+from trackbook.cli.terminal.formatting import state_text, style_text
 
 _GAP = "  "
 _FLOORS = {"JOB": 9, "STATE": 9}
@@ -22,8 +22,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """
     texts = [[_cell(value) for value in row] for row in rows]
     natural = [max(cell_width(row[column]) for row in (heads, *texts)) for column in range(len(heads))]
-    widths = fitted(natural, heads, line_width())
-    print(styled(_line(heads, widths), "bold"))
+    widths = fit_widths(natural, heads, line_width())
+    print(style_text(_line(heads, widths), "bold"))
     for row in texts:
         cells = [cut(text, width) for text, width in zip(row, widths, strict=True)]
         shown = [
@@ -41,7 +41,7 @@ def line_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def fitted(natural: Sequence[int], heads: Sequence[str], width: int | None) -> list[int]:
+def fit_widths(natural: Sequence[int], heads: Sequence[str], width: int | None) -> list[int]:
     """Return the widths of columns that fit a line: the widest are narrowed first."""
     room = None if width is None else width - len(_GAP) * (len(natural) - 1)
     if room is None or sum(natural) <= room:

@@ -14,9 +14,9 @@ from typing import IO, NamedTuple
 
 from trackbook.adapters.execution.safe_path import shown
 from trackbook.adapters.execution.code_archive import LONGEST_NAME, MOST_BYTES, MOST_ENTRIES, leads_outside
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.terminal.render import amount_text
-from trackbook.cli.transfer.gitignore import Ignored, above
+from trackbook.cli.transfer.gitignore import Ignored, rules_above
 
 _LEAVE_OUT = "List it in a .gitignore to leave it out."
 _TOO_MUCH = (
@@ -41,17 +41,17 @@ class Entry(NamedTuple):
 
 
 def scan(folder: Path, left_out: Collection[Path] = ()) -> list[Entry]:
-    """Return what is to be packed, folders before what is in them; raises Trouble.
+    """Return what is to be packed, folders before what is in them; raises CliError.
 
     `left_out` are files and folders that are no part of the code, by their real paths. As in Git, a folder in
     which nothing is to be packed is left out.
     """
     found: list[Entry] = []
     if not folder.is_dir():
-        raise Trouble(f"there is no folder {folder}, which `code` names")
+        raise CliError(f"there is no folder {folder}, which `code` names")
     root = os.path.realpath(folder)
-    with _told(folder):
-        _scan(folder, "", above(folder), frozenset(map(str, left_out)), root, found)
+    with _describing_errors(folder):
+        _scan(folder, "", rules_above(folder), frozenset(map(str, left_out)), root, found)
     _refuse_too_much(folder, found)
     return found
 
@@ -78,7 +78,7 @@ def _scan(
         elif stat.S_ISREG(status.st_mode):
             found.append(Entry(name, path, status))
         else:
-            raise Trouble(f"{shown(name)} is neither a file, nor a folder, nor a symbolic link", _LEAVE_OUT)
+            raise CliError(f"{shown(name)} is neither a file, nor a folder, nor a symbolic link", _LEAVE_OUT)
         if len(found) > MOST_ENTRIES:
             raise _too_many(found)
 
@@ -87,9 +87,9 @@ def _check_name(name: str) -> None:
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
-        raise Trouble(f"the name {shown(name)} is not UTF-8 text", _LEAVE_OUT) from None
+        raise CliError(f"the name {shown(name)} is not UTF-8 text", _LEAVE_OUT) from None
     if length > LONGEST_NAME:
-        raise Trouble(f"the path {name[:60]}… has {length:,} bytes, of {LONGEST_NAME:,} that it may", _LEAVE_OUT)
+        raise CliError(f"the path {name[:60]}… has {length:,} bytes, of {LONGEST_NAME:,} that it may", _LEAVE_OUT)
 
 
 def _target(name: str, path: Path, root: str) -> str:
@@ -97,18 +97,18 @@ def _target(name: str, path: Path, root: str) -> str:
     inside = Path(os.path.realpath(path)).is_relative_to(root)
     if not inside or leads_outside(name, target):
         message = f"{shown(name)} is a link that leads out of the folder, to {shown(target)}"
-        raise Trouble(message, "Use a relative link to a file in the folder, or list it in a .gitignore.")
+        raise CliError(message, "Use a relative link to a file in the folder, or list it in a .gitignore.")
     return target
 
 
-def _too_many(found: list[Entry]) -> Trouble:
+def _too_many(found: list[Entry]) -> CliError:
     numbers = Counter(entry.name.partition("/")[0] for entry in found)
     most = ", ".join(f"{name} ({number:,})" for name, number in numbers.most_common(3))
-    return Trouble(f"the code has more than {MOST_ENTRIES:,} files and folders; most are in {most}", _TOO_MUCH)
+    return CliError(f"the code has more than {MOST_ENTRIES:,} files and folders; most are in {most}", _TOO_MUCH)
 
 
 def _refuse_too_much(folder: Path, found: list[Entry]) -> None:
-    """Raise Trouble where the files have more bytes than an archive may have, and name the largest."""
+    """Raise CliError where the files have more bytes than an archive may have, and name the largest."""
     files = [entry for entry in found if stat.S_ISREG(entry.status.st_mode)]
     total = sum(entry.status.st_size for entry in files)
     if total <= MOST_BYTES:
@@ -121,19 +121,19 @@ def _refuse_too_much(folder: Path, found: list[Entry]) -> None:
     message = (
         f"the code in {folder} has {amount_text('mem', total)}, {amount_text('mem', MOST_BYTES)} can be sent"
     )
-    raise Trouble(f"{message}. The largest: {largest}", _TOO_MUCH)
+    raise CliError(f"{message}. The largest: {largest}", _TOO_MUCH)
 
 
 def pack(folder: Path, entries: Collection[Entry], file: IO[bytes]) -> str:
-    """Write the archive and return its SHA-256; raises Trouble, also where a file changes meanwhile."""
+    """Write the archive and return its SHA-256; raises CliError, also where a file changes meanwhile."""
     with (
-        _told(folder),
+        _describing_errors(folder),
         tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as archive,
     ):
         for entry in entries:
             _add(archive, entry)
     if file.tell() > MOST_BYTES:
-        raise Trouble(f"the archive of {folder} has more than {amount_text('mem', MOST_BYTES)}", _TOO_MUCH)
+        raise CliError(f"the archive of {folder} has more than {amount_text('mem', MOST_BYTES)}", _TOO_MUCH)
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
@@ -163,7 +163,7 @@ def _add_file(archive: tarfile.TarFile, entry: Entry, info: tarfile.TarInfo) -> 
                 raise
             whole = False  # it ended before its size
         if not whole or {before, _version(os.fstat(file.fileno()))} != {_version(entry.status)}:
-            raise Trouble(f"{shown(entry.name)} changed while it was packed", "Try again once it is written.")
+            raise CliError(f"{shown(entry.name)} changed while it was packed", "Try again once it is written.")
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:
@@ -171,10 +171,10 @@ def _version(status: os.stat_result) -> tuple[int, ...]:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Raise Trouble for what the system refuses: a file that vanished or can't be read, a full disk."""
+def _describing_errors(folder: Path) -> Iterator[None]:
+    """Raise CliError for what the system refuses: a file that vanished or can't be read, a full disk."""
     try:
         yield
     except OSError as error:
         what = shown(os.fsdecode(error.filename)) if error.filename else str(folder)
-        raise Trouble(f"{what} can't be packed: {error.strerror or error}") from None
+        raise CliError(f"{what} can't be packed: {error.strerror or error}") from None

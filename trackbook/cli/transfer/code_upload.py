@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 
 if TYPE_CHECKING:
     from trackbook.cli.client.http_client import Client
@@ -53,13 +53,13 @@ class Code:
 
 
 @contextmanager
-def packed(text: str, file: str, data: Path | None = None) -> Iterator[Code | None]:
+def packed_code(text: str, file: str, data: Path | None = None) -> Iterator[Code | None]:
     """Yield the code that a pipeline's text names, packed; None where it names none, or a stored archive itself.
 
     The folder is relative to the text's file ('-': the working directory). That file is no part of the code, nor
-    is the data directory. Raises Trouble.
+    is the data directory. Raises CliError.
     """
-    named = _named(text)
+    named = _code_folder(text)
     if named is None:
         yield None
         return
@@ -75,16 +75,16 @@ def packed(text: str, file: str, data: Path | None = None) -> Iterator[Code | No
 
 @contextmanager
 def _archive() -> Iterator[IO[bytes]]:
-    """Yield a file for the archive, which is gone afterwards; raises Trouble."""
+    """Yield a file for the archive, which is gone afterwards; raises CliError."""
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
     except OSError as error:
-        raise Trouble(f"the code can't be packed: {error.strerror} ({tempfile.gettempdir()})") from None
+        raise CliError(f"the code can't be packed: {error.strerror} ({tempfile.gettempdir()})") from None
     with file:
         yield file
 
 
-def _named(text: str) -> str | None:
+def _code_folder(text: str) -> str | None:
     """Return the folder that a pipeline's text names; None also where the text is refused, as the server says."""
     if "code" not in text:
         return None

@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from trackbook.cli.client.exchange import Json
 from trackbook.cli.client.http_client import Client
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.terminal.escapes import escape, raw
 from trackbook.cli.terminal.render import amount_text
-from trackbook.cli.transfer.remote_path import Spot
+from trackbook.cli.transfer.remote_path import RemotePath
 
 _CHUNK = 256 * 1024
 _FRUITLESS = 3
@@ -60,15 +60,15 @@ def size_text(size: int) -> str:
     return amount_text("mem", size)
 
 
-def pieces(client: Client, at: Spot) -> Iterator[tuple[int, bytes]]:
+def pieces(client: Client, at: RemotePath) -> Iterator[tuple[int, bytes]]:
     """Yield a file's bytes with their places; where it changed meanwhile, from 0 again.
 
-    Goes on where the connection broke. Raises Rejected, Unreachable, and Trouble where it breaks again and again.
+    Resumes after a dropped connection. Raises Rejected, Unreachable, and CliError if it drops again and again.
     """
     done, tag, fruitless = 0, "", 0
     while True:
         resumed = {"Range": f"bytes={done}-", "If-Range": tag} if done and tag else {}
-        connection, answer = client.open(at.content, resumed, **at.asked)
+        connection, answer = client.open(at.content, resumed, **at.params)
         began = done = done if answer.status == http.client.PARTIAL_CONTENT else 0
         tag = answer.getheader("ETag") or ""
         end = done + int(answer.getheader("Content-Length") or 0)
@@ -87,15 +87,15 @@ def pieces(client: Client, at: Spot) -> Iterator[tuple[int, bytes]]:
             return
         fruitless = fruitless + 1 if done == began else 0
         if fruitless >= _FRUITLESS:
-            raise Trouble(f"{at} breaks off after {done} of {end} bytes, again and again")
+            raise CliError(f"{at} breaks off after {done} of {end} bytes, again and again")
 
 
-def fetch(client: Client, at: Spot, entry: Json, target: Path, *, force: bool) -> None:
+def fetch(client: Client, at: RemotePath, entry: Json, target: Path, *, force: bool) -> None:
     """Download a file to a path, executable as it was; until it is whole nothing is there, or what was before.
 
-    Raises Trouble where something is there and `force` is not set, and where the disk refuses.
+    Raises CliError where something is there and `force` is not set, and where the disk refuses.
     """
-    with placed(target, entry, force=force) as file, Meter(str(at), entry["size"]) as meter:
+    with replacing(target, entry, force=force) as file, Meter(str(at), entry["size"]) as meter:
         for place, chunk in pieces(client, at):
             if place == 0:
                 file.seek(0)
@@ -105,8 +105,8 @@ def fetch(client: Client, at: Spot, entry: Json, target: Path, *, force: bool) -
 
 
 @contextmanager
-def placed(target: Path, entry: Json, *, force: bool) -> Iterator[BinaryIO]:
-    """Yield a file to write to, which gets its name, mode and time at the end; raises Trouble as `fetch`."""
+def replacing(target: Path, entry: Json, *, force: bool) -> Iterator[BinaryIO]:
+    """Yield a file to write to, which gets its name, mode and time at the end; raises CliError as `fetch`."""
     part = target.parent / f".{uuid4().hex}.part"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -117,15 +117,15 @@ def placed(target: Path, entry: Json, *, force: bool) -> Iterator[BinaryIO]:
         if entry.get("modified_at"):
             moment = int(datetime.fromisoformat(entry["modified_at"]).timestamp() * 1e6) * 1000
             os.utime(part, ns=(moment, moment))
-        _name(part, target, force=force)
+        _rename_to_target(part, target, force=force)
     except OSError as error:
-        raise Trouble(f"{target} can't be written: {error.strerror or error}") from None
+        raise CliError(f"{target} can't be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             part.unlink()
 
 
-def _name(part: Path, target: Path, *, force: bool) -> None:
+def _rename_to_target(part: Path, target: Path, *, force: bool) -> None:
     """Give a file its name, without taking anybody else's."""
     if force:
         part.replace(target)
@@ -133,10 +133,10 @@ def _name(part: Path, target: Path, *, force: bool) -> None:
     try:
         os.link(part, target)
     except FileExistsError:
-        raise Trouble(f"{target} is there already", "--force overwrites it.") from None
+        raise CliError(f"{target} is there already", "--force overwrites it.") from None
     except OSError:  # this file system has no links
         if target.exists():
-            raise Trouble(f"{target} is there already", "--force overwrites it.") from None
+            raise CliError(f"{target} is there already", "--force overwrites it.") from None
         part.rename(target)
 
 
@@ -149,7 +149,7 @@ def make_executable(path: Path) -> None:
         path.chmod(runnable(mode))
 
 
-def same(entry: Json, path: Path) -> bool:
+def is_unchanged(entry: Json, path: Path) -> bool:
     """Whether a file is what an earlier download left: of the same size and time."""
     try:
         status = path.stat()
@@ -160,8 +160,8 @@ def same(entry: Json, path: Path) -> bool:
     return abs(status.st_mtime - datetime.fromisoformat(entry["modified_at"]).timestamp()) < 2e-6
 
 
-def send(client: Client, file: BinaryIO, size: int, at: Spot, *, executable: bool) -> Json:
-    """Upload a file that is open and return its entry; raises Trouble where it gets shorter meanwhile."""
+def send(client: Client, file: BinaryIO, size: int, at: RemotePath, *, executable: bool) -> Json:
+    """Upload a file that is open and return its entry; raises CliError where it gets shorter meanwhile."""
     with Meter(str(at), size) as meter:
 
         def chunks() -> Iterator[bytes]:
@@ -170,11 +170,11 @@ def send(client: Client, file: BinaryIO, size: int, at: Spot, *, executable: boo
             while done < size:
                 chunk = file.read(min(_CHUNK, size - done))
                 if not chunk:
-                    raise Trouble(f"{file.name} got shorter while it was sent: {done} of {size} bytes")
+                    raise CliError(f"{file.name} got shorter while it was sent: {done} of {size} bytes")
                 yield chunk
                 done += len(chunk)
                 meter.at(done)
 
         mode = {"executable": "true"} if executable else {}  # servers before this release refuse the word
-        found: Json = client.send(at.content, size, chunks, **at.asked, **mode)
+        found: Json = client.send(at.content, size, chunks, **at.params, **mode)
     return found

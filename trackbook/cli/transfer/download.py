@@ -7,27 +7,27 @@ from pathlib import Path
 
 from trackbook.cli.client.exchange import Json
 from trackbook.cli.client.http_client import Client
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 from trackbook.cli.terminal.streams import say
-from trackbook.cli.transfer.copy import fetch, make_executable, same
+from trackbook.cli.transfer.copy import fetch, is_unchanged, make_executable
 from trackbook.cli.transfer.folder_archive import Archive
-from trackbook.cli.transfer.remote_path import Spot, as_spelled, look, walk
+from trackbook.cli.transfer.remote_path import RemotePath, file_or_entries, walk, with_stored_spelling
 
 
 def received(
-    client: Client, at: Spot, destination: Path | None, *, force: bool
+    client: Client, at: RemotePath, destination: Path | None, *, force: bool
 ) -> tuple[list[tuple[str, str, int]], int, Path]:
-    """Fetch what is at a spot into a folder that is there, or to the path that it is to have.
+    """Download a file or folder into an existing folder, or to the path that it shall have.
 
     Without a destination it comes here under its name; at the root of a folder, what is in it goes into one.
 
     Returns of each file where it was, where it is, and its bytes; how many were there already; and where all is.
-    Raises Trouble before anything is fetched where something else is there.
+    Raises CliError before anything is fetched where something else is there.
     """
-    file, entries = look(client, at)
+    file, entries = file_or_entries(client, at)
     into = destination is not None and at.path and destination.is_dir()
     top = Path(destination or "", at.name) if into or destination is None else destination
-    at = as_spelled(at, [file] if file else entries)
+    at = with_stored_spelling(at, [file] if file else entries)
     wanted = [("", file)] if file else list(walk(client, at, entries))
     with ExitStack() as rest:
         archives = _archives(client, at, top, rest)
@@ -37,29 +37,29 @@ def received(
             for entry in archive.entries:
                 wanted.append(("/".join(filter(None, (below, entry["path"]))), entry))
                 packed[top / wanted[-1][0]] = archive
-        files = [(at.below(path), top / path, entry) for path, entry in wanted if entry["type"] == "file"]
+        files = [(at.child(path), top / path, entry) for path, entry in wanted if entry["type"] == "file"]
         there = {path for _, path, entry in files if _same(packed.get(path), entry, path)}
         _refuse_existing([path for _, path, _ in files if path not in there], force=force)
         if file is None:
             for folder in (top, *(top / path for path, entry in wanted if entry["type"] == "folder")):
                 _make(folder)
-        for spot, path, entry in files:
+        for remote, path, entry in files:
             if path not in there and path in packed:
                 packed[path].unpack(entry, path, force=force)
             elif path not in there:
-                fetch(client, spot, entry, path, force=force)
+                fetch(client, remote, entry, path, force=force)
             elif entry.get("executable"):
                 with suppress(OSError):  # an earlier version left it so; it may be somebody else's by now
                     make_executable(path)
-    return [(str(spot), str(path), entry["size"]) for spot, path, entry in files], len(there), top
+    return [(str(remote), str(path), entry["size"]) for remote, path, entry in files], len(there), top
 
 
 def _same(archive: Archive | None, entry: Json, path: Path) -> bool:
-    return archive.same(entry, path) if archive else same(entry, path)
+    return archive.same(entry, path) if archive else is_unchanged(entry, path)
 
 
-def _archives(client: Client, at: Spot, top: Path, rest: ExitStack) -> dict[str, Archive]:
-    """Return the archives of those folders of which lists were cut, by their paths from the spot.
+def _archives(client: Client, at: RemotePath, top: Path, rest: ExitStack) -> dict[str, Archive]:
+    """Return the archives of those folders of which lists were cut, by their paths below the remote path.
 
     One that can't be had stays among the cut ones, whose listed files are fetched one by one.
     """
@@ -71,7 +71,7 @@ def _archives(client: Client, at: Spot, top: Path, rest: ExitStack) -> dict[str,
             continue
         try:
             found[inside] = Archive(client, folder, top)
-        except Trouble as trouble:
+        except CliError as trouble:
             say(f"trackbook: {folder} can't be fetched as an archive: {trouble}")
         else:
             rest.callback(found[inside].close)
@@ -85,15 +85,15 @@ def _is_below(path: str, folder: str) -> bool:
 
 def _refuse_existing(paths: list[Path], *, force: bool) -> None:
     for folder in (path for path in paths if path.is_dir()):
-        raise Trouble(f"{folder} is a folder, where a file is to be")
+        raise CliError(f"{folder} is a folder, where a file is to be")
     there = [path for path in paths if path.exists() or path.is_symlink()]
     if there and not force:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise Trouble(f"{there[0]}{more} {'are' if more else 'is'} there already", "--force overwrites.")
+        raise CliError(f"{there[0]}{more} {'are' if more else 'is'} there already", "--force overwrites.")
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Trouble(f"{folder} can't be made: {error.strerror}") from None
+        raise CliError(f"{folder} can't be made: {error.strerror}") from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from trackbook.cli.errors import Trouble
+from trackbook.cli.errors import CliError
 
 _FILE = ".gitignore"
 _BELOW = "ps_d"
@@ -47,7 +47,7 @@ class Ignored(NamedTuple):
         return False
 
 
-def above(folder: Path) -> Ignored:
+def rules_above(folder: Path) -> Ignored:
     """Return what the files above a folder say about what is in it: those of its repository, if it is in one."""
     folder = folder.resolve()
     root = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
@@ -57,7 +57,7 @@ def above(folder: Path) -> Ignored:
 
 
 def _read(folder: Path, base: str) -> Iterator[_Rules]:
-    """Yield the rules of a folder's own file, if it has one; raises Trouble for one that can't be read."""
+    """Yield the rules of a folder's own file, if it has one; raises CliError for one that can't be read."""
     file = folder / _FILE
     if not file.is_file():
         return
@@ -70,9 +70,9 @@ def _read(folder: Path, base: str) -> Iterator[_Rules]:
         ]
         yield _Rules(base, tuple((pattern, ignores) for pattern, ignores in reversed(patterns) if pattern))
     except OSError as error:
-        raise Trouble(f"{file} can't be read: {error.strerror}") from None
+        raise CliError(f"{file} can't be read: {error.strerror}") from None
     except ValueError as error:
-        raise Trouble(f"{file} has a pattern that can't be used: {error}") from None
+        raise CliError(f"{file} has a pattern that can't be used: {error}") from None
 
 
 def _is_about(pattern: re.Pattern[str], path: str) -> bool:

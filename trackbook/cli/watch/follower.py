@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from trackbook.cli.client.event_stream import check_unreadable
-from trackbook.cli.client.http_client import Client, escaped
+from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.errors import Rejected
 from trackbook.cli.server.stop_signals import interruptible
 from trackbook.cli.states import UNFINISHED
 from trackbook.cli.terminal.escapes import plain_line
-from trackbook.cli.terminal.formatting import counted, duration, state_text, styled
+from trackbook.cli.terminal.formatting import counts_text, duration, state_text, style_text
 from trackbook.cli.terminal.streams import say
 from trackbook.cli.watch.progress import Change, Progress, progress_of
 
@@ -65,8 +65,8 @@ class Silent:
 
 def read_progress(client: Client, job: str, after: int | None = None, *, from_start: bool = False) -> Progress:
     """Read a job and its tasks as they are, or with `from_start` make ready to see all of its events."""
-    found = client.get(f"/api/jobs/{escaped(job)}", after=after)
-    tasks = client.pages(f"/api/jobs/{escaped(found['id'])}/tasks", after=after)
+    found = client.get(f"/api/jobs/{quote_part(job)}", after=after)
+    tasks = client.pages(f"/api/jobs/{quote_part(found['id'])}/tasks", after=after)
     if from_start and after is not None:
         found["seq"] = after
     return progress_of(found, tasks, from_start=from_start)
@@ -127,10 +127,12 @@ def conclude(client: Client, progress: Progress, again: str, *, served: bool) ->
 
     `again` holds the options that reach the same server, which goes on running if it is `served`.
     """
-    job: dict[str, Any] = client.get(f"/api/jobs/{escaped(progress.job['id'])}", after=_seq(progress))
+    job: dict[str, Any] = client.get(f"/api/jobs/{quote_part(progress.job['id'])}", after=_seq(progress))
     spent = duration(_span(job))
     name = f"{job['pipeline_name']}@{job['version']}"
-    counts = counted({state: progress.counts[state] for state in ("succeeded", "skipped", "failed", "cancelled")})
+    counts = counts_text(
+        {state: progress.counts[state] for state in ("succeeded", "skipped", "failed", "cancelled")}
+    )
     print(f"\nJob {job['id']} of {name} {state_text(job['state'])} in {spent}: {counts or 'no tasks'}.")
     failed = progress.tasks.get(job.get("failed_task") or "")
     explain(job, failed.fault if failed else "")
@@ -147,10 +149,10 @@ def _seq(progress: Progress) -> int | None:
 
 
 def _span(job: dict[str, Any]) -> float:
-    from trackbook.cli.terminal.formatting import parsed
+    from trackbook.cli.terminal.formatting import parse_utc
 
     end = job.get("finished_at")
-    return (parsed(end) - parsed(job["created_at"])).total_seconds() if end else 0.0
+    return (parse_utc(end) - parse_utc(job["created_at"])).total_seconds() if end else 0.0
 
 
 FAULTS = {
@@ -167,14 +169,14 @@ def explain(job: dict[str, Any], fault: str = "") -> None:
     if job.get("failed_task"):
         message = str(job["error"]).removeprefix(f"task {job['failed_task']} failed: ")
         cause = _cause(job)
-        print(f"  {styled(job['failed_task'], 'bold')} failed: {message}{f' ({cause})' if cause else ''}")
+        print(f"  {style_text(job['failed_task'], 'bold')} failed: {message}{f' ({cause})' if cause else ''}")
         if fault in FAULTS:
             print(f"  {FAULTS[fault]}")
         tail(job.get("tail"))
     elif job.get("error") or job.get("reason"):
         print(f"  {job.get('error') or job.get('reason')}")
     if job.get("problem"):
-        print(f"  {styled(job['problem'], 'red')}")
+        print(f"  {style_text(job['problem'], 'red')}")
 
 
 def _cause(found: dict[str, Any]) -> str:
@@ -193,7 +195,7 @@ def tail(text: str | None) -> None:
     if not (text or "").strip():
         return
     for line in (text or "").rstrip().split("\n"):
-        print(f"    {styled('│', 'dim')} {plain_line(line)}")
+        print(f"    {style_text('│', 'dim')} {plain_line(line)}")
 
 
 def _slowest(progress: Progress) -> None:
@@ -207,11 +209,11 @@ def _last_words(client: Client, job: str, tasks: list[str]) -> None:
     """Print the last lines of what the last tasks said, which is often what the job was run for."""
     for name in tasks if len(tasks) <= _LAST_TASKS else ():
         try:
-            text = client.text(f"/api/jobs/{escaped(job)}/tasks/{escaped(name)}/logs", tail=3)
+            text = client.text(f"/api/jobs/{quote_part(job)}/tasks/{quote_part(name)}/logs", tail=3)
         except Rejected:  # it has no output
             continue
         if text.strip():
-            print(f"  {styled(name, 'bold')}:")
+            print(f"  {style_text(name, 'bold')}:")
             tail(text)
 
 

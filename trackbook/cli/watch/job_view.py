@@ -15,31 +15,31 @@ _NOTE = 60
 """Characters of a remark in a table; a longer one stands below it in full."""
 
 
-def short(text: str | None, width: int = _NOTE) -> str:
+def shorten(text: str | None, width: int = _NOTE) -> str:
     """Return a text in one line, cut to a width."""
     text = " ".join((text or "").split())
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def mark_stale(client: Client, jobs: list[Json], *, attended: bool) -> None:
+def mark_stale(client: Client, jobs: list[Json], *, served: bool) -> None:
     """Set `as_of` of each job: when its last event was recorded, if no server runs that would know better.
 
     It is None if the job has ended or a server runs.
     """
     for job in jobs:
         job["as_of"] = None
-        if not attended and not job["finished_at"]:
+        if not served and not job["finished_at"]:
             last = list(client.pages("/api/audit", 1, kind="job", id=job["id"]))
             job["as_of"] = last[0]["at"] if last else job["created_at"]
 
 
 def state_as_of(job: Json) -> str:
     """Return a job's state, `running (as of 12:03:10)` if it is not known whether it still is."""
-    from trackbook.cli.terminal.formatting import local_time, parsed
+    from trackbook.cli.terminal.formatting import local_time, parse_utc
 
     if not (at := job.get("as_of")):
         return str(job["state"])
-    today = parsed(at).astimezone().date() == utc_now().astimezone().date()
+    today = parse_utc(at).astimezone().date() == utc_now().astimezone().date()
     return f"{job['state']} (as of {local_time(at, date=not today)})"
 
 
@@ -79,7 +79,7 @@ def print_job(job: dict[str, Any], tasks: list[dict[str, Any]], moment: dict[str
                 task["name"], task["state"], duration(task["run_time"]),
                 local_time(task["started_at"], date=False),
                 f"signal {task['signal']}" if task["signal"] is not None else task["exit_code"],
-                short(_note(task)),
+                shorten(_note(task)),
             )
             for task in tasks
         ],

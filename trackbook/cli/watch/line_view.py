@@ -36,14 +36,14 @@ class PlainView:
             if change.state == "paused":
                 print(f"{clock} paused, nothing more starts: {change.reason}", flush=True)
             return
-        print(f"{clock} {change.task.name} {_ended(change)}", flush=True)
+        print(f"{clock} {change.task.name} {_end_text(change)}", flush=True)
 
     def note(self, text: str) -> None:
         """Print a remark."""
         print(text, flush=True)
 
 
-def _ended(change: Change) -> str:
+def _end_text(change: Change) -> str:
     assert change.task is not None
     task = change.task
     if change.state == STATUS:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trackbook.cli.terminal.escapes import escape, raw
-from trackbook.cli.terminal.formatting import STATE_STYLES, counted, duration, parsed, plural
+from trackbook.cli.terminal.formatting import STATE_STYLES, counts_text, duration, parse_utc, plural
 from trackbook.cli.watch.progress import Change, Progress, Task, utc_now
 
 TABLE_UP_TO = 30
@@ -82,7 +82,7 @@ class LiveView:
         counts = {state: progress.counts[state] for state in _ORDER}
         running = sorted(progress.running.copy().values(), key=lambda task: task.state != "running")
         failed = progress.failed[-_FAILED_SHOWN:]
-        parts: list[RenderableType] = [Text(counted(counts))]
+        parts: list[RenderableType] = [Text(counts_text(counts))]
         if running or failed:
             parts.append(self._table([*failed, *running[:_RUNNING_SHOWN]]))
         if len(running) > _RUNNING_SHOWN:
@@ -104,5 +104,5 @@ class LiveView:
 
     def _elapsed(self) -> float:
         job = self.progress.job
-        end = parsed(job["finished_at"]) if job.get("finished_at") else utc_now()
-        return max(0.0, (end - parsed(job["created_at"])).total_seconds())
+        end = parse_utc(job["finished_at"]) if job.get("finished_at") else utc_now()
+        return max(0.0, (end - parse_utc(job["created_at"])).total_seconds())

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from trackbook.cli.errors import Trouble
-from trackbook.cli.terminal.formatting import plural, styled
+from trackbook.cli.errors import CliError
+from trackbook.cli.terminal.formatting import plural, style_text
 from trackbook.cli.terminal.streams import say
 
-Told = set[tuple[str, str]]
-"""Warnings that were told already: code and message."""
+SeenWarnings = set[tuple[str, str]]
+"""Warnings that were printed before: code and message."""
 
 
-def told(reply: dict[str, Any]) -> Told:
-    """Return the warnings of a reply, as those that were told."""
+def warnings_of(reply: dict[str, Any]) -> SeenWarnings:
+    """Return the warnings of a reply."""
     return {(warning["code"], warning["message"]) for warning in reply.get("warnings") or []}
 
 
-def untold(reply: dict[str, Any], before: Told) -> list[dict[str, Any]]:
-    """Return the warnings of a reply that were not told before."""
+def new_warnings(reply: dict[str, Any], before: SeenWarnings) -> list[dict[str, Any]]:
+    """Return the warnings of a reply that were not printed before."""
     return [w for w in reply.get("warnings") or [] if (w["code"], w["message"]) not in before]
 
 
@@ -38,7 +38,7 @@ def _lines(finding: dict[str, Any]) -> list[str]:
         for part in (f"task {finding['task']}" if finding.get("task") else "", finding.get("executor"))
         if part
     )
-    line = f"  {styled(word, style)}: {finding['what']}: {finding['found']}{f' ({where})' if where else ''}"
+    line = f"  {style_text(word, style)}: {finding['what']}: {finding['found']}{f' ({where})' if where else ''}"
     return [line, *([f"    {finding['hint']}"] if finding.get("hint") else [])]
 
 
@@ -50,7 +50,7 @@ def failures(reply: dict[str, Any]) -> int:
 def show(checked: dict[str, Any], source: str, *, confirm: bool, json: bool) -> None:
     """Print what was found before a run, where that ends it or somebody is to confirm it.
 
-    Raises Trouble where something would fail.
+    Raises CliError where something would fail.
     """
     ok = checked.get("ok", True)
     if json:
@@ -60,44 +60,44 @@ def show(checked: dict[str, Any], source: str, *, confirm: bool, json: bool) -> 
         _show_summary(checked, source, dry_run=True)
     if not ok:
         message = f"nothing was started: {plural(failures(checked), 'thing')} would fail"
-        raise Trouble(message, "`--unchecked` runs it all the same.")
+        raise CliError(message, "`--unchecked` runs it all the same.")
 
 
 def show_applied(applied: dict[str, Any], checked: dict[str, Any], source: str, *, confirmed: bool) -> None:
     """Print what was applied, and what was found before unless somebody has `confirmed` it."""
-    from trackbook.cli.terminal.render import told_applied
+    from trackbook.cli.terminal.render import print_applied
 
     if confirmed:
-        told_applied(applied)
+        print_applied(applied)
     else:
         _show_summary(applied | {key: checked.get(key) for key in ("warnings", "findings")}, source)
 
 
 def _show_summary(reply: dict[str, Any], source: str, *, dry_run: bool = False) -> None:
-    from trackbook.cli.terminal.render import told_applied, told_summary, told_warnings
+    from trackbook.cli.terminal.render import print_applied, print_summary, print_warnings
 
-    told_applied(reply, dry_run=dry_run)
-    told_summary(reply.get("summary") or {})
-    told_warnings(reply.get("warnings") or [], source)
+    print_applied(reply, dry_run=dry_run)
+    print_summary(reply.get("summary") or {})
+    print_warnings(reply.get("warnings") or [], source)
     for line in lines(reply):
         print(line)
 
 
-def tell_dry(reply: dict[str, Any], source: str, *, json: bool) -> bool:
+def print_dry_run(reply: dict[str, Any], source: str, *, json: bool) -> bool:
     """Tell what would become of a run, of which nothing was done; returns whether it would go well."""
     from trackbook.cli.terminal.formatting import emit
-    from trackbook.cli.terminal.render import told_applied, told_summary, told_warnings
+    from trackbook.cli.terminal.render import print_applied, print_summary, print_warnings
 
     ok = bool(reply.get("ok", True))
     if json:
         emit(reply)
         return ok
     if reply.get("changes") is None:
-        print(f"Pipeline {styled(str(reply.get('name')), 'bold')}, version {reply.get('version')}")
+        print(f"Pipeline {style_text(str(reply.get('name')), 'bold')}, version {reply.get('version')}")
     else:
-        told_applied(reply, dry_run=True)
-    told_summary(reply.get("summary") or {})
-    told_warnings(reply.get("warnings") or [], source)
+        print_applied(reply, dry_run=True)
+    print_summary(reply.get("summary") or {})
+    print_warnings(reply.get("warnings") or [], source)
     for line in lines(reply, everything=True):
         print(line)
     number = failures(reply)

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from trackbook.cli.states import ENDED, TASK_ENDED
-from trackbook.cli.terminal.formatting import parsed
+from trackbook.cli.terminal.formatting import parse_utc
 
 STATUS = "status"
 """The state of a change that is none: the executor's own status says more."""
@@ -93,7 +93,7 @@ class Progress:
         if place <= self.seen:
             return []
         self.seen = place
-        data, at, states = event.get("data") or {}, parsed(event["at"]), event["states"] or {}
+        data, at, states = event.get("data") or {}, parse_utc(event["at"]), event["states"] or {}
         if event["type"] == "TaskStatusReported":
             return self._take_status(self.tasks[data["task"]], data, at)
         changes = []
@@ -116,7 +116,7 @@ class Progress:
         return [Change(at, STATUS, task, task.why)] if task.why else []
 
     def _take_task(self, task: Task, state: str, data: dict[str, Any], at: datetime) -> Change:
-        happened = parsed(data["at"]) if "at" in data else at
+        happened = parse_utc(data["at"]) if "at" in data else at
         if state == "running":
             task.started, task.finished, task.measured = happened, None, None
         elif state in TASK_ENDED:
@@ -178,8 +178,8 @@ def _task(row: dict[str, Any]) -> Task:
         row["name"],
         row["state"],
         row["attempt"],
-        parsed(row["started_at"]) if row.get("started_at") else None,
-        parsed(row["finished_at"]) if row.get("finished_at") else None,
+        parse_utc(row["started_at"]) if row.get("started_at") else None,
+        parse_utc(row["finished_at"]) if row.get("finished_at") else None,
         row.get("executor_status") or "",
         row.get("executor_message") or "",
         row.get("error") or "",

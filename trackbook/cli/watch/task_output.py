@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from trackbook.cli.client.event_stream import NO_OUTPUT, follow_events, follow_output, task_path
 from trackbook.cli.client.exchange import Json, Output
-from trackbook.cli.client.http_client import Client, escaped
-from trackbook.cli.errors import Rejected, Trouble
+from trackbook.cli.client.http_client import Client, quote_part
+from trackbook.cli.errors import CliError, Rejected
 from trackbook.cli.terminal.escapes import OutputLines
 from trackbook.cli.watch.progress import utc_now
 
@@ -152,9 +152,9 @@ def has_no_output(refused: Rejected) -> bool:
 
 
 def all_tasks(client: Client, job: str) -> tuple[Json, list[Json]]:
-    """Return a job and its tasks; raises Trouble if it has none."""
-    found: Json = client.get(f"/api/jobs/{escaped(job)}")
+    """Return a job and its tasks; raises CliError if it has none."""
+    found: Json = client.get(f"/api/jobs/{quote_part(job)}")
     tasks = list(client.pages(f"/api/jobs/{found['id']}/tasks", after=found["seq"]))
     if not tasks:
-        raise Trouble(f"job {found['id']} has no tasks")
+        raise CliError(f"job {found['id']} has no tasks")
     return found, tasks
