@@ -155,7 +155,7 @@ async def test_every_read_waits_for_what_it_is_told_to_show(
         assert answer.json()["error"] == {
             "code": "not_projected",
             "message": "sequence 99 was not projected within 10 s: the read model is at 7",
-            "hint": "Read again later; /health/ready says how things stand.",
+            "hint": "Read again later; /health/ready shows the state of the system.",
         }
 
 

@@ -26,8 +26,7 @@ ENTRIES = {
     "run": Entry("run", "Apply a pipeline, run it, and watch it to its end."),
     "up": Entry(
         "up",
-        "Run the whole system: broker, engine, executor and HTTP."
-        " After Ctrl-C tasks go on and are adopted again.",
+        "Run the whole system: broker, engine, executor and HTTP.",
     ),
     "serve": Entry(
         "up", "Run some parts of the system here, others elsewhere (TRACKBOOK_NATS_URL names a broker)."
@@ -43,11 +42,11 @@ ENTRIES = {
     "pipeline": Entry("pipeline", "Pipelines and their versions."),
     "job": Entry("job_events", "Jobs: runs of pipelines."),
     "files": Entry("files", "Files of pipelines: their shared folder, and what tasks wrote."),
-    "audit": Entry("audit", "Who did what, and whether the book is whole."),
+    "audit": Entry("audit", "Who did what, and whether the log is intact."),
     "replay": Entry("audit", "Decide a stored history again with today's code."),
     "projection": Entry("audit", "Read models: what is made from the log."),
     "log": Entry("log", "The log itself: evidence of loss, and going on without what is lost."),
-    "quarantine": Entry("quarantine", "Damaged histories: neither shown nor decided on; all else goes on."),
+    "quarantine": Entry("quarantine", "Damaged histories: neither shown nor changed; everything else continues."),
     "backup": Entry(
         "backup",
         "Write a backup of all pipelines, jobs and their histories into one file, while the system runs.",

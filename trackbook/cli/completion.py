@@ -1,4 +1,4 @@
-"""What the shell offers after TAB: names and ids of what is there, asked of a running server."""
+"""Shell completion: names and ids, from a running server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the CLI says when something is wrong: what was found, where, and what to try."""
+"""The errors of the command line: what is wrong, where, and what to try."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trackbook.errors import UserError
 
 
 class CliError(UserError):
-    """What the command line itself has to say against a command."""
+    """An error that the command line itself finds."""
 
 
 class Unreachable(CliError):

@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Run pipelines of tasks, and keep the book: every edit and every transition is an event on the log.",
+    help="Run pipelines of tasks. Every edit and every transition is an event on a log.",
     epilog="Examples:\n\n  trackbook init\n\n  trackbook run train.yaml\n\n  trackbook up\n\n"
     "  trackbook job list\n\nIf something is wrong: trackbook doctor",
 )

@@ -1,4 +1,4 @@
-"""Names in options that hold more than a name: `TASK:COMMAND`, `PIPELINE:PATH`, `TASK.PATH=VALUE`.
+"""Quoted names in options such as `TASK:COMMAND`, `PIPELINE:PATH` and `TASK.PATH=VALUE`.
 
 A name that contains the mark behind it is written in double quotes, as in JSON: `"a:b":COMMAND`.
 """

@@ -1,6 +1,6 @@
 """The states of jobs and tasks as the command line knows them, to show and to ask for them.
 
-Any other state that a server tells of is shown as it is.
+Any other state that a server reports is shown unchanged.
 """
 
 from __future__ import annotations

@@ -112,7 +112,9 @@ def on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[ErrorBody]
 
 def on_not_projected(_: Request[Any, Any, Any], error: NotProjectedError) -> Response[ErrorBody]:
     """Answer a read that waited in vain for the sequence it asked for."""
-    return _answer(504, "not_projected", str(error), "Read again later; /health/ready says how things stand.")
+    return _answer(
+        504, "not_projected", str(error), "Read again later; /health/ready shows the state of the system."
+    )
 
 
 def on_sequence_unknown(_: Request[Any, Any, Any], error: SequenceUnknownError) -> Response[ErrorBody]:

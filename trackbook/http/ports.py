@@ -1,4 +1,4 @@
-"""What the HTTP interface is given from above: who answers commands, who has the logs, who knows old contents."""
+"""The interfaces that HTTP needs: commands, logs, old contents, status, executors and backups."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Status(Protocol):
 
 
 class Tools(Protocol):
-    """The book's tools."""
+    """Checks of the log."""
 
     async def verify(self) -> dict[str, Any]:
         """Return `ok`, what was read, and the `defects` found."""

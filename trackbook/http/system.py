@@ -1,4 +1,4 @@
-"""The whole system: the runtime's roles and the web role on top; what HTTP needs is imported where it runs."""
+"""The whole system: the runtime's roles with the web role on top, whose imports are loaded only if it runs."""
 
 from __future__ import annotations
 

@@ -93,9 +93,9 @@ async def _level(projector: Projector, book: Book) -> None:
     try:
         async with asyncio.timeout(_LEVEL_WITHIN):
             await _wait_for_all(projector, book)
-    except TimeoutError:  # a long way to catch up goes on behind the answers
+    except TimeoutError:  # a long catch-up continues in the background
         return
-    except Exception as error:  # no engine has made the stream yet, say, or the broker is away: health tells
+    except Exception as error:  # no stream yet, or the broker is unreachable: health reports it
         log.info("web.not_level", why=str(error))
 
 
@@ -253,7 +253,7 @@ class Health:
 
 
 class BookTools:
-    """The book's tools, as HTTP shows them."""
+    """Checks of the log for HTTP."""
 
     def __init__(self, book: Book, projector: Projector) -> None:
         self._book = book

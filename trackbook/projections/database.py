@@ -1,4 +1,4 @@
-"""The read model's file: one connection that writes, a few that read, and words for when the disk says no."""
+"""The read model's file: one connection that writes, a few that read, and errors for a full disk."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Database:
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return DamagedError(f"{self.path} is damaged: {error.orig}")
-        # The shared-memory file of WAL can't say that the disk is full: it only tells of an I/O error.
+        # The shared-memory file of WAL can't say that the disk is full: it only reports an I/O error.
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_space(self.path)):
             return DiskFullError(f"the disk that holds {self.path} is full")
         if code == sqlite3.SQLITE_BUSY:
@@ -201,7 +201,7 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        with suppress(asyncio.CancelledError):  # one who insists isn't held up; the work goes on
+        with suppress(asyncio.CancelledError):  # a second cancellation is obeyed; the work continues
             await asyncio.wait({task})
         raise
 

@@ -1,4 +1,4 @@
-"""What operators decided about damage to the log, as the read models need it."""
+"""Operators' decisions about damage to the log, as the read models need them."""
 
 from __future__ import annotations
 

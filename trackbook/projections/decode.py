@@ -1,4 +1,4 @@
-"""Stored commits, read for projecting: typed events, or the reason why they can't be read."""
+"""Decodes stored commits for projection: typed events, or the reason why they can't be read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DecodedCommit(Struct):
 
 
 async def decode(message: Stored, bodies: Blobs) -> DecodedCommit:
-    """Read a message as a commit; never raises for what stands in it, only for a body store that is away."""
+    """Read a message as a commit; never raises for its content, only for a body store that can't be reached."""
     decoded = DecodedCommit(
         message.seq, message.kind, message.id, 0, 0, message.data, sha256=digest(message.data)
     )
@@ -84,7 +84,7 @@ async def _fill(decoded: DecodedCommit, bodies: Blobs) -> None:
 
 
 async def _fill_loosely(decoded: DecodedCommit, bodies: Blobs) -> None:
-    """Take what can be told of a commit that can't be projected, so that it is seen at least."""
+    """Take what can be read of a commit that can't be projected, so that it is at least listed."""
     try:
         commit, body = await read_raw(decoded.data, bodies)
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError):

@@ -1,4 +1,4 @@
-"""What can be wrong with the read model's file; without SQLAlchemy, for those who only look for them."""
+"""Errors of the read model's file, without importing SQLAlchemy."""
 
 from __future__ import annotations
 

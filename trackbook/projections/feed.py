@@ -1,4 +1,4 @@
-"""What was projected just now, for those who follow: one piece of memory, however many they are."""
+"""The most recently projected commits, in one buffer that all followers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for work that would hold up the one that serves."""
+"""An event loop in its own thread, for work that would block the serving loop."""
 
 from __future__ import annotations
 

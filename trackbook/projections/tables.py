@@ -191,7 +191,7 @@ snapshots = Table(
     _number("revision"),
     Column("state", LargeBinary, nullable=False),  # the engine's JobState, in MessagePack
 )
-"""States of jobs that go on and are not held in memory; what a job lacks here is folded from the log."""
+"""Snapshots of unfinished jobs that are not in memory; a job without one is folded from the log."""
 
 
 def has_word(column: Any, word: str) -> ColumnElement[bool]:

@@ -1,4 +1,4 @@
-"""What readers see: the shapes of the contract. Times are RFC 3339 in UTC with microseconds."""
+"""The views that readers get, as in the contract. Times are RFC 3339 in UTC with microseconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Page(Struct, Generic[T]):
 
 
 class PipelineView(Struct):
-    """A pipeline as its last version left it; `problem` says why it stands still, if it does."""
+    """A pipeline at its last version; `problem` says why it is blocked, if it is."""
 
     id: str
     name: str
@@ -66,7 +66,7 @@ class TaskCounts(Struct):
 class JobView(Struct):
     """A job. `exit_code`, `signal` and `tail` (last lines of output) are those of the task that failed.
 
-    `revision` counts the job's commits; `problem` says why it stands still, if it does. `clock_jump` says by
+    `revision` counts the job's commits; `problem` says why it is blocked, if it is. `clock_jump` says by
     how many seconds the clock was moved back between `started_at` and `finished_at`, if it was.
     """
 
@@ -129,7 +129,7 @@ class TaskView(Struct):
 
 
 class JobMoment(Struct):
-    """A job and its tasks as they stood after an event: `version.index`."""
+    """A job and its tasks after an event: `version.index`."""
 
     version: int
     index: int

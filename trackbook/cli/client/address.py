@@ -1,4 +1,4 @@
-"""Where a server is and the token that it asks for, found or given."""
+"""The address of a server and its token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following a task's output and a job's events to their end, each byte and event once, across server restarts."""
+"""Follows a task's output or a job's events to the end, each byte and event once, across server restarts."""
 
 from __future__ import annotations
 

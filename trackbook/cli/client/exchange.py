@@ -1,4 +1,4 @@
-"""The parts of an exchange with a server: targets, answers, refusals, and the frames of a stream."""
+"""Parts of HTTP requests and responses: targets, bodies, errors, and the frames of a stream."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Unavailable(ConnectionError):
 
 
 def actor() -> str:
-    """Return who is at the keyboard, as far as the system tells, in the letters that the server takes."""
+    """Return the name of the current user, reduced to the letters that the server accepts."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""Talking to a server: questions, commands that are safe to repeat, and streams that resume.
+"""An HTTP client for a server: requests, commands with retries, and streams that resume.
 
 The standard library's HTTP client is used, since it is imported in a tenth of the time that larger ones take.
 """
@@ -53,7 +53,7 @@ class Client:
     """One server. `find` returns its address, and is asked again while it is away: it may come back elsewhere.
 
     So it is where the token is refused, since each start of a server makes a new one. A server that never
-    answered is told at once; one that did may be away for PATIENCE seconds.
+    answered is an error at once; one that did may be unreachable for PATIENCE seconds.
     """
 
     def __init__(

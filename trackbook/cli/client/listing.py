@@ -1,4 +1,4 @@
-"""Lists that say how much of them is shown."""
+"""Lists with a note when they are cut."""
 
 from __future__ import annotations
 

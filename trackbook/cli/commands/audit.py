@@ -1,4 +1,4 @@
-"""`trackbook audit`, `replay` and `projection`: the book's own tools."""
+"""`trackbook audit`, `replay`, `projection` and `asyncapi`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trackbook.cli.server.connect import server
 from trackbook.cli.times import instant
 
 app = commands()
-audit = command_group("audit", "Who did what, and whether the book is whole.")
+audit = command_group("audit", "Who did what, and whether the log is intact.")
 replay = command_group("replay", "Decide a stored history again with today's code.")
 projection = command_group("projection", "Read models: what is made from the log.")
 for group in (audit, replay, projection):
@@ -26,7 +26,7 @@ for group in (audit, replay, projection):
 
 @contextmanager
 def _waiting_note(text: str) -> Iterator[None]:
-    """Show that work goes on, on a terminal."""
+    """Show a spinner on a terminal while a request takes long."""
     if not sys.stderr.isatty():
         yield
         return
@@ -101,7 +101,7 @@ def _types(types: list[str], shown: int = 4) -> str:
     return ", ".join(types[:shown]) + (f", {len(types) - shown} more" if len(types) > shown else "")
 
 
-@audit.command(epilog="Example:\n\n  trackbook audit verify && echo the book is whole")
+@audit.command(epilog="Example:\n\n  trackbook audit verify && echo the log is intact")
 def verify(
     url: options.Url = None,
     token_file: options.TokenFile = None,

@@ -1,4 +1,4 @@
-"""`trackbook doctor`: what this machine offers, what is wrong, and what to do about it."""
+"""`trackbook doctor`: checks this machine, and says what is wrong and what to do about it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def doctor(
 def _run_check(look: Callable[[Where], Iterator[Check]], place: Where) -> Iterator[Check]:
     try:
         yield from look(place)
-    except Exception as error:  # a look that breaks is a finding; the others go on
+    except Exception as error:  # a check that breaks is a result; the others still run
         name = getattr(look, "__name__", "left over").strip("_").replace("_", " ")
         yield Check(name, f"could not be looked at: {error}", "warn")
 
@@ -160,7 +160,7 @@ def _durability(place: Where) -> Iterator[Check]:
     if os.environ.get("TRACKBOOK_NATS_URL"):
         yield Check(
             "durability",
-            "a foreign broker does not tell its clients when it syncs to disk",
+            "an external broker does not report when it syncs to disk",
             "warn",
             "Ask its operator for `sync_interval: always`, or for three replicas.",
         )

@@ -1,4 +1,4 @@
-"""One line of what `trackbook doctor` says."""
+"""One line of `trackbook doctor`."""
 
 from __future__ import annotations
 

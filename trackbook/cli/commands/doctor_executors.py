@@ -1,4 +1,4 @@
-"""What `trackbook doctor` says of executors: which there are and why, whether they could work, what is left."""
+"""The executors in `trackbook doctor`: those configured, whether they work, and leftover sessions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def executors(place: Where) -> Iterator[Check]:
         found = configuration(place.directory)
         looked = asyncio.run(_examine_all(place.directory, found))
     except ExecutorsMisconfigured as wrong:
-        yield Check("executors", str(wrong), "fail", "docs/clusters.md says what stands there.")
+        yield Check("executors", str(wrong), "fail", "docs/clusters.md describes the file.")
         return
     yield from _server_executors(place, found)
     named = [LOCAL, *(f"{name} ({source})" for name, source in sorted(found.sources.items()))]

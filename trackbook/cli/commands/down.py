@@ -33,7 +33,7 @@ DOWN_EPILOG = """Examples:
 
   trackbook down
 
-  trackbook down --data ./book --timeout 10
+  trackbook down --data ./data --timeout 10
 
 Exit codes: 0 no server runs any more, also if none ran before; 1 it could not be stopped."""
 _TELL_AFTER = 2.0

@@ -140,7 +140,7 @@ def show(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Show a job and its tasks, as they are or as they stood at any of its events."""
+    """Show a job and its tasks, now or after any of its events."""
     from trackbook.cli.terminal.formatting import emit
 
     place = options.where(url, data, token_file)
@@ -210,7 +210,7 @@ def watch(
 def refuse_standing(client: Client, job: str, *, runs: bool) -> None:
     """Refuse to follow a job that has not ended while no server runs it: nothing would ever come."""
     if not runs and not client.get(f"/api/jobs/{quote_part(job)}")["finished_at"]:
-        raise CliError(f"job {job} has not ended, and no server runs it", "`trackbook up` goes on with it.")
+        raise CliError(f"job {job} has not ended, and no server runs it", "`trackbook up` continues it.")
 
 
 def _watch(client: Client, job: str, again: str, *, json: bool, after: int | None = None) -> None:
@@ -221,7 +221,7 @@ def _watch(client: Client, job: str, again: str, *, json: bool, after: int | Non
     with result_counts():
         interrupted = follow(client, progress, Silent() if json else view_of(progress), cancels=False)
         if interrupted:
-            say(f"\ntrackbook: job {progress.job['id']} goes on")
+            say(f"\ntrackbook: job {progress.job['id']} keeps running")
         elif json:
             emit(client.get(f"/api/jobs/{progress.job['id']}"))
         else:
@@ -232,7 +232,7 @@ def _watch(client: Client, job: str, again: str, *, json: bool, after: int | Non
 @app.command(epilog="Example:\n\n  trackbook job cancel 1f2e --reason 'wrong data'")
 def cancel(
     job: Job,
-    reason: Annotated[str, typer.Option("--reason", help="Why; it stands in the book.")] = "on request",
+    reason: Annotated[str, typer.Option("--reason", help="The reason, stored with the event.")] = "on request",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until every session is gone.")] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,
@@ -268,13 +268,13 @@ def _cancel(client: Client, job: str, reason: str, *, wait: bool, json: bool) ->
 @app.command(epilog="Example:\n\n  trackbook job pause 1f2e --reason 'the cluster is needed until six'")
 def pause(
     job: Job,
-    reason: Annotated[str, typer.Option("--reason", help="Why; it stands in the book.")] = "on request",
+    reason: Annotated[str, typer.Option("--reason", help="The reason, stored with the event.")] = "on request",
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Pause a job: what runs goes on, and nothing more starts until it is resumed."""
+    """Pause a job: running tasks continue, and no other task starts until the job is resumed."""
     with running_server(options.where(url, data, token_file)) as client:
         _show_state(client, client.command("job", "pause", {"job": job, "reason": reason}), json=json)
 

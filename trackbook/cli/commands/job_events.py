@@ -1,4 +1,4 @@
-"""`trackbook job events`: all that happened to a job."""
+"""`trackbook job events`: the events of a job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["app"]
 def events(
     job: Job,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on to the end; JSON is one event a line.")
+        bool, typer.Option("--follow", "-f", help="Follow the job to its end; JSON is one event a line.")
     ] = False,
     type_: Annotated[str | None, typer.Option("--type", help="Only of this type, such as TaskFailed.")] = None,
     url: options.Url = None,

@@ -1,4 +1,4 @@
-"""`trackbook log`: how the log is, and going on after a loss."""
+"""`trackbook log`: the state of the log, and how to continue after a loss."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def _show(found: dict[str, Any]) -> None:
     for each in found["evidence"]:
         print(f"  {style_text('lost', 'red')} {each['id']}: {each['message']}")
     if found["evidence"]:
-        print("No command is taken. Restore a backup, or go on without what is lost: trackbook log accept-loss")
+        print(
+            "Commands are refused. Restore a backup, or continue without the lost part: trackbook log accept-loss"
+        )
     else:
         print(style_text("No evidence of loss.", "green"))
 
@@ -69,7 +71,7 @@ def accept_loss(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Go on without what the log lost: shows it, asks, and writes that down on the log."""
+    """Continue without the lost part of the log: shows it, asks, and records the decision on the log."""
     from trackbook.cli.terminal.formatting import emit, plural
 
     with server(options.where(url, data, token_file)) as client:
@@ -79,7 +81,7 @@ def accept_loss(
             _show(found)
         reply = None
         if wanted:
-            confirm(f"Go on without what {plural(len(wanted), 'piece')} of evidence says is lost?", yes=yes)
+            confirm(f"Continue without what {plural(len(wanted), 'piece')} of evidence says is lost?", yes=yes)
             reply = client.command("log", "accept-loss", {"evidence": [each["id"] for each in wanted]})
     if json:
         emit(reply or {"status": "accepted", "changes": []})

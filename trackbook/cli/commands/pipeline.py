@@ -33,7 +33,7 @@ Versioned = Annotated[
 ]
 Expected = Annotated[
     int | None,
-    typer.Option("--expect", metavar="VERSION", help="Refuse if the pipeline stands at another version."),
+    typer.Option("--expect", metavar="VERSION", help="Refuse if the pipeline is at another version."),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Pipelines for people: lists of them and of their versions, one version, and what differs between two."""
+"""Prints pipelines: lists of them and of their versions, one version, and the diff of two."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def show_pipeline(found: Json, moment: Json, version: int, folder: Json | None) 
 
 
 def _folder(folder: dict[str, Any] | None) -> str:
-    """Return how the pipeline's folder is, as far as its executor tells in a moment."""
+    """Return the state of the pipeline's folder, if its executor answers in time."""
     if folder is None:
-        return "its executor doesn't tell; see `trackbook files list`"
+        return "its executor did not answer; see `trackbook files list`"
     if folder["state"] == "present":
         return f"{folder['name']} on {folder['executor']}"
     how = {"none": "none yet"}.get(folder["state"], folder["state"])

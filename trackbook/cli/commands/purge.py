@@ -1,4 +1,4 @@
-"""What `pipeline delete` does with the pipeline's folders: it tells of them, or deletes them with `--purge`."""
+"""What `pipeline delete` does with the pipeline's folders: it lists them, or deletes them with `--purge`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trackbook.cli.errors import CliError, Rejected
 from trackbook.cli.states import UNFINISHED
 
 _BRIEFLY = 3.0
-"""Seconds for the executors to tell of folders that stay anyway."""
+"""Seconds to wait for executors that only list folders which are kept."""
 
 
 @dataclass
@@ -106,7 +106,7 @@ def print_purge(done: Purge, pipeline: Json) -> None:
 
 
 def say_kept_folders(client: Client, pipeline: str) -> None:
-    """Say which folders stay, as far as executors tell in a moment, and how to delete them."""
+    """Print which folders are kept, from the executors that answer in time, and how to delete them."""
     found: Any = client.briefly(f"/api/pipelines/{pipeline}/folders", _BRIEFLY)
     there = [folder["executor"] for folder in (found or {}).get("items", ()) if folder["state"] == "present"]
     unsure = found is None or any(folder["state"] == "unavailable" for folder in found["items"])

@@ -1,4 +1,4 @@
-"""`trackbook quarantine`: histories that are damaged, and going on without what can't follow."""
+"""`trackbook quarantine`: damaged histories, and how to continue one without its damaged end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trackbook.cli.completion import damaged_histories
 from trackbook.cli.errors import CliError, Rejected
 from trackbook.cli.server.connect import server
 
-app = command_group("quarantine", "Damaged histories: neither shown nor decided on; all else goes on.")
+app = command_group("quarantine", "Damaged histories: neither shown nor changed; everything else continues.")
 Name = Annotated[
     str,
     typer.Argument(

@@ -30,7 +30,7 @@ Examples:
 
   trackbook run train.yaml --param EPOCHS=3 --param LR=0.01
 
-  trackbook run train.yaml --detach      (a server goes on running it)
+  trackbook run train.yaml --detach      (a server keeps running it)
 
   trackbook run train.yaml --executor backendai/main --dry-run      (what would fail?)
 

@@ -22,7 +22,7 @@ UP_EPILOG = """Examples:
 
   trackbook up
 
-  trackbook up --data ./book --http 127.0.0.1:8080
+  trackbook up --data ./data --http 127.0.0.1:8080
 
   trackbook up --cancel      (Ctrl-C ends the running jobs as well)
 
@@ -30,9 +30,9 @@ UP_EPILOG = """Examples:
 
 SERVE_EPILOG = """Examples:
 
-  trackbook serve --role broker --role engine --data ./book
+  trackbook serve --role broker --role engine --data ./data
 
-  trackbook serve --role executor --data ./book"""
+  trackbook serve --role executor --data ./data"""
 
 Http = Annotated[
     str, typer.Option("--http", metavar="HOST:PORT", help="Where HTTP is served; port 0 takes any free one.")
@@ -67,7 +67,7 @@ WitnessShell = Annotated[
         "--witness-command",
         metavar="COMMAND",
         envvar="TRACKBOOK_WITNESS_COMMAND",
-        help="A command that is given each head of the log and tells the last one at the start.",
+        help="A command that receives each head of the log, and returns the last one at the start.",
     ),
 ]
 Limit = Annotated[
@@ -103,7 +103,10 @@ def up(
     witness_command: WitnessShell = None,
     log_level: Level = "info",
 ) -> None:
-    """Run the whole system: broker, engine, executor and HTTP. After Ctrl-C tasks go on and are adopted again."""
+    """Run the whole system: broker, engine, executor and HTTP.
+
+    Tasks keep running after Ctrl-C; the next start adopts them.
+    """
     _check(http, durability, log_level)
     if adopt and fork:
         raise typer.BadParameter("give --adopt or --fork, not both", param_hint="--fork")
@@ -111,7 +114,7 @@ def up(
 
     def on_start(url: str) -> None:
         say(f"Trackbook serves {url} on {place.directory}.")
-        say(f"Ctrl-C stops it{', and its jobs' if cancel else '; tasks go on'}.")
+        say(f"Ctrl-C stops it{', and its jobs' if cancel else '; tasks keep running'}.")
         say(f"In another shell: trackbook run FILE.yaml{place.again()}")
 
     _hold(

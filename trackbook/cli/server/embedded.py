@@ -1,4 +1,4 @@
-"""The whole system inside a command: on a thread with a loop of its own."""
+"""Runs the whole system inside a command, on a thread with its own event loop."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Host:
         from trackbook.runtime.system import Config
 
         self._loop = asyncio.get_running_loop()
-        if self._stopped:  # before there was a loop to tell it to
+        if self._stopped:  # before there was a loop to receive it
             self._stop.set()
         logs.configure(self._data / logs.LOG_FILE)
         config = Config(

@@ -1,4 +1,4 @@
-"""Running the system until a stop signal, which may come while it starts."""
+"""Runs the system until a stop signal, which may come during the start."""
 
 from __future__ import annotations
 

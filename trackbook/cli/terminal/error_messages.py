@@ -1,4 +1,4 @@
-"""What the command line says of an error: what went wrong, where, and what to do; never a traceback."""
+"""Error messages: what went wrong, where, and what to do; never a traceback."""
 
 from __future__ import annotations
 

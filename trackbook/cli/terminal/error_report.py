@@ -1,4 +1,4 @@
-"""Errors on stderr: in words, or with `--json` as one line of JSON, the last one."""
+"""Errors on stderr: as text, or with `--json` as one line of JSON, the last one."""
 
 from __future__ import annotations
 

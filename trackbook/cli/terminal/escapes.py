@@ -1,4 +1,4 @@
-"""Text of others on its way to a terminal: control characters are shown and never acted on.
+"""Escapes text from outside for a terminal: control characters are shown and have no effect.
 
 All that the command line prints passes through `guarded`, whatever module prints it. The colours of `styled`
 carry a mark that only this process knows, so that a colour in a task's output is not taken for one of ours.

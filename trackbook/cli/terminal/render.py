@@ -1,4 +1,4 @@
-"""What the replies to commands say, in words."""
+"""Prints the replies to commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stdout and stderr that can't be written: full, closed, or of a terminal that is gone."""
+"""Stdout and stderr that fail: a full disk, a closed pipe, or a terminal that was closed."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def redirect_to_null(stream: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal something beside the output, after what was printed before.
+    """Print a message on stderr, after flushing what was printed on stdout.
 
     Never raises: the command continues if the message can't be written.
     """
@@ -123,7 +123,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def result_counts() -> Iterator[None]:
-    """Let a command continue whose output can't be written: its exit code tells how it went."""
+    """Let a command continue although its output can't be written: its exit code is the result."""
     output = getattr(sys.stdout, "stream", None)
     if not isinstance(output, Output):
         yield

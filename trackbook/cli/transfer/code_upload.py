@@ -1,4 +1,4 @@
-"""A pipeline's own code: the folder that `code` names in its file, packed, and sent unless it is stored."""
+"""A pipeline's own code: packs the folder that `code` names in its file, and uploads it unless it is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes to and from the server: whole or not at all, continued where a connection broke, shown meanwhile."""
+"""Uploads and downloads: atomic, resumed after a dropped connection, with progress."""
 
 from __future__ import annotations
 

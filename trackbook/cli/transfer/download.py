@@ -1,4 +1,4 @@
-"""What `files get` fetches: a file, or all that is in a folder."""
+"""Downloads for `files get`: a file, or everything in a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of which not all is listed, fetched as one archive: kept beside its place, then unpacked."""
+"""Downloads a folder as one archive, for folders whose listing may be cut."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Archive:
             raise
 
     def close(self) -> None:
-        """Let go of the disk that it takes."""
+        """Free its disk space."""
         self._spool.close()
 
     def _open(self, client: Client, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which files Git would ignore: by each .gitignore from the repository's root down to the file's own folder."""
+"""The files that Git would ignore, by each .gitignore from the repository's root down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `PIPELINE:PATH` and `--job JOB --task TASK` mean, and what is below."""
+"""Paths of files on executors: what `PIPELINE:PATH` and `--job JOB --task TASK` name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `files put` sends: one file, stdin, or all the files of a folder."""
+"""Uploads for `files put`: one file, stdin, or all files of a folder."""
 
 from __future__ import annotations
 

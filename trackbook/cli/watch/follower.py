@@ -1,4 +1,4 @@
-"""Following a job to its end, and telling how it went."""
+"""Follows a job to its end, and prints its result."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def exit_code(state: str, *, interrupted: bool) -> int:
 def conclude(client: Client, progress: Progress, again: str, *, served: bool) -> dict[str, Any]:
     """Print how the job went and where to look next; returns the job as it ended.
 
-    `again` holds the options that reach the same server, which goes on running if it is `served`.
+    `again` holds the options that reach the same server, which keeps running if it is `served`.
     """
     job: dict[str, Any] = client.get(f"/api/jobs/{quote_part(progress.job['id'])}", after=_seq(progress))
     spent = duration(_span(job))
@@ -159,7 +159,7 @@ FAULTS = {
     "permanent": "The same would be refused again: change what is asked for.",
     "infrastructure": "It was not the command's fault, and may work another time.",
     "operator": "Somebody has to act first: look at the key, its rights, or the clock (`trackbook doctor`).",
-    "unknown": "Nobody can tell how far it came: look before you run it again.",
+    "unknown": "How far it came is unknown: check its effects before you run it again.",
 }
 """Whose failure it is, where it was not the command's own, and what that means."""
 

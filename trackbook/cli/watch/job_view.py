@@ -1,4 +1,4 @@
-"""A job for people: its fields, its tasks, and as of when they are known."""
+"""Prints a job: its fields, its tasks, and how current they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ELSEWHERE = 4
 _LINKS = 10
 _DONE = ("succeeded", "skipped")
 _NOTE = 60
-"""Characters of a remark in a table; a longer one stands below it in full."""
+"""Characters of a remark in a table; a longer one is printed below it in full."""
 
 
 def shorten(text: str | None, width: int = _NOTE) -> str:

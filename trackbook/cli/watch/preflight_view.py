@@ -1,4 +1,4 @@
-"""What a look before a run found, in words."""
+"""Shows the results of a preflight."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def show(checked: dict[str, Any], source: str, *, confirm: bool, json: bool) -> 
         _show_summary(checked, source, dry_run=True)
     if not ok:
         message = f"nothing was started: {plural(failures(checked), 'thing')} would fail"
-        raise CliError(message, "`--unchecked` runs it all the same.")
+        raise CliError(message, "`--unchecked` runs it anyway.")
 
 
 def show_applied(applied: dict[str, Any], checked: dict[str, Any], source: str, *, confirmed: bool) -> None:
@@ -84,7 +84,7 @@ def _show_summary(reply: dict[str, Any], source: str, *, dry_run: bool = False) 
 
 
 def print_dry_run(reply: dict[str, Any], source: str, *, json: bool) -> bool:
-    """Tell what would become of a run, of which nothing was done; returns whether it would go well."""
+    """Print what a run would do, without running it; returns whether it would succeed as far as can be seen."""
     from trackbook.cli.terminal.formatting import emit
     from trackbook.cli.terminal.render import print_applied, print_summary, print_warnings
 

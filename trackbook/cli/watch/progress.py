@@ -1,4 +1,4 @@
-"""What is known of a job that is being watched: read once, then kept up by its events."""
+"""The state of a job that is being watched: read once, then updated by its events."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Task:
 
     @property
     def note(self) -> str:
-        """What there is to say of it: its failure, or the executor's own status and why it stands there."""
+        """Its failure, or the executor's own status with the reason."""
         return self.error or status_text(self.status, "" if self.state in TASK_ENDED else self.why)
 
     def run_time(self, now: datetime) -> float | None:
@@ -56,9 +56,9 @@ class Change:
 
 @dataclass
 class Progress:
-    """A job and its tasks. Their states are those that its events tell; one that comes again changes nothing.
+    """A job and its tasks. Their states come from its events; an event that arrives twice changes nothing.
 
-    `last` is the id of the last event taken; the stream goes on from there. `seen` is the place of the last event
+    `last` is the id of the last event taken; the stream resumes from there. `seen` is the place of the last event
     that counts already: sequence and index. `last_tasks` are those that no other one depends on.
     """
 
@@ -108,7 +108,7 @@ class Progress:
 
     @staticmethod
     def _take_status(task: Task, data: dict[str, Any], at: datetime) -> list[Change]:
-        """Note the executor's own status; why it stands there is worth hearing of."""
+        """Record the executor's own status; a new reason is a change worth showing."""
         said = (data["status"], data.get("message", ""))
         if said == (task.status, task.why) or task.state in TASK_ENDED:
             return []
@@ -189,7 +189,7 @@ def _task(row: dict[str, Any]) -> Task:
 
 
 def status_text(status: str | None, why: str | None) -> str:
-    """Return an executor's own status and why it stands there, `PENDING: no agent has 4 cpu`."""
+    """Return an executor's own status with its reason: `PENDING: no agent has 4 cpu`."""
     return ": ".join(part for part in (status, why) if part)
 
 

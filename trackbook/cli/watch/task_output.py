@@ -1,4 +1,4 @@
-"""The output of a job's tasks as lines: what is kept of it, or all of it until the job has ended."""
+"""The output of a job's tasks as lines: the stored part, or all of it until the job has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the book: who did what when, and what of it could not be projected."""
+"""The audit: who did what and when, and which commits could not be projected."""
 
 from __future__ import annotations
 
@@ -52,4 +52,4 @@ def _utc(at: datetime | None) -> datetime | None:
     return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
-router = Router("/api", route_handlers=[list_commits, list_quarantine], tags=["book"])
+router = Router("/api", route_handlers=[list_commits, list_quarantine], tags=["log"])

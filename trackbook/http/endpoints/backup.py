@@ -41,4 +41,4 @@ async def _sent(made: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield piece
 
 
-router = Router("/api", route_handlers=[backup], tags=["book"])
+router = Router("/api", route_handlers=[backup], tags=["log"])

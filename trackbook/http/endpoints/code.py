@@ -34,7 +34,7 @@ class CodeView(Struct):
 
 
 class ArchiveOperation(Operation):
-    """Tells that the body is a tar archive, which is taken as it comes."""
+    """Documents that the body is a tar archive, which is read as a stream."""
 
     def __post_init__(self) -> None:
         content: Any = {"application/octet-stream": OpenAPIMediaType(schema=Schema())}
@@ -48,7 +48,7 @@ CREATED = {201: ResponseSpec(CodeView, generate_examples=False, description="It 
 
 @get("/{sha256:str}", responses=documented())
 async def get_code(services: Served, sha256: Hash) -> CodeView:
-    """Tell whether an archive is stored."""
+    """Return whether an archive is stored."""
     return CodeView(_checked(sha256), await services.blobs.has(sha256))
 
 

@@ -1,4 +1,4 @@
-"""Commands over HTTP: the same as on NATS, answered with the same reply."""
+"""Commands over HTTP: the same requests and replies as on NATS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Rebuilt(Struct):
 
 @dataclass
 class CommandOperation(Operation):
-    """Tells that the body is a JSON object, which the gateway reads itself."""
+    """Documents that the body is a JSON object, which the gateway decodes itself."""
 
     def __post_init__(self) -> None:
         self.request_body = RequestBody(
@@ -66,7 +66,7 @@ async def give_command(
             "invalid_parameter", "Trackbook-Actor is up to 64 letters, digits and any of . @ : + / = _ -"
         )
     reply = await services.gateway.handle(kind, verb, await request.body(), actor)
-    with contextlib.suppress(NotProjectedError):  # it is committed all the same, and `after` still works
+    with contextlib.suppress(NotProjectedError):  # it is committed anyway, and `after` still works
         await services.read.projector.wait_for(int(reply.get("seq") or 0), _SETTLED_WITHIN)
     error = reply.get("error")
     if error and error.get("code") == "pipeline_not_found":

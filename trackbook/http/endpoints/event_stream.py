@@ -1,4 +1,4 @@
-"""The live stream: every stored event once it is projected, as server-sent events that resume where they broke.
+"""The live stream: each stored event once it is projected, as server-sent events that can be resumed.
 
 Followers share the projector's memory of what it just did; who is further behind reads the log. An event's id is
 `<seq>.<index>`.
@@ -64,7 +64,7 @@ async def follow_events(
         str, QueryParameter(description="Only aggregates of this kind: pipeline, name, job, outcome.")
     ] = "",
     last_event_id: Annotated[
-        str, HeaderParameter(name="Last-Event-ID", description="Go on after this event: `seq.index`.")
+        str, HeaderParameter(name="Last-Event-ID", description="Resume after this event: `seq.index`.")
     ] = "",
     last: Annotated[
         str, QueryParameter(name="last_event_id", description="The same, where headers can't be set.")
@@ -206,7 +206,7 @@ def _frame(place: Place, event: str, data: EventView | dict[str, Any]) -> bytes:
 
 
 def _mark(place: Place) -> bytes:
-    """Return a block that only says where the stream begins, so that a client that loses it at once can go on."""
+    """Return a block with the stream's first place only, so that a client that loses it at once can resume."""
     return b"retry: 1000\nid: %d.%d\n\n" % place
 
 

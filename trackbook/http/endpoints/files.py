@@ -80,7 +80,7 @@ class DeletedFile(Struct):
 
 
 class FileOperation(Operation):
-    """Tells that the body is a file's bytes, which are written as they come."""
+    """Documents that the body is a file's bytes, which are written as they arrive."""
 
     def __post_init__(self) -> None:
         content: Any = {BYTES: OpenAPIMediaType(schema=Schema())}
@@ -228,7 +228,7 @@ async def remove(area: Area, path: str, *, recursive: bool) -> DeletedFile:
 
 
 def _tag(entry: FileEntry) -> str | None:
-    """Return what changes whenever the file does, as far as the executor tells."""
+    """Return the file's ETag, None if the executor reports neither size nor time."""
     return f'"{entry.size:x}-{to_micros(entry.modified_at):x}"' if entry.modified_at else None
 
 
@@ -297,7 +297,7 @@ async def head_file(
     bytes_range: Range = None,
     after: After = None,
 ) -> Stream | Response[ErrorBody]:
-    """Tell a file's length without sending it."""
+    """Return a file's length without its content."""
     area = await _area(services, pipeline, executor, after)
     return await part(area, path, bytes_range, None, body=False)
 

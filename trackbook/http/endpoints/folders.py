@@ -34,7 +34,7 @@ class ExecutorView(Struct):
 
 
 class FolderView(Struct):
-    """A pipeline's folder on an executor, whose own its `name` and `id` are; `message` tells its state in words.
+    """A pipeline's folder on an executor, whose own its `name` and `id` are; `message` describes its state.
 
     `present`, `none` was made yet, `missing`: somebody removed it, `unavailable`: the executor doesn't say.
     """

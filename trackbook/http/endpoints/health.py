@@ -1,4 +1,4 @@
-"""How the system is: alive, ready, and in figures."""
+"""Health: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Ready(Struct, omit_defaults=True):
 
 @get("/health/live")
 async def live() -> Live:
-    """Tell that the process answers."""
+    """Return that the process answers."""
     return Live("live")
 
 
 @get("/health/ready")
 async def ready(services: Served) -> Response[Ready]:
-    """Tell whether the system works: `ready` or `degraded` (200), and if not, what is wrong (503)."""
+    """Return whether the system works: `ready` or `degraded` (200), or else what is wrong (503)."""
     problems = list(services.status.problems())
     projector = services.read.projector
     head = await _head(services, problems)
@@ -78,7 +78,7 @@ def _lag(projector: Projector, head: int) -> list[str]:
     if projector.problem:
         return [projector.problem]
     if waited := projector.progress.stalled_for():
-        where = f"stands at sequence {projector.checkpoint}, {behind} behind the log"
+        where = f"is at sequence {projector.checkpoint}, {behind} behind the log"
         return [f"the read model {where}, and has not moved for {waited:.0f} s: {_STALLED}"]
     return [f"the read model is {behind} commits behind the log and catches up"] if behind > _FAR_BEHIND else []
 

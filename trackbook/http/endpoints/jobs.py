@@ -1,4 +1,4 @@
-"""Reading jobs: their tasks, events, and how they stood at any event."""
+"""Reading jobs: their tasks, their events, and their state after any event."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def get_moment(
     moment: Annotated[str, PathParameter(description="`VERSION`, or `VERSION.INDEX` for one event of it.")],
     after: After = None,
 ) -> JobMoment:
-    """Show a job and its tasks as they stood after a commit, or after one event of it."""
+    """Return a job and its tasks as of a commit, or of one event in it."""
     await services.read.settled(after)
     version, index = _moment(moment)
     return await services.read.job_at(job, version, index)

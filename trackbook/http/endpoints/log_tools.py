@@ -1,4 +1,4 @@
-"""The book's tools over HTTP: check the log, and decide a job's history again."""
+"""Checks of the log over HTTP: verify it, and replay a job's decisions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def verify(services: Served) -> dict[str, Any]:
 
 @get("/log")
 async def log(services: Served) -> dict[str, Any]:
-    """Tell how the log is: its end, its witness, evidence of loss, and damaged histories."""
+    """Return the state of the log: its end, its witness, evidence of loss, and damaged histories."""
     return await services.tools.log()
 
 
@@ -40,4 +40,4 @@ async def replay(services: Served, key: JobKey) -> dict[str, Any]:
     return await services.tools.replay(job.id)
 
 
-router = Router("/api", route_handlers=[verify, log, quarantined, replay], tags=["book"])
+router = Router("/api", route_handlers=[verify, log, quarantined, replay], tags=["log"])

@@ -20,7 +20,7 @@ After = Annotated[
     QueryParameter(
         ge=0,
         le=LARGEST,
-        description="A sequence (`seq` of a command's reply): the answer shows at least what stands up to it.",
+        description="A sequence (`seq` of a command's reply): the answer includes at least everything up to it.",
     ),
 ]
 PipelineKey = Annotated[str, PathParameter(description="A pipeline's name, id, or a unique beginning of its id.")]

@@ -1,4 +1,4 @@
-"""Paths that look the same but are spelled otherwise: macOS decomposes accents in names, most keyboards don't."""
+"""Paths whose accents are encoded differently: macOS decomposes them in names, most keyboards don't."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ async def head_output(
     bytes_range: Range = None,
     after: After = None,
 ) -> Stream | Response[ErrorBody]:
-    """Tell a file's length without sending it."""
+    """Return a file's length without its content."""
     area, _ = await _area(services, job, name, after)
     return await part(area, path, bytes_range, None, body=False)
 

@@ -1,4 +1,4 @@
-"""The output of a task: a part of it, its last lines, or all of it as it is written."""
+"""The output of a task: a range of it, its last lines, or all of it as it is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of HTTP connections: how many there are, and how long one may take to say what it wants.
+"""Limits of HTTP connections: their number, and the time that a request may take to arrive.
 
 Every connection takes a descriptor, and so do tasks, files and the broker. At the limit the connection that has
 waited longest for a request is closed in favour of a new one; if all are in use, the new one gets 503. A request

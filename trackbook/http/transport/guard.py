@@ -1,4 +1,4 @@
-"""What is checked before every request: its Host, its token, where it comes from, and what it carries.
+"""Checks before every request: Host, token, origin and content type.
 
 Every user of the machine can reach a server on loopback, so each request proves by the server's token that it may
 ask. The other checks hold without a token (`--no-auth`) too: a page of a stranger in the user's browser can't set

@@ -1,4 +1,4 @@
-"""The socket that HTTP is served on: of loopback alone, and refused in words where it can't be had."""
+"""The socket that HTTP listens on: loopback only, with a clear error when it can't be bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an endpoint takes: HEAD wherever GET works, and no query parameter that it does not have."""
+"""Checks of requests: HEAD works wherever GET does, and unknown query parameters are refused."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _OUT_OF_DESCRIPTORS = "socket.accept() out of system resource"
 
 
 class _Quiet(uvicorn.Server):
-    """uvicorn's server wakes ten times a second to look whether it is to stop; this one is told."""
+    """uvicorn's server wakes ten times a second to check whether to stop; this one waits for an event."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""Finding events: the read model says which commits, the log says what they are."""
+"""Finds events: the read model has the places of commits, the log has their bodies."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _places(
 
 
 def _enough(rows: Sequence[Any], limit: int) -> Sequence[Any]:
-    """Return as many commits as fill a page; the first may stand partly before it."""
+    """Return as many commits as fill a page; the first may start before it."""
     number = 0
     for at, row in enumerate(rows):
         number += row.events if at else 0

@@ -1,4 +1,4 @@
-"""Events as readers see them, read from the log: the read model keeps where they stand, not what they say."""
+"""Events as readers see them, read from the log: the read model keeps their places, not their bodies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _view(
     kind, id = message.kind, message.id  # noqa: A001
     place, given = _cause(body, index)
     cause = body.causes[index] if index < len(body.causes) else 0
-    # A report has no id of its own: it is named by where it stands.
+    # A report has no id of its own: its place names it.
     asked = given.id or f"{kind}/{id}/{version}/input-{place}"
     return EventView(
         seq=message.seq,

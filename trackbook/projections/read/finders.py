@@ -1,4 +1,4 @@
-"""Finders: what HTTP and CLI read. Lists are newest first and go on from a cursor."""
+"""Finders: what HTTP and CLI read. Lists are newest first and continue from a cursor."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class ReadModel:
         return _show_task(row, names)
 
     async def job_at(self, key: str, version: int, index: int | None = None) -> JobMoment:
-        """Return a job and its tasks as they stood after a commit, or after one event of it; raises ReadError."""
+        """Return a job and its tasks as of a commit, or of one event in it; raises ReadError."""
         row = await self._read(lambda connection: _job(connection, key))
         return await job_moment(self.pages, row.id, row.no, version, index)
 

@@ -38,7 +38,7 @@ def cursor(*place: int) -> str:
 
 
 def place(text: str, length: int) -> tuple[int, ...]:
-    """Return the place that a cursor stands for; raises ReadError for one that isn't ours."""
+    """Return the place that a cursor encodes; raises ReadError for one that isn't ours."""
     try:
         padded = text.encode() + b"=" * (-len(text) % 4)
         found = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=tuple[int, ...])

@@ -1,4 +1,4 @@
-"""Rows become what readers see."""
+"""Turns rows into the views that readers get."""
 
 from __future__ import annotations
 

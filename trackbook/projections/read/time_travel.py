@@ -1,4 +1,4 @@
-"""A job as it stood at any of its events: the same fold as the tables', over the log."""
+"""A job after any of its events: the same fold as for the tables, over the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of messages become rows: all models and the checkpoint in one transaction, or nothing at all."""
+"""Writes batches of messages as rows: all models and the checkpoint in one transaction."""
 
 from __future__ import annotations
 

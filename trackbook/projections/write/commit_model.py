@@ -1,4 +1,4 @@
-"""The model of the book itself: each commit's place, time, actors and types of events; bodies stay on the log."""
+"""The model of commits: place, time, actors and types of events; bodies stay on the log."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def unlinked(commit: DecodedCommit, version: int, sha256: str) -> str:
 
 
 def _pipeline_of(commit: DecodedCommit) -> str:
-    """Return the pipeline that an aggregate concerns, told by its first commit ('' for outcomes)."""
+    """Return the pipeline that an aggregate concerns, from its first commit ('' for outcomes)."""
     if commit.kind == "pipeline":
         return commit.id
     first = commit.events[0] if commit.events else None

@@ -1,4 +1,4 @@
-"""Where a read model's file differs from another one that was made from the same log."""
+"""Compares a read model's file with another one made from the same log."""
 
 from __future__ import annotations
 

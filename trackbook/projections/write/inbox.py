@@ -1,4 +1,4 @@
-"""Commits on their way to the projector: gathered for a moment, so that a busy log costs few transactions."""
+"""The projector's inbox: gathers commits for a moment, so that a busy log needs few transactions."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from trackbook.projections.write.job_rows import CANT_FOLLOW, FoldedJob, JobRow,
 from trackbook.projections.write.quarantine_model import Quarantine
 
 _HELD = 50_000
-"""So many tasks of unfinished jobs are held at most between batches; others are restored when they go on."""
+"""Tasks of unfinished jobs kept in memory between batches; other jobs are restored at their next commit."""
 
 _FIXED_JOB: tuple[str, ...] = (
     "no",
@@ -52,7 +52,7 @@ class StoredJob(Struct, frozen=True):
 
 
 class Held(Struct):
-    """A job that goes on; `problem` says why its state can't be had from the log any more."""
+    """An unfinished job; `problem` says why its state can't be read from the log any more."""
 
     fold: FoldedJob
     problem: str = ""
@@ -73,7 +73,7 @@ class JobsModel:
         return [id for id in ids if id not in begun]  # noqa: A001
 
     def hold(self, held: Held | None) -> None:
-        """Go on with a job that was restored; None for one of which nothing is stored."""
+        """Take a restored job; None for one of which nothing is stored."""
         if held is not None:
             self._held[held.fold.job.id] = held
 
@@ -105,15 +105,15 @@ class JobsModel:
                     fold = fold or created(commit)
                     fold.apply(commit)
                 except CANT_FOLLOW as error:
-                    quarantine.add(commit, f"its events can't follow what stands before: {error!r}")
+                    quarantine.add(commit, f"its events can't follow the ones before: {error!r}")
         if fold is not None:
-            # What stands still says so itself.
+            # A blocked job says so in `problem`.
             fold.job.problem = fold.job.problem or quarantine.reason(commit)
             self._held[commit.id] = held or Held(fold)
         return fold
 
     def _let_go(self, connection: Connection, touched: dict[str, FoldedJob]) -> None:
-        """Keep the jobs that go on, the longest untouched leave first when they are too many."""
+        """Keep unfinished jobs in memory; evicts the least recently touched when there are too many."""
         ended = []
         for id, fold in touched.items():  # noqa: A001
             held = self._held.pop(id)

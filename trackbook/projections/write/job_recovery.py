@@ -1,4 +1,4 @@
-"""Jobs that go on after a restart, or once they were held no more: from a snapshot or from the log."""
+"""Restores unfinished jobs after a restart or an eviction: from a snapshot or from the log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def restored(stored: StoredJob, log: EventStore, bodies: Blobs, decisions:
     state, problem = JobState(stored.job["id"]), ""
     if stored.snapshot is not None:
         state = await asyncio.to_thread(_SNAPSHOT.decode, stored.snapshot)
-    elif not stored.job["problem"]:  # one that stands still is never folded on
+    elif not stored.job["problem"]:  # a blocked job is never folded further
         try:
             state = await _folded(stored, log, bodies, decisions)
         except _Changed as error:

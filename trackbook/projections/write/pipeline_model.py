@@ -1,4 +1,4 @@
-"""The model of pipelines and their versions: what is said about them; their content is folded from the log."""
+"""The model of pipelines and their versions; their contents are folded from the log."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class PipelinesModel:
             row = touched.get(commit.id) or _load(connection, commit.id)
             if not quarantine.admits(commit):
                 if row is not None:
-                    row.problem = row.problem or quarantine.reason(commit)  # what stands still says so itself
+                    row.problem = row.problem or quarantine.reason(
+                        commit
+                    )  # a blocked pipeline says so in `problem`
                     touched[commit.id] = row
                 continue
             if row is None:

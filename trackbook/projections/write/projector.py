@@ -1,4 +1,4 @@
-"""The projector follows the log and keeps the read model; nothing but the log is needed to make it again."""
+"""The projector follows the log and keeps the read model, which can be rebuilt from the log alone."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Projector:
             await self._begin_anew(str(damage))
 
     async def run(self) -> None:
-        """Follow the log until cancelled; what stands in the way is said in `problem` and tried again."""
+        """Follow the log until cancelled; errors are reported in `problem` and retried."""
         failures, damage = 0, ""
         while True:
             before = self.checkpoint
@@ -116,7 +116,7 @@ class Projector:
                 damage = str(error)
             except DecidedError:
                 await self._make_again()
-            except Exception as error:  # whatever it is: a read model that stands still says so, and tries on
+            except Exception as error:  # any error: a blocked read model reports it and retries
                 self._complain(error)
             failures = 0 if self.checkpoint > before else failures + 1
             await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
@@ -233,7 +233,7 @@ class Projector:
 
     def _well_again(self) -> None:
         if self.problem:
-            _log.info("the read model goes on: it stands at sequence %d", self.checkpoint)
+            _log.info("the read model continues at sequence %d", self.checkpoint)
             self.problem = ""
 
     async def _pump(self, first: int) -> None:
@@ -287,9 +287,9 @@ class Projector:
 
     def _complain(self, error: Exception) -> None:
         behind = self.head - self.checkpoint
-        problem = f"{error}; the read model stands at sequence {self.checkpoint}, {behind} behind the log"
+        problem = f"{error}; the read model is at sequence {self.checkpoint}, {behind} behind the log"
         if isinstance(error, DiskFullError):
-            problem += "; it goes on once there is space"
+            problem += "; it continues once there is space"
         if isinstance(error, LockedError):
             problem += "; it continues once that program ends or releases the lock"
         if problem != self.problem:

@@ -1,4 +1,4 @@
-"""What of the log could not be projected: listed with the reason, never skipped in silence (invariant I11)."""
+"""The commits that could not be projected: listed with the reason, never skipped silently (invariant I11)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INSERT = insert(quarantine)
 
 
 class Quarantine:
-    """The aggregates that stand still since one of their commits can't be projected, and that commit's reason.
+    """The blocked aggregates, one of whose commits can't be projected, with that commit's reason.
 
     Each aggregate's commits are brought here in order, by one model alone.
     """
@@ -58,7 +58,7 @@ class Quarantine:
         self._new[first] = _row(first, last, "", "", "the stream has no message here")
 
     def reason(self, commit: DecodedCommit) -> str:
-        """Say why the commit's aggregate stands still, or nothing when it doesn't."""
+        """Return why the commit's aggregate is blocked, '' if it is not."""
         stuck = self._stuck.get((commit.kind, commit.id))
         return f"the commit at sequence {stuck[0]} could not be projected: {stuck[1]}" if stuck else ""
 

@@ -1,4 +1,4 @@
-"""Whether the read model moves on while there is something to project."""
+"""Detects a projector that makes no progress although there is something to project."""
 
 from __future__ import annotations
 
