@@ -355,7 +355,7 @@ def test_a_cluster_that_is_away_holds_up_nothing(tmp_path: Path) -> None:
         file = cli.home / "there.yaml"
         file.write_text(json.dumps({"name": "there", "executor": "backendai/away", "tasks": []}))
         cli("pipeline", "apply", str(file))
-        assert "its executor doesn't tell" in cli("pipeline", "show", "there")
+        assert "its executor did not answer" in cli("pipeline", "show", "there")
         kept = cli("pipeline", "delete", "letters", "--yes")
         assert "Its folder on local stays. To delete it:" in kept
         out = cli("pipeline", "delete", "letters", "--purge", "--yes", code=1)

@@ -114,7 +114,7 @@ def test_a_job_is_started_watched_and_looked_at(cli: CommandLine) -> None:
 
 
 def test_a_job_is_cancelled_with_a_reason(cli: CommandLine) -> None:
-    """The reason stands in the book; a watcher sees the end as a failure of the command."""
+    """The reason is in the event; a watcher sees the end as a failure of the command."""
     cli("pipeline", "apply", cli.pipeline("stopped", a="sleep 600"))
     job = cli.json("job", "start", "stopped")["job"]
     with cli.begin("job", "watch", job) as watcher:
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(cli: CommandLine) -> None:
 
 
 def test_the_book_is_read_checked_and_its_models_are_made_anew(cli: CommandLine) -> None:
-    """Who did what is listed by actor, pipeline, job and time; the book is whole; a rebuild changes nothing."""
+    """Who did what is listed by actor, pipeline, job and time; the log is intact; a rebuild changes nothing."""
     cli("run", cli.pipeline("booked", a="true"))
     job = cli.json("job", "list", "--pipeline", "booked")[0]
     log = cli.json("audit", "log", "--pipeline", "booked")

@@ -29,23 +29,23 @@ ENTRIES = {
         "Run the whole system: broker, engine, executor and HTTP.",
     ),
     "serve": Entry(
-        "up", "Run some parts of the system here, others elsewhere (TRACKBOOK_NATS_URL names a broker)."
+        "up", "Run only some roles of the system in this process (TRACKBOOK_NATS_URL names the broker)."
     ),
-    "down": Entry("down", "Stop the server of a data directory, and wait until it has ended."),
+    "down": Entry("down", "Stop the server of a data directory, and wait until it has exited."),
     "init": Entry(
         "offline",
-        "Write an example pipeline, pipeline.yaml, to begin with. A file that is there is never overwritten.",
+        "Write an example pipeline, pipeline.yaml. An existing file is never overwritten.",
     ),
     "validate": Entry(
-        "offline", "Check a pipeline's file without a server: its YAML, keys, values, names and dependencies."
+        "offline", "Check a pipeline's file without a server: YAML, keys, values, names and dependencies."
     ),
     "pipeline": Entry("pipeline", "Pipelines and their versions."),
     "job": Entry("job_events", "Jobs: runs of pipelines."),
-    "files": Entry("files", "Files of pipelines: their shared folder, and what tasks wrote."),
+    "files": Entry("files", "Files of pipelines: their shared folders and the outputs of tasks."),
     "audit": Entry("audit", "Who did what, and whether the log is intact."),
-    "replay": Entry("audit", "Decide a stored history again with today's code."),
-    "projection": Entry("audit", "Read models: what is made from the log."),
-    "log": Entry("log", "The log itself: evidence of loss, and going on without what is lost."),
+    "replay": Entry("audit", "Replay a stored history with the current code, and compare the decisions."),
+    "projection": Entry("audit", "Read models, which are built from the log."),
+    "log": Entry("log", "The log itself: its state, evidence of loss, and how to continue after a loss."),
     "quarantine": Entry("quarantine", "Damaged histories: neither shown nor changed; everything else continues."),
     "backup": Entry(
         "backup",
@@ -53,10 +53,10 @@ ENTRIES = {
     ),
     "restore": Entry(
         "backup",
-        "Make a data directory from a backup, or check the backup; nothing is made of one that is damaged.",
+        "Create a data directory from a backup, or check the backup. A damaged backup is refused.",
     ),
     "doctor": Entry(
-        "doctor", "Look at everything that Trackbook needs; exit 1 if something would keep it from working."
+        "doctor", "Check everything that Trackbook needs; exit code 1 if something would keep it from working."
     ),
     "asyncapi": Entry(
         "audit", "Print the AsyncAPI document of the NATS interface: commands, replies, live commits."

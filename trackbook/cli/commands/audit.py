@@ -18,8 +18,8 @@ from trackbook.cli.times import instant
 
 app = commands()
 audit = command_group("audit", "Who did what, and whether the log is intact.")
-replay = command_group("replay", "Decide a stored history again with today's code.")
-projection = command_group("projection", "Read models: what is made from the log.")
+replay = command_group("replay", "Replay a stored history with the current code, and compare the decisions.")
+projection = command_group("projection", "Read models, which are built from the log.")
 for group in (audit, replay, projection):
     app.add_typer(group)
 

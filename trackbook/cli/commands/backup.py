@@ -177,7 +177,7 @@ def restore(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Make a data directory from a backup, or check the backup; nothing is made of one that is damaged.
+    """Create a data directory from a backup, or check the backup. A damaged backup is refused.
 
     Every byte is compared with its digest and every history is read. Exit codes: 0 restored, or in order with
     --verify; 1 it is not.

@@ -48,7 +48,7 @@ def doctor(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Look at everything that Trackbook needs; exit 1 if something would keep it from working."""
+    """Check everything that Trackbook needs; exit code 1 if something would keep it from working."""
     from trackbook.cli.commands.doctor_executors import executors, leftovers
     from trackbook.cli.terminal.formatting import emit, style_text
 

@@ -49,7 +49,7 @@ def down(
     ] = _STOP_WITHIN,
     json: options.Json = False,
 ) -> None:
-    """Stop the server of a data directory, and wait until it has ended.
+    """Stop the server of a data directory, and wait until it has exited.
 
     Its tasks continue, and the next start adopts them; `up --cancel` ends them. The server gets SIGTERM.
     """

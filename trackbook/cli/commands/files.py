@@ -20,7 +20,7 @@ from trackbook.cli.server.connect import server
 if TYPE_CHECKING:
     from trackbook.cli.transfer.remote_path import RemotePath
 
-app = command_group("files", "Files of pipelines: their shared folder, and what tasks wrote.")
+app = command_group("files", "Files of pipelines: their shared folders and the outputs of tasks.")
 
 Place = Annotated[
     str,

@@ -12,7 +12,7 @@ from trackbook.cli.commands.purge import confirm
 from trackbook.cli.errors import CliError
 from trackbook.cli.server.connect import server
 
-app = command_group("log", "The log itself: evidence of loss, and going on without what is lost.")
+app = command_group("log", "The log itself: its state, evidence of loss, and how to continue after a loss.")
 
 
 @app.command(epilog="Example:\n\n  trackbook log status")

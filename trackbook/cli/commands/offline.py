@@ -28,7 +28,7 @@ def init(
         Path, typer.Argument(metavar="[FOLDER]", help="Where to write it; made if need be.")
     ] = Path(),
 ) -> None:
-    """Write an example pipeline, pipeline.yaml, to begin with. A file that is there is never overwritten."""
+    """Write an example pipeline, pipeline.yaml. An existing file is never overwritten."""
     target = folder / _FILE
     text = resources.files("trackbook.cli").joinpath("templates", _FILE).read_bytes()
     try:
@@ -49,7 +49,7 @@ def validate(
     file: Annotated[str, typer.Argument(metavar="FILE.yaml", help="The pipeline; - reads it from stdin.")],
     json: options.Json = False,
 ) -> None:
-    """Check a pipeline's file without a server: its YAML, keys, values, names and dependencies.
+    """Check a pipeline's file without a server: YAML, keys, values, names and dependencies.
 
     What its executor has to offer (images, resources, folders) is looked at by `run --dry-run`.
     Exit codes: 0 it can be applied, 1 it is refused.

@@ -141,7 +141,7 @@ def serve(
     witness_command: WitnessShell = None,
     log_level: Level = "info",
 ) -> None:
-    """Run some parts of the system here, others elsewhere (TRACKBOOK_NATS_URL names a broker)."""
+    """Run only some roles of the system in this process (TRACKBOOK_NATS_URL names the broker)."""
     from trackbook.runtime.system import ROLES
 
     if unknown := sorted(set(role) - ROLES):
