@@ -1,4 +1,4 @@
-"""Executors follow executors.toml while the server runs; a file that can't be used changes nothing."""
+"""Reloads executors.toml while the server runs; an invalid file changes nothing."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ C = TypeVar("C")
 class Input(Struct, Generic[C], omit_defaults=True):
     """What a decision answered: a command or report, who gave it, and the reply if it was owed one.
 
-    `digest` is the SHA-256 of the request's payload, so that the same id with another payload is told apart.
+    `digest` is the SHA-256 of the request's payload, so that the same id with another payload is recognised.
     """
 
     actor: str
@@ -36,7 +36,7 @@ class Input(Struct, Generic[C], omit_defaults=True):
 
 
 class BlobRef(Struct, frozen=True):
-    """Where the body of a commit stands that is too large for a message: its SHA-256 and size in bytes."""
+    """The reference to a body too large for a message: its SHA-256 and size in bytes."""
 
     sha256: str
     size: int
@@ -79,7 +79,7 @@ def digest(data: bytes) -> str:
 
 
 def event_id(kind: str, id: str, version: int, index: int) -> str:  # noqa: A002
-    """Return an event's id: where it stands in the book."""
+    """Return an event's id: its place on the log."""
     return f"{kind}/{id}/{version}/{index}"
 
 

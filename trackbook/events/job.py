@@ -30,7 +30,8 @@ class TaskShape(Struct, frozen=True, omit_defaults=True):
 
 Fault = Literal["", "permanent", "infrastructure", "operator", "unknown"]
 """Whose failure it is: '' the command's own; `permanent`, the same request would be refused again;
-`infrastructure`, it may work another time; `operator`, somebody has to act first; `unknown`, nobody can tell."""
+`infrastructure`, it may work another time; `operator`, somebody has to act first;
+`unknown`, the end can't be determined."""
 
 
 class TaskError(Struct, frozen=True, omit_defaults=True):
@@ -146,7 +147,7 @@ class JobCancelRequested(JobEvent, frozen=True):
 
 
 class JobPaused(JobEvent, frozen=True):
-    """Nothing more is launched until the job is resumed; what runs goes on."""
+    """No task is launched until the job is resumed; running tasks continue."""
 
     reason: str
 

@@ -31,7 +31,7 @@ class LogEvent(Struct, frozen=True, tag_field="type", omit_defaults=True):
 
 
 class LossAccepted(LogEvent, frozen=True):
-    """The operator knows of the loss and goes on with what is left."""
+    """The operator accepted the loss and continues with what is left."""
 
     evidence: list[Evidence]
 

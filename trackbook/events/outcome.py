@@ -1,4 +1,4 @@
-"""The outcome of a command that changed no aggregate; it stands on a subject of its own.
+"""The outcome of a command that changed no aggregate, stored on its own subject.
 
 Aggregate kind `outcome`, id = SHA-256 of the command id (32 hex digits); always version 1.
 """

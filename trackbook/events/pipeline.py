@@ -78,7 +78,7 @@ class TaskRenamed(PipelineEvent, frozen=True):
 
 
 class TaskMoved(PipelineEvent, frozen=True):
-    """A task stands right after another one now ('' = first)."""
+    """A task was moved right after another one ('' = first)."""
 
     task: str
     after: str = ""

@@ -1,1 +1,1 @@
-"""The only loops: composition root, command handling, saga driver, projector."""
+"""The composition root, command handling and the owners of aggregates."""

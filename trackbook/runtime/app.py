@@ -35,7 +35,7 @@ def _record(system: System) -> ServerRecord:
 
 
 Web = Callable[[System, AsyncExitStack], Awaitable[str]]
-"""Starts the web role, to be stopped with the stack, and returns its address; it stands above this layer."""
+"""Starts the web role, to be stopped with the stack, and returns its address; it belongs to the layer above."""
 
 
 class _Imports:

@@ -58,7 +58,7 @@ class Backups:
                 "backup_refused",
                 f"the log is damaged: {integrity.open[0].message}",
                 hint="Keep the backups that you have. `--damaged` makes one of what is left; `trackbook log"
-                " status` tells more.",
+                " status` shows more.",
             )
         assert self._system.connection is not None
         id_ = await installation(self._system.connection, self._system.config.prefix)

@@ -1,4 +1,4 @@
-"""Looking before a run, and after one: what would fail on the executors, and what was left behind there."""
+"""Preflight before a run, and the sweep for sessions that are left over on executors."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _WITHIN = 20.0
 _SWEPT_WITHIN = 90.0
 """Seconds for each executor to end what is left over."""
 
-_TOLD = 200
-"""Findings of an executor that are told one by one."""
+_REPORTED = 200
+"""Findings of an executor that are reported one by one."""
 
 
 class Checks:
@@ -42,7 +42,7 @@ class Checks:
         self._backends = backends
 
     async def check(self, asked: Asked) -> Reply:
-        """`job.check`: validated, judged and made ready as a start would be, and looked at by the executors.
+        """`job.check`: validates and plans as a start would, then runs the executors' preflight.
 
         All that a start would refuse, or that would fail, is found in one pass.
         """
@@ -110,7 +110,7 @@ class Checks:
         return await _within(_WITHIN, name, lambda backend: backend.check(specs), self._backends)
 
     async def sweep(self, asked: Asked) -> Reply:
-        """`executor.sweep`: what no live attempt of the log owns, told, or ended as well."""
+        """`executor.sweep`: lists the sessions that no live attempt owns, and with `end` terminates them."""
         request = asked.request
         assert isinstance(request, SweepExecutors)
         if request.executor is not None and request.executor not in self._backends:
@@ -163,14 +163,14 @@ def _found(executor: str, finding: Finding) -> Found:
 
 
 def _fewer(found: list[Found]) -> list[Found]:
-    """Return what fails before what does not where there is too much to be told."""
-    if len(found) <= _TOLD:
+    """Return at most `_REPORTED` findings, failures first, and a count of the rest."""
+    if len(found) <= _REPORTED:
         return found
     found = sorted(found, key=lambda each: ("fail", "warn", "ok").index(each.verdict))
-    more = f"there is more to tell: {len(found) - _TOLD:,} findings"
+    more = f"{len(found) - _REPORTED:,} more findings"
     return [
-        *found[:_TOLD],
-        Found(what="executor", found=more, verdict=found[_TOLD].verdict, executor=found[0].executor),
+        *found[:_REPORTED],
+        Found(what="executor", found=more, verdict=found[_REPORTED].verdict, executor=found[0].executor),
     ]
 
 
@@ -193,7 +193,7 @@ def _located(refused: Iterable[Refused], loaded: Loaded | None) -> list[Refused]
 
 
 class Specs(Sequence[SessionSpec]):
-    """The sessions that a job would have on one executor, each made when it is looked at: local runs never do."""
+    """The sessions that a job would have on one executor, created lazily: local preflights never read them."""
 
     def __init__(
         self, ready: Prepared, indexes: Sequence[int], job: str, pipeline: str, parameters: Mapping[str, str]

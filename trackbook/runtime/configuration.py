@@ -1,4 +1,4 @@
-"""What the user says about executors: a file that nobody else may read, and the environment."""
+"""The configuration of executors: executors.toml, which nobody else may read, and the environment."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ExecutorsMisconfigured(UserError, ValueError):
 class Configuration(Struct, frozen=True):
     """Which executors were asked for, and where that was said, in words.
 
-    `clusters` and `container` are settings as they were written; `sources` tells of each executor but the local
+    `clusters` and `container` are settings as they were written; `sources` says of each executor but the local
     one where its settings come from, `default_source` the same of the default.
     """
 
@@ -102,7 +102,7 @@ def _read(path: Path, *, named: bool) -> dict[str, Any]:
 
 
 def _place(error: tomllib.TOMLDecodeError) -> str:
-    """Return where the text can't be read, and never what stands there, which may be a key."""
+    """Return where the text can't be parsed, but never its content, which may be a key."""
     found = re.search(r"\(at .*\)$", str(error))
     return f"it can't be read any more {found[0].strip('()')}" if found else "it can't be read"
 
@@ -131,7 +131,7 @@ def _clusters(
     for name, settings in _table(given, CLUSTERS, path).items():
         if not isinstance(settings, dict):
             raise ExecutorsMisconfigured(
-                f"{path}: {printable(name)[:64]!r} stands outside of a cluster's table, which is written"
+                f"{path}: {printable(name)[:64]!r} is outside of a cluster's table, which is written"
                 f" [{CLUSTERS}.NAME], such as [{CLUSTERS}.{MAIN}]"
             )
         if not _NAME.fullmatch(name):

@@ -1,4 +1,4 @@
-"""The files that a start opens in the data directory, and whether each can be what it has to be.
+"""Checks the types of the files that a start opens in the data directory.
 
 Something else in the place of one, such as a directory or a named pipe, would end the start in an error that
 names no file, or hold it for good. So the start looks before it opens any.

@@ -1,4 +1,4 @@
-"""The note in a data directory that its streams were made, and in which storage format."""
+"""The data directory's record of its streams and their storage format."""
 
 from __future__ import annotations
 

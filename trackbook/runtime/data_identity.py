@@ -1,4 +1,4 @@
-"""Which data directory this is: a copy must not act as the original, whose sessions it would end."""
+"""The identity of a data directory: a copy must not act as the original, whose sessions it would end."""
 
 from __future__ import annotations
 

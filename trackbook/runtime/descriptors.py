@@ -1,4 +1,4 @@
-"""How many files, sockets and pipes this process may have open."""
+"""The limit of open files, sockets and pipes of this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executors follow executors.toml while the server runs; a file that can't be used changes nothing."""
+"""Reloads executors.toml while the server runs; an invalid file changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trackbook.runtime.configuration import (
 from trackbook.runtime.executors import Backends
 
 EVERY = 10.0
-"""Seconds between looks at the file; it is looked at whenever an executor is named as well."""
+"""Seconds between checks of the file; it is also checked whenever a command names an executor."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class ExecutorReload:
     """Keeps `backends` as the file says. `problem` says why the file can't be used, '' where it can.
 
     An executor whose settings change is replaced, and the new one adopts what runs. One that is removed takes no
-    new jobs; its sessions go on. `attach` is set by a process that runs sessions.
+    new jobs; its sessions continue. `attach` is set by a process that runs sessions.
     """
 
     def __init__(self, data: Path, make: Make, loaded: Configuration) -> None:
@@ -50,7 +50,7 @@ class ExecutorReload:
         self.problem = ""
 
     def start(self) -> None:
-        """Look at the file now and then."""
+        """Check the file periodically."""
         self._timer = asyncio.create_task(self._look(), name="executors.toml")
 
     async def close(self) -> None:
@@ -66,7 +66,7 @@ class ExecutorReload:
             await asyncio.sleep(EVERY)
             try:
                 await self.refresh()
-            except Exception:  # one failure must not end the looks at later changes
+            except Exception:  # one failure must not end the checks for later changes
                 log.exception("executors.not_reloaded")
 
     async def refresh(self) -> None:

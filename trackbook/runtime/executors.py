@@ -1,4 +1,4 @@
-"""Which executors there are: the local one, containers, and clusters by name, from a file and the environment."""
+"""The configured executors: the local one, containers, and clusters by name."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from trackbook.runtime.configuration import (
 )
 
 log = structlog.get_logger(__name__)
-_APART_TOLD = 20
-"""Inputs that stay empty are told one by one up to so many."""
+_APART_REPORTED = 20
+"""Inputs that stay empty are reported one by one up to this number."""
 
 
 class Backends(Mapping[str, Backend]):
@@ -107,10 +107,10 @@ def _apart(executors: Mapping[str, str], tasks: Sequence[Task]) -> Iterator[Warn
 
 def _told(apart: list[Warned]) -> list[Warned]:
     """Return the first of them, and how many there are beside."""
-    if len(apart) <= _APART_TOLD:
+    if len(apart) <= _APART_REPORTED:
         return apart
-    more = f"the same goes for {len(apart) - _APART_TOLD:,} more inputs of tasks on other executors"
-    return [*apart[:_APART_TOLD], Warned("input_elsewhere", more)]
+    more = f"the same goes for {len(apart) - _APART_REPORTED:,} more inputs of tasks on other executors"
+    return [*apart[:_APART_REPORTED], Warned("input_elsewhere", more)]
 
 
 def _store(executor: str) -> str:

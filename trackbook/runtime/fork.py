@@ -1,4 +1,4 @@
-"""A copied data directory becomes an installation of its own; what runs stays with the original."""
+"""Turns a copied data directory into its own installation; running sessions stay with the original."""
 
 from __future__ import annotations
 

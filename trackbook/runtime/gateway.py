@@ -1,4 +1,4 @@
-"""Where commands come in, whatever carried them: checked, answered once, and answered the same ever after."""
+"""The gateway of commands from NATS and HTTP: validates each, runs it once, and repeats its answer for ever."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Invalid(Exception):
 
 
 _KEPT_FOR = 15.0
-"""Seconds for which the answer to what is only looked at is kept for those who asked already."""
+"""Seconds for which the answer to a read-only command is kept for repeated requests."""
 
 _AGAIN = "Send it again with the same command_id."
 UNANSWERED = "`/health/ready` says how things stand. Copy the data directory, then restart the server."
@@ -101,7 +101,7 @@ class Gateway:
         return reply
 
     async def _look(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
-        """Answer what is only looked at; who asks again, since the answer took long, gets the same one."""
+        """Answer a read-only command; a request that is repeated because the answer takes long gets the same."""
         key = (asked.command_id, asked.digest)
         if key not in self._looks:
             self._looks[key] = asyncio.create_task(self._seen(kind, verb, asked))
@@ -206,7 +206,7 @@ def _damaged(damage: HistoryDamaged | LogDamaged) -> Refused:
 
 
 def _refuse_reserved(actor: str) -> None:
-    """Refuse a client that gives itself out as a part of Trackbook, whose acts the log must tell apart."""
+    """Refuse a client that gives itself out as a part of Trackbook, whose acts the log must distinguish."""
     if actor.partition(":")[0].strip().casefold() in _RESERVED:
         hint = "Name the person or program that gives the command, such as user:ann."
         raise Invalid(Refused("reserved_actor", f"no client may act as {actor!r}", "actor", hint=hint))

@@ -1,4 +1,4 @@
-"""Which handler answers which command."""
+"""The table of commands and their handlers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def new_gateway(
         return handle
 
     async def resume() -> None:
-        """Forget what was folded before an operator decided about damage, and take up what is open."""
+        """Drop what was folded before an operator decided about damage, and resume the open jobs."""
         history.forget()
         pipelines.forget()
         await jobs.resume()

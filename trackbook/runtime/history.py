@@ -1,4 +1,4 @@
-"""Contents of pipelines at any version, folded from the log for whoever reads."""
+"""Contents of pipelines at any version, folded from the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEPT = 64
 
 
 class History:
-    """Reads the book; contents of versions never change, so the latest few are kept."""
+    """Reads contents from the log; versions never change, so the latest few are cached."""
 
     def __init__(self, book: Book) -> None:
         self._book = book

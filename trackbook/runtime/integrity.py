@@ -1,4 +1,4 @@
-"""Evidence that the log lost something: found, kept, and in the way of each command until it is accepted."""
+"""Evidence of loss: found, kept, and blocking all commands until an operator accepts it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trackbook.events.commit import digest
 from trackbook.events.log import Evidence
 from trackbook.runtime.witness import AnyWitness, Head
 
-HINT = "`trackbook log status` shows it; restore a backup, or go on without it by `trackbook log accept-loss`."
+HINT = "`trackbook log status` shows it; restore a backup, or continue without it by `trackbook log accept-loss`."
 _RANGES = 50
 """Missing ranges of a stream that become evidence of their own; with more, they are one."""
 

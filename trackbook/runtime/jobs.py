@@ -160,7 +160,7 @@ class Jobs:
         )
 
     async def resume(self) -> None:
-        """Forget what was folded before an operator decided about damage, and take up what is open."""
+        """Drop what was folded before an operator decided about damage, and resume the open jobs."""
         for desk in self._desks.values():
             desk.aggregate = None
         await self.recover()

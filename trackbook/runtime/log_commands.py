@@ -25,7 +25,7 @@ _DESCRIBED = 50
 class LogCommands:
     """Handlers of `log.accept-loss` and `quarantine.release`.
 
-    `resume` is called once the log may be decided on again: forget what was folded, and take up what is open.
+    `resume` is called once the log may be decided on again: drop what was folded, and resume the open jobs.
     """
 
     def __init__(self, book: Book, resume: Callable[[], Awaitable[None]]) -> None:
@@ -96,7 +96,7 @@ class LogCommands:
                 continue
             log.error("log.limits_not_restored", stream=each.stream, changed=settings, problem=each.problem)
             message = (
-                f"limits of the stream {each.stream} could not be put back ({each.problem}), and it may go on"
+                f"limits of the stream {each.stream} could not be put back ({each.problem}), and it may continue"
                 f" losing messages: {settings}. Change them with `nats stream edit {each.stream}` and the rights"
                 " of the broker's owner, or make a backup and restore it into a new data directory"
             )

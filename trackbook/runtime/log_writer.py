@@ -1,4 +1,4 @@
-"""The end of a log: a stream that takes every line and never fails, whatever became of stderr."""
+"""A log stream that never fails, even when stderr is closed or full."""
 
 from __future__ import annotations
 

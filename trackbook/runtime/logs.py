@@ -60,7 +60,7 @@ def _steady(kind: Any) -> Any:
         def _proxy_to_logger(self, method: str, event: str | None = None, **values: Any) -> Any:
             try:
                 return super()._proxy_to_logger(method, event, **values)
-            except Exception as problem:  # the caller goes on
+            except Exception as problem:  # the caller continues
                 self._logger.msg(f"{event} [its values can't be shown: {type(problem).__name__}]")
 
     return Steady

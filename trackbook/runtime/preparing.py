@@ -1,4 +1,4 @@
-"""What stands between a pipeline's version and a job of it: is it in order, and which executor runs what?"""
+"""Plans a run of a pipeline's version: validates it, and assigns its tasks to executors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients may ask: one struct per `<kind>.<verb>`, the same over NATS and HTTP."""
+"""Requests of clients: one struct per `<kind>.<verb>`, the same over NATS and HTTP."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ class CancelJob(Request, kw_only=True):
 
 
 class PauseJob(Request, kw_only=True):
-    """`job.pause`: launch nothing more until the job is resumed; what runs goes on."""
+    """`job.pause`: launch no task until the job is resumed; running tasks continue."""
 
     job: str
     reason: str = "on request"
 
 
 class ResumeJob(Request, kw_only=True):
-    """`job.resume`: launch what became ready meanwhile, and go on."""
+    """`job.resume`: continue, and launch the tasks that became ready during the pause."""
 
     job: str
 
@@ -137,7 +137,7 @@ class CheckJob(Request, kw_only=True):
 class SweepExecutors(Request, kw_only=True):
     """`executor.sweep`: find sessions that this installation left on its executors and no job owns.
 
-    With `end` they are ended, else told only, in `findings`. Nothing is put on the log.
+    With `end` they are terminated, else only listed in `findings`. Nothing is written to the log.
     """
 
     stored: ClassVar[bool] = False
@@ -147,7 +147,7 @@ class SweepExecutors(Request, kw_only=True):
 
 
 class AcceptLoss(Request, kw_only=True):
-    """`log.accept-loss`: go on without what the log has lost; see `GET /api/log`.
+    """`log.accept-loss`: continue without what the log has lost; see `GET /api/log`.
 
     `evidence` are the ids of what is accepted, none for all that is open.
     """
@@ -206,7 +206,7 @@ class Warning_(Struct, kw_only=True, omit_defaults=True):  # noqa: N801
 
 
 class Found(Struct, kw_only=True, omit_defaults=True):
-    """One line of a check: what was looked at, what was found, and what to do; `task` where it is about one."""
+    """One line of a check: what was checked, what was found, and what to do; `task` where it is about one."""
 
     what: str
     found: str
@@ -217,7 +217,7 @@ class Found(Struct, kw_only=True, omit_defaults=True):
 
 
 class Reply(Struct, kw_only=True, omit_defaults=True):
-    """The outcome of a command; `seq` is where it stands on the log (0 where nothing was written)."""
+    """The outcome of a command; `seq` is its place on the log (0 if nothing was written)."""
 
     command_id: str
     status: str

@@ -1,4 +1,4 @@
-"""Puts a backup into a data directory, or into one that is thrown away to see whether it could be."""
+"""Restores a backup into a data directory, or verifies it in a temporary one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TargetRefused(UserError):
 
 
 class Counted:
-    """A file that tells how far it was read."""
+    """A file that reports how far it was read."""
 
     def __init__(self, file: BinaryIO, progress: Progress) -> None:
         self._file, self._progress, self._done = file, progress, 0

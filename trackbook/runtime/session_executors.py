@@ -1,4 +1,4 @@
-"""The executors of this process: opened by the configuration, started, and replaced when it changes."""
+"""The role `executor`: opens the configured executors, starts them, and replaces them when the file changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trackbook.runtime.system import System
 
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
 
-_LOOK_AT_EXECUTORS = "`trackbook doctor` looks at the executors."
+_LOOK_AT_EXECUTORS = "`trackbook doctor` checks the executors."
 _START_AN_ENGINE = "Start one: `trackbook serve --role engine`, with the same broker."
 
 log = structlog.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""From a launch on the log to the executor that runs it: specs, and handing them on until they are taken."""
+"""Dispatches launches and stops from the log to executors, retrying until they are accepted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from trackbook.engine.ports import Backend, Blobs, Executor, SessionInput, Sessi
 
 _KEPT_DEFINITIONS = 64
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
-_FAREWELL = 10.0
-"""Seconds that executors have, when the engine stops, to let go of jobs that have ended."""
+_RELEASE_WITHIN = 10.0
+"""Seconds that executors get, when the engine stops, to release jobs that have ended."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Sessions:
         self._hand_on(state, task, lambda executor, spec: executor.stop(spec), "stop")
 
     def forget(self, state: JobState) -> None:
-        """Let go of a job that has ended, here and on its executors."""
+        """Release the resources of an ended job, here and on its executors."""
         for session in self._of_job.pop(state.id, ()):
             self._handing_on.pop(session, None)
         for name in {executor_of(state, task) for task, each in state.tasks.items() if each.session}:
@@ -57,7 +57,7 @@ class Sessions:
 
     @staticmethod
     async def _release(backend: Backend, job: str) -> None:
-        """Have an executor let go of a job, until it did; what a crash leaves, the sweep at the start finds."""
+        """Release the job's resources on an executor, retrying until it succeeds; a sweep finds the rest."""
         wait = _FIRST_WAIT
         while True:
             try:
@@ -70,7 +70,7 @@ class Sessions:
     async def close(self) -> None:
         """Stop handing on; the next start does it again from the log. What jobs held gets a moment."""
         if self._releasing:
-            await asyncio.wait(self._releasing, timeout=_FAREWELL)
+            await asyncio.wait(self._releasing, timeout=_RELEASE_WITHIN)
         tasks = (*self._handing_on.values(), *self._releasing)
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Ending what executors have of this installation and no job owns, in the background of a start."""
+"""Sweeps sessions that no job owns off the executors, in the background of a start."""
 
 from __future__ import annotations
 

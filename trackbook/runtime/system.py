@@ -1,4 +1,4 @@
-"""What a process is to run, and the parts of the system that run in it."""
+"""The configuration of a process, and the parts of the system that run in it."""
 
 from __future__ import annotations
 

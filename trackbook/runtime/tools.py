@@ -1,4 +1,4 @@
-"""The book's tools: look at any moment, decide a history again, and check that nothing was changed or removed."""
+"""Checks of the log: show any moment, replay a history, and verify that nothing was changed or removed."""
 
 from __future__ import annotations
 

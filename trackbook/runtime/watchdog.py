@@ -82,7 +82,7 @@ class Watchdog:
                 self._note_blocked()
 
     def _runs(self) -> bool:
-        """Whether the loop has run since the last look. One that waits for events need not be woken to tell."""
+        """Whether the loop has run since the last look. One that waits for events need not be woken."""
         if _waits_for_events(sys._current_frames().get(self._watched)):
             return True
         if runs := self._answered == self._asked:

@@ -1,4 +1,4 @@
-"""A small file that remembers how far the log had come, and evidence of loss, whatever the broker loses."""
+"""The witness file: records the log's heads and evidence of loss, outside the broker."""
 
 from __future__ import annotations
 

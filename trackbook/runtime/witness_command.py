@@ -1,4 +1,4 @@
-"""A witness outside: a command that is given each head of the log, and tells the last one when it starts."""
+"""An external witness: a command that receives each head of the log, and returns the last one at a start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trackbook.errors import UserError
 from trackbook.events.log import Evidence
 from trackbook.runtime.witness import Head
 
-_ANSWERS_WITHIN = 10.0  # seconds for the command to tell the last head
+_ANSWERS_WITHIN = 10.0  # seconds for the command to return the last head
 _ENDS_WITHIN = 5.0  # seconds for it to end once its standard input is closed
 _LONGEST = 4096  # bytes of its answer
 
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class WitnessFailed(UserError):
-    """The command does not tell the last head that it was given."""
+    """The command does not return the last head that it received."""
 
 
 class WitnessCommand:
@@ -53,7 +53,7 @@ class WitnessCommand:
             process.kill()
             await asyncio.to_thread(process.communicate)
             hint = "It has to print the last line that it was given, or an empty one, and then read its input."
-            raise WitnessFailed(f"the witness command {command!r} tells no last head: {error}", hint) from None
+            raise WitnessFailed(f"the witness command {command!r} returns no last head: {error}", hint) from None
         except BaseException:  # the start is given up
             process.kill()
             raise

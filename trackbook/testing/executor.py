@@ -38,7 +38,7 @@ class ScriptedExecutor:
     """Implements `trackbook.engine.ports.Executor` in memory.
 
     `script` says what a session does (default: it succeeds at once). Sessions outlive `close()`, and the next
-    `start()` goes on with them, as processes do. `runs` counts how often each session's command ran.
+    `start()` adopts them, as processes are adopted. `runs` counts how often each session's command ran.
     """
 
     def __init__(self, script: Callable[[SessionSpec], Play] = lambda _: Play(), *, limit: int = 1000) -> None:
@@ -93,7 +93,7 @@ class ScriptedExecutor:
             self._end(held, play or Play())
 
     async def close(self, *, cancel: bool = False) -> None:
-        """Let go of the sessions, or end them all first."""
+        """Release the sessions, or end them all first."""
         if cancel:
             for spec in list(self._queue.values()):
                 await self.stop(spec)

@@ -1,4 +1,4 @@
-"""A TCP proxy that loses what it is told to lose: for tests of what a broken connection does."""
+"""A TCP proxy that drops data on request: for tests of broken connections."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from trackbook.engine.job import Report, ReportTaskEnded, ReportTaskStarted
 
 
 class Reports:
-    """A sink that keeps what it is told, and refuses the first `refusals` reports; waits `patience` seconds."""
+    """A sink that keeps the reports, and refuses the first `refusals` of them; waits `patience` seconds."""
 
     def __init__(self, patience: float = 20) -> None:
         self.patience = patience

@@ -1,4 +1,4 @@
-"""The log and the blobs in memory, for tests of what stands on them."""
+"""The log and the blobs in memory, for tests of the layers above."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class MemoryEventStore:
         return self._head()
 
     async def condition(self) -> StoreCondition:
-        """Return which sequences have no commit; blobs are not looked at."""
+        """Return which sequences have no commit; blobs are not checked."""
         there = {commit.seq for commit in self.commits}
         missing = ranges_of(seq for seq in range(1, self._head() + 1) if seq not in there)
         events = StreamCondition(
@@ -129,5 +129,5 @@ class MemoryBlobs:
         return data
 
     async def has(self, sha256: str) -> bool:
-        """Tell whether a blob is stored whole."""
+        """Return whether a blob is stored completely."""
         return sha256 in self.blobs and hashlib.sha256(self.blobs[sha256]).hexdigest() == sha256
