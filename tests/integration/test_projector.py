@@ -149,7 +149,7 @@ async def test_a_reader_waits_while_the_file_is_exchanged(tmp_path: Path) -> Non
 
 def test_the_feed_forgets_what_is_old() -> None:
     """The feed holds a bounded number of commits, and says so to a reader that is further behind."""
-    from trackbook.projections.decode import DecodedCommit
+    from trackbook.projections.decoded_commit import DecodedCommit
 
     feed = Feed()
     feed.publish([DecodedCommit(seq, "job", "j", seq, 0, b"x" * 1000) for seq in range(1, 6001)], 6000)

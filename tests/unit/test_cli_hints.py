@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trackbook.cli.main import app
-from trackbook.cli.server.connect import Where
+from trackbook.cli.server.connection import Where
 
 
 def test_options_of_another_command_are_quoted(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_long_summaries_are_wrapped_and_not_cut_off(capsys: pytest.CaptureFixtur
 START = """
 import asyncio, sys
 from pathlib import Path
-from trackbook.cli.server.run_until_stopped import serve_until
+from trackbook.cli.server.foreground import serve_until
 from trackbook.runtime.system import Config
 
 async def main():

@@ -33,11 +33,11 @@ ENTRIES = {
     ),
     "down": Entry("down", "Stop the server of a data directory, and wait until it has exited."),
     "init": Entry(
-        "offline",
+        "pipeline_file",
         "Write an example pipeline, pipeline.yaml. An existing file is never overwritten.",
     ),
     "validate": Entry(
-        "offline", "Check a pipeline's file without a server: YAML, keys, values, names and dependencies."
+        "pipeline_file", "Check a pipeline's file without a server: YAML, keys, values, names and dependencies."
     ),
     "pipeline": Entry("pipeline", "Pipelines and their versions."),
     "job": Entry("job_events", "Jobs: runs of pipelines."),

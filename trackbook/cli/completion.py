@@ -8,7 +8,7 @@ from trackbook.cli.client.exchange import Json
 from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.errors import CliError
 from trackbook.cli.quoting import spell_name, take_name
-from trackbook.cli.server.connect import Where
+from trackbook.cli.server.connection import Where
 
 _OFFERED = 50
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from trackbook.cli.errors import CliError
-from trackbook.cli.server.connect import Where
+from trackbook.cli.server.connection import Where
 
 Url = Annotated[
     str | None,

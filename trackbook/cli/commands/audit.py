@@ -13,7 +13,7 @@ from trackbook.cli import options
 from trackbook.cli.client.http_client import quote_part
 from trackbook.cli.command_table import command_group, commands
 from trackbook.cli.completion import job_ids, pipeline_names
-from trackbook.cli.server.connect import server
+from trackbook.cli.server.connection import server
 from trackbook.cli.times import instant
 
 app = commands()

@@ -16,9 +16,9 @@ import typer
 from trackbook.cli import options
 from trackbook.cli.command_table import commands
 from trackbook.cli.errors import CliError
-from trackbook.cli.server.connect import server
+from trackbook.cli.server.connection import server
 from trackbook.cli.terminal.streams import say
-from trackbook.cli.transfer.copy import Meter, size_text
+from trackbook.cli.transfer.file_transfer import Meter, size_text
 
 app = commands()
 

@@ -22,7 +22,7 @@ from trackbook.cli.client.http_client import Client
 from trackbook.cli.command_table import commands
 from trackbook.cli.commands.doctor_check import Check
 from trackbook.cli.errors import CliError
-from trackbook.cli.server.connect import Where
+from trackbook.cli.server.connection import Where
 
 app = commands()
 

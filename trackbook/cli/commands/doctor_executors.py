@@ -10,7 +10,7 @@ from typing import Any
 
 from trackbook.cli.client.http_client import Client
 from trackbook.cli.commands.doctor_check import Check
-from trackbook.cli.server.connect import Where, server
+from trackbook.cli.server.connection import Where, server
 from trackbook.runtime.configuration import (
     CONTAINER,
     LOCAL,

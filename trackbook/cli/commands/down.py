@@ -20,7 +20,7 @@ from trackbook.cli import options
 from trackbook.cli.client.http_client import Client
 from trackbook.cli.command_table import commands
 from trackbook.cli.errors import CliError
-from trackbook.cli.server.connect import HOST, PORT, Where
+from trackbook.cli.server.connection import HOST, PORT, Where
 from trackbook.cli.server.stop_signals import interruptible
 from trackbook.cli.states import UNFINISHED
 from trackbook.cli.terminal.streams import say

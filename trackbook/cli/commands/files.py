@@ -15,7 +15,7 @@ from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import command_group
 from trackbook.cli.completion import executor_names, file_paths, job_ids, pipeline_names
 from trackbook.cli.errors import CliError
-from trackbook.cli.server.connect import server
+from trackbook.cli.server.connection import server
 
 if TYPE_CHECKING:
     from trackbook.cli.transfer.remote_path import RemotePath
@@ -88,7 +88,7 @@ def list_(
     """List what is in a folder, by name; folders end with '/'."""
     from trackbook.cli.terminal.formatting import emit, local_time
     from trackbook.cli.terminal.tables import table
-    from trackbook.cli.transfer.copy import size_text
+    from trackbook.cli.transfer.file_transfer import size_text
     from trackbook.cli.transfer.remote_path import file_or_entries, resolve_path, walk
     from trackbook.engine.names import printable
 
@@ -137,7 +137,7 @@ def cat(
     data: options.Data = None,
 ) -> None:
     """Print a file's bytes as they are."""
-    from trackbook.cli.transfer.copy import pieces
+    from trackbook.cli.transfer.file_transfer import pieces
     from trackbook.cli.transfer.remote_path import resolve_path
 
     with _client(url, data, token_file, place) as client:
@@ -230,7 +230,7 @@ def put(
 def _print_transfer(did: str, files: list[tuple[str, str, int]], where: str, *, json: bool) -> None:
     """Print what was transferred: (from, to, bytes)."""
     from trackbook.cli.terminal.formatting import emit, plural
-    from trackbook.cli.transfer.copy import size_text
+    from trackbook.cli.transfer.file_transfer import size_text
     from trackbook.engine.names import printable
 
     if json:

@@ -11,7 +11,7 @@ from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import command_group
 from trackbook.cli.completion import job_ids, pipeline_names
 from trackbook.cli.errors import CliError
-from trackbook.cli.server.connect import embedded, is_server_running, running_server, server
+from trackbook.cli.server.connection import embedded, is_server_running, running_server, server
 from trackbook.cli.states import JOB_STATES
 from trackbook.cli.terminal.streams import result_counts, say
 from trackbook.cli.times import FORMS, as_query, parse_time

@@ -13,7 +13,7 @@ from trackbook.cli.client.exchange import Json
 from trackbook.cli.client.http_client import quote_part
 from trackbook.cli.commands.job import Job, refuse_standing
 from trackbook.cli.commands.job_logs import app
-from trackbook.cli.server.connect import is_server_running, server
+from trackbook.cli.server.connection import is_server_running, server
 from trackbook.cli.watch.job_view import shorten
 
 __all__ = ["app"]

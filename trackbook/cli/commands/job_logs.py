@@ -14,7 +14,7 @@ from trackbook.cli.client.exchange import Json
 from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.commands.job import Job, app, refuse_standing
 from trackbook.cli.errors import Rejected
-from trackbook.cli.server.connect import is_server_running, server
+from trackbook.cli.server.connection import is_server_running, server
 from trackbook.cli.terminal.streams import say
 from trackbook.cli.watch.task_output import (
     FollowedJob,

@@ -10,7 +10,7 @@ from trackbook.cli import options
 from trackbook.cli.command_table import command_group
 from trackbook.cli.commands.purge import confirm
 from trackbook.cli.errors import CliError
-from trackbook.cli.server.connect import server
+from trackbook.cli.server.connection import server
 
 app = command_group("log", "The log itself: its state, evidence of loss, and how to continue after a loss.")
 

@@ -13,7 +13,7 @@ from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import command_group
 from trackbook.cli.commands import pipeline_edit
 from trackbook.cli.completion import pipeline_names
-from trackbook.cli.server.connect import server
+from trackbook.cli.server.connection import server
 from trackbook.cli.transfer.code_upload import packed_code
 
 app = command_group("pipeline", "Pipelines and their versions.")

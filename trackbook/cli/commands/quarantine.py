@@ -12,7 +12,7 @@ from trackbook.cli.command_table import command_group
 from trackbook.cli.commands.purge import confirm
 from trackbook.cli.completion import damaged_histories
 from trackbook.cli.errors import CliError, Rejected
-from trackbook.cli.server.connect import server
+from trackbook.cli.server.connection import server
 
 app = command_group("quarantine", "Damaged histories: neither shown nor changed; everything else continues.")
 Name = Annotated[

@@ -16,7 +16,7 @@ from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import commands
 from trackbook.cli.commands.down import detached
 from trackbook.cli.errors import CliError
-from trackbook.cli.server.connect import Where, own_server, server
+from trackbook.cli.server.connection import Where, own_server, server
 from trackbook.cli.terminal.streams import result_counts, say
 from trackbook.cli.transfer.code_upload import packed_code
 from trackbook.cli.watch.preflight_view import new_warnings, show, show_applied, warnings_of

@@ -11,7 +11,7 @@ import typer
 
 from trackbook.cli import options
 from trackbook.cli.command_table import commands
-from trackbook.cli.server.connect import HOST, PORT
+from trackbook.cli.server.connection import HOST, PORT
 from trackbook.cli.server.stop_signals import on_first_signal
 from trackbook.cli.terminal.escapes import escaping_output, raw
 from trackbook.cli.terminal.streams import say
@@ -193,7 +193,7 @@ def _hold(log_level: str, on_start: Any, **config: Any) -> None:
 def _run(on_start: Any, config: dict[str, Any]) -> None:
     import asyncio
 
-    from trackbook.cli.server.run_until_stopped import serve_until
+    from trackbook.cli.server.foreground import serve_until
     from trackbook.runtime.system import Config
 
     planned = Config(**config)

@@ -32,7 +32,7 @@ class Code:
     def upload(self, client: Client, *, quiet: bool) -> None:
         """Send the archive, with progress on a terminal, and say so; raises Rejected, Unreachable."""
         from trackbook.cli.terminal.formatting import plural
-        from trackbook.cli.transfer.copy import Meter, size_text
+        from trackbook.cli.transfer.file_transfer import Meter, size_text
         from trackbook.engine.names import printable
 
         with Meter(f"code {self.name}", self.size) as meter:

@@ -9,7 +9,7 @@ from trackbook.cli.client.exchange import Json
 from trackbook.cli.client.http_client import Client
 from trackbook.cli.errors import CliError
 from trackbook.cli.terminal.streams import say
-from trackbook.cli.transfer.copy import fetch, is_unchanged, make_executable
+from trackbook.cli.transfer.file_transfer import fetch, is_unchanged, make_executable
 from trackbook.cli.transfer.folder_archive import Archive
 from trackbook.cli.transfer.remote_path import RemotePath, file_or_entries, walk, with_stored_spelling
 

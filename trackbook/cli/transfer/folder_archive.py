@@ -15,7 +15,7 @@ from typing import IO
 from trackbook.cli.client.exchange import Json
 from trackbook.cli.client.http_client import Client
 from trackbook.cli.errors import CliError
-from trackbook.cli.transfer.copy import replacing
+from trackbook.cli.transfer.file_transfer import replacing
 from trackbook.cli.transfer.remote_path import RemotePath
 
 _CHUNK = 256 * 1024

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from trackbook.cli.client.http_client import Client
 from trackbook.cli.errors import CliError
 from trackbook.cli.terminal.streams import say
-from trackbook.cli.transfer.copy import send
+from trackbook.cli.transfer.file_transfer import send
 from trackbook.cli.transfer.remote_path import RemotePath
 
 Source = tuple[str, str, Callable[[], BinaryIO]]

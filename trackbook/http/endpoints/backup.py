@@ -12,7 +12,7 @@ from litestar.response import Stream
 from trackbook.engine.errors import Refused
 from trackbook.http.endpoints.parameters import Served
 from trackbook.http.errors import documented
-from trackbook.projections.decode import closing
+from trackbook.projections.decoded_commit import closing
 
 TAR = "application/x-tar"
 

@@ -21,7 +21,7 @@ from trackbook.http.endpoints.parameters import Served
 from trackbook.http.errors import ERRORS
 from trackbook.http.ports import Services
 from trackbook.http.transport.request_checks import known_kind
-from trackbook.projections.decode import DecodedCommit
+from trackbook.projections.decoded_commit import DecodedCommit
 from trackbook.projections.read.event_reader import events_of
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import EventView

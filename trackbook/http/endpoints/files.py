@@ -24,7 +24,7 @@ from trackbook.http.endpoints.folders import named, writable
 from trackbook.http.endpoints.parameters import After, ExecutorName, PipelineKey, Served
 from trackbook.http.endpoints.path_spelling import as_spelled
 from trackbook.http.errors import ErrorBody, Problem, documented
-from trackbook.projections.decode import closing
+from trackbook.projections.decoded_commit import closing
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.times import text_of, to_micros
 from trackbook.projections.views import Time

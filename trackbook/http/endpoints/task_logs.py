@@ -16,7 +16,7 @@ from trackbook.http.endpoints.byte_ranges import byte_range
 from trackbook.http.endpoints.parameters import After, JobKey, Served, TaskName
 from trackbook.http.errors import documented
 from trackbook.http.ports import LogSource, Services
-from trackbook.projections.decode import closing
+from trackbook.projections.decoded_commit import closing
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import TaskView
 

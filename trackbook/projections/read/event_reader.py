@@ -10,7 +10,7 @@ import msgspec
 from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import cause_input, event_id
 from trackbook.projections.decisions import Decisions, NothingDecided
-from trackbook.projections.decode import DecodedCommit, RawBody, RawInput, closing, read_raw
+from trackbook.projections.decoded_commit import DecodedCommit, RawBody, RawInput, closing, read_raw
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.times import text_of
 from trackbook.projections.views import EventView, JobStates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from trackbook.projections.decode import DecodedCommit, decode
+from trackbook.projections.decoded_commit import DecodedCommit, decode
 from trackbook.projections.read.event_reader import Pages, damaged
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.read.row_views import show_fold

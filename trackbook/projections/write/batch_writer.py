@@ -13,7 +13,7 @@ from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
 from trackbook.projections.database import Database, set_checkpoint, undisturbed
 from trackbook.projections.decisions import Decisions, NothingDecided
-from trackbook.projections.decode import DecodedCommit, decode
+from trackbook.projections.decoded_commit import DecodedCommit, decode
 from trackbook.projections.write.commit_model import CommitsModel
 from trackbook.projections.write.job_model import Held, JobsModel, stored_job
 from trackbook.projections.write.job_recovery import restored

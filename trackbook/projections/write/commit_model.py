@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, tuple_
 
 from trackbook.events.job import JobCreated
-from trackbook.projections.decode import DecodedCommit
+from trackbook.projections.decoded_commit import DecodedCommit
 from trackbook.projections.tables import aggregates, commits, words
 from trackbook.projections.write.quarantine_model import Quarantine
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from trackbook.projections.decode import DecodedCommit
+from trackbook.projections.decoded_commit import DecodedCommit
 from trackbook.projections.tables import jobs, snapshots, states, tasks
 from trackbook.projections.write.job_rows import CANT_FOLLOW, FoldedJob, JobRow, TaskRow, created
 from trackbook.projections.write.quarantine_model import Quarantine

@@ -9,7 +9,7 @@ import msgspec
 from trackbook.engine.job import JobState, evolve
 from trackbook.engine.ports import Blobs, EventStore
 from trackbook.projections.decisions import Decisions
-from trackbook.projections.decode import closing, decode
+from trackbook.projections.decoded_commit import closing, decode
 from trackbook.projections.write.commit_model import unlinked
 from trackbook.projections.write.job_model import Held, StoredJob
 from trackbook.projections.write.job_rows import CANT_FOLLOW, of_rows

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from trackbook.engine.job import JobState, TaskState, evolve, touched
 from trackbook.events import job as job_events
-from trackbook.projections.decode import DecodedCommit
+from trackbook.projections.decoded_commit import DecodedCommit
 from trackbook.projections.times import to_micros
 from trackbook.projections.views import JobStates
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from trackbook.events import pipeline as pipeline_events
-from trackbook.projections.decode import DecodedCommit
+from trackbook.projections.decoded_commit import DecodedCommit
 from trackbook.projections.tables import pipelines, versions
 from trackbook.projections.write.quarantine_model import Quarantine
 

@@ -11,7 +11,7 @@ from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import digest
 from trackbook.projections.database import Database
 from trackbook.projections.decisions import Decisions, NothingDecided
-from trackbook.projections.decode import DecodedCommit, closing
+from trackbook.projections.decoded_commit import DecodedCommit, closing
 from trackbook.projections.errors import DamagedError, DiskFullError, LockedError
 from trackbook.projections.feed import Feed, Signal
 from trackbook.projections.write.batch_writer import Writer

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from trackbook.projections.decode import DecodedCommit
+from trackbook.projections.decoded_commit import DecodedCommit
 from trackbook.projections.tables import quarantine
 
 _INSERT = insert(quarantine)

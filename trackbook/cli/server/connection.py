@@ -143,7 +143,7 @@ def embedded(data: Path, durability: str = "always", *, reading: bool = False) -
     So the command's own thread may block, and Ctrl-C reaches it and not the system. With `reading`, the system
     answers questions and commands and takes up no jobs.
     """
-    from trackbook.cli.server.embedded import Host
+    from trackbook.cli.server.embedded_server import Host
 
     host = Host(data, durability, reading=reading)
     address = host.start()

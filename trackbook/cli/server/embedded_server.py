@@ -62,7 +62,7 @@ class Host:
                 self._address.set_exception(problem)
 
     async def _serve(self) -> None:
-        from trackbook.cli.server.run_until_stopped import serve_until
+        from trackbook.cli.server.foreground import serve_until
         from trackbook.runtime import logs
         from trackbook.runtime.start_phase import StartLimits
         from trackbook.runtime.system import Config
