@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from trackbook.engine.ports import FolderMissing, Folders, NoSuchFile, UnsafePath
-from trackbook.http.endpoints.path_spelling import as_spelled
+from trackbook.http.endpoints.path_spelling import with_stored_spelling
 
 UNSAFE = ("..", "a/../..", "vfroot/../../b", "/etc/passwd", "//etc", "a\0b", "vfroot/" + "n" * 300, "x/" * 2100)
 ODD = (
@@ -189,11 +189,11 @@ class FoldersContract:
         for there, asked in ((composed, decomposed), (decomposed, composed)):
             await put(folders, pipeline, f"vfroot/a/{there}/file", b"x")
 
-            found = await as_spelled(folders, pipeline, f"vfroot/a/{asked}/file")
+            found = await with_stored_spelling(folders, pipeline, f"vfroot/a/{asked}/file")
             assert found == f"vfroot/a/{there}/file"
             assert await whole(folders, pipeline, found) == b"x"
             new = f"vfroot/a/{asked}/{asked}/new"
-            assert await as_spelled(folders, pipeline, new) == f"vfroot/a/{there}/{asked}/new"
+            assert await with_stored_spelling(folders, pipeline, new) == f"vfroot/a/{there}/{asked}/new"
             await folders.delete(pipeline, f"vfroot/a/{there}")
 
     async def test_what_is_not_there_is_told_so(self, folders: Folders, pipeline: str) -> None:

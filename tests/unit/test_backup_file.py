@@ -20,11 +20,11 @@ from trackbook.runtime.backup_file import (
     Digest,
     Manifest,
     Member,
-    checked,
     digest_of,
-    ended,
+    encode_trailer,
     failed,
     packed,
+    read_manifest,
 )
 
 PARTS = [
@@ -53,7 +53,7 @@ def manifest(members: list[Digest]) -> Manifest:
 
 def backup(parts: list[Member] = PARTS, known: list[Member] = PARTS) -> bytes:
     """A backup of these parts, whose manifest knows of those."""
-    end = ended(manifest([digest_of(part) for part in known]))
+    end = encode_trailer(manifest([digest_of(part) for part in known]))
     return b"".join(packed(part.name, part.data) for part in parts) + end
 
 
@@ -63,7 +63,7 @@ def test_a_backup_is_a_tar_that_can_be_checked() -> None:
         names = tar.getnames()
 
     assert names == [*(part.name for part in PARTS), "manifest.json", "manifest.sha256"]
-    assert checked(io.BytesIO(backup())) == manifest([digest_of(part) for part in PARTS])
+    assert read_manifest(io.BytesIO(backup())) == manifest([digest_of(part) for part in PARTS])
 
 
 def test_no_flipped_bit_is_overlooked() -> None:
@@ -74,7 +74,7 @@ def test_no_flipped_bit_is_overlooked() -> None:
         flipped = bytearray(whole)
         flipped[at] ^= 1 << at % 8
         try:
-            checked(io.BytesIO(flipped))
+            read_manifest(io.BytesIO(flipped))
         except (BackupDamaged, NewerFormat):
             continue
         overlooked.append(at)
@@ -90,7 +90,7 @@ def test_a_damaged_member_is_named(name: str) -> None:
         flipped[tar.getmember(name).offset_data] ^= 1
 
     with pytest.raises(BackupDamaged, match=name):
-        checked(io.BytesIO(flipped))
+        read_manifest(io.BytesIO(flipped))
 
 
 def test_a_cut_file_is_refused() -> None:
@@ -98,9 +98,9 @@ def test_a_cut_file_is_refused() -> None:
     whole = backup()
     for size in [*range(0, len(whole), 97), len(whole) - 1]:
         with pytest.raises(BackupDamaged):
-            checked(io.BytesIO(whole[:size]))
+            read_manifest(io.BytesIO(whole[:size]))
     with pytest.raises(BackupDamaged, match="does not end"):
-        checked(io.BytesIO(whole + b"\0"))
+        read_manifest(io.BytesIO(whole + b"\0"))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_cut_file_is_refused() -> None:
 def test_members_that_are_missing_swapped_or_foreign_are_named(parts: list[Member], said: str) -> None:
     """What is there has to be what the manifest lists, in its order."""
     with pytest.raises(BackupDamaged, match=said):
-        checked(io.BytesIO(backup(parts)))
+        read_manifest(io.BytesIO(backup(parts)))
 
 
 def test_a_backup_that_failed_says_why() -> None:
@@ -123,14 +123,14 @@ def test_a_backup_that_failed_says_why() -> None:
     begun = packed(*PARTS[0]) + failed("the broker broke off")
 
     with pytest.raises(BackupDamaged, match="not completed: the broker broke off"):
-        checked(io.BytesIO(begun))
+        read_manifest(io.BytesIO(begun))
 
 
 @pytest.mark.parametrize("foreign", [b"", b"x" * 5000, bytes(10240)])
 def test_another_file_is_no_backup(foreign: bytes) -> None:
     """Whatever it is, it is refused in words."""
     with pytest.raises(BackupDamaged, match="no backup of Trackbook"):
-        checked(io.BytesIO(foreign))
+        read_manifest(io.BytesIO(foreign))
 
 
 def test_a_backup_of_a_newer_release_is_refused() -> None:
@@ -138,7 +138,7 @@ def test_a_backup_of_a_newer_release_is_refused() -> None:
     mark = json.dumps({"format": FORMAT + 1, "release": "9.8.7"}).encode()
 
     with pytest.raises(NewerFormat, match=rf"9\.8\.7 \(format {FORMAT + 1}\); this is {__version__}"):
-        checked(io.BytesIO(packed(FORMAT_FILE, mark)))
+        read_manifest(io.BytesIO(packed(FORMAT_FILE, mark)))
 
 
 def test_secret_keys_are_left_out() -> None:

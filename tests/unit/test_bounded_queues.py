@@ -24,7 +24,7 @@ from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import Head, Note, Outcome
 from trackbook.engine.ports import Append, SessionSpec, Stored
 from trackbook.events.job import TaskShape
-from trackbook.http.endpoints.event_stream import Only, _follow
+from trackbook.http.endpoints.event_stream import EventFilter, _follow
 from trackbook.projections import feed
 from trackbook.runtime import jobs
 from trackbook.testing.executor import Play, ScriptedExecutor
@@ -126,7 +126,7 @@ async def test_a_slow_follower_of_events_reads_the_log(tmp_path: Path, monkeypat
     async with projected(history, tmp_path / "r.db") as read:
         await history.start("first", "p1", [TaskShape("a")])
         await caught_up(read, history)
-        following = _follow(Served(read), Only(), (1, 0))  # type: ignore[arg-type]
+        following = _follow(Served(read), EventFilter(), (1, 0))  # type: ignore[arg-type]
         got = b""
         async with turning(100):
             for number in range(10):

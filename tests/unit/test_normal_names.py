@@ -16,7 +16,7 @@ from trackbook.engine import edits
 from trackbook.engine.errors import Refused
 from trackbook.engine.ports import CutListing, FileEntry, Folders, NoSuchFile
 from trackbook.events.job import TaskShape
-from trackbook.http.endpoints.path_spelling import as_spelled
+from trackbook.http.endpoints.path_spelling import with_stored_spelling
 
 NFC, NFD = (unicodedata.normalize(form, "données-훈련") for form in ("NFC", "NFD"))
 YAML = (
@@ -120,5 +120,5 @@ async def test_a_name_that_a_cut_list_left_out_is_found_in_its_other_form() -> N
                 raise NoSuchFile(path)
             return FileEntry(NFD, path, "file")
 
-    assert await as_spelled(cast("Folders", Cut()), "p", f"x/{NFC}") == f"x/{NFD}"
-    assert await as_spelled(cast("Folders", Cut()), "p", f"y/{NFC}") == f"y/{NFC}"
+    assert await with_stored_spelling(cast("Folders", Cut()), "p", f"x/{NFC}") == f"x/{NFD}"
+    assert await with_stored_spelling(cast("Folders", Cut()), "p", f"y/{NFC}") == f"y/{NFC}"

@@ -209,7 +209,7 @@ async def test_the_last_lines_of_a_cut_log(tmp_path: Path) -> None:
     assert re.search(rb"\[trackbook: \d+ bytes", shown)
     for lines in range(1, 300):
         start = await task_logs._start_of_tail(source, "s", found, lines)
-        text = b"".join([chunk async for chunk in task_logs._shown(source, "s", start, found.end)])
+        text = b"".join([chunk async for chunk in task_logs._read_lines(source, "s", start, found.end)])
         wanted = b"".join(shown.splitlines(keepends=True)[-lines:])
         assert text in (wanted, b"\n" + wanted)
 
@@ -223,5 +223,5 @@ async def test_ranges_of_a_cut_log(tmp_path: Path) -> None:
     source, found, shown = Logs(tmp_path), kept(path), path.read_bytes()
     for first in range(0, len(shown), 7):
         offset, skip = found.offset(first)
-        part = task_logs._part(task_logs._shown(source, "s", offset, found.end), skip, 40)
+        part = task_logs._part(task_logs._read_lines(source, "s", offset, found.end), skip, 40)
         assert b"".join([chunk async for chunk in part]) == shown[first : first + 40]

@@ -10,8 +10,8 @@ from histories.made import History
 from histories.served import caught_up, projected
 
 from trackbook.events.job import TaskShape
-from trackbook.http.endpoints.event_stream import Only, _follow
-from trackbook.http.endpoints.task_logs import _shown
+from trackbook.http.endpoints.event_stream import EventFilter, _follow
+from trackbook.http.endpoints.task_logs import _read_lines
 from trackbook.http.web_role import Logs
 
 
@@ -43,7 +43,7 @@ async def test_a_long_log_lets_others_run(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "log").write_bytes(b"x" * (64 * 65536))
 
-    turns = await turns_while(lambda: _shown(Logs(tmp_path), "s", 0, 64 * 65536), 64)
+    turns = await turns_while(lambda: _read_lines(Logs(tmp_path), "s", 0, 64 * 65536), 64)
 
     assert turns >= 63
 
@@ -57,7 +57,7 @@ async def test_the_stream_of_events_lets_others_run(tmp_path: Path) -> None:
         await caught_up(read, history)
         services = Served(read)
 
-        turns = await turns_while(lambda: _follow(services, Only(), (1, 0)), 50)  # type: ignore[arg-type]
+        turns = await turns_while(lambda: _follow(services, EventFilter(), (1, 0)), 50)  # type: ignore[arg-type]
 
         assert turns >= 49
 

@@ -74,7 +74,7 @@ class ErrorBody(Struct):
     error: Problem
 
 
-def documented(*more: int) -> dict[int, ResponseSpec]:
+def error_responses(*more: int) -> dict[int, ResponseSpec]:
     """Return what the OpenAPI document says of an endpoint's errors, these statuses among them."""
     statuses = sorted({400, 404, 409, 503, 504, *more})
     return {
@@ -83,7 +83,7 @@ def documented(*more: int) -> dict[int, ResponseSpec]:
     }
 
 
-ERRORS = documented()
+ERRORS = error_responses()
 
 
 def status_of(code: str) -> int:
@@ -173,7 +173,7 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBo
     return _answer(error.status_code, _CODES.get(error.status_code, "error"), message)
 
 
-def on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
+def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
     """Answer a full disk in words, and what should not happen; the log has the rest."""
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     if is_full(error):
@@ -196,5 +196,5 @@ HANDLERS: dict[int | type[Exception], Any] = {
     UnsafePath: on_unsafe_path,
     ExecutorUnavailable: on_executor_unavailable,
     HTTPException: on_http,
-    Exception: on_anything,
+    Exception: on_unexpected,
 }

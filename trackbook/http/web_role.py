@@ -61,9 +61,9 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     async with system.phase("the read model to be opened", f"Look at the disk of {config.data}."):
         await projector.start()
     running = asyncio.create_task(projector.run(), name="projector")
-    stack.push_async_callback(_cancelled, running)
+    stack.push_async_callback(_cancel, running)
     async with system.phase("the read model to be level with the log"):
-        await _level(projector, book)
+        await _catch_up(projector, book)
     async with system.phase("the configuration of the executors"):
         await read_executors(system, stack)
     connections = Connections(most_connections(descriptor_limit()))
@@ -73,7 +73,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
         Logs(config.data),
         Contents(system.history or History(book)),
         Health(system, connections),
-        BookTools(book, projector),
+        LogTools(book, projector),
         Configured(system),
         blobs=book.blobs,
         backups=Backups(system, book),
@@ -88,7 +88,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     return url
 
 
-async def _level(projector: Projector, book: Book) -> None:
+async def _catch_up(projector: Projector, book: Book) -> None:
     """Wait until the read model is level with the log, as far as that can be had quickly."""
     try:
         async with asyncio.timeout(_LEVEL_WITHIN):
@@ -129,7 +129,7 @@ def _remote_gateway(system: System) -> Any:
     return RemoteGateway(system.connection, system.config.prefix)
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
@@ -146,7 +146,7 @@ class Logs:
         try:
             log = folders.log_file(self._data, session)
             logs.want(log)
-            found = await _consistent(lambda: output_log.kept(log))
+            found = await _read_consistently(lambda: output_log.kept(log))
             return found or output_log.head_alone(log)
         except (FileNotFoundError, ValueError):
             return None
@@ -154,7 +154,7 @@ class Logs:
     async def read(self, session: str, offset: int, limit: int) -> Piece:
         """Return up to `limit` bytes from `offset`, or from the first one behind it that is kept."""
         log = folders.log_file(self._data, session)
-        return await _consistent(lambda: output_log.read(log, offset, limit)) or Piece(offset, b"")
+        return await _read_consistently(lambda: output_log.read(log, offset, limit)) or Piece(offset, b"")
 
     async def follow(self, session: str, offset: int) -> AsyncIterator[Piece]:
         """Yield what is there and what comes, looked for while somebody follows."""
@@ -168,7 +168,7 @@ class Logs:
                 await asyncio.sleep(_LOOK)
 
 
-async def _consistent(look: Callable[[], T | None]) -> T | None:
+async def _read_consistently(look: Callable[[], T | None]) -> T | None:
     """Look until the log is not being cut, for a moment: its writer may have died while it did."""
     for pause in (0, *[_CUT_PAUSE] * _CUT_LOOKS):
         await asyncio.sleep(pause)
@@ -252,7 +252,7 @@ class Health:
         return figures
 
 
-class BookTools:
+class LogTools:
     """Checks of the log for HTTP."""
 
     def __init__(self, book: Book, projector: Projector) -> None:

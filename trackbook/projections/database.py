@@ -76,7 +76,7 @@ class Database:
 
     async def open(self) -> tuple[int, str]:
         """Open or create the file and return its checkpoint: sequence and digest; raises DamagedError."""
-        return await undisturbed(self._open())
+        return await finish_despite_cancel(self._open())
 
     async def _open(self) -> tuple[int, str]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections, once what is under way on them is done."""
-        await undisturbed(self._close())
+        await finish_despite_cancel(self._close())
 
     async def _close(self) -> None:
         self._may_read.clear()
@@ -105,7 +105,7 @@ class Database:
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction; raises DiskFullError, LockedError, DamagedError or others."""
-        return await undisturbed(self._counted(self._write(work)))
+        return await finish_despite_cancel(self._counted(self._write(work)))
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         assert self._writer is not None
@@ -121,7 +121,7 @@ class Database:
                 await self._may_read.wait()
         except TimeoutError:
             raise UnavailableError("the read model's file can't be opened now; /health/ready says why") from None
-        return await undisturbed(self._counted(self._read(work)))
+        return await finish_despite_cancel(self._counted(self._read(work)))
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         assert self._readers is not None
@@ -132,7 +132,7 @@ class Database:
 
     async def replace_by(self, path: Path) -> tuple[int, str]:
         """Put another finished file in this one's place; readers wait for as long as that takes."""
-        return await undisturbed(self._replace_by(path))
+        return await finish_despite_cancel(self._replace_by(path))
 
     async def _replace_by(self, path: Path) -> tuple[int, str]:
         await self.close()
@@ -142,7 +142,7 @@ class Database:
 
     async def set_aside(self, name: str) -> Path:
         """Move the file to `name` beside it, so that a new one can be begun, and return where it went."""
-        return await undisturbed(self._set_aside(name))
+        return await finish_despite_cancel(self._set_aside(name))
 
     async def _set_aside(self, name: str) -> Path:
         await self.close()
@@ -154,7 +154,7 @@ class Database:
 
     async def remove(self) -> None:
         """Close and delete the file."""
-        await undisturbed(self._remove())
+        await finish_despite_cancel(self._remove())
 
     async def _remove(self) -> None:
         await self.close()
@@ -191,7 +191,7 @@ class Database:
         return error
 
 
-async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+async def finish_despite_cancel(work: Coroutine[Any, Any, T]) -> T:
     """Await work that is finished even when its caller is cancelled, who then waits for that.
 
     A connection whose statement is cancelled in the middle can't be used, and with aiosqlite not even closed.

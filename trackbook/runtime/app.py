@@ -18,7 +18,7 @@ import structlog
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Access, connect, require_server
 from trackbook.adapters.nats.find import current_url, engine_access
-from trackbook.runtime.data import ServerRecord, held, record_server
+from trackbook.runtime.data import ServerRecord, hold_directory, record_server
 from trackbook.runtime.data_format import refuse_newer_data
 from trackbook.runtime.data_identity import claim_directory
 from trackbook.runtime.descriptors import raise_descriptor_limit
@@ -84,7 +84,7 @@ async def running(
     if unsafe := os.environ.get("TRACKBOOK_UNSAFE"):
         log.warning("unsafe", switched_off=unsafe, hint="for tests only: the log or the sessions may be spoilt")
     async with AsyncExitStack() as stack:
-        stack.enter_context(held(config.data, config.roles))
+        stack.enter_context(hold_directory(config.data, config.roles))
         refuse_newer_data(config.data)
         embedded = "broker" in config.roles and Access.from_env() is None
         system.identity = claim_directory(
@@ -128,13 +128,13 @@ async def _connect(system: System, stack: AsyncExitStack, imports: _Imports) -> 
             system.access = await engine_access(config.data)
     # A broker of our own may have to take another port when it restarts.
     where = None if Access.from_env() else lambda: current_url(config.data)
-    async with system.phase(f"the broker's answer at {_shown(system.access.url)}"):
+    async with system.phase(f"the broker's answer at {_without_credentials(system.access.url)}"):
         system.connection = await connect(system.access, name="trackbook", where=where)
         stack.push_async_callback(system.connection.close)
         await require_server(system.connection)
 
 
-def _shown(urls: str) -> str:
+def _without_credentials(urls: str) -> str:
     """Return the addresses without what may be a password in them."""
     return ", ".join(url.rpartition("@")[2].rpartition("//")[2].strip() for url in urls.split(","))
 

@@ -27,7 +27,7 @@ from trackbook.runtime.backup_file import (
     Manifest,
     Member,
     digest_of,
-    ended,
+    encode_trailer,
     failed,
     packed,
 )
@@ -89,7 +89,7 @@ class Backups:
             return
         for text in self._executors(omitted):
             yield await member(EXECUTORS, text)
-        yield ended(self._manifest(installation_id, evidence, contents, known, omitted))
+        yield encode_trailer(self._manifest(installation_id, evidence, contents, known, omitted))
         log.info("backup.made", seq=contents["events"].last, messages=contents["events"].messages)
 
     def _streams(self) -> list[tuple[str, str]]:

@@ -86,7 +86,7 @@ def packed(name: str, data: bytes) -> bytes:
     return _header(name, len(data)) + data + _padding(len(data))
 
 
-def ended(manifest: Manifest) -> bytes:
+def encode_trailer(manifest: Manifest) -> bytes:
     """Return the end of the file: the manifest and its digest."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
     return packed(MANIFEST, text) + packed(DIGEST, _digest_line(text)) + _END
@@ -112,7 +112,7 @@ def _padding(size: int) -> bytes:
     return bytes(-size % _BLOCK)
 
 
-def checked(file: Reader) -> Manifest:
+def read_manifest(file: Reader) -> Manifest:
     """Read a whole backup and return its manifest; raises BackupDamaged, NewerFormat."""
     known: list[Digest] = []
     latest: list[Member] = []

@@ -18,7 +18,7 @@ from trackbook.runtime.executors import Backends
 from trackbook.runtime.gateway import Asked, Invalid
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipelines import Pipelines, derived_id
-from trackbook.runtime.preparing import Prepared, Preparing, prepared, together, warnings_of
+from trackbook.runtime.preparing import Prepared, Preparing, combine_refusals, prepare, warnings_of
 from trackbook.runtime.requests import ApplyPipeline, CheckJob, Found, Reply, SweepExecutors
 from trackbook.runtime.sessions import demands
 
@@ -54,7 +54,7 @@ class Checks:
             reply, ready = await self._of_version(asked, request)
         else:
             reply, loaded = await self._of_text(asked, request)
-            ready = prepared(loaded.content)
+            ready = prepare(loaded.content)
         assigned, refused = self._preparing.judge(ready, request.executor)
         judged = [locate(w, loaded.positions) if loaded and w.path else w for w in assigned.warned]
         judged += parameters.unused(request.parameters, ready.tasks)
@@ -69,8 +69,10 @@ class Checks:
         )
         reply.findings = [finding for findings in found for finding in findings]
         text = None if request.executor else loaded  # an executor that is asked for is in no text
-        if refused := [*_located(ready.blockers, loaded), *_located(refused, text)]:
-            raise together([*refused, *_located(_failures(reply.findings, ready, refused), loaded)])
+        if refused := [*_with_positions(ready.blockers, loaded), *_with_positions(refused, text)]:
+            raise combine_refusals(
+                [*refused, *_with_positions(_failures(reply.findings, ready, refused), loaded)]
+            )
         reply.ok = all(finding.verdict != "fail" for finding in reply.findings)
         return reply
 
@@ -148,10 +150,10 @@ async def _within(
         found = [Finding("executor", f"it did not answer within {seconds:.0f} s", "fail")]
     except Exception as problem:
         found = [Finding("executor", f"it could not be asked: {problem or type(problem).__name__}", "fail")]
-    return _fewer([_found(name, each) for each in found])
+    return _limit_findings([_finding_view(name, each) for each in found])
 
 
-def _found(executor: str, finding: Finding) -> Found:
+def _finding_view(executor: str, finding: Finding) -> Found:
     return Found(
         what=finding.what,
         found=finding.found,
@@ -162,7 +164,7 @@ def _found(executor: str, finding: Finding) -> Found:
     )
 
 
-def _fewer(found: list[Found]) -> list[Found]:
+def _limit_findings(found: list[Found]) -> list[Found]:
     """Return at most `_REPORTED` findings, failures first, and a count of the rest."""
     if len(found) <= _REPORTED:
         return found
@@ -187,7 +189,7 @@ def _failures(findings: Sequence[Found], ready: Prepared, refused: Sequence[Refu
             yield Refused("would_fail", f"{about}: {each.found}", place, hint=each.hint)
 
 
-def _located(refused: Iterable[Refused], loaded: Loaded | None) -> list[Refused]:
+def _with_positions(refused: Iterable[Refused], loaded: Loaded | None) -> list[Refused]:
     """Return refusals with their places in the text, if it is one."""
     return [locate(each, loaded.positions) if loaded else each for each in refused]
 

@@ -43,7 +43,7 @@ def default_data() -> Path:
 
 
 @contextmanager
-def held(data: Path, roles: frozenset[str]) -> Iterator[None]:
+def hold_directory(data: Path, roles: frozenset[str]) -> Iterator[None]:
     """Hold these roles on the data directory for this process; raises DataDirectoryHeld saying who has one.
 
     Raises NotAFile, OSError for files that nothing could start on. The role `web` holds `lock` and leaves

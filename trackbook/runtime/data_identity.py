@@ -104,12 +104,12 @@ def claim(data: Path, ownership: Ownership = "") -> Identity:
 
     Raises DataDirectoryCopied where it was used elsewhere before, unless `ownership` says whose it is.
     """
-    present, recorded = location(data), _recorded(data)
+    present, recorded = location(data), _read_identity(data)
     forking = ownership == "fork"
     if recorded is not None:
         changed = differences(recorded.location, present)
         if changed and not ownership:
-            raise DataDirectoryCopied(_copied(data, recorded, changed))
+            raise DataDirectoryCopied(_copied_message(data, recorded, changed))
         forking = forking or (recorded.forking and ownership != "adopt")
     identity = Identity(present, str(data.absolute()), forking)
     if identity != recorded:
@@ -159,16 +159,16 @@ def finish_fork(data: Path, identity: Identity) -> None:
 def problem(data: Path) -> str:
     """Return why nothing would start on this directory, '' where nothing speaks against it."""
     try:
-        recorded = _recorded(data)
+        recorded = _read_identity(data)
         changed = differences(recorded.location, location(data)) if recorded else []
     except FileNotFoundError:
         return ""
     except DataDirectoryCopied as unreadable:
         return str(unreadable)
-    return _copied(data, recorded, changed) if recorded and changed else ""
+    return _copied_message(data, recorded, changed) if recorded and changed else ""
 
 
-def _recorded(data: Path) -> Identity | None:
+def _read_identity(data: Path) -> Identity | None:
     try:
         return msgspec.json.decode((data / FILE).read_bytes(), type=Identity)
     except FileNotFoundError:
@@ -178,7 +178,7 @@ def _recorded(data: Path) -> Identity | None:
         return Identity(Location())
 
 
-def _copied(data: Path, recorded: Identity, changed: list[str]) -> str:
+def _copied_message(data: Path, recorded: Identity, changed: list[str]) -> str:
     where = f"last used as {recorded.path}" if recorded.path else f"its {FILE} can't be read"
     place = "" if not recorded.path else f": this is {' and '.join(changed)}"
     found = f"looks like a copy of a data directory ({where}{place})"

@@ -27,7 +27,7 @@ from trackbook.runtime.configuration import (
 )
 
 log = structlog.get_logger(__name__)
-_APART_REPORTED = 20
+_REPORTED_SINGLY = 20
 """Inputs that stay empty are reported one by one up to this number."""
 
 
@@ -76,7 +76,7 @@ class Backends(Mapping[str, Backend]):
                 refused.append(self.unknown(name, f"tasks[{its[0].index}].executor"))
         if len({_store(name) for name in by_executor}) > 1:
             executors = {task.name: name for name, its in by_executor.items() for task in its}
-            warned += _told(list(_apart(executors, running)))
+            warned += _merge_warnings(list(_apart(executors, running)))
         return job, refused, warned
 
     def unknown(self, name: str, path: str) -> Refused:
@@ -105,12 +105,12 @@ def _apart(executors: Mapping[str, str], tasks: Sequence[Task]) -> Iterator[Warn
                 yield Warned("input_elsewhere", message, f"tasks[{task.index}].dependencies[{number - 1}]")
 
 
-def _told(apart: list[Warned]) -> list[Warned]:
+def _merge_warnings(apart: list[Warned]) -> list[Warned]:
     """Return the first of them, and how many there are beside."""
-    if len(apart) <= _APART_REPORTED:
+    if len(apart) <= _REPORTED_SINGLY:
         return apart
-    more = f"the same goes for {len(apart) - _APART_REPORTED:,} more inputs of tasks on other executors"
-    return [*apart[:_APART_REPORTED], Warned("input_elsewhere", more)]
+    more = f"the same goes for {len(apart) - _REPORTED_SINGLY:,} more inputs of tasks on other executors"
+    return [*apart[:_REPORTED_SINGLY], Warned("input_elsewhere", more)]
 
 
 def _store(executor: str) -> str:

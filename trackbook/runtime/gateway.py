@@ -75,16 +75,16 @@ class Gateway:
                 return await self._look(kind, verb, asked)
             return await self._once(kind, verb, asked)
         except Invalid as invalid:
-            return _encoded(rejection(command_id or _id_in(payload), invalid.refused))
+            return _encode_reply(rejection(command_id or _command_id_of(payload), invalid.refused))
         except (HistoryDamaged, LogDamaged) as damage:
             log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(damage))
-            return _encoded(rejection(command_id, _damaged(damage)))
+            return _encode_reply(rejection(command_id, _damage_refusal(damage)))
         except (LedgerDamaged, StoreUnanswered) as away:  # a ledger is made again meanwhile
             log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(away))
-            return _encoded(rejection(command_id, _failure(away)))
+            return _encode_reply(rejection(command_id, _failure(away)))
         except Exception as problem:
             log.exception("command.failed", kind=kind, verb=verb, command_id=command_id)
-            return _encoded(rejection(command_id, _failure(problem)))
+            return _encode_reply(rejection(command_id, _failure(problem)))
 
     async def _once(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
         """Answer from the ledger if this id was answered before; let the same id under way finish first."""
@@ -92,7 +92,7 @@ class Gateway:
             await asyncio.wait([self._under_way[asked.command_id]])
         known = self._book.answered(asked.command_id)
         if known is not None:
-            return _again(known, asked)
+            return _repeat_answer(known, asked)
         work = asyncio.create_task(self._decide(kind, verb, asked))
         self._under_way[asked.command_id] = work
         work.add_done_callback(lambda _: self._under_way.pop(asked.command_id))
@@ -117,14 +117,14 @@ class Gateway:
     async def _seen(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
         await self._book.keep_up()
         try:
-            return _encoded(await self._handlers[kind, verb](asked))
+            return _encode_reply(await self._handlers[kind, verb](asked))
         except Refused as refused:
-            return _encoded(rejection(asked.command_id, refused))
+            return _encode_reply(rejection(asked.command_id, refused))
 
     async def _decide(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
         await self._book.keep_up()
         if known := self._book.answered(asked.command_id):  # by another engine
-            return _again(known, asked)
+            return _repeat_answer(known, asked)
         try:
             reply = await self._handlers[kind, verb](asked)
         except Refused as refused:
@@ -132,12 +132,12 @@ class Gateway:
         if reply.seq == 0 and not getattr(asked.request, "dry_run", False):
             await self._book.keep_up()  # it may have changed nothing since another engine had carried it out
             if known := self._book.answered(asked.command_id):
-                return _again(known, asked)
+                return _repeat_answer(known, asked)
             failpoint("engine.outcome.before")
-            outcome = await self._book.answer(asked.command_id, asked.digest, _encoded(reply), asked.actor)
+            outcome = await self._book.answer(asked.command_id, asked.digest, _encode_reply(reply), asked.actor)
             failpoint("engine.outcome.acked")
-            return _again(outcome, asked)
-        return _encoded(reply)
+            return _repeat_answer(outcome, asked)
+        return _encode_reply(reply)
 
 
 def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
@@ -146,7 +146,7 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
         raise Invalid(Refused("unknown_command", f"there is no command {kind}.{verb}", hint=f"Known: {known}."))
     try:
         plain = msgspec.json.decode(payload or b"{}")
-        request = msgspec.convert(_normal(plain), REQUESTS[kind, verb])
+        request = msgspec.convert(_normalise(plain), REQUESTS[kind, verb])
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         raise Invalid(Refused("invalid_payload", message, path.rstrip("`").lstrip("."))) from None
@@ -161,26 +161,26 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
     return Asked(request, command_id, request.correlation_id or command_id, who, _digest(kind, verb, plain))
 
 
-def _normal(plain: Any) -> Any:
+def _normalise(plain: Any) -> Any:
     """Return a request with its names in normal form; those in a definition are left to its reader."""
     if not isinstance(plain, dict):
         return plain
-    found = _normal_values(plain, ("pipeline", "name"))
+    found = _normalise_values(plain, ("pipeline", "name"))
     if isinstance(changes := found.get("changes"), list):
-        found["changes"] = [_normal_change(change) for change in changes]
+        found["changes"] = [_normalise_change(change) for change in changes]
     return found
 
 
-def _normal_change(change: Any) -> Any:
+def _normalise_change(change: Any) -> Any:
     if not isinstance(change, dict):
         return change
-    found = _normal_values(change, ("task", "name", "dependency", "after"))
+    found = _normalise_values(change, ("task", "name", "dependency", "after"))
     if isinstance(given := found.get("set"), dict):
         found["set"] = normal_task(given)
     return found
 
 
-def _normal_values(plain: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+def _normalise_values(plain: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     found = dict(plain)
     for key in keys:
         if isinstance(value := found.get(key), str):
@@ -199,7 +199,7 @@ def _failure(problem: Exception) -> Refused:
     return Refused("unavailable", f"the command could not be carried out now: {problem}", hint=_AGAIN)
 
 
-def _damaged(damage: HistoryDamaged | LogDamaged) -> Refused:
+def _damage_refusal(damage: HistoryDamaged | LogDamaged) -> Refused:
     """Return the refusal of a command that would be decided on a damaged log; it may be sent again later."""
     code = "history_damaged" if isinstance(damage, HistoryDamaged) else "log_damaged"
     return Refused(code, str(damage), hint=damage.hint)
@@ -218,10 +218,10 @@ def _digest(kind: str, verb: str, plain: dict[str, Any]) -> str:
     return digest(msgspec.json.encode([kind, verb, asked], order="deterministic"))
 
 
-def _again(known: Outcome, asked: Asked) -> dict[str, Any]:
+def _repeat_answer(known: Outcome, asked: Asked) -> dict[str, Any]:
     if known.digest == asked.digest:
         return known.reply
-    return _encoded(
+    return _encode_reply(
         rejection(
             asked.command_id,
             Refused(
@@ -234,7 +234,7 @@ def _again(known: Outcome, asked: Asked) -> dict[str, Any]:
     )
 
 
-def _id_in(payload: bytes) -> str:
+def _command_id_of(payload: bytes) -> str:
     try:
         given = msgspec.json.decode(payload).get("command_id", "")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
@@ -242,7 +242,7 @@ def _id_in(payload: bytes) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _encoded(reply: Reply) -> dict[str, Any]:
+def _encode_reply(reply: Reply) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(reply)
     return plain
 

@@ -24,7 +24,7 @@ _ROTATE_AT = 8 * 1024 * 1024
 
 def configure(file: Path | None = None, level: str = "info") -> None:
     """Send the log of this process, its libraries' warnings included, to stderr or to the end of `file`."""
-    below = getattr(sys.stderr, "rich_proxied_file", sys.stderr) if file is None else _opened(file)
+    below = getattr(sys.stderr, "rich_proxied_file", sys.stderr) if file is None else _open_log(file)
     stream = below if isinstance(below, LogWriter) else LogWriter(below)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     colors = stream.isatty()
@@ -38,10 +38,10 @@ def configure(file: Path | None = None, level: str = "info") -> None:
         processors=[
             *chain,
             structlog.processors.format_exc_info,
-            _printable,
+            _escape_event,
             structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
         ],
-        wrapper_class=_steady(structlog.make_filtering_bound_logger(threshold)),
+        wrapper_class=_make_steady(structlog.make_filtering_bound_logger(threshold)),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
@@ -50,10 +50,10 @@ def configure(file: Path | None = None, level: str = "info") -> None:
 
 def stderr_or_file(stream: TextIO | None, data: Path) -> LogWriter:
     """Return a writer for a server's stderr; if that is closed, full or gone, lines go to the log of `data`."""
-    return LogWriter(stream, lambda: _opened(data / LOG_FILE))
+    return LogWriter(stream, lambda: _open_log(data / LOG_FILE))
 
 
-def _steady(kind: Any) -> Any:
+def _make_steady(kind: Any) -> Any:
     """Return the class of logger with calls that don't raise where a value can't be shown."""
 
     class Steady(kind):  # type: ignore[misc]
@@ -72,7 +72,7 @@ def _libraries(stream: LogWriter, chain: list[structlog.typing.Processor], color
     renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
     clean: list[structlog.typing.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        _printable,
+        _escape_event,
         renderer,
     ]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=clean, foreign_pre_chain=chain))
@@ -81,7 +81,7 @@ def _libraries(stream: LogWriter, chain: list[structlog.typing.Processor], color
     root.setLevel(level)
 
 
-def _printable(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _escape_event(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Escape what a terminal would act on: names and errors come from others."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
@@ -100,7 +100,7 @@ def _without_needless_trace(_: object, __: str, event: structlog.typing.EventDic
     return event
 
 
-def _opened(file: Path) -> TextIO:
+def _open_log(file: Path) -> TextIO:
     """Open for appending, one line at a time; a file that grew large makes room, and one older is kept."""
     private_folder(file.parent)
     if file.exists() and file.stat().st_size > _ROTATE_AT:

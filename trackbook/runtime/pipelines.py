@@ -208,7 +208,7 @@ class Pipelines:
         loaded: Loaded | None = None,
     ) -> Reply:
         if known := aggregate.answered(asked.command_id):  # by another engine, since the ledger was caught up
-            return _again(known, asked)
+            return _repeat_answer(known, asked)
         old_name, old_code = aggregate.state.name, aggregate.state.settings.get("code_sha256")
         # On a thread, since a large pipeline takes a second; the lock keeps the aggregate to this decision.
         state, events, causes = await asyncio.to_thread(step, KINDS["pipeline"].decider, aggregate.state, command)
@@ -299,7 +299,7 @@ _DESCRIBED = 50
 """Changes that a reply describes; all of them are on the log."""
 
 
-def _again(known: Outcome, asked: Asked) -> Reply:
+def _repeat_answer(known: Outcome, asked: Asked) -> Reply:
     if known.digest != asked.digest:
         raise Refused("command_id_reused", "the command id was used before, with another payload", "command_id")
     return convert(known.reply, Reply)

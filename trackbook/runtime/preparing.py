@@ -70,7 +70,7 @@ class Preparing:
         """Return a version made ready; raises Refused for one that isn't there."""
         key = (pipeline, version)
         if key not in self._prepared:
-            self._prepared[key] = prepared(await self._history.content(pipeline, version))
+            self._prepared[key] = prepare(await self._history.content(pipeline, version))
             while len(self._prepared) > _KEPT:
                 self._prepared.popitem(last=False)
         self._prepared.move_to_end(key)
@@ -87,14 +87,14 @@ class Preparing:
         """Say who runs what, `asked` before all; raises Refused, with others, for all that can't be run."""
         assigned, refused = self.judge(ready, asked)
         if refused := [*ready.blockers, *refused]:
-            raise together(refused)
+            raise combine_refusals(refused)
         return assigned
 
     def judge(self, ready: Prepared, asked: str | None) -> tuple[Assigned, list[Refused]]:
         """Say who runs what, `asked` before all, and what an executor can't do of it."""
         executor, refused, warned = self._backends.judge(ready.tasks, asked, ready.executor)
         shapes = [
-            _placed(shape, "" if asked or task.executor == executor else task.executor)
+            _place(shape, "" if asked or task.executor == executor else task.executor)
             for shape, task in zip(ready.shapes, ready.tasks, strict=True)
         ]
         return Assigned(executor, shapes, warned, self._limits(executor, shapes)), refused
@@ -106,7 +106,7 @@ class Preparing:
         return [Warning_(code="executor_limited", message=limit) for limit in limits]
 
 
-def prepared(content: Content) -> Prepared:
+def prepare(content: Content) -> Prepared:
     """Return a content made ready, with what keeps it from being run."""
     return Prepared(
         name=str(content["name"]),
@@ -120,14 +120,14 @@ def prepared(content: Content) -> Prepared:
     )
 
 
-def together(refused: list[Refused]) -> Refused:
+def combine_refusals(refused: list[Refused]) -> Refused:
     """Return the first refusal, which carries the others; those given may be used again."""
     first, *others = (dataclasses.replace(each) for each in refused)
     first.others = others
     return first
 
 
-def _placed(shape: TaskShape, executor: str) -> TaskShape:
+def _place(shape: TaskShape, executor: str) -> TaskShape:
     return shape if shape.executor == executor else replace(shape, executor=executor)
 
 

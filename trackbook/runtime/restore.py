@@ -32,9 +32,9 @@ from trackbook.runtime.backup_file import (
     Manifest,
     Member,
     Reader,
-    checked,
     digest_of,
     members,
+    read_manifest,
 )
 from trackbook.runtime.book import Book
 from trackbook.runtime.data_format import mark_initialised
@@ -73,7 +73,7 @@ def check(path: Path, progress: Progress) -> Manifest:
     """Compare every byte of a backup with its digests; raises BackupDamaged, NewerFormat."""
     with path.open("rb") as file:
         try:
-            return checked(Counted(file, progress))
+            return read_manifest(Counted(file, progress))
         except BackupDamaged as error:
             hint = "Use another backup; nothing of this one was restored."
             raise BackupDamaged(f"{path}: {error}", hint) from None

@@ -107,11 +107,11 @@ def backup(
 
 
 def _receive(answer: http.client.HTTPResponse, target: BinaryIO, name: str, meter: Meter) -> tuple[Manifest, int]:
-    from trackbook.runtime.backup_file import BackupDamaged, checked
+    from trackbook.runtime.backup_file import BackupDamaged, read_manifest
 
     arriving = _Arriving(answer, target, name, meter)
     try:
-        return checked(arriving), arriving.size
+        return read_manifest(arriving), arriving.size
     except BackupDamaged as error:
         raise CliError(f"the backup failed: {error}", "Nothing was written.") from None
 

@@ -11,13 +11,13 @@ from litestar.response import Stream
 
 from trackbook.engine.errors import Refused
 from trackbook.http.endpoints.parameters import Served
-from trackbook.http.errors import documented
+from trackbook.http.errors import error_responses
 from trackbook.projections.decoded_commit import closing
 
 TAR = "application/x-tar"
 
 
-@get("/backup", responses=documented(409), media_type=TAR)
+@get("/backup", responses=error_responses(409), media_type=TAR)
 async def backup(
     services: Served,
     damaged: Annotated[
@@ -32,10 +32,10 @@ async def backup(
         raise Refused("backup_refused", "this server makes no backups")
     made = await services.backups.backup(damaged=damaged)
     headers = {"Content-Disposition": 'attachment; filename="trackbook-backup.tar"'}
-    return Stream(_sent(made), media_type=TAR, headers=headers)
+    return Stream(_stream_parts(made), media_type=TAR, headers=headers)
 
 
-async def _sent(made: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _stream_parts(made: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async with closing(made) as pieces:
         async for piece in pieces:
             yield piece

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from trackbook.adapters.execution.code_archive import MOST_BYTES, BadCode, check
 from trackbook.http.endpoints.parameters import Served
-from trackbook.http.errors import documented
+from trackbook.http.errors import error_responses
 from trackbook.http.ports import Services
 from trackbook.projections.read.paging import ReadError
 
@@ -46,21 +46,21 @@ class ArchiveOperation(Operation):
 CREATED = {201: ResponseSpec(CodeView, generate_examples=False, description="It was not stored before")}
 
 
-@get("/{sha256:str}", responses=documented())
+@get("/{sha256:str}", responses=error_responses())
 async def get_code(services: Served, sha256: Hash) -> CodeView:
     """Return whether an archive is stored."""
-    return CodeView(_checked(sha256), await services.blobs.has(sha256))
+    return CodeView(_validate_digest(sha256), await services.blobs.has(sha256))
 
 
 @put(
     "/{sha256:str}",
-    responses=documented(403, 411, 413, 415, 422) | CREATED,
+    responses=error_responses(403, 411, 413, 415, 422) | CREATED,
     operation_class=ArchiveOperation,
     request_max_body_size=None,
 )
 async def put_code(services: Served, request: Request[Any, Any, Any], sha256: Hash) -> Response[CodeView]:
     """Store an archive: a plain tar of up to 100 MiB with files, folders and symbolic links inside it."""
-    _checked(sha256)
+    _validate_digest(sha256)
     if request.content_length is None:
         raise ReadError("length_required", "say how long the archive is, with Content-Length")
     if request.content_length > MOST_BYTES:
@@ -69,18 +69,18 @@ async def put_code(services: Served, request: Request[Any, Any, Any], sha256: Ha
     if await services.blobs.has(sha256):
         return Response(CodeView(sha256, stored=True), status_code=200)
     with tempfile.TemporaryFile() as file:
-        await _take(request, file)
+        await _receive(request, file)
         await _store(services, file, sha256)
     return Response(CodeView(sha256, stored=True), status_code=201)
 
 
-def _checked(sha256: str) -> str:
+def _validate_digest(sha256: str) -> str:
     if not _SHA256.fullmatch(sha256):
         raise ReadError("invalid_parameter", "an archive is named by its SHA-256: 64 hex digits in lower case")
     return sha256
 
 
-async def _take(request: Request[Any, Any, Any], file: BinaryIO) -> None:
+async def _receive(request: Request[Any, Any, Any], file: BinaryIO) -> None:
     """Write the body to a file; raises ReadError where it is not as long as was said."""
     length, taken = request.content_length or 0, 0
     async for chunk in request.stream():

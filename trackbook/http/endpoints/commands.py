@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from trackbook.engine.names import did_you_mean
 from trackbook.http.endpoints.parameters import Served
-from trackbook.http.errors import documented, status_of
+from trackbook.http.errors import error_responses, status_of
 from trackbook.http.ports import Services
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.write.projector import NotProjectedError
@@ -44,7 +44,7 @@ class CommandOperation(Operation):
 
 @post(
     "/commands/{kind:str}/{verb:str}",
-    responses=documented(403, 413, 415, 422),
+    responses=error_responses(403, 413, 415, 422),
     status_code=200,
     operation_class=CommandOperation,
 )
@@ -82,7 +82,7 @@ async def _hint(services: Services, error: dict[str, Any], payload: bytes) -> No
         error["hint"] = f"{meant} {error.get('hint') or ''}".strip()
 
 
-@post("/projection/rebuild", responses=documented(403, 415), status_code=200)
+@post("/projection/rebuild", responses=error_responses(403, 415), status_code=200)
 async def rebuild(services: Served) -> Rebuilt:
     """Make the read model again from the log; the old one serves meanwhile."""
     return Rebuilt(await services.read.projector.rebuild())

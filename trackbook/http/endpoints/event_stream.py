@@ -37,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 Place = tuple[int, int]
 
 
-class Only(Struct, frozen=True):
+class EventFilter(Struct, frozen=True):
     """Which events are wanted: all, those of an aggregate or a kind, those of a pipeline and its jobs."""
 
     kind: str = ""
@@ -74,7 +74,7 @@ async def follow_events(
 
     Without an id it begins now. `reset` says that the id is beyond the log's end: read again what you show.
     """
-    only = await _only(services, job, pipeline, known_kind(kind))
+    only = await _filter_of(services, job, pipeline, known_kind(kind))
     place = _place(last_event_id or last)
     first = await services.read.events.first_seq("job", only.id) if job and place is None else 0
     return Stream(
@@ -84,12 +84,12 @@ async def follow_events(
     )
 
 
-async def _only(services: Services, job: str, pipeline: str, kind: str) -> Only:
+async def _filter_of(services: Services, job: str, pipeline: str, kind: str) -> EventFilter:
     if job:
-        return Only("job", (await services.read.job(job)).id)
+        return EventFilter("job", (await services.read.job(job)).id)
     if pipeline:
-        return Only(kind, pipeline=(await services.read.pipeline(pipeline)).id)
-    return Only(kind)
+        return EventFilter(kind, pipeline=(await services.read.pipeline(pipeline)).id)
+    return EventFilter(kind)
 
 
 def _place(text: str) -> Place | None:
@@ -101,7 +101,7 @@ def _place(text: str) -> Place | None:
     return int(seq), int(index or 0)
 
 
-async def _follow(services: Services, only: Only, place: Place | None) -> AsyncIterator[bytes]:
+async def _follow(services: Services, only: EventFilter, place: Place | None) -> AsyncIterator[bytes]:
     feed = services.read.projector.feed
     with feed.listening():
         if place is None:
@@ -113,13 +113,13 @@ async def _follow(services: Services, only: Only, place: Place | None) -> AsyncI
         at = place[0] - 1
         while not feed.closed:
             if at >= feed.head:
-                yield await _quiet(services)
+                yield await _keep_alive_frame(services)
                 continue
             upto = feed.head
             commits = feed.since(at)
             if commits is None:
                 upto = min(upto, feed.begin - 1)
-                async for message in _older(services, only, at, upto):
+                async for message in _stored_events(services, only, at, upto):
                     yield await _frames(services, message, place)
                     await asyncio.sleep(0)  # a client that reads fast never makes the server wait
             else:
@@ -130,7 +130,7 @@ async def _follow(services: Services, only: Only, place: Place | None) -> AsyncI
             at = upto
 
 
-async def _quiet(services: Services) -> bytes:
+async def _keep_alive_frame(services: Services) -> bytes:
     """Wait for more; return nothing, or a comment once it has been quiet for long."""
     try:
         async with asyncio.timeout(KEEP_ALIVE):
@@ -146,20 +146,20 @@ async def _end(services: Services) -> Place:
     return head, await services.read.events.last_index(head)
 
 
-async def _older(services: Services, only: Only, after: int, upto: int) -> AsyncIterator[Stored]:
+async def _stored_events(services: Services, only: EventFilter, after: int, upto: int) -> AsyncIterator[Stored]:
     """Yield the wanted commits between two sequences from the log."""
     pages = services.read.pages
     if only.id:
         messages = pages.of_aggregate(only.kind, only.id, after + 1, upto)
-    elif only == Only():
+    elif only == EventFilter():
         messages = pages.between(after + 1, upto)
     else:
-        messages = _picked(services, only, after, upto)
+        messages = _stored_matches(services, only, after, upto)
     async for message in messages:
         yield message
 
 
-async def _picked(services: Services, only: Only, after: int, upto: int) -> AsyncIterator[Stored]:
+async def _stored_matches(services: Services, only: EventFilter, after: int, upto: int) -> AsyncIterator[Stored]:
     find = services.read.events.seqs
     while seqs := await find(after, upto, _PIECE, kind=only.kind, id=only.id, pipeline=only.pipeline):
         async for message in services.read.pages.pick(seqs):

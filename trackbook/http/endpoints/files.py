@@ -20,10 +20,10 @@ from msgspec import Struct
 from trackbook.engine.files import clean
 from trackbook.engine.ports import CutListing, FileEntry, Folders, NoSuchFile
 from trackbook.http.endpoints.byte_ranges import byte_range
-from trackbook.http.endpoints.folders import named, writable
+from trackbook.http.endpoints.folders import find_folder, require_writable
 from trackbook.http.endpoints.parameters import After, ExecutorName, PipelineKey, Served
-from trackbook.http.endpoints.path_spelling import as_spelled
-from trackbook.http.errors import ErrorBody, Problem, documented
+from trackbook.http.endpoints.path_spelling import with_stored_spelling
+from trackbook.http.errors import ErrorBody, Problem, error_responses
 from trackbook.projections.decoded_commit import closing
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.times import text_of, to_micros
@@ -115,7 +115,7 @@ class Area(Struct):
         try:
             return await self.folders.stat(self.pipeline, given)
         except NoSuchFile:
-            spelled = await as_spelled(self.folders, self.pipeline, given)
+            spelled = await with_stored_spelling(self.folders, self.pipeline, given)
             if spelled == given:
                 raise
             return await self.folders.stat(self.pipeline, spelled)
@@ -125,7 +125,7 @@ class Area(Struct):
         try:
             return (await self.stat(path)).path, False
         except LookupError:
-            return await as_spelled(self.folders, self.pipeline, self.path(path)), True
+            return await with_stored_spelling(self.folders, self.pipeline, self.path(path)), True
 
 
 async def listing(area: Area, path: str, limit: int, cursor: str | None) -> FilePage:
@@ -146,7 +146,7 @@ async def listing(area: Area, path: str, limit: int, cursor: str | None) -> File
     return FilePage(views, following, isinstance(entries, CutListing))
 
 
-async def part(
+async def file_part(
     area: Area, path: str, asked: str | None, if_range: str | None, *, body: bool = True
 ) -> Stream | Response[ErrorBody]:
     """Return a file, or the part of it that was asked for; only its headers without `body`."""
@@ -197,7 +197,9 @@ async def archive(area: Area, path: str) -> Stream:
     return Stream(whole(), media_type=ZIP, headers={"content-disposition": "attachment"})
 
 
-async def take(area: Area, path: str, request: Request[Any, Any, Any], *, executable: bool) -> Response[FileView]:
+async def store_file(
+    area: Area, path: str, request: Request[Any, Any, Any], *, executable: bool
+) -> Response[FileView]:
     """Write the body as a file, whole or not at all."""
     size = request.content_length
     if size is None:
@@ -248,11 +250,11 @@ def _name(cursor: str) -> str:
 
 
 async def _area(services: Served, pipeline: str, executor: str, after: int | None) -> Area:
-    folder = await named(services, pipeline, executor, after)
+    folder = await find_folder(services, pipeline, executor, after)
     return Area(folder.folders, folder.pipeline.id)
 
 
-@get("/{pipeline:str}/files", responses=documented(422))
+@get("/{pipeline:str}/files", responses=error_responses(422))
 async def list_files(
     services: Served,
     pipeline: PipelineKey,
@@ -266,7 +268,7 @@ async def list_files(
     return await listing(await _area(services, pipeline, executor, after), path, limit, cursor)
 
 
-@get("/{pipeline:str}/files/content", responses=documented(416, 422) | PART, media_type=BYTES)
+@get("/{pipeline:str}/files/content", responses=error_responses(416, 422) | PART, media_type=BYTES)
 async def get_file(
     services: Served,
     pipeline: PipelineKey,
@@ -277,10 +279,10 @@ async def get_file(
     after: After = None,
 ) -> Stream | Response[ErrorBody]:
     """Send a file, or a range of its bytes: always as an attachment that no browser shows."""
-    return await part(await _area(services, pipeline, executor, after), path, bytes_range, if_range)
+    return await file_part(await _area(services, pipeline, executor, after), path, bytes_range, if_range)
 
 
-@get("/{pipeline:str}/files/archive", responses=documented(422), media_type=ZIP)
+@get("/{pipeline:str}/files/archive", responses=error_responses(422), media_type=ZIP)
 async def get_archive(
     services: Served, pipeline: PipelineKey, path: OneFile, executor: ExecutorName = "", after: After = None
 ) -> Stream:
@@ -299,12 +301,12 @@ async def head_file(
 ) -> Stream | Response[ErrorBody]:
     """Return a file's length without its content."""
     area = await _area(services, pipeline, executor, after)
-    return await part(area, path, bytes_range, None, body=False)
+    return await file_part(area, path, bytes_range, None, body=False)
 
 
 @put(
     "/{pipeline:str}/files/content",
-    responses=documented(403, 411, 415, 422) | CREATED,
+    responses=error_responses(403, 411, 415, 422) | CREATED,
     operation_class=FileOperation,
     request_max_body_size=None,
 )
@@ -317,12 +319,12 @@ async def put_file(
     executable: Executable = False,
 ) -> Response[FileView]:
     """Write a file and the folders above it, in the place of one that is there: whole or not at all."""
-    folder = writable(await named(services, pipeline, executor, None))
+    folder = require_writable(await find_folder(services, pipeline, executor, None))
     area = Area(folder.folders, folder.pipeline.id, label=folder.pipeline.name)
-    return await take(area, path, request, executable=executable)
+    return await store_file(area, path, request, executable=executable)
 
 
-@delete("/{pipeline:str}/files/content", responses=documented(403, 415, 422), status_code=200)
+@delete("/{pipeline:str}/files/content", responses=error_responses(403, 415, 422), status_code=200)
 async def delete_file(
     services: Served,
     pipeline: PipelineKey,

@@ -12,7 +12,7 @@ from trackbook.engine.errors import Refused
 from trackbook.engine.job import UNFINISHED
 from trackbook.engine.ports import ExecutorUnavailable, Folders, FolderState
 from trackbook.http.endpoints.parameters import After, ExecutorName, PipelineKey, Served
-from trackbook.http.errors import ERRORS, documented
+from trackbook.http.errors import ERRORS, error_responses
 from trackbook.http.ports import Services
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import Page, PipelineView
@@ -61,7 +61,7 @@ class Folder(Struct):
     folders: Folders
 
 
-async def named(services: Services, pipeline: str, executor: str, after: int | None) -> Folder:
+async def find_folder(services: Services, pipeline: str, executor: str, after: int | None) -> Folder:
     """Return the pipeline's folder on the executor that was named, its own, or the default; asks nobody."""
     await services.read.settled(after)
     found = await services.read.pipeline(pipeline)
@@ -72,7 +72,7 @@ async def named(services: Services, pipeline: str, executor: str, after: int | N
     return Folder(found, executor, services.executors.folders(executor))
 
 
-def writable(folder: Folder) -> Folder:
+def require_writable(folder: Folder) -> Folder:
     """Return the folder unless its pipeline was deleted; raises Refused."""
     if folder.pipeline.state == "deleted":
         raise Refused("pipeline_deleted", f"the pipeline {folder.pipeline.name} was deleted")
@@ -107,21 +107,21 @@ async def get_folder(
     services: Served, pipeline: PipelineKey, executor: ExecutorName = "", after: After = None
 ) -> FolderView:
     """Show whether a pipeline's folder is there."""
-    return await _look(services, await named(services, pipeline, executor, after))
+    return await _look(services, await find_folder(services, pipeline, executor, after))
 
 
-@post("/api/pipelines/{pipeline:str}/folder", responses=documented(403, 415, 422), status_code=200)
+@post("/api/pipelines/{pipeline:str}/folder", responses=error_responses(403, 415, 422), status_code=200)
 async def make_folder(services: Served, pipeline: PipelineKey, executor: ExecutorName = "") -> FolderView:
     """Make a pipeline's folder where there is none, again where it is missing."""
-    folder = writable(await named(services, pipeline, executor, None))
+    folder = require_writable(await find_folder(services, pipeline, executor, None))
     state = await folder.folders.create(folder.pipeline.id, folder.pipeline.name)
     return _view(folder.executor, state, used=False)
 
 
-@delete("/api/pipelines/{pipeline:str}/folder", responses=documented(403, 415), status_code=200)
+@delete("/api/pipelines/{pipeline:str}/folder", responses=error_responses(403, 415), status_code=200)
 async def purge_folder(services: Served, pipeline: PipelineKey, executor: ExecutorName = "") -> Purged:
     """Delete a pipeline's folder on an executor with all that is in it, for good; a deleted pipeline's too."""
-    folder = await named(services, pipeline, executor, None)
+    folder = await find_folder(services, pipeline, executor, None)
     await services.read.settled(await services.read.pages.log.head())
     running = await services.read.jobs(1, pipeline=folder.pipeline.id, states=UNFINISHED)
     for job in running.items:

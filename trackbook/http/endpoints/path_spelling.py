@@ -10,7 +10,7 @@ from trackbook.engine.ports import CutListing, FileEntry, FolderMissing, Folders
 from trackbook.projections.read.paging import ReadError
 
 
-async def as_spelled(folders: Folders, pipeline: str, path: str) -> str:
+async def with_stored_spelling(folders: Folders, pipeline: str, path: str) -> str:
     """Return a clean path as its names are spelled on the storage, as given from the first that isn't there.
 
     An exact name goes first. Raises ReadError where two names match that differ in their spelling alone.

@@ -28,13 +28,13 @@ from trackbook.http.endpoints.files import (
     Range,
     Recursive,
     archive,
+    file_part,
     listing,
-    part,
     remove,
-    take,
+    store_file,
 )
 from trackbook.http.endpoints.parameters import After, JobKey, Served, TaskName
-from trackbook.http.errors import ErrorBody, documented
+from trackbook.http.errors import ErrorBody, error_responses
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import TaskView
 
@@ -47,7 +47,7 @@ async def _area(services: Served, job: str, name: str, after: int | None) -> tup
     return Area(folders, found.pipeline, outputs), task
 
 
-@get("/{job:str}/tasks/{name:str}/files", responses=documented(422))
+@get("/{job:str}/tasks/{name:str}/files", responses=error_responses(422))
 async def list_outputs(
     services: Served,
     job: JobKey,
@@ -69,7 +69,7 @@ async def list_outputs(
 
 @get(
     "/{job:str}/tasks/{name:str}/files/content",
-    responses=documented(416, 422) | PART,
+    responses=error_responses(416, 422) | PART,
     media_type=BYTES,
 )
 async def get_output(
@@ -83,10 +83,10 @@ async def get_output(
 ) -> Stream | Response[ErrorBody]:
     """Send a file of a task's outputs, or a range of its bytes."""
     area, _ = await _area(services, job, name, after)
-    return await part(area, path, bytes_range, if_range)
+    return await file_part(area, path, bytes_range, if_range)
 
 
-@get("/{job:str}/tasks/{name:str}/files/archive", responses=documented(422), media_type=ZIP)
+@get("/{job:str}/tasks/{name:str}/files/archive", responses=error_responses(422), media_type=ZIP)
 async def get_outputs(
     services: Served, job: JobKey, name: TaskName, path: FilePath = "", after: After = None
 ) -> Stream:
@@ -111,12 +111,12 @@ async def head_output(
 ) -> Stream | Response[ErrorBody]:
     """Return a file's length without its content."""
     area, _ = await _area(services, job, name, after)
-    return await part(area, path, bytes_range, None, body=False)
+    return await file_part(area, path, bytes_range, None, body=False)
 
 
 @put(
     "/{job:str}/tasks/{name:str}/files/content",
-    responses=documented(403, 411, 415, 422) | CREATED,
+    responses=error_responses(403, 411, 415, 422) | CREATED,
     operation_class=FileOperation,
     request_max_body_size=None,
 )
@@ -130,10 +130,10 @@ async def put_output(
 ) -> Response[FileView]:
     """Write a file to a task's outputs: whole or not at all."""
     area, _ = await _area(services, job, name, None)
-    return await take(area, path, request, executable=executable)
+    return await store_file(area, path, request, executable=executable)
 
 
-@delete("/{job:str}/tasks/{name:str}/files/content", responses=documented(403, 415, 422), status_code=200)
+@delete("/{job:str}/tasks/{name:str}/files/content", responses=error_responses(403, 415, 422), status_code=200)
 async def delete_output(
     services: Served, job: JobKey, name: TaskName, path: OneFile, recursive: Recursive = False
 ) -> DeletedFile:

@@ -14,7 +14,7 @@ from trackbook.adapters.execution.output_log import Kept, Piece, note
 from trackbook.engine.job import TASK_ENDED
 from trackbook.http.endpoints.byte_ranges import byte_range
 from trackbook.http.endpoints.parameters import After, JobKey, Served, TaskName
-from trackbook.http.errors import documented
+from trackbook.http.errors import error_responses
 from trackbook.http.ports import LogSource, Services
 from trackbook.projections.decoded_commit import closing
 from trackbook.projections.read.paging import ReadError
@@ -24,7 +24,7 @@ _CHUNK = 64 * 1024
 _PLAIN = "text/plain; charset=utf-8"
 
 
-@get("/{job:str}/tasks/{name:str}/logs", responses=documented(416), media_type="text/plain")
+@get("/{job:str}/tasks/{name:str}/logs", responses=error_responses(416), media_type="text/plain")
 async def get_log(
     services: Served,
     job: JobKey,
@@ -69,28 +69,30 @@ async def get_log(
     assert kept is not None
     size = {"accept-ranges": "bytes", "trackbook-log-size": str(kept.end)}
     if bytes_range is not None and (asked := byte_range(bytes_range, kept.size)) is not None:
-        return _ranged(services.logs, task.session, kept, asked, size)
+        return _range_response(services.logs, task.session, kept, asked, size)
     return Stream(
-        _shown(services.logs, task.session, offset, kept.end, gaps=gaps),
+        _read_lines(services.logs, task.session, offset, kept.end, gaps=gaps),
         media_type=_PLAIN,
         headers=size | {"trackbook-log-offset": str(offset)},
     )
 
 
-def _ranged(logs: LogSource, session: str, kept: Kept, asked: tuple[int, int], headers: dict[str, str]) -> Stream:
+def _range_response(
+    logs: LogSource, session: str, kept: Kept, asked: tuple[int, int], headers: dict[str, str]
+) -> Stream:
     first, last = asked
     if first > last:
         raise ReadError("range_not_satisfiable", f"the log has {kept.size} bytes, the range holds none of them")
     offset, skip = kept.offset(first)
     return Stream(
-        _part(_shown(logs, session, offset, kept.end), skip, last + 1 - first),
+        _part(_read_lines(logs, session, offset, kept.end), skip, last + 1 - first),
         status_code=206,
         media_type=_PLAIN,
         headers=headers | {"content-range": f"bytes {first}-{last}/{kept.size}"},
     )
 
 
-async def _shown(
+async def _read_lines(
     logs: LogSource, session: str, offset: int, end: int, *, gaps: str = "note"
 ) -> AsyncIterator[bytes]:
     """Yield the output between two offsets, and lines about what of it is left out."""
@@ -127,9 +129,9 @@ async def _follow(
         task = await _next_state(services, job, task)
     if task.session is None:
         return
-    ended = asyncio.create_task(_until_ended(services, job, task))
+    ended = asyncio.create_task(_wait_for_end(services, job, task))
     try:
-        async for piece in _live(services.logs, task.session, offset, ended):
+        async for piece in _follow_pieces(services.logs, task.session, offset, ended):
             if piece.start > offset:
                 if gaps == "end":
                     return
@@ -137,13 +139,15 @@ async def _follow(
             offset = piece.end
             yield piece.data
         kept = await services.logs.kept(task.session)
-        async for chunk in _shown(services.logs, task.session, offset, kept.end if kept else 0, gaps=gaps):
+        async for chunk in _read_lines(services.logs, task.session, offset, kept.end if kept else 0, gaps=gaps):
             yield chunk
     finally:
         ended.cancel()
 
 
-async def _live(logs: LogSource, session: str, offset: int, ended: asyncio.Task[None]) -> AsyncIterator[Piece]:
+async def _follow_pieces(
+    logs: LogSource, session: str, offset: int, ended: asyncio.Task[None]
+) -> AsyncIterator[Piece]:
     """Yield what the source follows, until it ends or the task has."""
     async with closing(logs.follow(session, offset)) as pieces:
         while True:
@@ -159,7 +163,7 @@ async def _live(logs: LogSource, session: str, offset: int, ended: asyncio.Task[
             yield piece
 
 
-async def _until_ended(services: Services, job: str, task: TaskView) -> None:
+async def _wait_for_end(services: Services, job: str, task: TaskView) -> None:
     attempt = task.attempt
     while task.attempt == attempt and await _may_change(services, job, task):
         task = await _next_state(services, job, task)

@@ -24,10 +24,10 @@ class BindRefusedError(UserError):
 def refuse_unservable(http: str) -> None:
     """Raise BindRefusedError for a HOST:PORT that can't be served, before anything is made for a server there."""
     host, _, port = http.rpartition(":")
-    bound(host, int(port)).close()
+    bind_socket(host, int(port)).close()
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bind_socket(host: str, port: int) -> socket.socket:
     """Return a socket that listens there; raises BindRefusedError."""
     address = _loopback(host)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET

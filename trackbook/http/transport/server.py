@@ -13,7 +13,7 @@ import uvicorn
 
 from trackbook.http.transport.connections import Connections, LimitedProtocol, most_connections
 from trackbook.http.transport.guard import Guard
-from trackbook.http.transport.listener import QUEUED, bound
+from trackbook.http.transport.listener import QUEUED, bind_socket
 from trackbook.runtime.descriptors import descriptor_limit
 
 _GRACE = 2
@@ -82,7 +82,7 @@ class HttpServer:
 
     async def start(self) -> str:
         """Listen and return the address, such as http://127.0.0.1:9500; raises BindRefusedError."""
-        listener = bound(self._host, self._port)
+        listener = bind_socket(self._host, self._port)
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._app.hosts.add(host)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from sqlalchemy import Connection, select
 
-from trackbook.projections.read.event_reader import Pages, damaged, events_of
+from trackbook.projections.read.event_reader import Pages, damaged_error, events_of
 from trackbook.projections.read.paging import cursor, place
 from trackbook.projections.tables import aggregates, commits, has_word, states, words
 from trackbook.projections.views import EventView, Page
@@ -46,7 +46,7 @@ class EventFinder:
         rows = await self._read(
             lambda connection: _places(connection, kind, id, start, limit, type, newest_first)
         )
-        chosen = _enough(rows, limit)
+        chosen = _fill_page(rows, limit)
         found = await self._events(kind, id, sorted(row.seq for row in chosen))
         ordered = sorted(
             (event for event in found if not type or event.type == type),
@@ -74,9 +74,9 @@ class EventFinder:
                 try:
                     events += await events_of(message, self._pages.bodies, led_to.get(message.seq, b""))
                 except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError) as error:
-                    raise damaged(kind, id, message.seq, f"it can't be read: {error}") from error
+                    raise damaged_error(kind, id, message.seq, f"it can't be read: {error}") from error
         if wanted:
-            raise damaged(kind, id, min(wanted), "the message is missing")
+            raise damaged_error(kind, id, min(wanted), "the message is missing")
         return events
 
     async def states(self, seqs: Sequence[int]) -> dict[int, bytes]:
@@ -142,7 +142,7 @@ def _places(
     return connection.execute(query).all()
 
 
-def _enough(rows: Sequence[Any], limit: int) -> Sequence[Any]:
+def _fill_page(rows: Sequence[Any], limit: int) -> Sequence[Any]:
     """Return as many commits as fill a page; the first may start before it."""
     number = 0
     for at, row in enumerate(rows):

@@ -68,7 +68,7 @@ def _cause(body: RawBody, index: int) -> tuple[int, RawInput]:
         return 0, _NOBODY
 
 
-def damaged(kind: str, id: str, seq: int, why: str) -> ReadError:  # noqa: A002
+def damaged_error(kind: str, id: str, seq: int, why: str) -> ReadError:  # noqa: A002
     """Return what to raise for a read of a history that is not intact."""
     message = f"the history of {kind}/{id} is damaged at sequence {seq}: {why}"
     return ReadError("history_damaged", message, "`trackbook audit verify` lists what is wrong.")

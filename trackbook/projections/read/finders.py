@@ -104,9 +104,9 @@ class ReadModel:
         if state != "all":
             query = query.where(pipelines.c.state == state)
         if name:
-            query = query.where(pipelines.c.name.in_(_forms(name)))
+            query = query.where(pipelines.c.name.in_(_spellings(name)))
         rows = await self._rows(query, pipelines.c.no, cursor, limit)
-        return await self._counted(page(rows, limit, show_pipeline, _no), query, total)
+        return await self._counted(page(rows, limit, show_pipeline, _row_number), query, total)
 
     async def pipeline(self, key: str) -> PipelineView:
         """Return the pipeline of a name, id or unique beginning of an id; raises ReadError."""
@@ -153,7 +153,7 @@ class ReadModel:
         if states:
             query = query.where(jobs.c.state.in_(states))
         rows = await self._rows(query, jobs.c.no, cursor, limit)
-        return await self._counted(page(rows, limit, show_job, _no), query, total)
+        return await self._counted(page(rows, limit, show_job, _row_number), query, total)
 
     async def job(self, key: str) -> JobView:
         """Return the job of an id or a unique beginning of one; raises ReadError."""
@@ -223,7 +223,7 @@ class ReadModel:
             raise
 
 
-def _no(row: Any) -> int:
+def _row_number(row: Any) -> int:
     return int(row.no)
 
 
@@ -243,7 +243,7 @@ def _by_key(connection: Connection, table: Any, key: str, what: str) -> Any:
 
 
 def _pipeline(connection: Connection, key: str) -> Any:
-    named = select(pipelines).where(pipelines.c.name.in_(_forms(key)), pipelines.c.state == "active")
+    named = select(pipelines).where(pipelines.c.name.in_(_spellings(key)), pipelines.c.state == "active")
     by_id = select(pipelines).where(pipelines.c.id == key)
     for query in (by_id, named):
         if (row := connection.execute(query).first()) is not None:
@@ -251,7 +251,7 @@ def _pipeline(connection: Connection, key: str) -> Any:
     return _by_key(connection, pipelines, key, "pipeline")
 
 
-def _forms(name: str) -> set[str]:
+def _spellings(name: str) -> set[str]:
     """Return a name as it is given, composed and decomposed, as macOS and Linux type it."""
     return {name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)}
 
@@ -283,15 +283,17 @@ def _tasks(
 
 def _task(connection: Connection, key: str, name: str) -> tuple[Any, list[str]]:
     job = _job(connection, key)
-    row = connection.execute(select(tasks).where(tasks.c.job == job.no, tasks.c.name.in_(_forms(name)))).first()
+    row = connection.execute(
+        select(tasks).where(tasks.c.job == job.no, tasks.c.name.in_(_spellings(name)))
+    ).first()
     names = _names(connection, job.no)
     if row is None:
-        hint = f"Its tasks: {_listed(names)}."
+        hint = f"Its tasks: {_names_text(names)}."
         raise ReadError("task_not_found", f"job {job.id} has no task {name!r}", hint, name=name, known=names)
     return row, names
 
 
-def _listed(names: Sequence[str]) -> str:
+def _names_text(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN_TASKS} more" if len(names) > _SHOWN_TASKS else ""
     return ", ".join(names[:_SHOWN_TASKS]) + more
 

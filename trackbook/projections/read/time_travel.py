@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from trackbook.projections.decoded_commit import DecodedCommit, decode
-from trackbook.projections.read.event_reader import Pages, damaged
+from trackbook.projections.read.event_reader import Pages, damaged_error
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.read.row_views import show_fold
 from trackbook.projections.times import to_text
 from trackbook.projections.views import JobMoment
-from trackbook.projections.write.commit_model import unlinked
-from trackbook.projections.write.job_rows import CANT_FOLLOW, FoldedJob, created
+from trackbook.projections.write.commit_model import link_problem
+from trackbook.projections.write.job_rows import CANT_FOLLOW, FoldedJob, new_job
 
 _FAR = 1 << 62
 _LARGE = 16 * 1024
@@ -27,11 +27,11 @@ async def job_moment(pages: Pages, id: str, first: int, version: int, index: int
             continue
         commit = await decode(message, pages.bodies)
         await asyncio.sleep(0)  # a long history never makes others wait
-        if why := commit.problem or unlinked(commit, last, sha256):
-            raise damaged("job", id, commit.seq, why)
+        if why := commit.problem or link_problem(commit, last, sha256):
+            raise damaged_error("job", id, commit.seq, why)
         try:
             if fold is None:
-                fold = await asyncio.to_thread(created, commit)
+                fold = await asyncio.to_thread(new_job, commit)
             last, sha256 = commit.version, commit.sha256
             if commit.version < version:
                 if len(commit.data) > _LARGE:
@@ -41,7 +41,9 @@ async def job_moment(pages: Pages, id: str, first: int, version: int, index: int
             else:
                 return await asyncio.to_thread(_moment, fold, commit, version, index)
         except CANT_FOLLOW as error:
-            raise damaged("job", id, commit.seq, f"its events can't follow what was before: {error!r}") from error
+            raise damaged_error(
+                "job", id, commit.seq, f"its events can't follow what was before: {error!r}"
+            ) from error
     raise ReadError("job_version_not_found", f"job {id} has no version {version}: the last one is {last}")
 
 

@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
-from trackbook.projections.database import Database, set_checkpoint, undisturbed
+from trackbook.projections.database import Database, finish_despite_cancel, set_checkpoint
 from trackbook.projections.decisions import Decisions, NothingDecided
 from trackbook.projections.decoded_commit import DecodedCommit, decode
 from trackbook.projections.write.commit_model import CommitsModel
-from trackbook.projections.write.job_model import Held, JobsModel, stored_job
-from trackbook.projections.write.job_recovery import restored
+from trackbook.projections.write.job_model import CachedJob, JobsModel, stored_job
+from trackbook.projections.write.job_recovery import restore_job
 from trackbook.projections.write.pipeline_model import PipelinesModel
 from trackbook.projections.write.quarantine_model import Quarantine
 
@@ -67,12 +67,12 @@ class Writer:
                 await self.database.read(self._forget)
             for job in self._jobs.lacking(commits):
                 self._jobs.hold(await self._restored(job))
-            await undisturbed(self._write(new, commits))
+            await finish_despite_cancel(self._write(new, commits))
         return commits
 
-    async def _restored(self, job: str) -> Held | None:
+    async def _restored(self, job: str) -> CachedJob | None:
         rows = await self.database.read(lambda connection: stored_job(connection, job))
-        return None if rows is None else await restored(rows, self._log, self._bodies, self.decisions)
+        return None if rows is None else await restore_job(rows, self._log, self._bodies, self.decisions)
 
     async def _write(self, messages: Sequence[Stored], commits: list[DecodedCommit]) -> None:
         seqs = [message.seq for message in messages]

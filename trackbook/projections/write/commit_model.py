@@ -94,7 +94,7 @@ class CommitsModel:
             )
         commit.pipeline = known.pipeline
         if not commit.problem:
-            commit.problem = unlinked(commit, known.version, known.sha256)
+            commit.problem = link_problem(commit, known.version, known.sha256)
         if not commit.problem:
             known.version, known.sha256 = commit.version, commit.sha256
         return {
@@ -117,7 +117,7 @@ class CommitsModel:
         return number
 
 
-def unlinked(commit: DecodedCommit, version: int, sha256: str) -> str:
+def link_problem(commit: DecodedCommit, version: int, sha256: str) -> str:
     """Return why the commit can't follow a version with this SHA-256, '' where it can, as events/chain.py does.
 
     Its schema and its subject are looked at when it is decoded.

@@ -31,7 +31,7 @@ def differences(path: Path, made: Path) -> list[str]:
             if table is snapshots:  # which jobs have one depends on what was held in memory
                 continue
             try:
-                number, rows = _differing(db, table)
+                number, rows = _count_differences(db, table)
             except sqlite3.DatabaseError as error:
                 found.append(f"{path.name} can't be read: table {table.name}: {error}")
                 continue
@@ -43,7 +43,7 @@ def differences(path: Path, made: Path) -> list[str]:
     return found
 
 
-def _differing(db: sqlite3.Connection, table: Table) -> tuple[int, list[str]]:
+def _count_differences(db: sqlite3.Connection, table: Table) -> tuple[int, list[str]]:
     """Return how many rows one of the files has otherwise or not at all, and the first of them in words."""
     keys = [column.name for column in table.primary_key]
     listed, name = ", ".join(keys), table.name
@@ -54,10 +54,10 @@ def _differing(db: sqlite3.Connection, table: Table) -> tuple[int, list[str]]:
     differing = f"SELECT DISTINCT {listed} FROM ({either})"  # noqa: S608
     (number,) = db.execute(f"SELECT count(*) FROM ({differing})").fetchone()  # noqa: S608
     found = db.execute(f"{differing} ORDER BY {listed} LIMIT {NAMED}").fetchall() if number else []
-    return int(number), [_described(db, table, dict(zip(keys, key, strict=True))) for key in found]
+    return int(number), [_describe_row(db, table, dict(zip(keys, key, strict=True))) for key in found]
 
 
-def _described(db: sqlite3.Connection, table: Table, key: dict[str, Any]) -> str:
+def _describe_row(db: sqlite3.Connection, table: Table, key: dict[str, Any]) -> str:
     """Return a row's key, what it is about, and in which columns the two files differ."""
     condition = " AND ".join(f"{name} IS ?" for name in key)
     query = f"SELECT * FROM {{}}.{table.name} WHERE {condition}"  # noqa: S608

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from trackbook.projections.decoded_commit import DecodedCommit
 from trackbook.projections.tables import jobs, snapshots, states, tasks
-from trackbook.projections.write.job_rows import CANT_FOLLOW, FoldedJob, JobRow, TaskRow, created
+from trackbook.projections.write.job_rows import CANT_FOLLOW, FoldedJob, JobRow, TaskRow, new_job
 from trackbook.projections.write.quarantine_model import Quarantine
 
 _HELD = 50_000
@@ -51,7 +51,7 @@ class StoredJob(Struct, frozen=True):
     snapshot: bytes | None
 
 
-class Held(Struct):
+class CachedJob(Struct):
     """An unfinished job; `problem` says why its state can't be read from the log any more."""
 
     fold: FoldedJob
@@ -62,7 +62,7 @@ class JobsModel:
     """Folds the commits of jobs into the tables `jobs` and `tasks`."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, CachedJob] = {}
 
     def lacking(self, commits: Sequence[DecodedCommit]) -> list[str]:
         """Return the jobs in a batch that began before it and are not held: they are to be restored."""
@@ -72,7 +72,7 @@ class JobsModel:
         begun = {commit.id for commit in commits if commit.version == 1}
         return [id for id in ids if id not in begun]  # noqa: A001
 
-    def hold(self, held: Held | None) -> None:
+    def hold(self, held: CachedJob | None) -> None:
         """Take a restored job; None for one of which nothing is stored."""
         if held is not None:
             self._held[held.fold.job.id] = held
@@ -102,14 +102,14 @@ class JobsModel:
                 quarantine.add(commit, held.problem)
             else:
                 try:
-                    fold = fold or created(commit)
+                    fold = fold or new_job(commit)
                     fold.apply(commit)
                 except CANT_FOLLOW as error:
                     quarantine.add(commit, f"its events can't follow the ones before: {error!r}")
         if fold is not None:
             # A blocked job says so in `problem`.
             fold.job.problem = fold.job.problem or quarantine.reason(commit)
-            self._held[commit.id] = held or Held(fold)
+            self._held[commit.id] = held or CachedJob(fold)
         return fold
 
     def _let_go(self, connection: Connection, touched: dict[str, FoldedJob]) -> None:
@@ -127,10 +127,10 @@ class JobsModel:
         while number > _HELD and len(self._held) > 1:
             gone = self._held.pop(next(iter(self._held)))
             number -= len(gone.fold.tasks)
-            _keep(connection, gone)
+            _store_snapshot(connection, gone)
 
 
-def _keep(connection: Connection, held: Held) -> None:
+def _store_snapshot(connection: Connection, held: CachedJob) -> None:
     """Store the state of a job that is held no more."""
     job = held.fold.job
     connection.execute(_DELETE_SNAPSHOT, {"job_": job.no})

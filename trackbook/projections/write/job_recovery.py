@@ -10,9 +10,9 @@ from trackbook.engine.job import JobState, evolve
 from trackbook.engine.ports import Blobs, EventStore
 from trackbook.projections.decisions import Decisions
 from trackbook.projections.decoded_commit import closing, decode
-from trackbook.projections.write.commit_model import unlinked
-from trackbook.projections.write.job_model import Held, StoredJob
-from trackbook.projections.write.job_rows import CANT_FOLLOW, of_rows
+from trackbook.projections.write.commit_model import link_problem
+from trackbook.projections.write.job_model import CachedJob, StoredJob
+from trackbook.projections.write.job_rows import CANT_FOLLOW, job_from_rows
 
 _SNAPSHOT = msgspec.msgpack.Decoder(JobState)
 
@@ -21,20 +21,20 @@ class _Changed(Exception):
     """The log has not what was projected before; says what it has."""
 
 
-async def restored(stored: StoredJob, log: EventStore, bodies: Blobs, decisions: Decisions) -> Held:
+async def restore_job(stored: StoredJob, log: EventStore, bodies: Blobs, decisions: Decisions) -> CachedJob:
     """Return a job with its rows and its state: the snapshot's, else that of its history up to its revision."""
     state, problem = JobState(stored.job["id"]), ""
     if stored.snapshot is not None:
         state = await asyncio.to_thread(_SNAPSHOT.decode, stored.snapshot)
     elif not stored.job["problem"]:  # a blocked job is never folded further
         try:
-            state = await _folded(stored, log, bodies, decisions)
+            state = await _fold_from_log(stored, log, bodies, decisions)
         except _Changed as error:
             problem = f"its history is not what was projected before: {error}"
-    return Held(await asyncio.to_thread(of_rows, stored.job, stored.tasks, state), problem)
+    return CachedJob(await asyncio.to_thread(job_from_rows, stored.job, stored.tasks, state), problem)
 
 
-async def _folded(stored: StoredJob, log: EventStore, bodies: Blobs, decisions: Decisions) -> JobState:
+async def _fold_from_log(stored: StoredJob, log: EventStore, bodies: Blobs, decisions: Decisions) -> JobState:
     id, revision = stored.job["id"], stored.job["revision"]  # noqa: A001
     state, version, sha256 = JobState(id), 0, ""
     async with closing(log.read("job", id, stored.job["no"])) as messages:
@@ -43,7 +43,7 @@ async def _folded(stored: StoredJob, log: EventStore, bodies: Blobs, decisions: 
                 continue
             commit = await decode(message, bodies)
             await asyncio.sleep(0)  # a long history never makes others wait
-            if why := commit.problem or unlinked(commit, version, sha256):
+            if why := commit.problem or link_problem(commit, version, sha256):
                 raise _Changed(f"at sequence {commit.seq}, {why}")
             try:
                 for event in commit.events:

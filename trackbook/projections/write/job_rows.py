@@ -193,7 +193,7 @@ class FoldedJob(Struct):
             self.job.exit_code, self.job.signal, self.job.tail = error.exit_code, error.signal, error.tail
 
 
-def created(commit: DecodedCommit) -> FoldedJob:
+def new_job(commit: DecodedCommit) -> FoldedJob:
     """Begin a job with its first commit (apply it afterwards); raises ValueError when it isn't one."""
     event = commit.events[0] if commit.events else None
     if not isinstance(event, job_events.JobCreated):
@@ -231,7 +231,7 @@ def _rows(event: job_events.JobCreated) -> list[TaskRow]:
     ]
 
 
-def of_rows(job: dict[str, Any], tasks: list[dict[str, Any]], state: JobState) -> FoldedJob:
+def job_from_rows(job: dict[str, Any], tasks: list[dict[str, Any]], state: JobState) -> FoldedJob:
     """Put a job together from its stored rows (`dependencies` in JSON) and its state."""
     return FoldedJob(JobRow(**job), [_stored_row(task) for task in tasks], state)
 

@@ -64,7 +64,7 @@ class PipelinesModel:
                 row = PipelineRow(commit.seq, commit.id, commit.at)
                 new.append(row)
             touched[commit.id] = row
-            if version := _take(row, commit):
+            if version := _apply(row, commit):
                 history.append(version)
         _write(connection, touched, new, history)
 
@@ -72,7 +72,7 @@ class PipelinesModel:
         """Do nothing: edits are rare, so nothing is held between batches."""
 
 
-def _take(row: PipelineRow, commit: DecodedCommit) -> dict[str, Any] | None:
+def _apply(row: PipelineRow, commit: DecodedCommit) -> dict[str, Any] | None:
     """Fold a commit into the pipeline's row and return the row of the version that it made, if it made one."""
     restored = None
     for event in commit.events:
