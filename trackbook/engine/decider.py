@@ -15,7 +15,7 @@ E = TypeVar("E")
 class Decider(Struct, Generic[S, C, E], frozen=True):
     """An aggregate: its empty state for an id, and the pure functions over it.
 
-    `react` is told how many events stand in the commit already.
+    `react` receives how many events the commit has already.
     """
 
     initial: Callable[[str], S]

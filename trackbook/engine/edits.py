@@ -48,7 +48,7 @@ class ChangeTask(Edit, frozen=True):
 
 
 class RenameTask(Edit, frozen=True):
-    """Give a task another name; what depends on it goes on depending on it."""
+    """Give a task another name; its dependents keep depending on it."""
 
     task: str
     name: str

@@ -51,13 +51,13 @@ class CancelJob(JobCommand, frozen=True):
 
 
 class PauseJob(JobCommand, frozen=True):
-    """Launch nothing more until the job is resumed; what runs goes on."""
+    """Launch no task until the job is resumed; running tasks continue."""
 
     reason: str = "on request"
 
 
 class ResumeJob(JobCommand, frozen=True):
-    """Launch what became ready meanwhile, and go on."""
+    """Continue, and launch the tasks that became ready during the pause."""
 
 
 class LaunchReady(JobCommand, frozen=True):

@@ -16,7 +16,7 @@ class LogCommand(Struct, frozen=True, tag_field="type", omit_defaults=True):
 
 
 class AcceptLoss(LogCommand, frozen=True):
-    """Go on without what this evidence says is lost."""
+    """Continue without what this evidence says is lost."""
 
     evidence: list[Evidence]
 

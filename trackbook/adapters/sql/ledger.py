@@ -143,9 +143,9 @@ class Ledger:
                 check_rows(db, self._path)
                 (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
             except sqlite3.DatabaseError as error:
-                if (trouble := damage_of(error, self._path)) is None:
+                if (damage := damage_of(error, self._path)) is None:
                     raise
-                raise trouble from error
+                raise damage from error
         if found != "ok":
             raise LedgerDamaged(f"{self._path} is damaged: {found}")
 
@@ -154,10 +154,10 @@ class Ledger:
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
-            if (trouble := damage_of(error, self._path)) is None:
+            if (damage := damage_of(error, self._path)) is None:
                 raise
             self.on_damage()
-            raise trouble from error
+            raise damage from error
 
     def _checked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the row without its checksum; raises LedgerDamaged."""
@@ -168,7 +168,7 @@ class Ledger:
             raise
 
     async def rebuild(self, fold: Callable[[Ledger], Awaitable[None]]) -> None:
-        """Have `fold` fill a ledger in a second file, and go on with that one; the old one serves meanwhile."""
+        """Have `fold` fill a ledger in a second file, and switch to that one; the old one serves meanwhile."""
         beside = self._path.with_name(self._path.name + ".new")
         _remove(beside)
         new = Ledger(private_file(beside))
@@ -205,10 +205,10 @@ class Ledger:
         try:
             self._write()
         except sqlite3.DatabaseError as error:
-            if (trouble := damage_of(error, self._path)) is None:
+            if (damage := damage_of(error, self._path)) is None:
                 raise
             self.on_damage()
-            raise trouble from error
+            raise damage from error
         self._pending.clear()
         self._outcomes.clear()
         self._heads.clear()
@@ -258,9 +258,9 @@ class Ledger:
             try:
                 rows = db.execute("SELECT * FROM head ORDER BY kind, id").fetchall()
             except sqlite3.DatabaseError as error:
-                if (trouble := damage_of(error, self._path)) is None:
+                if (damage := damage_of(error, self._path)) is None:
                     raise
-                raise trouble from error
+                raise damage from error
         return [head_of(checked(row, self._path)) for row in rows]
 
     def open_heads(self, kind: str) -> list[Head]:
@@ -327,8 +327,8 @@ def _open(path: Path) -> sqlite3.Connection:
             raise
         except sqlite3.DatabaseError as error:
             db.close()
-            if (trouble := damage_of(error, path)) is not None:
-                raise trouble from error
+            if (damage := damage_of(error, path)) is not None:
+                raise damage from error
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_LOOK)

@@ -70,13 +70,13 @@ class Positions(Mapping[str, tuple[int, int]]):
 
 def _at(event: Any) -> int:
     mark = event.start_mark
-    spot: int = mark.line << 32 | mark.column
-    return spot
+    place: int = mark.line << 32 | mark.column
+    return place
 
 
 def _line_and_column(place: Place) -> tuple[int, int]:
-    spot = place[0] if isinstance(place, tuple) else place
-    return (spot >> 32) + 1, (spot & 0xFFFFFFFF) + 1
+    packed = place[0] if isinstance(place, tuple) else place
+    return (packed >> 32) + 1, (packed & 0xFFFFFFFF) + 1
 
 
 def _inside(place: Place, part: Part) -> Place:

@@ -138,8 +138,8 @@ def _server(place: Where) -> Iterator[Check]:
     try:
         client = Client(place.find, patience=0)
         ready = client.probe("/health/ready")
-    except CliError as trouble:
-        yield Check("server", str(trouble), "fail", trouble.hint)
+    except CliError as error:
+        yield Check("server", str(error), "fail", error.hint)
         return
     problems = ready.get("problems") or []
     found = f"{address.url}, {ready.get('head', 0):,} commits on the log"

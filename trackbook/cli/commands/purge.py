@@ -85,8 +85,8 @@ def purge(client: Client, pipeline: Json, folders: list[Json]) -> Purge:
             try:
                 client.delete(f"/api/pipelines/{pipeline['id']}/folder", executor=folder["executor"])
                 outcome["deleted"] = True
-            except CliError as trouble:
-                outcome["error"] = str(trouble)
+            except CliError as error:
+                outcome["error"] = str(error)
         done.folders.append(outcome)
         done.failed = done.failed or "error" in outcome
     return done

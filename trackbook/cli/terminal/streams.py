@@ -19,7 +19,7 @@ class OutputLost(UserError):
         why = getattr(lost, "strerror", None) or lost
         super().__init__(
             f"the output can't be written to stdout: {why}",
-            "Free some space there or send the output elsewhere; what the command did remains done.",
+            "Free some space there or send the output elsewhere; the command's effects stay.",
         )
 
 

@@ -71,8 +71,8 @@ def _archives(client: Client, at: RemotePath, top: Path, rest: ExitStack) -> dic
             continue
         try:
             found[inside] = Archive(client, folder, top)
-        except CliError as trouble:
-            say(f"trackbook: {folder} can't be fetched as an archive: {trouble}")
+        except CliError as error:
+            say(f"trackbook: {folder} can't be fetched as an archive: {error}")
         else:
             rest.callback(found[inside].close)
             at.cut.remove(folder)

@@ -48,7 +48,7 @@ async def _nothing_decided() -> Decisions:
 class Projector:
     """Keeps one database up to date with one log.
 
-    `problem` says in words what keeps it from going on; it is empty while all is well. `progress` measures how
+    `problem` says what blocks it; it is empty while all is well. `progress` measures how
     long it has not moved although there is work. `feed` carries what was projected to those who follow.
     `decisions` returns what operators decided about damage to the log; the read model is made again when that
     changes.
