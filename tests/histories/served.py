@@ -84,7 +84,7 @@ class Logs:
         self.logs[session] = self.logs.get(session, b"") + data
         self._more.set()
 
-    async def kept(self, session: str) -> Kept | None:
+    async def extent(self, session: str) -> Kept | None:
         """Return all of it."""
         size = len(self.logs.get(session, b""))
         return Kept(size, size, size) if session in self.logs else None

@@ -177,7 +177,7 @@ def test_containers_and_processes_share_their_folders(tmp_path: Path) -> None:
     backends = Backends(dict.fromkeys(("local", "container"), configured(tmp_path, _none, "0" * 8)["local"]))
     mixed = _tasks({"name": "a", "executor": "container"}, {"name": "b", "dependencies": ["a"]})
 
-    assert backends.judge(mixed, None) == ("local", [], [])
+    assert backends.validate(mixed, None) == ("local", [], [])
 
 
 def test_a_wide_fan_is_told_in_few_words(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_wide_fan_is_told_in_few_words(tmp_path: Path) -> None:
     backends = Backends(dict.fromkeys(("local", "far"), configured(tmp_path, _none, "0" * 8)["local"]))
     wide = [{"name": f"t{number}", "dependencies": ["a"], "executor": "far"} for number in range(1000)]
 
-    _, _, warned = backends.judge(_tasks({"name": "a"}, *wide), None)
+    _, _, warned = backends.validate(_tasks({"name": "a"}, *wide), None)
 
     assert len(warned) == 21
     assert "980 more" in warned[-1].message

@@ -193,7 +193,7 @@ async def test_a_writer_that_died_while_it_cut_leaves_the_beginning(tmp_path: Pa
         log.write(STREAM[:5000])
     os.truncate(path, LIMIT // 2)
 
-    assert await Logs(tmp_path).kept("s") == Kept(1024, 1024, 1024)
+    assert await Logs(tmp_path).extent("s") == Kept(1024, 1024, 1024)
     assert await Logs(tmp_path).read("s", 0, 5000) == Piece(0, STREAM[:1024])
     assert await Logs(tmp_path).read("s", 4000, 5000) == Piece(4000, b"")
 

@@ -23,7 +23,7 @@ class CommandGateway(Protocol):
 class LogSource(Protocol):
     """The output of sessions. Offsets count every byte that was written, also those that are no longer kept."""
 
-    async def kept(self, session: str) -> Kept | None:
+    async def extent(self, session: str) -> Kept | None:
         """Return which bytes are there, None when there is no output (yet)."""
         ...
 

@@ -141,7 +141,7 @@ class Logs:
     def __init__(self, data: Path) -> None:
         self._data = data
 
-    async def kept(self, session: str) -> Kept | None:
+    async def extent(self, session: str) -> Kept | None:
         """Return which bytes are there, None before the session's command ran."""
         try:
             log = folders.log_file(self._data, session)
@@ -159,7 +159,7 @@ class Logs:
     async def follow(self, session: str, offset: int) -> AsyncIterator[Piece]:
         """Yield what is there and what comes, looked for while somebody follows."""
         while True:
-            found = await self.kept(session)
+            found = await self.extent(session)
             piece = await self.read(session, offset, 65536) if found and found.end > offset else None
             if piece and piece.data:
                 offset = piece.end
@@ -218,8 +218,8 @@ class Health:
         found = []
         if system.connection is None or not system.connection.is_connected:
             found.append("the broker can't be reached")
-        if system.broker is not None and (trouble := system.broker.space_trouble()):
-            found.append(trouble)
+        if system.broker is not None and (problem := system.broker.space_trouble()):
+            found.append(problem)
         if system.book is not None and system.book.store.problem:
             found.append(system.book.store.problem)
         if system.watchdog is not None and system.watchdog.problem:

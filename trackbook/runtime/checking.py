@@ -55,14 +55,14 @@ class Checks:
         else:
             reply, loaded = await self._of_text(asked, request)
             ready = prepare(loaded.content)
-        assigned, refused = self._preparing.judge(ready, request.executor)
-        judged = [locate(w, loaded.positions) if loaded and w.path else w for w in assigned.warned]
-        judged += parameters.unused(request.parameters, ready.tasks)
-        reply.warnings = [*(reply.warnings or []), *warnings_of(judged), *assigned.limits]
+        assigned, refused = self._preparing.validate(ready, request.executor)
+        warned = [locate(w, loaded.positions) if loaded and w.path else w for w in assigned.warned]
+        warned += parameters.unused(request.parameters, ready.tasks)
+        reply.warnings = [*(reply.warnings or []), *warnings_of(warned), *assigned.limits]
         job, pipeline = derived_id(asked.command_id), reply.pipeline or ""
         found = await asyncio.gather(
             *(
-                self._looked(name, Specs(ready, indexes, job, pipeline, request.parameters))
+                self._run_preflight(name, Specs(ready, indexes, job, pipeline, request.parameters))
                 for name, indexes in assigned.by_executor().items()
                 if name in self._backends and not request.offline
             )
@@ -108,7 +108,7 @@ class Checks:
         )
         return await self._pipelines.preview(replace(asked, request=apply))
 
-    async def _looked(self, name: str, specs: Specs) -> list[Found]:
+    async def _run_preflight(self, name: str, specs: Specs) -> list[Found]:
         return await _within(_WITHIN, name, lambda backend: backend.check(specs), self._backends)
 
     async def sweep(self, asked: Asked) -> Reply:

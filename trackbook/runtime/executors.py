@@ -52,7 +52,7 @@ class Backends(Mapping[str, Backend]):
         self._backends = dict(backends)
         self.default = default
 
-    def judge(
+    def validate(
         self, tasks: Sequence[Task], asked: str | None, pipeline: str = ""
     ) -> tuple[str, list[Refused], list[Warned]]:
         """Return the job's executor, what keeps the tasks from running, and what is left aside.

@@ -104,7 +104,7 @@ class Gateway:
         """Answer a read-only command; a request that is repeated because the answer takes long gets the same."""
         key = (asked.command_id, asked.digest)
         if key not in self._looks:
-            self._looks[key] = asyncio.create_task(self._seen(kind, verb, asked))
+            self._looks[key] = asyncio.create_task(self._answer_read(kind, verb, asked))
             self._looks[key].add_done_callback(lambda done: self._forget(key, done))
         return await asyncio.shield(self._looks[key])
 
@@ -114,7 +114,7 @@ class Gateway:
         else:
             done.get_loop().call_later(_KEPT_FOR, self._looks.pop, key)
 
-    async def _seen(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+    async def _answer_read(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
         await self._book.keep_up()
         try:
             return _encode_reply(await self._handlers[kind, verb](asked))

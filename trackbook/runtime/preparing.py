@@ -85,14 +85,14 @@ class Preparing:
 
     def assign(self, ready: Prepared, asked: str | None) -> Assigned:
         """Say who runs what, `asked` before all; raises Refused, with others, for all that can't be run."""
-        assigned, refused = self.judge(ready, asked)
+        assigned, refused = self.validate(ready, asked)
         if refused := [*ready.blockers, *refused]:
             raise combine_refusals(refused)
         return assigned
 
-    def judge(self, ready: Prepared, asked: str | None) -> tuple[Assigned, list[Refused]]:
+    def validate(self, ready: Prepared, asked: str | None) -> tuple[Assigned, list[Refused]]:
         """Say who runs what, `asked` before all, and what an executor can't do of it."""
-        executor, refused, warned = self._backends.judge(ready.tasks, asked, ready.executor)
+        executor, refused, warned = self._backends.validate(ready.tasks, asked, ready.executor)
         shapes = [
             _place(shape, "" if asked or task.executor == executor else task.executor)
             for shape, task in zip(ready.shapes, ready.tasks, strict=True)

@@ -53,7 +53,7 @@ async def get_log(
     """
     await services.read.settled(after)
     task = await services.read.task(job, name)
-    kept = await services.logs.kept(task.session) if task.session else None
+    kept = await services.logs.extent(task.session) if task.session else None
     if not follow and (task.session is None or kept is None):
         raise ReadError("log_not_found", f"task {name} has no output: it is {task.state}")
     if kept is not None and task.session is not None:
@@ -138,7 +138,7 @@ async def _follow(
                 yield note(piece.start - offset)
             offset = piece.end
             yield piece.data
-        kept = await services.logs.kept(task.session)
+        kept = await services.logs.extent(task.session)
         async for chunk in _read_lines(services.logs, task.session, offset, kept.end if kept else 0, gaps=gaps):
             yield chunk
     finally:

@@ -165,11 +165,11 @@ class ReadModel:
         """List a job's tasks in the pipeline's order."""
         after = place(cursor, 1)[0] if cursor else -1
 
-        def shown(connection: Connection) -> Page[TaskView]:
+        def read_page(connection: Connection) -> Page[TaskView]:
             rows, names = _tasks(connection, key, after, limit, states)
             return page(rows, limit, lambda row: _show_task(row, names), lambda row: int(row.idx))
 
-        return await self._read(shown)
+        return await self._read(read_page)
 
     async def task(self, key: str, name: str) -> TaskView:
         """Return one task of a job by its name; raises ReadError."""
