@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from trackbook.adapters.execution.safe_path import shown
 from trackbook.adapters.execution.code_archive import LONGEST_NAME, MOST_BYTES, MOST_ENTRIES, leads_outside
+from trackbook.adapters.execution.safe_path import shown
 from trackbook.cli.errors import CliError
 from trackbook.cli.terminal.render import amount_text
 from trackbook.cli.transfer.gitignore import Ignored, rules_above
