@@ -231,7 +231,7 @@ async def test_too_much_is_told_in_fewer_words(tmp_path: Path) -> None:
 
     assert len(reply["findings"]) == 201
     assert reply["findings"][0]["verdict"] == "fail"
-    assert "101 findings" in reply["findings"][-1]["found"]
+    assert "101 more findings" in reply["findings"][-1]["found"]
 
 
 async def test_a_sweep_knows_the_live_sessions(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_file_that_nobody_may_write_will_do(tmp_path: Path, write: Callable[..
         ('default = ""', "`default` is the name of an executor"),
         ("backendai = 3", "'backendai' is a table"),
         ("container = []", "'container' is a table"),
-        (f'[backendai]\nsecret_key = "{SECRET}"', "stands outside of a cluster's table"),
+        (f'[backendai]\nsecret_key = "{SECRET}"', "is outside of a cluster's table"),
         ('[backendai."my.cluster"]', "can't be the name of a cluster"),
         (f"[backendai.{'x' * 49}]", "can't be the name of a cluster"),
         (f"[backendai.main]\nsecret_key = {SECRET}", "can't be read any more at line 2"),

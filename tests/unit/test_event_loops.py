@@ -17,10 +17,8 @@ SET_FOR_GOOD = frozenset(
         ("projections/feed.py", "_event"),  # replaced by a new event each time it is set
         ("projections/write/projector.py", "_damage"),  # ends the work that waits for it
         ("projections/database.py", "_may_read"),  # a gate, passed once for each read
-        ("adapters/backendai/ending.py", "_hurry"),  # set once, when the executor closes
-        ("adapters/backendai/attempt.py", "_wake"),  # cleared by the loops that call `_pause`
-        ("adapters/backendai/service_attempt.py", "_wake"),  # likewise
-        ("adapters/container/beginning.py", "withdrawn"),  # set once, when the session is stopped
+        ("adapters/backendai/session/terminator.py", "_hurry"),  # set once, when the executor closes
+        ("adapters/container/launch.py", "withdrawn"),  # set once, when the session is stopped
         ("http/transport/request_checks.py", "answered"),  # set once, when the answer to a HEAD request has begun
         ("http/transport/server.py", "stopping"),  # set once, when the server stops
     }

@@ -170,7 +170,7 @@ async def test_a_command_that_reads_nothing_holds_nobody_up(tmp_path: Path) -> N
 @pytest.mark.parametrize("command", ["echo nonsense", 'echo \'{"seq": "x"}\''])
 async def test_a_command_that_tells_no_head_is_refused(command: str) -> None:
     """A start does not go on without the witness that was asked for."""
-    with pytest.raises(WitnessFailed, match="tells no last head"):
+    with pytest.raises(WitnessFailed, match="returns no last head"):
         await WitnessCommand.start(command, "i1")
 
 
