@@ -23,7 +23,10 @@ from trackbook.http.app import create_app
 
 ROOT = Path(__file__).parents[2]
 _FOLDERS = ("docs", "examples")
-DOCUMENTS = [ROOT / "README.md", *(path for name in _FOLDERS for path in sorted((ROOT / name).rglob("*.md")))]
+DOCUMENTS = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *(path for name in _FOLDERS for path in sorted((ROOT / name).rglob("*.md"))),
+]
 REFERENCE = ROOT / "docs" / "reference"
 PATIENCE = 120.0  # seconds for a whole document; it takes a fraction of that
 _RULES = ("rules", "findings", "fields")
