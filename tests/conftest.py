@@ -22,6 +22,8 @@ from summary import Summary
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Connection, connect
 
+pytest.register_assert_rewrite("trackbook.testing.executor_contract")
+
 _prefixes = (f"t{number}" for number in itertools.count(1))
 _HERE = Path(__file__).parent
 _LONG = 2700

@@ -12,13 +12,13 @@ from uuid import uuid4
 import pytest
 from container.engine import SH_IMAGE, ContainerEngine
 from msgspec.structs import replace
-from test_executor import spec
 
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.executor import ContainerExecutor
 from trackbook.adapters.execution import code_archive, folders
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.engine.ports import Executor, SessionSpec
+from trackbook.testing.executor_contract import spec
 from trackbook.testing.reports import Reports
 from trackbook.testing.store import MemoryBlobs
 

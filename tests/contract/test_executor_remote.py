@@ -8,28 +8,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from test_executor import (
-    play,
-    spec,
-    test_a_command_that_looks_like_an_option,  # noqa: F401
-    test_attempts_are_sessions_of_their_own,  # noqa: F401
-    test_close_with_cancel,  # noqa: F401
-    test_failure,  # noqa: F401
-    test_launch_again_reports_again,  # noqa: F401
-    test_limit_and_order,  # noqa: F401
-    test_refused_reports_are_repeated,  # noqa: F401
-    test_sessions_outlive_the_executor,  # noqa: F401
-    test_start_of_a_long_session_is_reported,  # noqa: F401
-    test_stop_before_launch,  # noqa: F401
-    test_stop_is_idempotent,  # noqa: F401
-    test_success,  # noqa: F401
-)
+from test_executor import play
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connect import Connection, connect
 from trackbook.adapters.nats.executors import SPEC_LIMIT, ExecutorNameTaken, ExecutorWorker, RemoteExecutor
 from trackbook.engine.ports import Executor, SessionSpec
 from trackbook.testing.executor import Play, ScriptedExecutor
+from trackbook.testing.executor_contract import *  # noqa: F403 - the suite's tests
+from trackbook.testing.executor_contract import spec
 from trackbook.testing.reports import Reports
 
 

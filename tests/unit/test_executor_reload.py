@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trackbook.adapters.execution.kind import Host
 from trackbook.engine.ports import Backend
 from trackbook.runtime import executor_reload
 from trackbook.runtime.configuration import Configuration, ExecutorsMisconfigured, configuration
@@ -42,14 +43,10 @@ class Reloaded:
 
     def _make(self, found: Configuration) -> Any:
         self.reads += 1
-        return configured(self.data, _no_local, "00000000", found)
+        return configured(Host(data=self.data, installation="00000000"), found)
 
     async def _attach(self, name: str, backend: Backend) -> None:
         self.attached.append((name, backend))
-
-
-def _no_local() -> Any:
-    raise AssertionError("no session is to run")
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from office import CHAIN, Office, Played, opened
 
+from trackbook.adapters.execution.kind import Host
 from trackbook.engine.definition import Task, from_mapping, tasks
 from trackbook.engine.job import JobState
 from trackbook.engine.ports import SessionSpec
@@ -174,7 +175,9 @@ def _tasks(*given: dict[str, Any]) -> list[Task]:
 
 def test_containers_and_processes_share_their_folders(tmp_path: Path) -> None:
     """Both write to the data directory, so nothing is apart between them."""
-    backends = Backends(dict.fromkeys(("local", "container"), configured(tmp_path, _none, "0" * 8)["local"]))
+    backends = Backends(
+        dict.fromkeys(("local", "container"), configured(Host(data=tmp_path, installation="0" * 8))["local"])
+    )
     mixed = _tasks({"name": "a", "executor": "container"}, {"name": "b", "dependencies": ["a"]})
 
     assert backends.validate(mixed, None) == ("local", [], [])
@@ -182,7 +185,9 @@ def test_containers_and_processes_share_their_folders(tmp_path: Path) -> None:
 
 def test_a_wide_fan_is_told_in_few_words(tmp_path: Path) -> None:
     """A thousand empty inputs are twenty warnings, and one that counts the rest."""
-    backends = Backends(dict.fromkeys(("local", "far"), configured(tmp_path, _none, "0" * 8)["local"]))
+    backends = Backends(
+        dict.fromkeys(("local", "far"), configured(Host(data=tmp_path, installation="0" * 8))["local"])
+    )
     wide = [{"name": f"t{number}", "dependencies": ["a"], "executor": "far"} for number in range(1000)]
 
     _, _, warned = backends.validate(_tasks({"name": "a"}, *wide), None)
@@ -196,7 +201,7 @@ def test_an_unknown_default_is_told(tmp_path: Path) -> None:
     found = Configuration(tmp_path / "executors.toml", "locale", "TRACKBOOK_EXECUTOR")
 
     with pytest.raises(ExecutorsMisconfigured, match=r"TRACKBOOK_EXECUTOR.*'locale'.*Did you mean 'local'"):
-        configured(tmp_path, _none, "0" * 8, found)
+        configured(Host(data=tmp_path, installation="0" * 8), found)
 
 
 async def test_clusters_are_executors_by_their_names(tmp_path: Path) -> None:
@@ -205,7 +210,7 @@ async def test_clusters_are_executors_by_their_names(tmp_path: Path) -> None:
     path, sources = tmp_path / "executors.toml", {"backendai/main": "somewhere"}
     found = Configuration(path, "backendai/main", clusters={"main": settings}, sources=sources)
 
-    backends = configured(tmp_path, _none, "0" * 8, found)
+    backends = configured(Host(data=tmp_path, installation="0" * 8), found)
 
     assert list(backends)[:2] == ["local", "backendai/main"]
     assert backends.default == backends["backendai/main"].name == "backendai/main"
@@ -228,15 +233,11 @@ def test_mistakes_in_a_clusters_settings_are_told(tmp_path: Path, settings: dict
     found = Configuration(path, clusters={"main": settings}, sources={"backendai/main": str(path)})
 
     with pytest.raises(ExecutorsMisconfigured) as refused:
-        configured(tmp_path, _none, "0" * 8, found)
+        configured(Host(data=tmp_path, installation="0" * 8), found)
 
     assert words in str(refused.value)
     assert str(path) in str(refused.value)
     assert "s3cr3t" not in str(refused.value)
-
-
-def _none() -> Any:
-    raise AssertionError("no executor is made before it is needed")
 
 
 async def _until(holds: Any) -> None:

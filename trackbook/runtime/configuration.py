@@ -27,6 +27,7 @@ _KEYS = ("default", CLUSTERS, CONTAINER)
 _PREFIX = "TRACKBOOK_BACKENDAI_"
 _USUAL = {f"BACKEND_{key.upper()}": key for key in ("endpoint", "access_key", "secret_key")}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
+_NAMES_TAKEN = "up to 48 letters, digits, '_' and '-' are taken"
 
 
 class ExecutorsMisconfigured(UserError, ValueError):
@@ -39,8 +40,9 @@ class ExecutorsMisconfigured(UserError, ValueError):
 class Configuration(Struct, frozen=True):
     """Which executors were asked for, and where that was said, in words.
 
-    `clusters` and `container` are settings as they were written; `sources` says of each executor but the local
-    one where its settings come from, `default_source` the same of the default.
+    `clusters` and `container` are settings as they were written, `others` those of other packages' executors, by
+    name. `sources` says of each executor but the local one where its settings come from, `default_source` the
+    same of the default.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Configuration(Struct, frozen=True):
     default_source: str = "built in"
     clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
     container: dict[str, Any] = field(default_factory=dict)
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
 
 
@@ -62,12 +65,13 @@ def configuration(data: Path, environment: Mapping[str, str] | None = None) -> C
     if container := _table(given, CONTAINER, path):
         sources[CONTAINER] = str(path)
     clusters = _clusters(given, path, environment, sources)
+    others = _others(given, path, sources)
     default, where = given.get("default", LOCAL), str(path) if "default" in given else "built in"
     if asked := environment.get("TRACKBOOK_EXECUTOR"):
         default, where = asked, "TRACKBOOK_EXECUTOR"
     if not isinstance(default, str) or not default:
         raise ExecutorsMisconfigured(f"{path}: `default` is the name of an executor, such as 'local'")
-    return Configuration(path, default, where, clusters, container, sources)
+    return Configuration(path, default, where, clusters, container, others, sources)
 
 
 def unknown_name(name: str, known: Mapping[str, Any]) -> str:
@@ -108,12 +112,35 @@ def _place(error: tomllib.TOMLDecodeError) -> str:
 
 
 def _refuse_unknown(given: Mapping[str, Any], path: Path) -> None:
+    """Refuse a table that is of no installed kind of executor (see executor_kinds)."""
+    if not given.keys() - set(_KEYS):
+        return
+    from trackbook.runtime.executor_kinds import kinds
+
+    installed = [*_KEYS, *sorted(kinds().keys() - {*_KEYS, LOCAL})]
     for key in given:
-        if key not in _KEYS:
+        if key not in installed:
+            more = "".join(f", [{kind}]" for kind in installed[len(_KEYS) :])
             raise ExecutorsMisconfigured(
                 f"{path}: {printable(key)[:64]!r} means nothing here, only `default`, [{CLUSTERS}.NAME] and"
-                f" [{CONTAINER}]. {did_you_mean(key, _KEYS)}".rstrip()
+                f" [{CONTAINER}]{more}. {did_you_mean(key, installed)}".rstrip()
             )
+
+
+def _others(given: Mapping[str, Any], path: Path, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the settings of other packages' executors: of `[KIND]`, or of each `[KIND.NAME]`."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind in given.keys() - set(_KEYS):
+        table = _table(given, kind, path)
+        several = table and all(isinstance(each, dict) for each in table.values())
+        for name in table if several else ():
+            if not _NAME.fullmatch(name):
+                raise ExecutorsMisconfigured(
+                    f"{path}: {printable(name)[:64]!r} can't be the name of an executor: {_NAMES_TAKEN}"
+                )
+        found |= {f"{kind}/{name}": table[name] for name in table} if several else {kind: table}
+    sources |= dict.fromkeys(found, str(path))
+    return found
 
 
 def _table(given: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
@@ -136,8 +163,7 @@ def _clusters(
             )
         if not _NAME.fullmatch(name):
             raise ExecutorsMisconfigured(
-                f"{path}: {printable(name)[:64]!r} can't be the name of a cluster: up to 48 letters, digits, '_'"
-                " and '-' are taken"
+                f"{path}: {printable(name)[:64]!r} can't be the name of a cluster: {_NAMES_TAKEN}"
             )
         found[name] = dict(settings)
         sources[f"{CLUSTERS}/{name}"] = str(path)

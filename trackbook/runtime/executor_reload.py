@@ -111,7 +111,7 @@ class ExecutorReload:
 def _settings(found: Configuration) -> Mapping[str, Any]:
     """Return what is said of each executor, by name."""
     clusters = {f"{CLUSTERS}/{name}": settings for name, settings in found.clusters.items()}
-    return {LOCAL: None, CONTAINER: found.container, **clusters}
+    return {LOCAL: None, CONTAINER: found.container, **clusters, **found.others}
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
 
-from trackbook.adapters.local.backend import LocalBackend
-from trackbook.adapters.local.executor import LocalExecutor
+from trackbook.adapters.execution.kind import Host
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.names import printable
-from trackbook.engine.ports import Backend, Blobs
+from trackbook.engine.ports import Backend
 from trackbook.runtime.configuration import (
     CLUSTERS,
     CONTAINER,
@@ -25,6 +23,7 @@ from trackbook.runtime.configuration import (
     configuration,
     unknown_name,
 )
+from trackbook.runtime.executor_kinds import KindUnusable, load
 
 log = structlog.get_logger(__name__)
 _REPORTED_SINGLY = 20
@@ -117,25 +116,13 @@ def _store(executor: str) -> str:
     return LOCAL if executor == CONTAINER else executor
 
 
-def configured(
-    data: Path,
-    local: Callable[[], LocalExecutor],
-    installation: str,
-    found: Configuration | None = None,
-    blobs: Blobs | None = None,
-) -> Backends:
-    """Return the executors that the file and the environment name; raises ExecutorsMisconfigured.
-
-    `installation` is the id under which sessions are named outside (see adapters/nats/streams.py).
-    `blobs` has the archives of code.
-    """
-    found = found or configuration(data)
-    backends: dict[str, Backend] = {LOCAL: LocalBackend(LOCAL, data, local)}
-    for cluster, settings in found.clusters.items():
-        name = f"{CLUSTERS}/{cluster}"
-        backends[name] = _cluster(cluster, settings, found.sources.get(name, ""), data, installation, blobs)
-    source = found.sources.get(CONTAINER, CONTAINER)
-    backends[CONTAINER] = _container(found.container, source, data, installation, blobs)
+def configured(host: Host, found: Configuration | None = None) -> Backends:
+    """Return the executors that the file and the environment name; raises ExecutorsMisconfigured."""
+    found = found or configuration(host.data)
+    settings: dict[str, Mapping[str, Any]] = {LOCAL: {}}
+    settings |= {f"{CLUSTERS}/{name}": each for name, each in found.clusters.items()}
+    settings |= {CONTAINER: found.container} | found.others
+    backends = {name: _open(name, each, found.sources.get(name, name), host) for name, each in settings.items()}
     if found.default not in backends:
         raise ExecutorsMisconfigured(
             f"the default executor ({found.default_source}) is {printable(found.default)[:64]!r}, which there is"
@@ -144,27 +131,13 @@ def configured(
     return Backends(backends, found.default)
 
 
-def _cluster(
-    name: str, settings: Mapping[str, Any], source: str, data: Path, installation: str, blobs: Blobs | None
-) -> Backend:
-    from trackbook.adapters.backendai.backend import BackendAIBackend
-    from trackbook.adapters.backendai.config import Cluster
-
+def _open(name: str, settings: Mapping[str, Any], source: str, host: Host) -> Backend:
+    """Return one executor, made by its kind."""
+    kind = name.partition("/")[0]
     try:
-        cluster = Cluster.from_mapping(name, settings)
+        return load(kind)(name, settings, host)
     except ValueError as error:
+        where = "" if kind == CLUSTERS else f"[{name.replace('/', '.')}]: "
+        raise ExecutorsMisconfigured(f"{where}{error} ({source})") from None
+    except KindUnusable as error:
         raise ExecutorsMisconfigured(f"{error} ({source})") from None
-    return BackendAIBackend(f"{CLUSTERS}/{name}", cluster, data, installation, blobs)
-
-
-def _container(
-    settings: Mapping[str, Any], source: str, data: Path, installation: str, blobs: Blobs | None
-) -> Backend:
-    from trackbook.adapters.container.backend import ContainerBackend
-    from trackbook.adapters.container.config import Engine
-
-    try:
-        engine = Engine.from_mapping(settings)
-    except ValueError as error:
-        raise ExecutorsMisconfigured(f"[{CONTAINER}]: {error} ({source})") from None
-    return ContainerBackend(CONTAINER, engine, data, installation, blobs)

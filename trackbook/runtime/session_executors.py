@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from trackbook.adapters.local.executor import LocalExecutor
+from trackbook.adapters.execution.kind import Host
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.connect import Connection
 from trackbook.adapters.nats.streams import StreamMissing, installation
@@ -33,20 +33,16 @@ async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
 
     blobs = system.book.blobs if system.book else NatsBlobs(system.connection, config.prefix)
 
-    def local() -> LocalExecutor:
-        return LocalExecutor(
-            config.data,
-            limit=config.limit,
-            grace=config.grace,
-            pass_environment=config.pass_environment,
-            durable=config.durability == "always",
-            blobs=blobs,
-        )
-
-    id_ = await _installation(system.connection, config.prefix)
-    system.reload = ExecutorReload(
-        config.data, lambda found: configured(config.data, local, id_, found, blobs), configuration(config.data)
+    host = Host(
+        data=config.data,
+        installation=await _installation(system.connection, config.prefix),
+        blobs=blobs,
+        limit=config.limit,
+        grace=config.grace,
+        pass_environment=config.pass_environment,
+        durable=config.durability == "always",
     )
+    system.reload = ExecutorReload(config.data, lambda found: configured(host, found), configuration(config.data))
     stack.push_async_callback(system.reload.close)
     return system.reload.backends
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
 from trackbook.adapters.backendai.api.storage import Storage
@@ -15,6 +16,7 @@ from trackbook.adapters.backendai.preflight.diagnose import diagnose
 from trackbook.adapters.backendai.service import plan as service_plan
 from trackbook.adapters.backendai.service.cleanup import Services
 from trackbook.adapters.backendai.sweep import sweep
+from trackbook.adapters.execution.kind import Host
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import Blobs, Executor, Finding, Folders, Live, SessionSpec
@@ -76,6 +78,12 @@ class BackendAIBackend:
     async def close(self) -> None:
         """Close connections."""
         await self._connection.close()
+
+
+def open_backend(name: str, settings: Mapping[str, Any], host: Host) -> BackendAIBackend:
+    """Return the executor of a cluster, named `backendai/CLUSTER`. Raises ValueError for unusable settings."""
+    cluster = Cluster.from_mapping(name.partition("/")[2], settings)
+    return BackendAIBackend(name, cluster, host.data, host.installation, host.blobs)
 
 
 def _refused_code(tasks: Sequence[Task]) -> list[Refused]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trackbook.adapters.container import attempt_state
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused, Facts
 from trackbook.adapters.container.config import HINT, Engine
 from trackbook.adapters.container.plan import GPUS, SLOTS
 from trackbook.adapters.execution.data_folders import DataFolders
+from trackbook.adapters.execution.kind import Host
 from trackbook.adapters.execution.refusals import refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
@@ -142,6 +143,11 @@ class ContainerBackend:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+def open_backend(name: str, settings: Mapping[str, Any], host: Host) -> ContainerBackend:
+    """Return the executor of an engine's containers. Raises ValueError for settings that can't be used."""
+    return ContainerBackend(name, Engine.from_mapping(settings), host.data, host.installation, host.blobs)
 
 
 def _scarce(spec: SessionSpec, facts: Facts) -> Iterator[Finding]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trackbook.adapters.execution.data_folders import DataFolders
+from trackbook.adapters.execution.kind import Host
 from trackbook.adapters.execution.refusals import refused_service, unknown_slots
 from trackbook.adapters.local.plan import NO_ABSOLUTE
 from trackbook.engine.definition import Task
@@ -77,3 +79,23 @@ class LocalBackend:
 
     async def close(self) -> None:
         """Hold nothing open."""
+
+
+def open_backend(name: str, settings: Mapping[str, Any], host: Host) -> LocalBackend:
+    """Return the executor of this machine's processes, which has no settings. Raises ValueError."""
+    if settings:
+        raise ValueError(f"{next(iter(settings))!r} is not a setting: this executor has none")
+
+    def make() -> Executor:
+        from trackbook.adapters.local.executor import LocalExecutor
+
+        return LocalExecutor(
+            host.data,
+            limit=host.limit,
+            grace=host.grace,
+            pass_environment=host.pass_environment,
+            durable=host.durable,
+            blobs=host.blobs,
+        )
+
+    return LocalBackend(name, host.data, make)

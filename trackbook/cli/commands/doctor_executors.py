@@ -60,9 +60,10 @@ def _server_executors(place: Where, here: Configuration) -> Iterator[Check]:
 
 async def _examine_all(data: Path, found: Configuration) -> list[Check]:
     """Examine each; an engine of containers that nobody asked for may be missing."""
+    from trackbook.adapters.execution.kind import Host
     from trackbook.runtime.executors import configured
 
-    backends = configured(data, _no_executor, _NOBODY, found)
+    backends = configured(Host(data=data, installation=_NOBODY), found)
     asked = {*found.sources, found.default}
     try:
         lists = await asyncio.gather(*(_examine(name, backends[name].examine) for name in backends))
@@ -91,10 +92,6 @@ def _without_unused_engine(found: list[Check]) -> list[Check]:
     if any(each.verdict == "fail" for each in found):
         return [Check("container engine", f"none asked for ({found[0].found.partition(':')[0]})")]
     return found
-
-
-def _no_executor() -> Any:
-    raise AssertionError("no executor is made for a look")
 
 
 def leftovers(place: Where, *, end: bool) -> Iterator[Check]:

@@ -1,0 +1,1 @@
+"""An executor for Trackbook that runs tasks as processes of low priority."""
