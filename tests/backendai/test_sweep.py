@@ -21,8 +21,8 @@ from trackbook.adapters.backendai.api.client import Client
 from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.session_calls import NewSession
+from trackbook.adapters.backendai.cleanup import sweep
 from trackbook.adapters.backendai.config import Cluster as Settings
-from trackbook.adapters.backendai.sweep import sweep
 from trackbook.engine.ports import Owned
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))

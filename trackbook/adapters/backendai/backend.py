@@ -8,6 +8,7 @@ from typing import Any
 
 from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
 from trackbook.adapters.backendai.api.storage import Storage
+from trackbook.adapters.backendai.cleanup import sweep
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.executor import BackendAIExecutor
 from trackbook.adapters.backendai.folders import ClusterFolders
@@ -15,7 +16,6 @@ from trackbook.adapters.backendai.preflight import project_checks, service_check
 from trackbook.adapters.backendai.preflight.diagnose import diagnose
 from trackbook.adapters.backendai.service import plan as service_plan
 from trackbook.adapters.backendai.service.cleanup import Services
-from trackbook.adapters.backendai.sweep import sweep
 from trackbook.adapters.execution.kind import Host
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned

@@ -8,19 +8,17 @@ from datetime import datetime
 
 import structlog
 
-from trackbook.adapters.container import attempt_state, outcome, output
+from trackbook.adapters.container import attempt_state, cleanup, outcome, output
 from trackbook.adapters.container.client import EngineAway, EngineRefused, Seen
 from trackbook.adapters.container.launch import Ended, ExecutorContext, Launch, point
 from trackbook.adapters.execution import folders
 from trackbook.adapters.execution.back_off import BackOff
-from trackbook.adapters.execution.code_archive import remove_copy
+from trackbook.adapters.execution.code_cleanup import discard_copy
 from trackbook.adapters.execution.exit_record import ExitRecord, now
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
-_CLEAN_UP_AFTER = (0.0, 1.0, 5.0)
-"""Seconds before each try to remove an ended container; what stays is found by the sweep."""
 
 
 class Attempt:
@@ -73,25 +71,9 @@ class Attempt:
 
     async def clean_up(self) -> None:
         """Remove the ended session's container, and its copy of the code."""
-        await self._remove_container()
+        await cleanup.remove_container(self._client, self._name, self._folder)
         if self.spec.code:
-            try:
-                await asyncio.to_thread(remove_copy, self._folder)
-            except OSError as error:
-                _log.warning("a copy of the code can't be deleted", folder=str(self._folder), error=str(error))
-
-    async def _remove_container(self) -> None:
-        if attempt_state.read_note(self._folder) is None:
-            return
-        for pause in _CLEAN_UP_AFTER:
-            await asyncio.sleep(pause)
-            try:
-                await self._client.remove(self._name)
-                attempt_state.drop_note(self._folder)
-            except (EngineAway, EngineRefused, OSError) as error:
-                _log.warning("an ended container can't be removed", container=self._name, error=str(error))
-            else:
-                return
+            await discard_copy(self._folder)
 
     # From then on ----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trackbook.adapters.container import attempt_state
+from trackbook.adapters.container import attempt_state, cleanup
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused, Facts
 from trackbook.adapters.container.config import HINT, Engine
 from trackbook.adapters.container.plan import GPUS, SLOTS
@@ -15,8 +15,7 @@ from trackbook.adapters.execution.kind import Host
 from trackbook.adapters.execution.refusals import refused_service, unknown_slots
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.job import job_of
-from trackbook.engine.ports import UNKNOWN_JOB, Blobs, ExecutorUnavailable, Finding, Live, Owned, SessionSpec
+from trackbook.engine.ports import Blobs, ExecutorUnavailable, Finding, Live, SessionSpec
 
 if TYPE_CHECKING:
     from trackbook.adapters.container.executor import ContainerExecutor
@@ -118,24 +117,7 @@ class ContainerBackend:
         """
         if not attempt_state.were_used(self._data):
             return []  # nor is an engine asked that nobody may have meant to be
-        try:
-            there = await self._client.labelled(f"trackbook.installation={self._installation}")
-            owned = await live() if there else Owned(set())
-            found: list[Finding] = []
-            for each in there:
-                if not owned.knows_job(job_of(each.session)) and not unknown:
-                    found.append(Finding(f"container {each.name}", each.status, "warn", UNKNOWN_JOB))
-                elif each.session not in owned.sessions:
-                    found.append(await self._orphan(each.name, each.status, end=end))
-        except EngineRefused as refused:
-            raise ExecutorUnavailable(f"the container engine: {refused}") from None
-        return found
-
-    async def _orphan(self, name: str, status: str, *, end: bool) -> Finding:
-        if end:
-            await self._client.remove(name)
-        done = "it was removed" if end else "`trackbook doctor --sweep` removes it"
-        return Finding(f"container {name}", f"{status}, and no live task owns it: {done}", "warn")
+        return await cleanup.sweep(self._client, self._installation, live, end=end, unknown=unknown)
 
     async def release(self, job: str) -> None:
         """Keep nothing for a job."""

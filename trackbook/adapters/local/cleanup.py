@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
 import signal
 from pathlib import Path
 
+import structlog
+
+from trackbook.adapters.execution.exit_record import ExitRecord, now
+from trackbook.adapters.local import attempt_state
 from trackbook.adapters.local.box import tree
+
+_log = structlog.get_logger(__name__)
+
+
+async def clean_up(session: str, folder: Path) -> ExitRecord:
+    """Kill what a dead launcher left running, and leave and return the exit record of the lost attempt."""
+    killed = await asyncio.to_thread(kill, session)
+    left = f", and {killed} processes that it left were killed" if killed else ""
+    record = ExitRecord(
+        ended_at=now(),
+        started_at=attempt_state.read_claim(folder).started_at,
+        lost=True,
+        message=f"the session's launcher died before the command's end was known{left}; it is not run again",
+    )
+    try:
+        attempt_state.leave_record(folder, record)
+    except OSError as error:  # the claim alone says as much
+        _log.error("a lost session can't be recorded", session=session, error=str(error))
+    return record
 
 
 def find(session: str) -> list[int]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import structlog
 
-from trackbook.adapters.execution.code_archive import BadCode, Copies, remove_copy
+from trackbook.adapters.execution.code_archive import BadCode, Copies
+from trackbook.adapters.execution.code_cleanup import discard_copy
 from trackbook.adapters.execution.tasks import spawn
 from trackbook.engine.ports import Blobs, SessionSpec
 
@@ -48,7 +49,7 @@ class CodeCopies:
 
     def remove(self, folder: Path) -> None:
         """Delete the copy of a session that has ended."""
-        spawn(self._remove(folder), self._removing)
+        spawn(discard_copy(folder), self._removing)
 
     async def close(self) -> None:
         """Begin nothing more; what a thread still writes is found by the next start."""
@@ -69,11 +70,4 @@ class CodeCopies:
         if self.drop(spec.session):
             self._done(spec, problem)
         else:
-            await self._remove(folder)
-
-    @staticmethod
-    async def _remove(folder: Path) -> None:
-        try:
-            await asyncio.to_thread(remove_copy, folder)
-        except OSError as error:
-            _log.warning("a copy of the code can't be deleted", folder=str(folder), error=str(error))
+            await discard_copy(folder)

@@ -4,47 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from trackbook.adapters.execution import folders
 from trackbook.adapters.execution.exit_record import ExitRecord, now
 from trackbook.adapters.execution.reporter import Reporter
 from trackbook.adapters.local import attempt_state, cleanup, outcome
+from trackbook.adapters.local.attempt import Attempt
 from trackbook.adapters.local.code_copies import CodeCopies
+from trackbook.adapters.local.launch import launch
 from trackbook.adapters.local.plan import Planner
 from trackbook.adapters.local.spawner import Spawner, SpawnerGone
+from trackbook.adapters.local.terminator import terminate
 from trackbook.engine.job import ReportTaskStarted
 from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
-_START_HELD_BACK = 0.05
-"""Seconds before a start is reported: a shorter task is told of once, at its end, and saves a commit."""
 _LAUNCHES = 4
 """How often a launcher may die before its claim until the session counts as failed."""
 _LOOKS = 3
 """How often a session that dies between two looks is looked at in one go."""
 _LOOK_AGAIN = 0.5
 """Seconds until a living session is looked at again that can't be watched: no descriptors are left, say."""
-
-
-class _Running(msgspec.Struct):
-    """A session that has a slot. `file` is its launcher's pipe, or its pidfd where it was adopted."""
-
-    spec: SessionSpec
-    folder: Path
-    file: int = -1
-    adopted: bool = False
-    text: bytes = b""
-    problem: str = ""
-    started_at: datetime | None = None
-    timer: asyncio.TimerHandle | None = None
 
 
 class LocalExecutor:
@@ -74,7 +59,7 @@ class LocalExecutor:
         self._spawner = Spawner(self._limit, self._spawner_ready, self._launch_waiting)
         self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Attempt] = {}
         self._code_copies = CodeCopies(blobs, self._copied)
         self._attempts: dict[str, int] = {}
         self._cleanups: dict[str, asyncio.Task[None]] = {}
@@ -142,7 +127,7 @@ class LocalExecutor:
             return
         if spec.session not in self._running:
             self._look(spec, fresh=False)
-        self._signal(spec)
+        terminate(self._folder(spec))
 
     async def close(self, *, cancel: bool = False) -> None:
         """Let go of the sessions, or stop them all and wait until they are gone and reported (or the sink is)."""
@@ -150,7 +135,7 @@ class LocalExecutor:
         if cancel:
             await self._stop_all()
         for running in self._running.values():
-            self._unwatch(running)
+            running.unwatch()
         self._running.clear()
         self._queue.clear()
         await self._code_copies.close()
@@ -167,7 +152,7 @@ class LocalExecutor:
             if self._running:
                 await self._idle.wait()
 
-    # Where a session stands, and what follows -----------------------------------------------------------------
+    # The state of attempts, and what follows ------------------------------------------------------------------
 
     def _folder(self, spec: SessionSpec) -> Path:
         return folders.session_folder(self._data, spec.session)
@@ -202,16 +187,14 @@ class LocalExecutor:
                 handle = attempt_state.watch(folder, state.pid)
                 if handle is None:
                     continue  # it died between the two looks: look again
-                self._adopt(spec, folder, handle)
+                self._report_start(self._watch(spec, handle, adopted=True))
             elif state.name == "new":
                 self._queue[spec.session] = spec
                 self._launch_waiting()
             elif state.record:
                 self._ended(spec, state.record)
             else:
-                self._cleanups[spec.session] = asyncio.get_running_loop().create_task(
-                    self._clean_up(spec, folder)
-                )
+                self._cleanups[spec.session] = asyncio.get_running_loop().create_task(self._clean_up(spec))
             return
         _log.warning("a running session can't be watched yet, trying again", session=spec.session)
         asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again, spec)
@@ -221,14 +204,6 @@ class LocalExecutor:
         settled = spec.session in self._running or self._is_waiting(spec) or self._is_ending(spec)
         if not (self._closing or settled):
             self._look(spec, fresh=False)
-
-    def _adopt(self, spec: SessionSpec, folder: Path, handle: int) -> None:
-        running = _Running(
-            spec, folder, handle, adopted=True, started_at=attempt_state.read_claim(folder).started_at
-        )
-        self._running[spec.session] = running
-        asyncio.get_running_loop().add_reader(handle, self._launcher_ended, running)
-        self._report_start(running)
 
     def _launch_waiting(self) -> None:
         """Begin what waits, as far as there are slots."""
@@ -266,22 +241,14 @@ class LocalExecutor:
         return True
 
     def _begin(self, spec: SessionSpec) -> None:
-        failpoint("executor.launch.before_spawn")
-        folder = self._folder(spec)
-        plan = self._planner.plan(spec)
-        attempt_state.write(folder / "spec.json", msgspec.json.encode(spec))
-        listen, speak = os.pipe()
-        os.set_blocking(listen, False)
-        try:
-            self._spawner.send(folder, speak, plan)
-        except BaseException:
-            os.close(listen)
-            raise
-        finally:
-            os.close(speak)
-        running = self._running[spec.session] = _Running(spec, folder, listen)
-        asyncio.get_running_loop().add_reader(listen, self._read_launcher, running)
+        self._watch(spec, launch(spec, self._folder(spec), self._planner, self._spawner))
         failpoint("executor.launch.spawned")
+
+    def _watch(self, spec: SessionSpec, file: int, *, adopted: bool = False) -> Attempt:
+        folder = self._folder(spec)
+        attempt = Attempt(spec, folder, file, self._report_start, self._launcher_ended, adopted=adopted)
+        self._running[spec.session] = attempt
+        return attempt
 
     def _spawner_ready(self) -> None:
         self._planner.private_root = self._spawner.offer.private_root
@@ -292,51 +259,23 @@ class LocalExecutor:
                 _log.warning(warning)
         for running in list(self._running.values()):
             if not running.adopted and not (running.folder / "claim").exists():
-                self._unwatch(running)  # its request may lie unread in the socket of the spawner that died
+                running.unwatch()  # its request may lie unread in the socket of the spawner that died
                 del self._running[running.spec.session]
                 self._queue[running.spec.session] = running.spec
         self._launch_waiting()
 
-    def _read_launcher(self, running: _Running) -> None:
-        """Take what a launcher says. It only makes things quick: the truth is on the disk."""
-        data = os.read(running.file, 65536)
-        *lines, running.text = (running.text + data).split(b"\n")
-        for line in lines:
-            self._take_word(running, line[:1], line[1:].decode(errors="replace"))
-        if not data or any(line[:1] in {b"E", b"T"} for line in lines):
-            self._launcher_ended(running)
-
-    def _take_word(self, running: _Running, kind: bytes, text: str) -> None:
-        if kind == b"S":
-            running.started_at = datetime.fromisoformat(text)
-            loop = asyncio.get_running_loop()
-            running.timer = loop.call_later(_START_HELD_BACK, self._report_start, running)
-        elif kind == b"X":
-            running.problem = text
-        elif kind == b"D":
-            _log.error(
-                "a session's exit record can't be written, trying again", session=running.spec.session, why=text
-            )
-
-    def _launcher_ended(self, running: _Running) -> None:
+    def _launcher_ended(self, attempt: Attempt) -> None:
         """The launcher has ended, or never came to be: give the slot on and see what it left."""
-        spec = running.spec
-        self._unwatch(running)
+        spec = attempt.spec
         del self._running[spec.session]
-        state = attempt_state.examine(running.folder)
+        state = attempt_state.examine(attempt.folder)
         if state.name == "new":
-            self._try_again(spec, running.problem)
+            self._try_again(spec, attempt.problem)
         else:
             self._attempts.pop(spec.session, None)
             self._look(spec, fresh=False)
         self._launch_waiting()
         self._idle.set()
-
-    def _unwatch(self, running: _Running) -> None:
-        asyncio.get_running_loop().remove_reader(running.file)
-        os.close(running.file)
-        if running.timer:
-            running.timer.cancel()
 
     def _try_again(self, spec: SessionSpec, problem: str) -> None:
         """No claim: nothing ran. The spawner died, say, or no process could be had; not for ever, though."""
@@ -356,44 +295,22 @@ class LocalExecutor:
                 failpoint("executor.withdraw.claimed")
             elif spec.session not in self._running:
                 self._look(spec, fresh=False)
-                return self._signal(spec)
+                return terminate(self._folder(spec))
             else:
-                return self._signal(spec)
+                return terminate(self._folder(spec))
         except OSError as error:  # a full disk: nothing ran, and the report says so
             _log.error("a session can't be claimed", session=spec.session, error=str(error))
         return self._ended(spec, record)
 
-    def _signal(self, spec: SessionSpec) -> None:
-        """Have a living launcher stop its session."""
-        folder = self._folder(spec)
-        attempt_state.mark(folder, "stop")
-        state = attempt_state.examine(folder)
-        handle = attempt_state.watch(folder, state.pid) if state.name == "alive" else None
-        if handle is not None:
-            signal.pidfd_send_signal(handle, signal.SIGTERM)
-            os.close(handle)
-
-    async def _clean_up(self, spec: SessionSpec, folder: Path) -> None:
-        """Take down what a dead launcher left running, then record and report the session as lost."""
-        killed = await asyncio.to_thread(cleanup.kill, spec.session)
-        left = f", and {killed} processes that it left were killed" if killed else ""
-        record = ExitRecord(
-            ended_at=now(),
-            started_at=attempt_state.read_claim(folder).started_at,
-            lost=True,
-            message=f"the session's launcher died before the command's end was known{left}; it is not run again",
-        )
-        try:
-            attempt_state.leave_record(folder, record)
-        except OSError as error:  # the claim alone says as much
-            _log.error("a lost session can't be recorded", session=spec.session, error=str(error))
-        self._ended(spec, record)
+    async def _clean_up(self, spec: SessionSpec) -> None:
+        """Clean up after a dead launcher, and report the session as lost."""
+        self._ended(spec, await cleanup.clean_up(spec.session, self._folder(spec)))
         del self._cleanups[spec.session]
 
-    def _report_start(self, running: _Running) -> None:
-        if running.started_at:
-            spec = running.spec
-            self._reports.send(spec, ReportTaskStarted(spec.task, spec.attempt, running.started_at))
+    def _report_start(self, attempt: Attempt) -> None:
+        if attempt.started_at:
+            spec = attempt.spec
+            self._reports.send(spec, ReportTaskStarted(spec.task, spec.attempt, attempt.started_at))
 
     def _ended(self, spec: SessionSpec, record: ExitRecord) -> None:
         self._reports.send_end(spec, outcome.report(spec, record, self._folder(spec)))

@@ -1,4 +1,4 @@
-"""Sessions that this installation left on a cluster and no live attempt owns: found, and ended.
+"""Clean up sessions that this installation left on a cluster and no live attempt owns.
 
 One is ours by its name, which has the installation's id, and by its owner, which is our key: nobody else's
 session is touched, whatever it is called.
