@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from trackbook.engine import job
-from trackbook.engine.decider import step
+from trackbook.engine.decider import Decision, answer, take_due
 from trackbook.engine.kinds import KINDS
 from trackbook.events.commit import SCHEMA, Commit, Input
 from trackbook.events.job import TaskShape
+from trackbook.runtime.jobs import DUE_PER_COMMIT
 
 TOGETHER = 8
 """Reports that share a commit, as in a busy fan-out."""
@@ -29,16 +30,15 @@ class History:
 
     def take(self, commands: list[Any]) -> list[Any]:
         """Decide on the commands in one commit and return its events."""
-        events: list[Any] = []
-        causes: list[int] = []
-        inputs: list[Input[Any]] = []
-        for command in commands:
-            self.state, more, why = step(self._kind.decider, self.state, command, len(inputs), len(events))
-            events += more
-            causes += why
-            inputs.append(Input("executor:local", command))
+        decision = Decision[Any, Any](self.state)
+        inputs: list[Input[Any]] = [Input("executor:local", command) for command in commands]
+        for index, command in enumerate(commands):
+            answer(self._kind.decider, decision, command, index)
+        if take_due(self._kind.decider, decision, len(inputs), DUE_PER_COMMIT):
+            inputs.append(Input("engine", None))
+        self.state, events = decision.state, decision.events
         version = len(self.commits) + 1
-        commit = Commit(SCHEMA, "job", "long", version, self._now, "0" * 64, inputs, events, causes)
+        commit = Commit(SCHEMA, "job", "long", version, self._now, "0" * 64, inputs, events, decision.causes)
         self.commits.append(msgspec.json.encode(commit))
         return events
 
@@ -55,9 +55,7 @@ def fan(width: int) -> list[bytes]:
     waiting = _launched(history.take([history.ended("root")]))
     while not history.state.ended:
         reports, waiting = waiting[:TOGETHER], waiting[TOGETHER:]
-        events = history.take([history.ended(task) for task in reports]) if reports else []
-        events += history.take([job.LaunchReady()]) if history.state.ready and len(waiting) < TOGETHER else []
-        waiting += _launched(events)
+        waiting += _launched(history.take([history.ended(task) for task in reports]))
     return history.commits
 
 

@@ -52,7 +52,8 @@ The log is one JetStream stream, `trackbook_events`. A commit is one message on 
 `Nats-Sequence` and `Nats-Last-Sequence` (of that subject) in its headers, at most once to each subscriber.
 
 An event's id is `<kind>/<id>/<version>/<index>`. `causes[k]` says what event *k* follows from: an index into `inputs`, or
-−(*j*+1) for event *j* of the same commit. `prev` is the SHA-256 of the aggregate's previous message, exactly as stored. Where `blob` is
+−(*j*+1) for event *j* of the same commit. The last input of a commit may have `null` as its command: nobody asked, and the engine
+added what was due, such as launches of tasks that were ready. `prev` is the SHA-256 of the aggregate's previous message, exactly as stored. Where `blob` is
 there, inputs, events and causes stand in a blob: JSON in chunks on `trackbook.blob.<sha256>.<n>`.
 
 """

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-from trackbook.engine import decider, job
+from trackbook.engine import job
+from trackbook.engine.decider import Decision, answer, take_due
+from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Append
 from trackbook.events import pipeline as edits
 from trackbook.events.commit import BlobRef, Body, Commit, Input, digest
@@ -16,7 +18,9 @@ from trackbook.events.job import TaskShape
 from trackbook.events.outcome import CommandAnswered
 from trackbook.testing.store import MemoryBlobs, MemoryEventStore
 
-JOB = decider.Decider(job.JobState, job.decide, job.evolve, job.react)
+JOB = KINDS["job"].decider
+ROOM = 256
+"""Events that a commit adds of what is due."""
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
@@ -82,19 +86,22 @@ class History:
         )
 
     async def tell(self, id: str, *commands: Any, actor: str = "executor:local") -> int:  # noqa: A002
-        """Let a job decide on commands in one commit; returns its sequence, 0 when nothing happens."""
-        state = self.jobs.setdefault(id, job.JobState(id))
-        events: list[Any] = []
-        causes: list[int] = []
-        for index, command in enumerate(commands):
-            state, more, why = decider.step(JOB, state, command, index, len(events))
-            events += more
-            causes += why
-        if not events:
-            return 0
+        """Let a job decide on commands, and on what is due, in one commit; returns its sequence, 0 for none."""
+        decision = Decision[Any, Any](self.jobs.setdefault(id, job.JobState(id)))
         version = self.head_of("job", id)[1]
         inputs = [_input(actor, f"{id}-{version}-{index}", command) for index, command in enumerate(commands)]
-        return await self.commit("job", id, inputs, events, causes)
+        for index, command in enumerate(commands):
+            answer(JOB, decision, command, index)
+        if take_due(JOB, decision, len(inputs), ROOM):
+            inputs.append(Input("engine", None, correlation=f"corr-{id}-0-0"))
+        if not decision.events:
+            return 0
+        return await self.commit("job", id, inputs, decision.events, decision.causes)
+
+    async def launch_rest(self, id: str) -> None:  # noqa: A002
+        """Have the job launch all that is due, commit by commit."""
+        while await self.tell(id):
+            pass
 
     async def start(self, id: str, pipeline: str, tasks: list[TaskShape], **more: Any) -> int:  # noqa: A002
         """Start a job of these tasks."""
@@ -109,7 +116,7 @@ class History:
         """Let one thing happen to a job."""
         live = list(state.outstanding())
         if not live:
-            await self.tell(state.id, job.LaunchReady())
+            await self.tell(state.id)
             return
         task = random.choice(live)
         if random.random() < trouble:

@@ -225,7 +225,7 @@ async def test_filters_of_jobs(served: Site) -> None:
 
 
 async def test_events_say_who_caused_them(served: Site) -> None:
-    """Events have the contract's fields; a reaction is caused by an event, an answer by its command or report."""
+    """Events have the contract's fields; each is caused by an event, its command or report, or being due."""
     events = (await served.get("/api/jobs/failed-job/events", order="oldest"))["items"]
     newest = (await served.get("/api/jobs/failed-job/events"))["items"]
 
@@ -234,7 +234,9 @@ async def test_events_say_who_caused_them(served: Site) -> None:
     assert [event["type"] for event in events[:2]] == ["JobCreated", "TaskLaunchRequested"]
     assert events[0]["actor"] == "user:ann"
     assert events[0]["causation_id"] == "failed-job-0-0"
-    assert events[1]["causation_id"] == events[0]["id"] == "job/failed-job/1/0"
+    assert (events[0]["id"], events[1]["actor"]) == ("job/failed-job/1/0", "engine")
+    assert events[1]["causation_id"] == "job/failed-job/1/input-1"
+    assert events[-1]["causation_id"] == events[-2]["id"]
     assert events[1]["correlation_id"] == events[0]["correlation_id"] == "corr-failed-job-0-0"
     assert events[-1]["type"] == "JobFailed"
     assert events[-1]["actor"] == "executor:local"

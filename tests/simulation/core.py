@@ -10,20 +10,25 @@ from msgspec import Struct
 
 from trackbook.engine import decider, job
 
-LIMIT = "LAUNCHES_PER_COMMIT"
-
 
 class Core(Struct, frozen=True):
     """The functions of a job, those that run them, and the names that the functions see."""
 
     decider: decider.Decider[Any, Any, Any]
+    answer: Callable[..., bool]
+    take_due: Callable[..., bool]
     step: Callable[..., tuple[Any, list[Any], list[int]]]
     fold: Callable[..., Any]
     names: dict[str, Any]
 
 
 REAL = Core(
-    decider.Decider(job.JobState, job.decide, job.evolve, job.react), decider.step, decider.fold, vars(job)
+    decider.Decider(job.JobState, job.decide, job.evolve, job.react, job.due),
+    decider.answer,
+    decider.take_due,
+    decider.step,
+    decider.fold,
+    vars(job),
 )
 _chosen = [REAL]
 
@@ -41,14 +46,3 @@ def chosen(other: Core) -> Iterator[None]:
         yield
     finally:
         _chosen.pop()
-
-
-@contextmanager
-def launches_per_commit(limit: int) -> Iterator[None]:
-    """Let a commit launch `limit` tasks at most."""
-    names = core().names
-    before, names[LIMIT] = names[LIMIT], limit
-    try:
-        yield
-    finally:
-        names[LIMIT] = before

@@ -10,6 +10,7 @@ import msgspec
 
 from simulation.core import Core, core
 from simulation.oracle import Oracle, Violation
+from trackbook.engine.decider import Decision
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import CancelJob, PauseJob, ResumeJob, StartJob
 from trackbook.events.job import AnyJobEvent, TaskLaunchRequested
@@ -39,34 +40,40 @@ class Desk:
     def _empty(self) -> Any:
         return self.core.decider.initial(self.id)
 
-    def decide(self, given: Sequence[Any]) -> tuple[list[Any], list[Any], list[int]]:
-        """Return the inputs that changed something, the events and their causes, as of one commit."""
+    def decide(self, given: Sequence[Any], limit: int) -> tuple[list[Any], list[Any], list[int]]:
+        """Return the inputs that changed something, the events and their causes, as of one commit.
+
+        The last input is None where something was due.
+        """
         inputs: list[Any] = []
-        events: list[Any] = []
-        causes: list[int] = []
+        decision = Decision[Any, Any](self.state)
         for command in given:
             try:
-                self.state, new, why = self.core.step(
-                    self.core.decider, self.state, command, len(inputs), len(events)
-                )
+                changed = self.core.answer(self.core.decider, decision, command, len(inputs))
             except Refused as refusal:
                 self._check_refusal(command, refusal.code)
                 continue
             if self._is_refused(command):
                 raise Violation(f"{self.id}: {command} was not refused")
-            if new:
+            if changed:
                 inputs.append(command)
-                events += new
-                causes += why
-        return inputs, events, causes
+        if self.core.take_due(self.core.decider, decision, len(inputs), limit):
+            inputs.append(None)
+        self.state = decision.state
+        return inputs, decision.events, decision.causes
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the core would add something although nobody says anything."""
+        return next(iter(self.core.decider.due(self.state)), None) is not None
 
     def take(self, given: Sequence[Any], limit: int) -> list[Any]:
         """Decide, store, and check everything that must hold; returns the stored events."""
         self.told.append(list(given))
-        expected = self.oracle.changes(given[0])
-        inputs, events, causes = self.decide(given)
-        if len(given) == 1 and bool(events) is not expected:
-            raise Violation(f"{self.id}: {given[0]} {'changes nothing' if expected else 'is believed'}")
+        expected = [self.oracle.changes(one) for one in given]
+        inputs, events, causes = self.decide(given, limit)
+        if len(given) == 1 and (inputs[:1] == given) is not expected[0]:
+            raise Violation(f"{self.id}: {given[0]} {'changes nothing' if expected[0] else 'is believed'}")
         if events:
             data = _encode(events)
             self.log.append(data)

@@ -92,13 +92,17 @@ def _core(job_code: CodeType, decider_code: CodeType) -> Core:
 
         return call
 
-    def step(*about: Any) -> Any:
-        left[0] = _MOST_CALLS
-        return stepping["step"](*about)
+    def fresh(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*about: Any) -> Any:
+            left[0] = _MOST_CALLS
+            return function(*about)
 
-    evolve, react = counted(names["evolve"]), counted(names["react"])
-    mutant = decider.Decider[Any, Any, Any](names["JobState"], names["decide"], evolve, react)
-    return Core(mutant, step, stepping["fold"], names)
+        return call
+
+    counts = (counted(names[name]) for name in ("evolve", "react", "due"))
+    mutant = decider.Decider[Any, Any, Any](names["JobState"], names["decide"], *counts)
+    answer, take_due, step = (fresh(stepping[name]) for name in ("answer", "take_due", "step"))
+    return Core(mutant, answer, take_due, step, stepping["fold"], names)
 
 
 # Changes, each made in place while it is yielded --------------------------------------------------------------

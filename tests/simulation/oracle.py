@@ -25,12 +25,9 @@ class Real(Protocol):
 
 
 _DONE = (facts.JobCreated, facts.TaskSucceeded, facts.TaskSkipped)
-_LAUNCH = (*_DONE, facts.JobResumed)
 _GONE = (facts.TaskSucceeded, facts.TaskFailed, facts.TaskCancelled, facts.JobCancelRequested)
 REACTIONS: dict[type, tuple[type, ...]] = {
     facts.JobStarted: (facts.TaskStarted,),
-    facts.TaskSkipped: _LAUNCH,
-    facts.TaskLaunchRequested: _LAUNCH,
     facts.TaskStopRequested: (facts.JobCancelRequested,),
     facts.JobCancelRequested: (facts.TaskFailed,),
     facts.JobSucceeded: _DONE,
@@ -39,8 +36,8 @@ REACTIONS: dict[type, tuple[type, ...]] = {
 }
 """What may follow from what; everything else follows from an input alone."""
 FROM_INPUT: dict[Any, str] = {
-    facts.TaskSkipped: "LaunchReady",
-    facts.TaskLaunchRequested: "LaunchReady",
+    facts.TaskSkipped: "NoneType",
+    facts.TaskLaunchRequested: "NoneType",
     facts.JobCancelRequested: "CancelJob",
     facts.JobPaused: "PauseJob",
     facts.JobResumed: "ResumeJob",
@@ -73,7 +70,6 @@ class Oracle:
         self.done: set[str] = set()
         self.began: set[str] = set()
         self.started = self.paused = False
-        self._released: set[str] = set()
         self.words: dict[str, str] = {}
         self.state = "absent"
         self.failure: facts.TaskFailed | None = None
@@ -91,15 +87,12 @@ class Oracle:
         if not events:
             self.fail("a commit without events")
         self._check_causes(inputs, events, causes)
-        launched = 0
         for event in events:
             if self.ended:
                 self.fail(f"I8: {event} after the terminal event")
             _HEAR[type(event)](self, event)
-            launched += type(event) is facts.TaskLaunchRequested
-        if launched > limit:
-            self.fail(f"{launched} launches in a commit, {limit} allowed")
-        self._check_settled(inputs, events, limit)
+        self._check_settled()
+        self._check_due(inputs, causes, limit)
         self._check_faithful(inputs, events, causes)
 
     def changes(self, given: Any) -> bool:
@@ -109,7 +102,6 @@ class Oracle:
             going = self.state != "absent" and not self.ended and self.cancel is None
             waits = {
                 "StartJob": self.state == "absent",
-                "LaunchReady": bool(self.ready) and not self.paused,
                 "PauseJob": going and not self.paused,
                 "ResumeJob": going and self.paused,
             }
@@ -149,18 +141,23 @@ class Oracle:
         if roots != sorted(roots) or set(answered) != set(range(len(inputs))):
             self.fail(f"inputs are answered out of order, or not at all: {causes}")
 
-    def _check_settled(self, inputs: Sequence[Any], events: Sequence[Any], limit: int) -> None:
+    def _check_settled(self) -> None:
         if self.cancel and len(self.stopping) != len(self.live):
             self.fail("I6: the job is to end, and something live was not asked to stop")
         if self.began and not self.started and not self.cancel:
             self.fail("a task began, and the job has not")
         if not self.ended and not self.live and not self.ready:
             self.fail("I7: nothing is live or to be launched, and the job has not ended")
-        asked = any(type(given).__name__ in ("LaunchReady", "ResumeJob") for given in inputs)
-        left = self.ready if asked else self.ready.keys() & self._released
-        if left and not self.paused and len(events) < limit:
-            self.fail(f"{list(left)} could have been launched")
-        self._released.clear()
+
+    def _check_due(self, inputs: Sequence[Any], causes: Sequence[int], limit: int) -> None:
+        """Check that the commit adds what is due after all else, as much of it as it has room for."""
+        if None in inputs[:-1]:
+            self.fail("what was due was taken before an input was answered")
+        added = len(causes) - causes.index(len(inputs) - 1) if inputs[-1] is None else 0
+        if sum(cause == len(inputs) - 1 for cause in causes[len(causes) - added :]) > limit:
+            self.fail(f"more is launched or skipped in a commit than the {limit} that are allowed")
+        if self.ready and not self.paused and added < limit:
+            self.fail(f"{list(self.ready)} could have been launched")
 
     # What each event may be ----------------------------------------------------------------------------------
 
@@ -175,7 +172,6 @@ class Oracle:
     def _make_ready(self, task: str) -> None:
         self.status[task] = "ready"
         self.ready[task] = None
-        self._released.add(task)
 
     def _job_started(self, _event: facts.JobStarted) -> None:
         if self.started or self.cancel or not self.began:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from simulation.core import core
+from trackbook.engine.decider import Decision
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, StartJob
 from trackbook.events import job as facts
@@ -85,16 +86,22 @@ def ends(task: str, outcome: Any = "succeeded", **rest: Any) -> ReportTaskEnded:
 
 
 class Told:
-    """What a job that has a history answers to one command."""
+    """What a job that has a history answers to one command, and what is due then; None: nobody says anything."""
 
-    def __init__(self, history: tuple[AnyJobEvent, ...], command: Any) -> None:
+    def __init__(self, history: tuple[AnyJobEvent, ...], command: Any, room: int) -> None:
         self.state = fold(*history)
         self._command = command
+        self._room = room
         self.causes: list[int] = []
 
     def _step(self) -> list[AnyJobEvent]:
-        self.state, events, self.causes = core().step(core().decider, self.state, self._command)
-        return events
+        decision = Decision[Any, AnyJobEvent](self.state)
+        asked = self._command is not None
+        if asked:
+            core().answer(core().decider, decision, self._command, 0)
+        core().take_due(core().decider, decision, int(asked), self._room)
+        self.state, self.causes = decision.state, decision.causes
+        return decision.events
 
     def then(self, *expected: AnyJobEvent) -> Told:
         """Assert that exactly these events happen, in this order."""
@@ -117,7 +124,7 @@ class Told:
         assert repr(self.state) == before
 
     def because(self, *causes: int) -> Told:
-        """Assert what each event follows from: 0 the command, -(k + 1) the event at k."""
+        """Assert what each event follows from: 0 the command, 1 being due, -(k + 1) the event at k."""
         assert self.causes == list(causes)
         return self
 
@@ -134,9 +141,9 @@ class Given:
     def __init__(self, *history: AnyJobEvent) -> None:
         self._history = history
 
-    def when(self, command: Any) -> Told:
-        """Tell the job something."""
-        return Told(self._history, command)
+    def when(self, command: Any, room: int = 256) -> Told:
+        """Tell the job something; its commit has room for so many events that are due."""
+        return Told(self._history, command, room)
 
 
 def given(*history: AnyJobEvent) -> Given:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 import pytest
 from seed import SEED
 from summary import add_line
 
 from simulation.campaign import campaign
-from simulation.core import REAL, Core, chosen
+from simulation.core import REAL, chosen
 from simulation.coverage import Reached, reachable, unreachable
 from simulation.oracle import Violation
 from simulation.trace import shorten
@@ -48,12 +49,12 @@ def test_a_world_is_its_seed() -> None:
 def test_a_violation_tells_its_seed_and_a_minimal_trace() -> None:
     """When the core is wrong the failure names the seed and the few inputs that show it."""
 
-    def no_stops(state: job.JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEvent]:
+    def no_stops(state: job.JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
         stop = "TaskStopRequested"
-        return [reaction for reaction in job.react(state, event, standing) if type(reaction).__name__ != stop]
+        return [reaction for reaction in job.react(state, event) if type(reaction).__name__ != stop]
 
-    broken = decider.Decider(job.JobState, job.decide, job.evolve, no_stops)
-    with chosen(Core(broken, decider.step, decider.fold, REAL.names)), pytest.raises(Violation) as failure:
+    broken = decider.Decider(job.JobState, job.decide, job.evolve, no_stops, job.due)
+    with chosen(msgspec.structs.replace(REAL, decider=broken)), pytest.raises(Violation) as failure:
         campaign(1, 20_000)
     told = str(failure.value)
     assert told.startswith("seed ")

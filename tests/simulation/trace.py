@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from simulation.core import launches_per_commit
 from simulation.desk import Desk
 
 Told = list[list[Any]]
@@ -46,13 +45,12 @@ def shorten(told: Told, wrong: Callable[[Told], object]) -> Told:
 def _replay(desk: Desk, told: Sequence[list[Any]], limit: int) -> tuple[list[str], Exception | None]:
     again = Desk(desk.id, desk.start, None)
     lines: list[str] = []
-    with launches_per_commit(limit):
-        for inputs in told:
-            lines += [f"  {given}" for given in inputs]
-            try:
-                events = again.take(inputs, limit)
-                again.forget()
-            except Exception as problem:  # a broken core may raise anything
-                return [*lines, f"{type(problem).__name__}: {problem}"], problem
-            lines += [f"      -> {event}" for event in events]
+    for inputs in told:
+        lines += [f"  {given}" for given in inputs] or ["  nothing"]
+        try:
+            events = again.take(inputs, limit)
+            again.forget()
+        except Exception as problem:  # a broken core may raise anything
+            return [*lines, f"{type(problem).__name__}: {problem}"], problem
+        lines += [f"      -> {event}" for event in events]
     return lines, None

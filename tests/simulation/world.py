@@ -12,14 +12,12 @@ from random import Random
 from typing import Any
 
 from simulation.cluster import CLOCK, STATUSES, Cluster
-from simulation.core import launches_per_commit
 from simulation.coverage import KINDS, Reached
 from simulation.desk import Desk
 from simulation.graphs import random_graph
 from simulation.oracle import Violation
 from trackbook.engine.job import (
     CancelJob,
-    LaunchReady,
     PauseJob,
     ReportTaskEnded,
     ReportTaskStarted,
@@ -29,7 +27,7 @@ from trackbook.engine.job import (
 )
 
 _LIMITS = (1, 2, 3, 5, 8, 256)
-_TO_ENGINE = ("command", "report")
+_TO_ENGINE = ("command", "report", "ask")
 _TO_EXECUTOR = ("launch", "stop")
 _OLD = 40
 
@@ -60,21 +58,20 @@ class World:
 
     def run(self) -> None:
         """Let things happen until every job has ended; raises Violation."""
-        with launches_per_commit(self.limit):
-            while self._faults:
-                self._faults -= 1
-                self._misfortune()
-                if self._soup:
-                    self._pick()
-                if not self._faults % 64 and all(desk.oracle.ended for desk in self.desks):
-                    self._faults = 0
-            self._recover()
-            self._resume_all()
-            patience = 400 * (10 + sum(len(desk.start.tasks) for desk in self.desks))
-            while self._soup and patience:
-                patience -= 1
+        while self._faults:
+            self._faults -= 1
+            self._misfortune()
+            if self._soup:
                 self._pick()
-            self._check_end()
+            if not self._faults % 64 and all(desk.oracle.ended for desk in self.desks):
+                self._faults = 0
+        self._recover()
+        self._resume_all()
+        patience = 400 * (10 + sum(len(desk.start.tasks) for desk in self.desks))
+        while self._soup and patience:
+            patience -= 1
+            self._pick()
+        self._check_end()
 
     def _resume_all(self) -> None:
         """A job that stays paused never ends: nobody pauses one any more, and somebody resumes each."""
@@ -117,7 +114,7 @@ class World:
         return soup.pop()
 
     def _to_engine(self, item: tuple[Any, ...]) -> None:
-        desk, given = item[1], [item[2]]
+        desk, given = item[1], list(item[2:])
         if item[0] == "report":
             self._remember(desk, item[2])
             while self._soup and self.random.random() < 0.25:
@@ -138,22 +135,22 @@ class World:
 
     def _engine(self, desk: Desk, given: Sequence[Any]) -> None:
         self.last = desk
-        self.steps += len(given)
-        if hasattr(given[0], "task"):  # the others meet what this one makes of the state
-            self.reached.note(desk.state, given[0])
+        self.steps += max(1, len(given))
+        for one in given[:1]:  # the others meet what this one makes of the state
+            if hasattr(one, "task"):
+                self.reached.note(desk.state, one)
         fate = self.random.random() if self._faults else 1
         if fate < 0.01:  # it dies, or another writer was quicker, before the commit is stored
-            desk.decide(given)
+            desk.decide(given, self.limit)
             desk.forget()
             self._soup += [("report" if hasattr(one, "task") else "command", desk, one) for one in given]
+            self._take_up(desk)
             if fate < 0.005:
                 self._crash()
             return
-        events = desk.take(given, self.limit)
+        events = self._take(desk, given)
         if not events:
             return
-        self.commits += 1
-        self.stream.append((desk, len(desk.log) - 1, len(self.cluster.ledger)))
         if fate < 0.02:  # it dies before anything is handed on, or acknowledged
             self._soup += [("report", desk, one) for one in given if hasattr(one, "task")]
             self._crash()
@@ -162,6 +159,13 @@ class World:
             if desk.oracle.cancel or desk.oracle.ready:  # states that pass quickly
                 self._send_stray(desk)
 
+    def _take(self, desk: Desk, given: Sequence[Any]) -> list[Any]:
+        events = desk.take(given, self.limit)
+        if events:
+            self.commits += 1
+            self.stream.append((desk, len(desk.log) - 1, len(self.cluster.ledger)))
+        return events
+
     def _hand_on(self, desk: Desk, events: Sequence[Any]) -> None:
         for event in events:
             name = type(event).__name__
@@ -169,19 +173,17 @@ class World:
                 self._later("launch", desk, event.task, event.attempt, event.session)
             elif name == "TaskStopRequested":
                 self._later("stop", desk, event.task, event.attempt, desk.state.tasks[event.task].session)
-        self._launch_rest(desk)
+        self._take_up(desk)
 
-    def _launch_rest(self, desk: Desk) -> None:
-        if desk.state.may_launch:
-            self._later("command", desk, LaunchReady())
+    def _take_up(self, desk: Desk) -> None:
+        if desk.is_due:
+            self._later("ask", desk)
 
     def _crash(self) -> None:
         """Lose what the engine holds; what it had handed on may be lost as well."""
         self.crashes += 1
         lost = self.random.choice(((), _TO_EXECUTOR))
-        self._soup[:] = [
-            item for item in self._soup if item[0] not in lost and not isinstance(item[-1], LaunchReady)
-        ]
+        self._soup[:] = [item for item in self._soup if item[0] not in (*lost, "ask")]
         for desk in self.desks:
             desk.forget()
         self._recover()
@@ -195,7 +197,7 @@ class World:
                 self._later("launch", *about)
                 if task.stop_requested:
                     self._later("stop", *about)
-            self._launch_rest(desk)
+            self._take_up(desk)
 
     # Misfortune ----------------------------------------------------------------------------------------------
 
@@ -232,8 +234,9 @@ class World:
         self.steps += 1
         stray = self._stray(desk)
         self.reached.note(desk.state, stray)
-        if desk.take([stray], self.limit):
-            raise Violation(f"I8: {desk.id} believes {stray}")
+        if desk.oracle.changes(stray):
+            raise Violation(f"I8: {desk.id} may believe {stray}")
+        self._hand_on(desk, self._take(desk, [stray]))
 
     def _stray(self, desk: Desk) -> Any:
         """Return a report that must change nothing: of no task, of another attempt, of one that is over."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from simulation.core import core, launches_per_commit
+from typing import Any
+
+from simulation.core import core
 from simulation.story import (
     JOB,
     at,
@@ -21,9 +23,9 @@ from simulation.story import (
     succeeded,
 )
 
+from trackbook.engine.decider import Decision
 from trackbook.engine.job import (
     CancelJob,
-    LaunchReady,
     PauseJob,
     ReportTaskEnded,
     ReportTaskStarted,
@@ -70,7 +72,7 @@ def test_a_session_is_named_after_its_job() -> None:
 def test_starting_a_job_launches_what_depends_on_nothing() -> None:
     """A new job launches every task without dependencies, in the same commit, and holds back the others."""
     given().when(start("a", "b<a", "c")).then(created("a", "b<a", "c"), launched("a"), launched("c")).because(
-        0, -1, -1
+        0, 1, 1
     ).leaving("pending", a="launching", b="pending", c="launching")
 
 
@@ -90,7 +92,7 @@ def test_a_job_without_tasks_succeeds_at_once() -> None:
 def test_skipped_tasks_count_as_done() -> None:
     """A task marked skip never gets a session, and what depends on it is launched in the same commit."""
     given().when(start("a!", "b<a")).then(created("a!", "b<a"), TaskSkipped("a"), launched("b")).because(
-        0, -1, -2
+        0, 1, 1
     ).leaving("pending", a="skipped", b="launching")
 
 
@@ -98,7 +100,7 @@ def test_a_job_of_skipped_tasks_succeeds_once() -> None:
     """A job that skips everything ends in its first commit, with one terminal event."""
     given().when(start("a!", "b!", "c!<a,b")).then(
         created("a!", "b!", "c!<a,b"), TaskSkipped("a"), TaskSkipped("b"), TaskSkipped("c"), JobSucceeded()
-    ).because(0, -1, -1, -2, -3)
+    ).because(0, 1, 1, 1, -4)
 
 
 def test_a_skipped_task_waits_for_its_dependencies() -> None:
@@ -106,7 +108,7 @@ def test_a_skipped_task_waits_for_its_dependencies() -> None:
     given().when(start("a", "b!<a", "c<b")).then(created("a", "b!<a", "c<b"), launched("a"))
     given(created("a", "b!<a", "c<b"), launched("a"), started("a"), JobStarted(at(1))).when(ends("a")).then(
         succeeded("a"), TaskSkipped("b"), launched("c")
-    ).because(0, -1, -2)
+    ).because(0, 1, 1)
 
 
 def test_a_job_is_created_once() -> None:
@@ -114,81 +116,87 @@ def test_a_job_is_created_once() -> None:
     given(created("a"), launched("a")).when(start("a")).refused("job_exists", JOB)
 
 
-def test_a_commit_launches_so_many_tasks_at_most() -> None:
-    """What exceeds the limit of a commit stays ready, in its order."""
-    with launches_per_commit(3):
-        told = given().when(start("a", "b", "c", "d"))
-        told.then(created("a", "b", "c", "d"), launched("a"), launched("b"))
+def test_a_commit_takes_what_it_has_room_for() -> None:
+    """What is due beyond that stays ready, in its order."""
+    told = given().when(start("a", "b", "c", "d"), room=2)
+    told.then(created("a", "b", "c", "d"), launched("a"), launched("b"))
     assert list(told.leaving(a="launching", b="launching", c="ready", d="ready").state.ready) == ["c", "d"]
 
 
-def test_skipped_tasks_do_not_lift_the_limit() -> None:
-    """However many skipped tasks release others, their commit launches no more than any other."""
-    with launches_per_commit(4):
-        given().when(start("a!", "b!", "c<a", "d<a", "e<b")).then(
-            created("a!", "b!", "c<a", "d<a", "e<b"), TaskSkipped("a"), TaskSkipped("b"), launched("c")
-        ).leaving("pending", c="launching", d="ready", e="ready")
-
-
-def test_a_full_commit_launches_nothing_more() -> None:
-    """A decision that is appended to a commit full of events leaves its launches to the next."""
-    state = fold(created("a", "b<a"), launched("a"), started("a"), JobStarted(at(1)))
-    with launches_per_commit(10):
-        state, events, causes = core().step(core().decider, state, ends("a"), 4, 10)
-    assert (events, causes) == ([succeeded("a")], [4])
-    assert list(state.ready) == ["b"]
+def test_skipped_tasks_take_room_as_well() -> None:
+    """However many skipped tasks release others, their commit grows no larger than any other."""
+    given().when(start("a!", "b!", "c<a", "d<a", "e<b"), room=3).then(
+        created("a!", "b!", "c<a", "d<a", "e<b"), TaskSkipped("a"), TaskSkipped("b"), launched("c")
+    ).leaving("pending", c="launching", d="ready", e="ready")
 
 
 def test_causes_are_counted_within_the_commit() -> None:
     """Events that join a commit name their input by its index and other events by their place in it."""
-    state = fold(created("a", "b!<a", "c<b"), launched("a"))
-    _, events, causes = core().step(core().decider, state, ends("a", started_at=at(1)), 2, 7)
-    assert events == [started("a"), succeeded("a"), JobStarted(at(1)), TaskSkipped("b"), launched("c")]
-    assert causes == [2, 2, -8, -9, -11]
+    decision = Decision[Any, Any](fold(created("a", "b", "c!<b"), launched("a"), launched("b")))
+    for index, report in enumerate((begins("a"), ends("b", started_at=at(1)), ends("a"))):
+        assert core().answer(core().decider, decision, report, index)
+    assert core().take_due(core().decider, decision, 3, 10)
+    assert decision.events == [
+        *(started("a"), JobStarted(at(1))),
+        *(started("b"), succeeded("b"), succeeded("a")),
+        *(TaskSkipped("c"), JobSucceeded()),
+    ]
+    assert decision.causes == [0, -1, 1, 1, 2, 3, -6]
 
 
-# Launching the rest -----------------------------------------------------------------------------------------
+def test_a_step_answers_one_command() -> None:
+    """It takes nothing of what is due: that is for the owner of a commit to do."""
+    state, events, causes = core().step(core().decider, fold(created("a", "b"), launched("a")), begins("a"))
+    assert (events, causes) == ([started("a"), JobStarted(at(1))], [0, -1])
+    assert (state.status, state.tasks["b"].status) == ("running", "ready")
 
 
-def test_the_rest_is_launched_on_demand() -> None:
-    """What stayed ready is launched by the next commits, a limited number each."""
+# What is due --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_due_is_taken_without_a_word() -> None:
+    """What stayed ready is launched by the next commits, as much as each has room for."""
     history = (created("a", "b", "c", "d"), launched("a"))
-    with launches_per_commit(2):
-        given(*history).when(LaunchReady()).then(launched("b"), launched("c")).because(0, 0)
-        given(*history, launched("b"), launched("c")).when(LaunchReady()).then(launched("d"))
+    given(*history).when(None, room=2).then(launched("b"), launched("c")).because(0, 0)
+    given(*history, launched("b"), launched("c")).when(None, room=2).then(launched("d"))
 
 
-def test_skipped_tasks_among_the_rest_release_what_follows() -> None:
+def test_what_is_due_follows_all_that_was_said() -> None:
+    """Whatever ends or pauses a job keeps what was ready from being launched by the same commit."""
+    history = (created("a", "b"), launched("a"))
+    given(*history).when(CancelJob()).then(ON_REQUEST, stopping("a"))
+    given(*history).when(PauseJob("later")).then(JobPaused("later"))
+
+
+def test_skipped_tasks_release_what_follows() -> None:
     """A task that is skipped late releases its successors like any other."""
-    given(created("a", "b!", "c<b"), launched("a")).when(LaunchReady()).then(
-        TaskSkipped("b"), launched("c")
-    ).because(0, -1)
+    given(created("a", "b!", "c<b"), launched("a")).when(None).then(TaskSkipped("b"), launched("c")).because(0, 0)
 
 
-def test_nothing_is_launched_when_nothing_is_ready() -> None:
-    """Asking for the rest changes nothing in a job that was never created, has none, or is to end."""
-    given().when(LaunchReady()).then_nothing()
-    given(created("a", "b<a"), launched("a")).when(LaunchReady()).then_nothing()
-    given(created("a", "b"), launched("a"), ON_REQUEST, stopping("a")).when(LaunchReady()).then_nothing()
+def test_nothing_is_due_when_nothing_is_ready() -> None:
+    """A job that was never created, has nothing ready, or is to end adds nothing by itself."""
+    given().when(None).then_nothing()
+    given(created("a", "b<a"), launched("a")).when(None).then_nothing()
+    given(created("a", "b"), launched("a"), ON_REQUEST, stopping("a")).when(None).then_nothing()
 
 
 # Pausing ------------------------------------------------------------------------------------------------------
 
 
 def test_a_paused_job_launches_nothing() -> None:
-    """What runs goes on, what becomes ready meanwhile waits, and asking for the rest changes nothing."""
+    """What runs goes on, what becomes ready meanwhile waits, and nothing is due."""
     history = (created("a", "b<a", "c"), launched("a"), launched("c"), started("a"), JobStarted(at(1)))
     given(*history).when(PauseJob("at night")).then(JobPaused("at night")).leaving("paused", a="running")
     paused = (*history, JobPaused("at night"))
     given(*paused).when(ends("a")).then(succeeded("a")).leaving("paused", a="succeeded", b="ready")
-    given(*paused, succeeded("a")).when(LaunchReady()).then_nothing()
+    given(*paused, succeeded("a")).when(None).then_nothing()
 
 
 def test_a_resumed_job_launches_what_became_ready() -> None:
     """It goes on as if it had never been paused: running if it had begun, else pending."""
     history = (created("a", "b<a", "c!<a"), launched("a"), started("a"), JobStarted(at(1)), JobPaused("later"))
     given(*history, succeeded("a")).when(ResumeJob()).then(JobResumed(), launched("b"), TaskSkipped("c")).because(
-        0, -1, -1
+        0, 1, 1
     ).leaving("running", b="launching", c="skipped")
     given(created("a"), launched("a"), JobPaused("later")).when(ResumeJob()).then(JobResumed()).leaving("pending")
 
@@ -327,9 +335,9 @@ def test_reports_for_another_attempt_change_nothing() -> None:
 def test_reports_on_what_is_not_there_change_nothing() -> None:
     """A report for a job that was never created, an unknown task, or a task not launched is a no-op."""
     given().when(begins("a")).then_nothing()
-    given(created("a")).when(ends("z")).then_nothing()
-    given(created("a", "b<a")).when(begins("b", 0)).then_nothing()
-    given(created("a", "b<a")).when(ReportTaskStatus("a", 0, "PULLING")).then_nothing()
+    given(created("a"), launched("a")).when(ends("z")).then_nothing()
+    given(created("a", "b<a"), launched("a")).when(begins("b", 0)).then_nothing()
+    given(created("a"), JobPaused("later")).when(ReportTaskStatus("a", 0, "PULLING")).then_nothing()
     given(created("a", "b<a"), launched("a")).when(ends("b")).then_nothing()
 
 
@@ -392,7 +400,7 @@ def test_whose_failure_it_was_is_kept() -> None:
 def test_a_success_launches_what_became_ready() -> None:
     """A task's end and the launch of each successor that waited for it alone are one commit."""
     history = (created("a", "b<a", "c<a", "d<b"), launched("a"), started("a"), JobStarted(at(1)))
-    given(*history).when(ends("a")).then(succeeded("a"), launched("b"), launched("c")).because(0, -1, -1).leaving(
+    given(*history).when(ends("a")).then(succeeded("a"), launched("b"), launched("c")).because(0, 1, 1).leaving(
         "running", a="succeeded", b="launching", c="launching", d="pending"
     )
 
@@ -507,7 +515,7 @@ def test_an_ended_job_absorbs_every_report() -> None:
     """Nothing follows a job's terminal event."""
     history = (created("a", "b"), *RUNNING[1:], ON_REQUEST, stopping("a"), stopping("b"), cancelled("a"))
     for task in ("a", "b"):
-        for report in (ends(task, "failed"), begins(task), ReportTaskStatus(task, 1, "GONE"), LaunchReady()):
+        for report in (ends(task, "failed"), begins(task), ReportTaskStatus(task, 1, "GONE"), None):
             given(*history, succeeded("b"), JobCancelled("on request")).when(report).then_nothing()
 
 
@@ -543,9 +551,6 @@ def test_a_job_knows_whether_it_ended() -> None:
         assert fold(*RUNNING, last).ended
 
 
-def test_a_job_knows_whether_it_may_launch() -> None:
-    """While it goes on, is not paused, and something is ready."""
-    assert fold(created("a", "b"), launched("a")).may_launch
-    assert fold(created("a", "b"), launched("a"), started("a"), JobStarted(at(1))).may_launch
-    for history in ((launched("b"),), (JobPaused("later"),), (ON_REQUEST, stopping("a"))):
-        assert not fold(created("a", "b"), launched("a"), *history).may_launch
+def test_a_job_that_runs_launches_what_is_due() -> None:
+    """A job may have begun before all that was ready was launched."""
+    given(created("a", "b"), launched("a"), started("a"), JobStarted(at(1))).when(None).then(launched("b"))

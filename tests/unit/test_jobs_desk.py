@@ -25,6 +25,10 @@ async def _started(office: Office, yaml: str = CHAIN, **payload: Any) -> str:
     return str(started["job"])
 
 
+def _wide(count: int) -> str:
+    return "name: wide\ntasks:\n" + "".join(f"- {{name: t{n}, command: x}}\n" for n in range(count))
+
+
 def _events(office: Office, job: str) -> list[list[str]]:
     """Return the types of a job's events, commit by commit."""
     commits = [json.loads(stored.data) for stored in office.store.commits if stored.id == job]
@@ -244,9 +248,8 @@ async def test_late_and_doubled_reports_change_nothing(tmp_path: Path) -> None:
 
 async def test_reports_that_wait_together_share_a_commit(tmp_path: Path) -> None:
     """A busy job's rate is that of its reports per commit, not of its commits."""
-    wide = "name: wide\ntasks:\n" + "".join(f"- {{name: t{n}, command: x}}\n" for n in range(50))
     office = await opened(tmp_path, script=lambda _: Play(hold=True, silent=True))
-    job = await _started(office, wide)
+    job = await _started(office, _wide(50))
     await _launched(office, 50)
 
     for n in range(50):
@@ -259,15 +262,63 @@ async def test_reports_that_wait_together_share_a_commit(tmp_path: Path) -> None
 
 async def test_more_ready_tasks_than_a_commit_launches_follow_in_the_next(tmp_path: Path) -> None:
     """A fan-out of 700 is launched whole, at most 256 to a commit."""
-    wide = "name: wide\ntasks:\n" + "".join(f"- {{name: t{n}, command: x}}\n" for n in range(700))
     office = await opened(tmp_path)
 
-    job = await _started(office, wide)
+    job = await _started(office, _wide(700))
     ended = await office.ended(job)
 
     assert ended.state.status == "succeeded"
     assert max(types.count("TaskLaunchRequested") for types in _events(office, job)) <= 256
     assert len(office.executor.runs) == 700
+    await office.close()
+
+
+@pytest.mark.parametrize("problem", [AppendConflict("another was first"), TimeoutError("no answer")])
+async def test_what_is_due_is_launched_although_a_commit_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """Nobody says anything to a job that launches the rest of a fan-out: its owner itself tries again."""
+    office = await opened(tmp_path)
+    append, fails = office.store.append, [problem]
+
+    async def failing(*commits: Append) -> list[int]:
+        if b'"command":null' in commits[0].data and b"JobCreated" not in commits[0].data and fails:
+            raise fails.pop()
+        return await append(*commits)
+
+    monkeypatch.setattr(office.store, "append", failing)
+    job = await _started(office, _wide(700))
+    ended = await office.ended(job)
+
+    assert not fails
+    assert ended.state.status == "succeeded"
+    await office.close()
+
+
+async def test_a_cancel_does_not_wait_for_all_that_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a wide fan-out is launched commit by commit, what is said to the job comes into the next one."""
+    office = await opened(tmp_path, script=lambda _: Play(hold=True, silent=True))
+    append, asked, answers = office.store.append, asyncio.Event(), asyncio.Event()
+
+    async def slow(*commits: Append) -> list[int]:
+        if commits[0].kind == "job" and commits[0].expected_seq:
+            asked.set()
+            await answers.wait()
+        return await append(*commits)
+
+    monkeypatch.setattr(office.store, "append", slow)
+    job = await _started(office, _wide(2000))
+    await asked.wait()
+    cancelled = asyncio.create_task(office.must("job.cancel", job=job))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    answers.set()
+    await cancelled
+    await office.ended(job)
+
+    assert sum(types.count("TaskLaunchRequested") for types in _events(office, job)) == 512
     await office.close()
 
 

@@ -17,7 +17,6 @@ from office import opened
 
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.cli.commands.up import _SWITCH_INTERVAL
-from trackbook.engine.job import LaunchReady
 from trackbook.events.job import TaskShape
 from trackbook.runtime import tools
 from trackbook.runtime.book import Book
@@ -89,8 +88,7 @@ async def test_the_server_lives_while_it_replays_a_large_job(
     """A job of thousands of tasks, all launched, is decided again."""
     history, work = History(), Work()
     await history.start("large", "p1", [TaskShape(f"t{number}") for number in range(TASKS)])
-    while history.jobs["large"].ready:
-        await history.tell("large", LaunchReady(), actor="engine")
+    await history.launch_rest("large")
     ledger = Ledger(tmp_path / "engine.db")
     book = Book(history.store, history.blobs, ledger)
 

@@ -15,7 +15,6 @@ from office import opened
 from progress import loop_turns
 
 from trackbook.adapters.sql.ledger import Ledger
-from trackbook.engine.job import LaunchReady
 from trackbook.events.job import TaskShape
 from trackbook.runtime import tools
 from trackbook.runtime.book import Book
@@ -52,8 +51,7 @@ async def held(work: Awaitable[Any]) -> float:
 async def large_job(history: History) -> int:
     """Put a job of many tasks on the log, all launched; return its last version."""
     await history.start("large", "p1", [TaskShape(f"t{number}") for number in range(TASKS)])
-    while history.jobs["large"].ready:
-        await history.tell("large", LaunchReady(), actor="engine")
+    await history.launch_rest("large")
     return len(history.store.commits)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +115,15 @@ async def test_a_patched_reaction_is_named_where_it_first_decides_otherwise(
     """The divergence has the sequence, what the history says and what the code says now."""
     office, job = await _with_history(tmp_path)
 
-    def react(state: jobs.JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEvent]:
-        def later(fact: AnyJobEvent) -> AnyJobEvent:
+    def due(state: jobs.JobState) -> Iterator[AnyJobEvent]:
+        for fact in jobs.due(state):
             if isinstance(fact, TaskLaunchRequested) and fact.task == "second":
-                return msgspec.structs.replace(fact, session="elsewhere")
-            return fact
-
-        return [later(fact) for fact in jobs.react(state, event, standing)]
+                yield msgspec.structs.replace(fact, session="elsewhere")
+            else:
+                yield fact
 
     how = KINDS["job"]
-    patched: Decider[Any, Any, Any] = msgspec.structs.replace(how.decider, react=react)
+    patched: Decider[Any, Any, Any] = msgspec.structs.replace(how.decider, due=due)
     monkeypatch.setitem(KINDS, "job", msgspec.structs.replace(how, decider=patched))
     found = await tools.replay(office.book, "job", job)
 

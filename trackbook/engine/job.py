@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
 from typing import Literal, get_args
 
 from msgspec import Struct, field
@@ -12,9 +12,6 @@ from msgspec import Struct, field
 from trackbook.engine.errors import Refused
 from trackbook.events import job as facts
 from trackbook.events.job import AnyJobEvent, Fault, TaskError, TaskShape
-
-LAUNCHES_PER_COMMIT = 256
-"""A commit that holds so many events launches nothing more, so that it stays small; the rest stay ready."""
 
 JobStatus = Literal["pending", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"]
 TaskStatus = Literal["pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped"]
@@ -60,10 +57,6 @@ class ResumeJob(JobCommand, frozen=True):
     """Continue, and launch the tasks that became ready during the pause."""
 
 
-class LaunchReady(JobCommand, frozen=True):
-    """Launch what stayed ready, since a commit launches at most LAUNCHES_PER_COMMIT tasks."""
-
-
 class ReportTaskStarted(JobCommand, frozen=True):
     """The session's command began to run at `at`."""
 
@@ -104,16 +97,7 @@ class ReportTaskEnded(JobCommand, frozen=True):
 
 
 Report = ReportTaskStarted | ReportTaskStatus | ReportTaskEnded
-AnyJobCommand = (
-    StartJob
-    | CancelJob
-    | PauseJob
-    | ResumeJob
-    | LaunchReady
-    | ReportTaskStarted
-    | ReportTaskStatus
-    | ReportTaskEnded
-)
+AnyJobCommand = StartJob | CancelJob | PauseJob | ResumeJob | Report
 
 # State ------------------------------------------------------------------------------------------------------
 
@@ -139,8 +123,8 @@ class TaskState(Struct, omit_defaults=True):
 class JobState(Struct, omit_defaults=True):
     """A job as its events left it. Counters keep every step as cheap as the task's out-degree.
 
-    `undone` counts the tasks that have not ended; `ready` holds those to launch, first come first. `began`: a
-    session of it has run.
+    `undone` counts the tasks that have not ended. `ready` holds those to launch, first come first; it is ordered
+    by links, so that its first is found at once however many were taken before. `began`: a session of it has run.
     """
 
     id: str
@@ -148,7 +132,7 @@ class JobState(Struct, omit_defaults=True):
     status: JobStatus = "pending"
     tasks: dict[str, TaskState] = field(default_factory=dict)
     successors: dict[str, list[str]] = field(default_factory=dict)
-    ready: dict[str, None] = field(default_factory=dict)
+    ready: dict[str, None] = field(default_factory=OrderedDict)
     undone: int = 0
     began: bool = False
     cancel: facts.JobCancelRequested | None = None
@@ -158,11 +142,6 @@ class JobState(Struct, omit_defaults=True):
     def ended(self) -> bool:
         """Whether the job had its terminal event."""
         return self.status in ENDED
-
-    @property
-    def may_launch(self) -> bool:
-        """Whether something is ready and may be launched."""
-        return bool(self.ready) and self.status in ("pending", "running")
 
     def outstanding(self) -> Iterator[TaskState]:
         """Yield the tasks whose sessions are launched, or to be, and not confirmed gone."""
@@ -291,8 +270,6 @@ def decide(state: JobState, command: AnyJobCommand) -> list[AnyJobEvent]:
         case ResumeJob():
             _require_uncancelled(state)
             return [facts.JobResumed()] if state.status == "paused" else []
-        case LaunchReady():
-            return launches(state, state.ready)
         case _:
             return _told(state, command)
 
@@ -369,44 +346,36 @@ def _ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
 # Reactions: the saga ----------------------------------------------------------------------------------------
 
 
-def react(state: JobState, event: AnyJobEvent, standing: int) -> list[AnyJobEvent]:
-    """Return what follows from a new event, intentions are events as well.
+def react(state: JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
+    """Return what follows at once from a new event; what is to be stopped is an event as well.
 
-    Called once for each event after all events of its decision evolved, and never when a history is folded;
-    `standing` events stand in the commit by then.
+    Called once for each event after all events of its decision evolved, and never when a history is folded.
     """
     match event:
         case facts.TaskStarted() if not state.began and state.cancel is None:
             return [facts.JobStarted(event.at)]
-        case facts.JobCreated() | facts.JobResumed() | facts.TaskSkipped() | facts.TaskSucceeded():
-            return _conclusion(state) or launches(state, _released(state, event), standing)
         case facts.TaskFailed() if state.cancel is None:
             return [facts.JobCancelRequested(f"task {event.task} failed", event.task)]
-        case facts.TaskFailed() | facts.TaskCancelled():
-            return _conclusion(state)
         case facts.JobCancelRequested():
             return [_stop(task) for task in state.outstanding()] or _conclusion(state)
+        case (
+            facts.JobCreated()
+            | facts.TaskSkipped()
+            | facts.TaskSucceeded()
+            | facts.TaskFailed()
+            | facts.TaskCancelled()
+        ):
+            return _conclusion(state)
     return []
 
 
-def launches(state: JobState, names: Iterable[str], standing: int = 0) -> list[AnyJobEvent]:
-    """Return launches (or skips) of what is ready among `names`, as many as a commit of `standing` events takes.
+def due(state: JobState) -> Iterator[AnyJobEvent]:
+    """Yield the launches (or skips) that may happen now, first come first.
 
     Nothing is ready once the job is to end, and nothing is launched while it is paused.
     """
-    if not state.may_launch:
-        return []
-    ready = (name for name in names if name in state.ready)
-    return [_launch(state, name) for name in islice(ready, max(0, LAUNCHES_PER_COMMIT - standing))]
-
-
-def _released(
-    state: JobState, event: facts.JobCreated | facts.JobResumed | facts.TaskSkipped | facts.TaskSucceeded
-) -> Iterable[str]:
-    """Return what may be launched by the event, so that a task's end costs its out-degree."""
-    if isinstance(event, facts.JobCreated | facts.JobResumed):
-        return state.ready
-    return state.successors.get(event.task, ())
+    if state.status in ("pending", "running"):
+        yield from (_launch(state, name) for name in state.ready)
 
 
 def _launch(state: JobState, name: str) -> AnyJobEvent:
@@ -432,7 +401,7 @@ def job_of(session: str) -> str:
 
 
 def _conclusion(state: JobState) -> list[AnyJobEvent]:
-    if state.undone or state.ended:
+    if state.undone:
         return []
     if state.cause:
         return [facts.JobFailed(*state.cause)]

@@ -70,8 +70,8 @@ def _kind(
 
 KINDS: dict[str, Kind] = {
     "job": _kind(
-        Decider(job.JobState, job.decide, job.evolve, job.react),
-        job.AnyJobCommand,
+        Decider(job.JobState, job.decide, job.evolve, job.react, job.due),
+        job.AnyJobCommand | None,
         job_facts.AnyJobEvent,
         (job_facts.JobSucceeded, job_facts.JobFailed, job_facts.JobCancelled),
         lambda state: state.ended,

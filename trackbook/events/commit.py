@@ -24,6 +24,7 @@ C = TypeVar("C")
 class Input(Struct, Generic[C], omit_defaults=True):
     """What a decision answered: a command or report, who gave it, and the reply if it was owed one.
 
+    `command` is None where nobody asked: the aggregate's owner added what was due. It is the commit's last input.
     `digest` is the SHA-256 of the request's payload, so that the same id with another payload is recognised.
     """
 

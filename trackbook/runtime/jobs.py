@@ -10,8 +10,9 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
+from trackbook.adapters.execution.back_off import BackOff
 from trackbook.engine import job as jobs
-from trackbook.engine.decider import step
+from trackbook.engine.decider import Decision, answer, next_due, take_due
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import LIVE, AnyJobCommand, JobState
 from trackbook.engine.kinds import KINDS
@@ -24,8 +25,10 @@ from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.sessions import Sessions, executor_of
 
 EVENTS_PER_COMMIT = 512
-"""What waits longer goes into the next commit, so that no commit grows without bound."""
-_RETRY = 0.2
+"""Events from which a commit answers no further input, so that none grows without bound; the next one does."""
+DUE_PER_COMMIT = 256
+"""Events that a commit adds of what is due, beside those that answer its inputs; the next ones add the rest."""
+_RETRY, _LONGEST_RETRY = 0.2, 5.0  # seconds
 
 log = structlog.get_logger(__name__)
 _DECIDER = KINDS["job"].decider
@@ -60,6 +63,7 @@ class Jobs:
         self._sessions = sessions
         self._desks: dict[str, _Desk] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retried: set[str] = set()
         self._one_ended = asyncio.Event()
 
     async def submit(self, job: str, given: Input[AnyJobCommand]) -> Answered:
@@ -67,8 +71,7 @@ class Jobs:
         desk = self._desks.setdefault(job, _Desk(deque()))
         waiting = _Waiting(given, asyncio.get_running_loop().create_future())
         desk.inbox.append(waiting)
-        if desk.worker is None:
-            desk.worker = self._spawn(self._work(job, desk))
+        self._wake(job, desk)
         return await waiting.done
 
     async def report(self, executor: str, job: str, report: jobs.Report) -> None:
@@ -126,7 +129,7 @@ class Jobs:
                 self._sessions.launch(aggregate.state, task.shape.name)
                 if task.stop_requested:
                     self._sessions.stop(aggregate.state, task.shape.name)
-            self._launch_rest(aggregate)
+            self._take_up(aggregate)
         return len(heads)
 
     async def live(self, executor: str) -> Owned:
@@ -185,19 +188,52 @@ class Jobs:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def _wake(self, job: str, desk: _Desk) -> None:
+        if desk.worker is None:
+            desk.worker = self._spawn(self._work(job, desk))
+
+    def _take_up(self, aggregate: Aggregate[JobState]) -> None:
+        """Have committed what is due in a job to which nobody says anything."""
+        if next_due(_DECIDER, aggregate.state):
+            self._wake(aggregate.id, self._desks.setdefault(aggregate.id, _Desk(deque())))
+
     async def _work(self, job: str, desk: _Desk) -> None:
-        while desk.inbox:
+        """Commit until nothing waits and nothing is due."""
+        going = True
+        while going or desk.inbox:
             try:
-                await self._commit_waiting(job, desk)
+                going = await self._commit(job, desk)
             except AppendConflict:
                 desk.aggregate = None  # another writer was here: fold again and decide again
             except Exception as problem:
-                desk.aggregate = None
+                desk.aggregate, going = None, False
                 self._give_up(job, desk, problem)
+                self._take_up_later(job)
         desk.worker = None
         if desk.aggregate is None or desk.aggregate.state.ended or desk.aggregate.version == 0:
             self._desks.pop(job, None)
             self._one_ended.set()
+
+    def _take_up_later(self, job: str) -> None:
+        """Take the job up after a commit that failed: what was due is still due."""
+        if job not in self._retried:
+            self._retried.add(job)
+            self._spawn(self._retry(job))
+
+    async def _retry(self, job: str) -> None:
+        back_off = BackOff(_RETRY, _LONGEST_RETRY)
+        while job in self._retried:
+            await back_off.pause()
+            try:
+                aggregate = await self.state(job)
+            except HistoryDamaged as error:
+                log.warning("job.quarantined", job=job, error=str(error), hint=error.hint)
+                self._retried.discard(job)
+            except Exception as problem:
+                log.warning("job.not_taken_up", job=job, error=repr(problem))
+            else:
+                self._retried.discard(job)
+                self._take_up(aggregate)
 
     @staticmethod
     def _give_up(job: str, desk: _Desk, problem: Exception) -> None:
@@ -207,8 +243,11 @@ class Jobs:
             if not waiting.done.done():
                 waiting.done.set_exception(problem)
 
-    async def _commit_waiting(self, job: str, desk: _Desk) -> None:
-        """Put all that waits into one commit; inputs leave the inbox once it is acknowledged."""
+    async def _commit(self, job: str, desk: _Desk) -> bool:
+        """Put what waits and what is due into one commit; returns whether more is due.
+
+        Inputs leave the inbox once it is acknowledged.
+        """
         aggregate = desk.aggregate or await self._book.load("job", job)
         desk.aggregate = aggregate
         draft, taken = self._decide(aggregate, desk.inbox)
@@ -228,30 +267,36 @@ class Jobs:
                 waiting.done.set_exception(outcome)
             else:
                 waiting.done.set_result(Answered(seq, aggregate.version, changed=outcome))
+        return next_due(_DECIDER, aggregate.state) is not None
 
+    @staticmethod
     def _decide(
-        self, aggregate: Aggregate[JobState], inbox: deque[_Waiting]
+        aggregate: Aggregate[JobState], inbox: deque[_Waiting]
     ) -> tuple[Draft, list[tuple[_Waiting, bool | Refused]]]:
-        """Decide on what waits; each input's outcome (changed or not, or refused) counts once that is stored."""
-        draft = Draft(aggregate, [], [], [])
+        """Decide on what waits and take what is due then.
+
+        Each input's outcome (changed or not, or refused) counts once that is stored.
+        """
+        decision = Decision[JobState, facts.AnyJobEvent](aggregate.state)
+        draft = Draft(aggregate, [], decision.events, decision.causes)
         taken: list[tuple[_Waiting, bool | Refused]] = []
         for waiting in tuple(inbox):
+            given = waiting.given
             try:
-                aggregate.state, events, causes = step(
-                    _DECIDER, aggregate.state, waiting.given.command, len(draft.inputs), len(draft.events)
-                )
+                changed = answer(_DECIDER, decision, given.command, len(draft.inputs))
             except Refused as refused:
                 taken.append((waiting, refused))
                 continue
-            if events:
-                waiting.given.correlation = waiting.given.correlation or aggregate.correlation
-                aggregate.correlation = aggregate.correlation or waiting.given.correlation
-                draft.inputs.append(waiting.given)
-                draft.events += events
-                draft.causes += causes
-            taken.append((waiting, bool(events)))
-            if len(draft.events) >= EVENTS_PER_COMMIT:
+            if changed:
+                given.correlation = given.correlation or aggregate.correlation
+                aggregate.correlation = aggregate.correlation or given.correlation
+                draft.inputs.append(given)
+            taken.append((waiting, changed))
+            if len(decision.events) >= EVENTS_PER_COMMIT:
                 break
+        if take_due(_DECIDER, decision, len(draft.inputs), DUE_PER_COMMIT):
+            draft.inputs.append(Input("engine", None, correlation=aggregate.correlation))
+        aggregate.state = decision.state
         return draft, taken
 
     def _hand_on(self, aggregate: Aggregate[JobState], events: list[facts.AnyJobEvent]) -> None:
@@ -261,19 +306,5 @@ class Jobs:
                 self._sessions.launch(aggregate.state, event.task)
             elif isinstance(event, facts.TaskStopRequested):
                 self._sessions.stop(aggregate.state, event.task)
-        self._launch_rest(aggregate)
         if aggregate.state.ended:
             self._sessions.forget(aggregate.state)
-
-    def _launch_rest(self, aggregate: Aggregate[JobState]) -> None:
-        """A commit launches some hundred tasks at most; what is ready still follows in the next."""
-        if aggregate.state.may_launch:
-            self._spawn(self._launch_ready(aggregate.id))
-
-    async def _launch_ready(self, job: str) -> None:
-        try:
-            await self.submit(job, Input("engine", jobs.LaunchReady()))
-        except Exception as problem:
-            log.warning("job.launch_rest_failed", job=job, error=repr(problem))
-            await asyncio.sleep(_RETRY)
-            self._spawn(self._launch_ready(job))

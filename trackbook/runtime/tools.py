@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Struct, field
 
 from trackbook.adapters.sql.rows import Head
-from trackbook.engine.decider import Decider, fold, step
+from trackbook.engine.decider import Decider, Decision, answer, fold, take_due
 from trackbook.engine.errors import Refused
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Stored
@@ -244,9 +245,9 @@ async def replay(book: Book, kind: str, id: str) -> Replayed:  # noqa: A002
     async for stored, commit in book.commits(kind, id):
         found.commits += 1
         found.events += len(commit.events)
-        commands = [given.command for given in commit.inputs]
-        state, events, causes = await asyncio.to_thread(_decide_again, how.decider, state, commands)
-        found.divergence = _differs(stored.seq, commit, events, causes)
+        decision = await asyncio.to_thread(_decide_again, how.decider, state, commit)
+        state = decision.state
+        found.divergence = _differs(stored.seq, commit, decision)
         if found.divergence:
             return found
         how.mark(state, commit.version)
@@ -255,27 +256,26 @@ async def replay(book: Book, kind: str, id: str) -> Replayed:  # noqa: A002
     return found
 
 
-def _decide_again(
-    decider: Decider[Any, Any, Any], state: Any, commands: list[Any]
-) -> tuple[Any, list[Any], list[int]]:
-    """Take the commands of one commit in order; a command that is refused now decides nothing."""
-    events: list[Any] = []
-    causes: list[int] = []
-    for index, command in enumerate(commands):
-        try:
-            state, more, why = step(decider, state, command, index, len(events))
-        except Refused:
+def _decide_again(decider: Decider[Any, Any, Any], state: Any, commit: AnyCommit) -> Decision[Any, Any]:
+    """Take the inputs of a commit in order; a command that is refused now decides nothing.
+
+    Of what is due as much is taken as was: how much a commit has room for is no decision.
+    """
+    decision = Decision[Any, Any](state)
+    for index, given in enumerate(commit.inputs):
+        if given.command is None:
+            take_due(decider, decision, index, len(commit.events) - len(decision.events))
             continue
-        events += more
-        causes += why
-    return state, events, causes
+        with suppress(Refused):
+            answer(decider, decision, given.command, index)
+    return decision
 
 
-def _differs(seq: int, commit: AnyCommit, events: list[Any], causes: list[int]) -> Divergence | None:
-    for index in range(max(len(commit.events), len(events))):
+def _differs(seq: int, commit: AnyCommit, again: Decision[Any, Any]) -> Divergence | None:
+    for index in range(max(len(commit.events), len(again.events))):
         expected = commit.events[index] if index < len(commit.events) else None
-        actual = events[index] if index < len(events) else None
-        if expected != actual or commit.causes[index] != causes[index]:
+        actual = again.events[index] if index < len(again.events) else None
+        if expected != actual or commit.causes[index] != again.causes[index]:
             return Divergence(
                 seq, commit.version, index, msgspec.to_builtins(expected), msgspec.to_builtins(actual)
             )

@@ -243,7 +243,7 @@ def _commit(kind: str, events: Any) -> type[Struct]:
                 "prev",
                 Annotated[str, Meta(description="SHA-256 of the previous commit's bytes, '' for the first")],
             ),
-            ("inputs", list[Input[Json]], msgspec.field(default_factory=list)),
+            ("inputs", list[Input[Json | None]], msgspec.field(default_factory=list)),
             ("events", list[events], msgspec.field(default_factory=list)),
             ("causes", list[int], msgspec.field(default_factory=list)),
             ("blob", BlobRef | None, None),

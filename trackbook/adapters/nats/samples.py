@@ -121,11 +121,12 @@ COMMIT: dict[str, Any] = {
                 "ended_at": "2026-01-05T09:30:00Z",
                 "exit_code": 0,
             },
-        }
+        },
+        {"actor": "engine", "command": None},
     ],
     "events": [
         {"type": "TaskSucceeded", "task": "make", "attempt": 1, "at": "2026-01-05T09:30:00Z"},
         {"type": "TaskLaunchRequested", "task": "tell", "attempt": 1, "session": f"tb-{_JOB}-1-1"},
     ],
-    "causes": [0, -1],
+    "causes": [0, 1],
 }
