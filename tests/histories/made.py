@@ -114,7 +114,7 @@ class History:
 
     async def advance(self, random: Random, state: job.JobState, *, trouble: float = 0.02) -> None:
         """Let one thing happen to a job."""
-        live = list(state.outstanding())
+        live = list(state.live())
         if not live:
             await self.tell(state.id)
             return

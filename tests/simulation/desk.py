@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -151,11 +151,10 @@ class Desk:
         self.state = self._refold()
         self._check_same(self._witness, "a crash changed what the log folds to")
 
-    def outstanding(self) -> Iterator[Any]:
-        """Yield what the core holds for outstanding, which must be what is live by the events."""
-        tasks = list(self.state.outstanding())
+    def check_outstanding(self) -> None:
+        """Check that what the core holds for outstanding is what is live by the events."""
+        tasks = list(self.state.live())
         live = {task.shape.name: (task.attempt, task.session) for task in tasks}
         stopping = {task.shape.name for task in tasks if task.stop_requested}
         if live != self.oracle.live or stopping != self.oracle.stopping:
             raise Violation(f"{self.id}: outstanding {live}, stopped {stopping}; not {self.oracle.live}")
-        yield from tasks

@@ -32,13 +32,13 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("keeps no stop in mind", "state.tasks[event.task].stop_requested = True", "pass"),
     (
         "stops nothing",
-        "[_stop(task) for task in state.outstanding()] or _conclusion(state)",
+        "[_stop(task) for task in state.live()] or _conclusion(state)",
         "_conclusion(state)",
     ),
     (
         "stops only what began",
-        "[_stop(task) for task in state.outstanding()]",
-        '[_stop(task) for task in state.outstanding() if task.status == "running"]',
+        "[_stop(task) for task in state.live()]",
+        '[_stop(task) for task in state.live() if task.status == "running"]',
     ),
     (
         "stops the wrong attempt",

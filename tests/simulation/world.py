@@ -16,6 +16,8 @@ from simulation.coverage import KINDS, Reached
 from simulation.desk import Desk
 from simulation.graphs import random_graph
 from simulation.oracle import Violation
+from trackbook.engine import intents
+from trackbook.engine.intents import Intent, Stop
 from trackbook.engine.job import (
     CancelJob,
     PauseJob,
@@ -168,12 +170,13 @@ class World:
 
     def _hand_on(self, desk: Desk, events: Sequence[Any]) -> None:
         for event in events:
-            name = type(event).__name__
-            if name == "TaskLaunchRequested":
-                self._later("launch", desk, event.task, event.attempt, event.session)
-            elif name == "TaskStopRequested":
-                self._later("stop", desk, event.task, event.attempt, desk.state.tasks[event.task].session)
+            for intent in intents.of(event):
+                self._dispatch(desk, intent)
         self._take_up(desk)
+
+    def _dispatch(self, desk: Desk, intent: Intent) -> None:
+        what = "stop" if isinstance(intent, Stop) else "launch"
+        self._later(what, desk, intent.task, intent.attempt, desk.state.tasks[intent.task].session)
 
     def _take_up(self, desk: Desk) -> None:
         if desk.is_due:
@@ -192,11 +195,9 @@ class World:
         for desk in self.desks:
             if desk.state.ended:
                 continue
-            for task in desk.outstanding():
-                about = (desk, task.shape.name, task.attempt, task.session)
-                self._later("launch", *about)
-                if task.stop_requested:
-                    self._later("stop", *about)
+            desk.check_outstanding()
+            for intent in intents.outstanding(desk.state):
+                self._dispatch(desk, intent)
             self._take_up(desk)
 
     # Misfortune ----------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ async def test_an_executor_that_is_gone_is_waited_for(tmp_path: Path) -> None:
     state = (await again.jobs.state(job)).state
     await again.close()
 
-    assert {task.shape.name for task in state.outstanding()} == {"make", "use"}
+    assert {task.shape.name for task in state.live()} == {"make", "use"}
 
 
 def _tasks(*given: dict[str, Any]) -> list[Task]:

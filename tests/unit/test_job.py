@@ -539,7 +539,7 @@ def test_outstanding_is_what_may_be_live() -> None:
         succeeded("c"),
     )
     state = fold(*history, ON_REQUEST, stopping("a"))
-    assert [(task.shape.name, task.stop_requested) for task in state.outstanding()] == [("a", True), ("b", False)]
+    assert [(task.shape.name, task.stop_requested) for task in state.live()] == [("a", True), ("b", False)]
     assert state.tasks["a"].session == "tb-j1-0-1"
 
 

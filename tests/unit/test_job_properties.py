@@ -84,7 +84,7 @@ def tell(*told: Told, room: int = 256) -> tuple[JobState, list[AnyJobEvent]]:
 def test_a_terminal_state_absorbs_everything(start: StartJob, told: list[Any], late: list[Report]) -> None:
     """Whatever is reported after a job's end, nothing happens and nothing changes."""
     state, _ = tell(start, *told, CancelJob())
-    ends = [ReportTaskEnded(task.shape.name, task.attempt, "lost", at(9)) for task in state.outstanding()]
+    ends = [ReportTaskEnded(task.shape.name, task.attempt, "lost", at(9)) for task in state.live()]
     state, events = tell(start, *told, CancelJob(), *ends)
     assert state.ended
     assert tell(start, *told, CancelJob(), *ends, *late, None) == (state, events)
@@ -152,7 +152,7 @@ def test_the_order_of_an_attempts_reports_does_not_matter(data: st.DataObject, o
 def test_without_faults_every_order_succeeds(start: StartJob, random: Any) -> None:
     """Whichever live task ends first, every task runs once and the job succeeds."""
     state, events = tell(start)
-    while live := [task.shape.name for task in state.outstanding()]:
+    while live := [task.shape.name for task in state.live()]:
         state, new = step(state, ReportTaskEnded(random.choice(live), 1, "succeeded", at(2), at(1)))
         events += new
     launched = [event.task for event in events if isinstance(event, TaskLaunchRequested)]
@@ -206,7 +206,7 @@ def _running(state: JobState) -> Iterator[Told]:
     while not state.ended:
         if state.ready:
             yield None
-        for task in list(state.outstanding()):
+        for task in list(state.live()):
             yield ReportTaskEnded(task.shape.name, 1, "succeeded", at(2), at(1))
 
 
@@ -221,7 +221,7 @@ def test_the_end_of_a_task_costs_its_out_degree() -> None:
     state, _ = step(JobState(JOB), _fan(1000))
     state, _ = step(state, ReportTaskEnded("first", 1, "succeeded", at(2), at(1)))
     ready = state.ready = Watched(state.ready)
-    live = [task.shape.name for task in state.outstanding()]
+    live = [task.shape.name for task in state.live()]
     for name in live[:100]:
         state, events = step(state, ReportTaskEnded(name, 1, "succeeded", at(2), at(1)), room=2)
         assert len(events) == 2 + 2

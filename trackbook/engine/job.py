@@ -143,7 +143,7 @@ class JobState(Struct, omit_defaults=True):
         """Whether the job had its terminal event."""
         return self.status in ENDED
 
-    def outstanding(self) -> Iterator[TaskState]:
+    def live(self) -> Iterator[TaskState]:
         """Yield the tasks whose sessions are launched, or to be, and not confirmed gone."""
         return (task for task in self.tasks.values() if task.status in LIVE)
 
@@ -357,7 +357,7 @@ def react(state: JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
         case facts.TaskFailed() if state.cancel is None:
             return [facts.JobCancelRequested(f"task {event.task} failed", event.task)]
         case facts.JobCancelRequested():
-            return [_stop(task) for task in state.outstanding()] or _conclusion(state)
+            return [_stop(task) for task in state.live()] or _conclusion(state)
         case (
             facts.JobCreated()
             | facts.TaskSkipped()

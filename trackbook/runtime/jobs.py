@@ -11,9 +11,11 @@ import structlog
 from msgspec import Struct
 
 from trackbook.adapters.execution.back_off import BackOff
+from trackbook.engine import intents
 from trackbook.engine import job as jobs
 from trackbook.engine.decider import Decision, answer, next_due, take_due
 from trackbook.engine.errors import Refused
+from trackbook.engine.intents import Intent, Launch, Stop
 from trackbook.engine.job import LIVE, AnyJobCommand, JobState
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import AppendConflict, Owned, StoreUnanswered
@@ -123,12 +125,9 @@ class Jobs:
                 continue
             if aggregate.state.created is None:
                 continue
-            for task in aggregate.state.outstanding():
-                if executor and executor_of(aggregate.state, task.shape.name) != executor:
-                    continue
-                self._sessions.launch(aggregate.state, task.shape.name)
-                if task.stop_requested:
-                    self._sessions.stop(aggregate.state, task.shape.name)
+            for intent in intents.outstanding(aggregate.state):
+                if not executor or executor_of(aggregate.state, intent.task) == executor:
+                    self._dispatch(aggregate.state, intent)
             self._take_up(aggregate)
         return len(heads)
 
@@ -302,9 +301,14 @@ class Jobs:
     def _hand_on(self, aggregate: Aggregate[JobState], events: list[facts.AnyJobEvent]) -> None:
         """Hand on the intents of a stored commit, in their order."""
         for event in events:
-            if isinstance(event, facts.TaskLaunchRequested):
-                self._sessions.launch(aggregate.state, event.task)
-            elif isinstance(event, facts.TaskStopRequested):
-                self._sessions.stop(aggregate.state, event.task)
+            for intent in intents.of(event):
+                self._dispatch(aggregate.state, intent)
         if aggregate.state.ended:
             self._sessions.forget(aggregate.state)
+
+    def _dispatch(self, state: JobState, intent: Intent) -> None:
+        match intent:
+            case Launch():
+                self._sessions.launch(state, intent.task)
+            case Stop():
+                self._sessions.stop(state, intent.task)
