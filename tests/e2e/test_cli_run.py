@@ -219,7 +219,7 @@ def test_a_run_survives_its_server_killed_and_started_again(cli: CommandLine) ->
         wait_for_line(process, " a running")
         server.kill()
         finish(server)
-        wait_for_line(process, "is away", process.stderr)
+        wait_for_line(process, "is unreachable", process.stderr)
         with cli.up():
             gate.touch()
             out, _ = finish(process)

@@ -70,7 +70,7 @@ def test_validate_tells_warnings(cli: CommandLine) -> None:
 
     out = cli("validate", "odd.yaml")
 
-    assert "odd.yaml is in order: pipeline odd" in out
+    assert "odd.yaml is valid: pipeline odd" in out
     assert "'owner' is not a key that is known here" in out
 
 

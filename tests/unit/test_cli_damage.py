@@ -86,8 +86,8 @@ def test_a_damaged_history_is_named_as_elsewhere(fake: FakeServer, name: str, me
 @pytest.mark.parametrize(
     ("name", "message", "hint"),
     [
-        ("8e89", "begins the ids of several", "Give its kind, and more of the id."),
-        ("pipeline/8e89", "begins the ids of several", "Give its kind, and more of the id."),
+        ("8e89", "is ambiguous: it matches", "Give its kind, and more characters of the id."),
+        ("pipeline/8e89", "is ambiguous: it matches", "Give its kind, and more characters of the id."),
         ("job/1f3e", "there is no damaged job history '1f3e'", "Did you mean 'job/1f2e'?"),
         ("1f2f3", "there is no damaged history '1f2f3'", "Did you mean '1f2e3'?"),
         ("nothing", "there is no damaged history 'nothing'", "`trackbook quarantine list`"),
@@ -119,6 +119,6 @@ def test_evidence_is_accepted_by_the_beginning_of_its_id(fake: FakeServer) -> No
     none = run(fake, "log", "accept-loss", "dff33", "--yes").exception
 
     assert isinstance(several, CliError)
-    assert "begins the ids of several" in str(several)
+    assert "is ambiguous: it matches" in str(several)
     assert isinstance(none, CliError)
     assert "Did you mean 'def33'?" in none.hint

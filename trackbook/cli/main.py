@@ -116,5 +116,5 @@ def _usage_lines(bad: Any) -> list[str]:
     return [
         f"trackbook: {message}",
         f"  {' '.join(context.get_usage().split())}",
-        f"  `{context.command_path} --help` says more.",
+        f"  `{context.command_path} --help` shows more.",
     ]

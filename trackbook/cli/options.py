@@ -124,7 +124,7 @@ def without_version(ref: str) -> str:
     name, version = parse_version(ref)
     if version is not None:
         raise typer.BadParameter(
-            f"this is about the pipeline as it is; leave out @{version}", param_hint="PIPELINE"
+            f"this command uses the current version; leave out @{version}", param_hint="PIPELINE"
         )
     return name
 

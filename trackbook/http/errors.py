@@ -178,7 +178,7 @@ def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     if is_full(error):
         return _answer(status_of("disk_full"), "disk_full", f"there is no room left: {error}", FREE_SPACE)
-    return _answer(500, "internal_error", "the server failed to answer; its log says more")
+    return _answer(500, "internal_error", "the server failed to answer; see its log")
 
 
 HANDLERS: dict[int | type[Exception], Any] = {

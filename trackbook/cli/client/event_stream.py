@@ -82,7 +82,7 @@ def follow_events(
         raise CliError(f"job {job} can't be followed any further: {after['problem']}")
     for _, kind, event in client.events(f"{after['seq']}.0" if after else "", job=found["id"]):
         if kind == "reset":
-            raise CliError(f"the log no longer has what was read of job {job}", "Run the command again.")
+            raise CliError(f"the log no longer has all events of job {job}", "Run the command again.")
         if kind == "quarantined":
             say(f"trackbook: {check_unreadable(client, found['id'], event)}")
             continue

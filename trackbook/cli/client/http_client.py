@@ -304,9 +304,8 @@ class Client:
                 if not self._answered or away > self.patience:
                     raise self._unreachable(lost) from None
                 if away > _QUIET and not announced:
-                    self.say(
-                        f"trackbook: {self.url} is away ({reason_of(lost)}); trying for {self.patience:.0f} s …"
-                    )
+                    why = f"{self.url} is unreachable ({reason_of(lost)})"
+                    self.say(f"trackbook: {why}; retrying for {self.patience:.0f} s …")
                     announced = True
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)

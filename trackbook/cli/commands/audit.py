@@ -125,7 +125,7 @@ def verify(
         for number, what in ((found.get("accepted", 0), "missing"), (found.get("dismissed", 0), "left out")):
             if number:
                 print(f"{plural(number, 'message')} {what}, as accepted; ", end="")
-        print(style_text("whole", "green") if found["ok"] else style_text(plural(len(defects), "defect"), "red"))
+        print(style_text("intact", "green") if found["ok"] else style_text(plural(len(defects), "defect"), "red"))
         for defect in defects[:10]:
             version = f" version {defect['version']}" if defect["version"] else ""
             of = f"{defect['aggregate']}{version}: " if defect["aggregate"] else ""
@@ -154,7 +154,7 @@ def replay_job(
         emit(found)
     else:
         print(f"{plural(found['commits'], 'commit')}, {plural(found['events'], 'event')}", end="")
-        print(", identical" if divergence is None else "; then today's code decides otherwise:")
+        print(", identical" if divergence is None else "; the current code decides differently:")
         if divergence is not None:
             _print_divergence(divergence)
     raise typer.Exit(0 if divergence is None else 1)
@@ -183,7 +183,7 @@ def rebuild(
         found = client.post("/api/projection/rebuild")
     if json:
         return emit(found)
-    print(f"The read model is rebuilt from {plural(found['checkpoint'], 'commit')}.")
+    print(f"The read model was rebuilt from {plural(found['checkpoint'], 'commit')}.")
     return None
 
 

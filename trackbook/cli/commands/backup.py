@@ -51,7 +51,7 @@ class _Arriving:
             data = self._answer.read(size)
         except _BROKEN:
             raise CliError(
-                f"the server broke off the backup after {self.size:,} bytes", "Its log says more; try again."
+                f"the server broke off the backup after {self.size:,} bytes", "See its log, and try again."
             ) from None
         try:
             self._target.write(data)
@@ -161,7 +161,7 @@ def _rename_to_target(part: Path, target: Path, *, force: bool) -> None:
 
 def _unwritable(name: str, error: OSError) -> CliError:
     return CliError(
-        f"{name} can't be written: {error.strerror or error}", "Nothing was written; name another place."
+        f"{name} can't be written: {error.strerror or error}", "Nothing was written. Choose another place."
     )
 
 
@@ -274,7 +274,7 @@ def _print_restored(file: Path, target: Path | None, manifest: Manifest, found: 
     state = "all are intact" if found.ok else plural(len(found.defects), "defect")
     made = f"Made {local_time(manifest.created_at)} by Trackbook {manifest.release}"
     print(f"{made}: {_manifest_text(manifest)}.")
-    print(f"Every byte is as it was written; {found.aggregates:,} histories were read, and {state}.")
+    print(f"All digests match; {found.aggregates:,} histories were read, and {state}.")
     for each in manifest.evidence:
         print(f"  The log was damaged already: {each.message}")
     for defect in found.defects[:10]:

@@ -72,7 +72,7 @@ def _run_check(look: Callable[[Where], Iterator[Check]], place: Where) -> Iterat
         yield from look(place)
     except Exception as error:  # a check that breaks is a result; the others still run
         name = getattr(look, "__name__", "left over").strip("_").replace("_", " ")
-        yield Check(name, f"could not be looked at: {error}", "warn")
+        yield Check(name, f"could not be checked: {error}", "warn")
 
 
 def _python(_: Where) -> Iterator[Check]:
@@ -80,7 +80,7 @@ def _python(_: Where) -> Iterator[Check]:
     fits = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield Check(
         "python", f"{version} ({sys.executable})", "ok" if fits else "fail",
-        "" if fits else "Trackbook is made for 3.11 to 3.13.",
+        "" if fits else "Trackbook needs Python 3.11 to 3.13.",
     )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def _broker(_: Where) -> Iterator[Check]:
     from trackbook.adapters.nats.connect import NEEDED
 
     if foreign := os.environ.get("TRACKBOOK_NATS_URL"):
-        yield Check("broker", f"a foreign one, {foreign} (TRACKBOOK_NATS_URL)")
+        yield Check("broker", f"external, {foreign} (TRACKBOOK_NATS_URL)")
         return
     try:
         server = find_server()

@@ -83,7 +83,7 @@ async def _examine(name: str, examine: Any) -> list[Check]:
     except TimeoutError:
         return [Check(name, f"did not answer within {_WITHIN:.0f} s", "fail")]
     except Exception as problem:
-        return [Check(name, f"could not be looked at: {problem or type(problem).__name__}", "fail")]
+        return [Check(name, f"could not be checked: {problem or type(problem).__name__}", "fail")]
     what = "" if name in (LOCAL, CONTAINER) else f"{name} "
     return [Check(f"{what}{each.what}", each.found, each.verdict, each.hint) for each in found]
 

@@ -155,7 +155,7 @@ def _print(found: Iterable[Lines], *, prefixed: bool, timestamps: bool, json: bo
         none = False
         print("\n".join(_json_lines(lines) if json else _text_lines(lines, prefixed, timestamps)), flush=True)
     if none and prefixed:
-        say("trackbook: no task of the job has any output")
+        say("trackbook: no task of the job has written output")
 
 
 def _json_lines(lines: Lines) -> Iterator[str]:

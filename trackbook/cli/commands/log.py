@@ -91,7 +91,7 @@ def accept_loss(
                 print(f"  {change}")
         for warning in reply.get("warnings") or ():
             print(f"  warning: {warning['message']}")
-        print(f"Accepted, at sequence {reply['seq']}. Commands are taken again.")
+        print(f"Accepted, at sequence {reply['seq']}. Commands are accepted again.")
 
 
 def _chosen_evidence(evidence: list[dict[str, Any]], given: list[str]) -> list[dict[str, Any]]:
@@ -105,7 +105,8 @@ def _chosen_evidence(evidence: list[dict[str, Any]], given: list[str]) -> list[d
 def _match_id(given: str, known: list[str]) -> str:
     found = [each for each in known if given and each.startswith(given)]
     if len(found) > 1 and given not in found:
-        raise CliError(f"{given!r} begins the ids of several: {', '.join(found)}", "Give more of the id.")
+        message = f"{given!r} is ambiguous: it matches {', '.join(found)}"
+        raise CliError(message, "Give more characters of the id.")
     if not found:
         from trackbook.engine.names import did_you_mean
 

@@ -318,7 +318,7 @@ def delete(
         reply = client.command("pipeline", "delete", {"pipeline": found["id"]})
         if json:
             return emit(reply)
-        print(f"Pipeline {found['name']} is deleted; its history stays under {found['id']}.")
+        print(f"Pipeline {found['name']} was deleted; its history is kept under {found['id']}.")
         return say_kept_folders(client, str(reply.get("pipeline")))
 
 

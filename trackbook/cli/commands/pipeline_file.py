@@ -106,7 +106,7 @@ def _print(content: dict[str, Any], warnings: list[dict[str, Any]], source: str,
     summary = to_builtins(definition.summary(content))
     if json:
         return emit({"ok": True, "name": content["name"], "summary": summary, "warnings": warnings})
-    print(f"{source} is in order: pipeline {content['name']}")
+    print(f"{source} is valid: pipeline {content['name']}")
     print_summary(summary)
     print_warnings(warnings, source)
     return None

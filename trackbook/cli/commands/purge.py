@@ -34,7 +34,7 @@ def confirm(question: str, *, yes: bool) -> None:
     except typer.Abort:
         if sys.stdin.isatty():
             raise
-        raise CliError("nobody answers here whether that is meant", "--yes says that it is.") from None
+        raise CliError("this needs a confirmation, and stdin is not a terminal", "--yes confirms it.") from None
     if not meant:
         raise typer.Exit(1)
 
@@ -102,7 +102,7 @@ def print_purge(done: Purge, pipeline: Json) -> None:
     if not any(folder["deleted"] or "error" in folder for folder in done.folders):
         print("  there was no folder to delete")
     if done.failed:
-        print(f"Once that is mended: trackbook pipeline delete {pipeline['id']} --purge")
+        print(f"Once that is fixed: trackbook pipeline delete {pipeline['id']} --purge")
 
 
 def say_kept_folders(client: Client, pipeline: str) -> None:
@@ -114,7 +114,7 @@ def say_kept_folders(client: Client, pipeline: str) -> None:
         many = "s" if len(there) > 1 else ""
         print(f"Its folder{many} on {', '.join(there)} stay{'' if many else 's'}.", end=" ")
     elif unsure:
-        print("What it has of folders stays.", end=" ")
+        print("Its folders are kept.", end=" ")
     else:
         return
     print(f"To delete {'them' if len(there) > 1 else 'it'}: trackbook pipeline delete {pipeline} --purge")
@@ -131,7 +131,7 @@ def delete_all(client: Client, name: str, *, yes: bool, json: bool) -> None:
     if found["state"] != "deleted":
         reply |= client.command("pipeline", "delete", {"pipeline": found["id"]})
         if not json:
-            print(f"Pipeline {found['name']} is deleted; its history stays under {found['id']}.")
+            print(f"Pipeline {found['name']} was deleted; its history is kept under {found['id']}.")
     done = purge(client, found, folders)
     if json:
         emit(reply | {"folders": done.folders})

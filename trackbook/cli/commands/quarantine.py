@@ -88,7 +88,7 @@ def _history(client: Client, name: str) -> dict[str, Any]:
     damaged = _list_damaged(client)
     kind, given = _parts(name, damaged)
     if not given:
-        raise typer.BadParameter(f"{name!r} names nothing", param_hint="HISTORY")
+        raise typer.BadParameter(f"{name!r} is empty", param_hint="HISTORY")
     meant = _match(damaged, kind, given) or _find_damaged(client, kind, given)
     if meant is None:
         raise _not_found_error(name, kind, given, damaged)
@@ -115,7 +115,8 @@ def _match(damaged: list[dict[str, Any]], kind: str, given: str) -> tuple[str, s
     exact = [each for each in found if each[1] == given]
     if len(found) > 1 and len(exact) != 1:
         shown = ", ".join("/".join(each) for each in found)
-        raise CliError(f"{given!r} begins the ids of several: {shown}", "Give its kind, and more of the id.")
+        message = f"{given!r} is ambiguous: it matches {shown}"
+        raise CliError(message, "Give its kind, and more characters of the id.")
     return next(iter(exact or found), None)
 
 

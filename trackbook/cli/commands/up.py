@@ -175,7 +175,7 @@ def _check(http: str, durability: str, log_level: str) -> None:
 
 def _warn_open(no_auth: bool) -> None:
     if no_auth:
-        say("trackbook: warning: HTTP asks for no token (--no-auth): every user of this machine may run commands")
+        say("trackbook: warning: HTTP requires no token (--no-auth): every user of this machine may run commands")
 
 
 def _hold(log_level: str, on_start: Any, **config: Any) -> None:

@@ -57,7 +57,7 @@ class Host:
         except BaseException as problem:  # it is raised again where the system was asked for
             if self._address.done():
                 said = describe(problem)[0].removeprefix("trackbook: ")
-                say(f"trackbook: the embedded system broke: {said}; see {self._data}/trackbook.log")
+                say(f"trackbook: the embedded system failed: {said}; see {self._data}/trackbook.log")
             else:
                 self._address.set_exception(problem)
 

@@ -110,5 +110,5 @@ def _unexpected(problem: BaseException) -> list[str]:
     what = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
     return _lines(
         f"unexpected error: {what}{where}",
-        "This is a fault of Trackbook. TRACKBOOK_TRACEBACK=1 shows more; please report it.",
+        "This is a bug in Trackbook. Set TRACKBOOK_TRACEBACK=1 to see the traceback, and please report it.",
     )

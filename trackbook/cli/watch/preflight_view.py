@@ -101,6 +101,6 @@ def print_dry_run(reply: dict[str, Any], source: str, *, json: bool) -> bool:
     for line in lines(reply, everything=True):
         print(line)
     number = failures(reply)
-    print("Nothing was run. It would go well, as far as can be seen." if ok else
+    print("Nothing was run. It would succeed, as far as can be checked." if ok else
           f"Nothing was run. {plural(number, 'thing')} would fail.")  # fmt: skip
     return ok

@@ -238,7 +238,8 @@ def _by_key(connection: Connection, table: Any, key: str, what: str) -> Any:
     if len(found) > 1 and found[0].id != key:
         ids = ", ".join(row.id for row in found[:_SHOWN_CANDIDATES])
         more = " and more" if len(found) > _SHOWN_CANDIDATES else ""
-        raise ReadError("ambiguous_id", f"{key!r} begins the ids of several: {ids}{more}", "Give more of the id.")
+        message = f"{key!r} is ambiguous: it matches {ids}{more}"
+        raise ReadError("ambiguous_id", message, "Give more characters of the id.")
     return found[0]
 
 
