@@ -49,7 +49,7 @@ def test_the_demo_tells_its_story_and_the_book_has_it(cli: CommandLine) -> None:
     shown = cli.json("job", "show", job[:8])
     assert shown["state"] == "succeeded"
     assert [task["state"] for task in shown["task_instances"]] == ["succeeded"] * 5
-    assert cli("audit", "verify").strip().endswith("whole")
+    assert cli("audit", "verify").strip().endswith("intact")
     assert cli("replay", "job", job).strip().endswith("identical")
     assert not (cli.data / "server.json").exists()
 
