@@ -9,12 +9,15 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 import pytest
 from office import CHAIN, Office, opened
 
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import Head, LedgerDamaged, Note, check_rows
+from trackbook.http.web_role import LogTools
+from trackbook.projections.write.projector import Projector
 
 
 async def _filled(folder: Path) -> Office:
@@ -175,10 +178,62 @@ async def test_damage_that_is_met_while_writing_is_told(tmp_path: Path) -> None:
     with pytest.raises(LedgerDamaged):
         ledger.flush()
     with pytest.raises(LedgerDamaged):
-        ledger.written_heads()
+        ledger.written()
     ledger.close()
 
     assert calls
+
+
+class _ReadModel:
+    """A read model that is as the log has it."""
+
+    def first_faults(self) -> list[Any]:
+        """Return none."""
+        return []
+
+    async def compare(self) -> list[str]:
+        """Return no difference."""
+        return []
+
+
+@pytest.mark.parametrize(
+    ("removed", "named"),
+    [
+        ("DELETE FROM head WHERE kind = 'job'", "head job/{job}"),
+        ("DELETE FROM outcome WHERE command_id = 'c1'", "outcome c1"),
+        ("DELETE FROM outcome", " more"),
+    ],
+)
+async def test_rows_that_were_removed_are_named_by_verify(tmp_path: Path, removed: str, named: str) -> None:
+    """A head without which no start takes its job up, an outcome without which its command is decided again."""
+    office = await opened(tmp_path)
+    await office.must("pipeline.apply", yaml=CHAIN, command_id="c1")
+    for number in range(12):
+        await office.must("pipeline.edit", pipeline="chain", changes=[_coloured(number)])
+    job = (await office.must("job.start", pipeline="chain"))["job"]
+    await office.ended(job)
+    verifying = LogTools(office.book, cast("Projector", _ReadModel()))
+    assert (await verifying.verify())["ok"]
+    calls: list[int] = []
+    office.ledger.on_damage = lambda: calls.append(1)
+    with closing(sqlite3.connect(tmp_path / "engine.db")) as db:
+        db.execute(removed)
+        db.commit()
+
+    found = await verifying.verify()
+
+    assert not found["ok"]
+    (defect,) = found["defects"]
+    assert defect["problem"].startswith("engine.db lacks rows: ")
+    assert named.format(job=job) in defect["problem"]
+    assert calls
+    await office.book.rebuild_ledger()
+    assert (await verifying.verify())["ok"]
+    await office.close()
+
+
+def _coloured(number: int) -> dict[str, str]:
+    return {"op": "set_variable", "variable": "COLOUR", "value": f"{number}"}
 
 
 async def test_an_outcome_that_is_not_found_any_more_is_found_on_the_log(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import structlog
 from trackbook.adapters.execution import folders, logs, output_log
 from trackbook.adapters.execution.output_log import Kept, Piece
 from trackbook.adapters.sql.ledger import Ledger
-from trackbook.adapters.sql.rows import LedgerDamaged
+from trackbook.adapters.sql.rows import NAMED, LedgerDamaged, Written
 from trackbook.adapters.yaml.dump import dump
 from trackbook.engine.diff import describe, diff, hunks
 from trackbook.http.app import create_app
@@ -252,6 +252,12 @@ class Health:
         return figures
 
 
+def _lacking(rows: list[str]) -> str:
+    """Return in words which rows the ledger lacks."""
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return f"engine.db lacks rows: {', '.join(rows[:NAMED])}{more}"
+
+
 class LogTools:
     """Checks of the log for HTTP."""
 
@@ -266,18 +272,21 @@ class LogTools:
         try:
             ledger.flush()
             await asyncio.to_thread(ledger.check)
-            witness = await asyncio.to_thread(ledger.written_heads)
+            written = await asyncio.to_thread(ledger.written)
         except LedgerDamaged as damage:
             problems.append(f"{damage}; it is made again from the log")
             ledger.on_damage()
-            witness = []
-        found = await tools.verify(self._book, witness)
+            written = Written()
+        found = await tools.verify(self._book, written.heads, written)
         known = {(defect.seq, defect.aggregate) for defect in found.defects}
         found.defects += [  # only a fold shows what can't be folded
             tools.Defect(seq, f"{kind}/{id_}", 0, reason)
             for kind, id_, seq, reason in self._projector.first_faults()
             if (seq, f"{kind}/{id_}") not in known
         ]
+        if found.ok and found.lacking:
+            ledger.on_damage()
+            problems.append(f"{_lacking(found.lacking)}; it is made again from the log")
         differing: list[str] = []
         if found.ok:  # a log that is damaged itself is no measure: the read model may know more
             try:
@@ -288,7 +297,9 @@ class LogTools:
             self._projector.damaged()
         problems += [f"{each}; it is made again from the log" for each in differing]
         found.defects += [tools.Defect(0, "", 0, problem) for problem in problems]
-        return {"ok": found.ok, **msgspec.to_builtins(found)}
+        shown = msgspec.to_builtins(found)
+        del shown["lacking"]
+        return {"ok": found.ok, **shown}
 
     async def log(self) -> dict[str, Any]:
         """Return how the log is: its end, evidence of loss, and the first fault of each damaged history."""

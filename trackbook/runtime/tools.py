@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from trackbook.adapters.sql.rows import Head
+from trackbook.adapters.sql.rows import Head, Written
 from trackbook.engine.decider import Decider, Decision, answer, fold, take_due
 from trackbook.engine.errors import Refused
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Stored
 from trackbook.events.chain import BatchCheck, Link, fault
 from trackbook.events.commit import digest
-from trackbook.runtime.book import Book
+from trackbook.runtime.book import Book, outcomes
 from trackbook.runtime.histories import AnyCommit, take
 
 
@@ -43,6 +43,8 @@ class Verified(Struct):
     accepted: int = 0
     dismissed: int = 0
     defects: list[Defect] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+    """Rows that the ledger should have and has not: it is made again from the log."""
 
     @property
     def ok(self) -> bool:
@@ -81,20 +83,22 @@ _BLOBS = re.compile(rb'"(?:definition|code_sha256)":"([0-9a-f]{64})"')
 """Where commits and definitions name what they need of the stream of large bodies."""
 
 
-async def verify(book: Book, witness: list[Head]) -> Verified:
+async def verify(book: Book, witness: list[Head], written: Written | None = None) -> Verified:
     """Read the whole log and list every gap and every commit that is damaged, missing, reordered or foreign.
 
     Each aggregate's versions and hash chain, atomic batches, the bodies that commits name, and the heads that the
-    `witness` knows are checked; it continues after each defect.
+    `witness` knows are checked; it continues after each defect. What follows from the log up to the checkpoint
+    should be `written` in the ledger.
     """
-    return await _Verification(book, witness).run()
+    return await _Verification(book, witness, written or Written()).run()
 
 
 class _Verification:
     """One reading of the whole log."""
 
-    def __init__(self, book: Book, witness: list[Head]) -> None:
-        self._book, self._witness = book, witness
+    def __init__(self, book: Book, witness: list[Head], written: Written) -> None:
+        self._book, self._witness, self._written = book, witness, written
+        self._heads = {(head.kind, head.id) for head in written.heads}
         self._found = Verified()
         self._chains: dict[tuple[str, str], _Chain] = {}
         self._wanted = {(head.kind, head.id): head.version for head in witness}
@@ -150,6 +154,7 @@ class _Verification:
         self._blobs |= dict.fromkeys((m.decode() for m in _BLOBS.findall(stored.data)), stored.seq)
         self._half(stored.seq, self._batches.take(f"{aggregate}/{commit.version}", commit.batch))
         link = Link(commit.version, digest(stored.data))
+        self._look_for_rows(stored, commit)
         if not why:
             chain.link = link
             if self._wanted.get((stored.kind, stored.id)) == commit.version:
@@ -159,6 +164,16 @@ class _Verification:
             self._missing(stored.seq, aggregate, chain.link.version, commit.version)
             self._defect(stored.seq, aggregate, commit.version, why)
         chain.beyond = link
+
+    def _look_for_rows(self, stored: Stored, commit: AnyCommit) -> None:
+        """Note which rows that follow from a commit are not in the ledger."""
+        if stored.seq > self._written.seq:
+            return
+        if (stored.kind, stored.id) not in self._heads:
+            self._heads.add((stored.kind, stored.id))
+            self._found.lacking.append(f"head {stored.kind}/{stored.id}")
+        commands = (outcome.command_id for outcome in outcomes(commit, stored.seq))
+        self._found.lacking += [f"outcome {each}" for each in commands if each not in self._written.commands]
 
     def _missing(self, seq: int, aggregate: str, last: int, version: int) -> None:
         if version > last + 1:

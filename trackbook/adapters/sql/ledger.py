@@ -23,6 +23,7 @@ from trackbook.adapters.sql.rows import (
     LedgerDamaged,
     Note,
     Outcome,
+    Written,
     check_rows,
     checked,
     checksum,
@@ -250,18 +251,21 @@ class Ledger:
     def heads(self) -> list[Head]:
         """Return every head, by kind and id."""
         self.flush()
-        return self.written_heads()
+        return self.written().heads
 
-    def written_heads(self) -> list[Head]:
-        """Return every head that is in the file, by kind and id; may be called in any thread."""
+    def written(self) -> Written:
+        """Return what is in the file at one moment; may be called in any thread."""
         with closing(sqlite3.connect(self._path)) as db:
             try:
+                db.execute("BEGIN")
                 rows = db.execute("SELECT * FROM head ORDER BY kind, id").fetchall()
+                commands = {row[0] for row in db.execute("SELECT command_id FROM outcome")}
+                seen = [checked(row, self._path)[1] for row in db.execute("SELECT * FROM checkpoint")]
             except sqlite3.DatabaseError as error:
                 if (damage := damage_of(error, self._path)) is None:
                     raise
                 raise damage from error
-        return [head_of(checked(row, self._path)) for row in rows]
+        return Written([head_of(checked(row, self._path)) for row in rows], commands, max(seen, default=0))
 
     def open_heads(self, kind: str) -> list[Head]:
         """Return the heads of a kind whose aggregates have not ended."""

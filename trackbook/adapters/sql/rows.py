@@ -66,6 +66,14 @@ class Note(Struct, frozen=True):
     outcomes: list[Outcome]
 
 
+class Written(Struct, frozen=True):
+    """What the file has: heads by kind and id, the ids of answered commands, and up to which sequence."""
+
+    heads: list[Head] = []
+    commands: set[str] = set()
+    seq: int = 0
+
+
 def checksum(values: Sequence[Any]) -> int:
     """Return the checksum of a row."""
     return zlib.crc32(repr(tuple(values)).encode())
