@@ -78,7 +78,7 @@ async def test_a_command_that_looks_like_an_option(world: World) -> None:
 
 
 async def test_start_of_a_long_session_is_reported(world: World) -> None:
-    """A session that goes on is reported as started, and stopping it as cancelled."""
+    """A session that keeps running is reported as started, and stopping it as cancelled."""
     executor = await world.open()
     await executor.launch(spec("a", "sleep 1000"))
     await world.reports.started("a")
@@ -163,7 +163,7 @@ async def test_limit_and_order(world: World) -> None:
 
 
 async def test_attempts_are_sessions_of_their_own(world: World) -> None:
-    """A second attempt runs beside the memory of the first and is told apart in its reports."""
+    """A second attempt runs beside the memory of the first and is distinguished in its reports."""
     executor = await world.open()
     await executor.launch(spec("a", "exit 3"))
     await world.reports.ended("a")
