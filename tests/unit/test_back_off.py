@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
 from trackbook.adapters.execution.back_off import BackOff, wait
+from trackbook.adapters.execution.tasks import until_done
 
 
 def test_pauses_grow_to_the_longest() -> None:
@@ -18,6 +20,32 @@ def test_pauses_grow_to_the_longest() -> None:
     for pause, whole in zip(taken, (0.2, 0.4, 0.8, 1.0, 1.0), strict=True):
         assert 0.75 * whole <= pause <= whole
     assert back_off.is_longest
+
+
+def test_so_many_tries_have_so_many_pauses() -> None:
+    """The pauses of a fixed number of tries are as many, and the first is none with `at_once`."""
+    first, *rest = BackOff(1.0, 5.0, 5.0, at_once=True).pauses(3)
+
+    assert first == 0
+    assert [0.75 * whole <= pause <= whole for pause, whole in zip(rest, (1, 5), strict=True)] == [True, True]
+
+
+async def test_unforeseen_failures_are_logged_and_repeated() -> None:
+    """Work that fails twice is repeated until it returns, and each failure is handed on once."""
+    failures: list[str] = []
+    outcomes = iter([KeyError("a"), OSError("b"), "done"])
+
+    async def work() -> str:
+        found = next(outcomes)
+        if isinstance(found, Exception):
+            raise found
+        return str(found)
+
+    def failed() -> None:
+        failures.append(type(sys.exception()).__name__)
+
+    assert await until_done(work, failed, 0.001) == "done"
+    assert failures == ["KeyError", "OSError"]
 
 
 def test_pauses_differ() -> None:

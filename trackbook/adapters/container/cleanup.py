@@ -9,19 +9,20 @@ import structlog
 
 from trackbook.adapters.container import attempt_state
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused
+from trackbook.adapters.execution.back_off import BackOff
 from trackbook.engine.job import job_of
 from trackbook.engine.ports import UNKNOWN_JOB, ExecutorUnavailable, Finding, Live, Owned
 
 _log = structlog.get_logger(__name__)
-_AFTER = (0.0, 1.0, 5.0)
-"""Seconds before each try to remove an ended container; what stays is found by the sweep."""
+_TRIES = 3
+"""How often it is tried to remove an ended container; what stays is found by the sweep."""
 
 
 async def remove_container(client: Client, name: str, folder: Path) -> None:
     """Remove an ended attempt's container, if it has one; `folder` is the session's."""
     if attempt_state.read_note(folder) is None:
         return
-    for pause in _AFTER:
+    for pause in BackOff(1.0, 5.0, 5.0, at_once=True).pauses(_TRIES):
         await asyncio.sleep(pause)
         try:
             await client.remove(name)

@@ -20,7 +20,7 @@ from trackbook.adapters.execution.exit_record import ExitRecord
 from trackbook.adapters.execution.logs import tail
 from trackbook.adapters.execution.reporter import Reporter
 from trackbook.adapters.execution.tasks import cancel as cancel_tasks
-from trackbook.adapters.execution.tasks import spawn
+from trackbook.adapters.execution.tasks import spawn, until_done
 from trackbook.engine.job import ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
@@ -151,15 +151,12 @@ class ContainerExecutor:
 
     async def _run_to_end(self, attempt: Attempt) -> None:
         """Bring a session to its end, give its slot on, and report."""
-        while True:
-            try:
-                record = await attempt.run()
-                break
-            except Exception:  # a full disk, say; whatever it is, the session must not be forgotten
-                _log.exception(
-                    "a session can't be brought to its end, trying again", session=attempt.spec.session
-                )
-            await asyncio.sleep(_AGAIN)
+
+        def failed() -> None:  # by a full disk, say; whatever it is, the session must not be forgotten
+            session = attempt.spec.session
+            _log.exception("a session can't be brought to its end, trying again", session=session)
+
+        record = await until_done(attempt.run, failed, _AGAIN)
         del self._running[attempt.spec.session]
         self._ended(attempt, record)
         self._changed.set()

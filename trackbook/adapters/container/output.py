@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trackbook.adapters.container.client import Client, EngineAway, EngineRefused
+from trackbook.adapters.execution.back_off import BackOff
 from trackbook.adapters.execution.bounded_log import Log
 from trackbook.adapters.execution.output_log import cut_file
 
@@ -16,8 +17,8 @@ _CUT = re.compile(rb"\n\[trackbook: (\d+) bytes of output are left out here\]\n"
 _GONE = 404
 _AGAIN = 0.5
 """Seconds until an output that broke off is asked for again."""
-_TRIES = (0.0, 0.2, 1.0, 3.0, 5.0)
-"""Seconds before each try to complete a log: an engine that is started again is back by then."""
+_TRIES = 6
+"""How often it is tried to complete a log, over 10 seconds: an engine that is started again is back by then."""
 
 
 class SessionLog(Log):
@@ -86,7 +87,7 @@ async def complete(client: Client, name: str, log: SessionLog) -> str:
     Following alone is not enough: Docker leaves out a last line without an end, now and then.
     """
     problem = ""
-    for pause in _TRIES:
+    for pause in BackOff(0.2, 5.0, 3.0, at_once=True).pauses(_TRIES):
         await asyncio.sleep(pause)
         passing = Passing(log)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 
 _JITTER = 0.25
 """The part of a pause that is left to chance."""
@@ -34,6 +35,10 @@ class BackOff:
         pause = self._next
         self._next = min(self._longest, max(self._first, pause * self._factor))
         return pause * random.uniform(1 - _JITTER, 1)  # noqa: S311 - nothing secret
+
+    def pauses(self, count: int) -> Iterator[float]:
+        """Yield so many pauses in seconds, for that many tries."""
+        return (self.take() for _ in range(count))
 
     async def pause(self, wake: asyncio.Event | None = None, *, at_most: float | None = None) -> None:
         """Sleep for the next pause, `at_most` so many seconds, or until `wake` is set."""

@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from trackbook.adapters.execution.back_off import BackOff
+
+_T = TypeVar("_T")
+
+
+async def until_done(work: Callable[[], Awaitable[_T]], failed: Callable[[], None], again: float) -> _T:
+    """Return what `work` returns; if it fails in a way that nobody foresaw, repeat it after `again` seconds.
+
+    `failed` is called in the handler of the exception, to log it with its traceback.
+    """
+    back_off = BackOff(again, again)
+    while True:
+        try:
+            return await work()
+        except Exception:
+            failed()
+        await back_off.pause()
 
 
 def spawn(work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> asyncio.Task[None]:

@@ -25,6 +25,7 @@ from trackbook.adapters.backendai.session import observation, plan
 from trackbook.adapters.backendai.session.context import ExecutorContext
 from trackbook.adapters.execution.back_off import BackOff
 from trackbook.adapters.execution.outcome import Verdict
+from trackbook.adapters.execution.tasks import until_done
 from trackbook.engine.job import ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 
@@ -67,12 +68,13 @@ class ServiceAttempt:
 
     async def run(self) -> None:
         """Have the service, wait until it is healthy, and report that; what goes wrong here is tried again."""
-        while True:
-            try:
-                return self._conclude(await self._serve())
-            except Exception:
-                _log.exception("a service can't be followed, trying again", session=self.spec.session)
-                await asyncio.sleep(_AGAIN)
+        await until_done(self._run, self._failed_to_follow, _AGAIN)
+
+    async def _run(self) -> None:
+        self._conclude(await self._serve())
+
+    def _failed_to_follow(self) -> None:
+        _log.exception("a service can't be followed, trying again", session=self.spec.session)
 
     # From the launch to the end -----------------------------------------------------------------------------
 

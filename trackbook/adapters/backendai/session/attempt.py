@@ -23,6 +23,7 @@ from trackbook.adapters.backendai.session.output import Output
 from trackbook.adapters.execution import logs
 from trackbook.adapters.execution.back_off import BackOff, wait
 from trackbook.adapters.execution.outcome import Verdict
+from trackbook.adapters.execution.tasks import until_done
 from trackbook.engine.job import ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 
@@ -164,20 +165,22 @@ class Attempt:
 
     async def run(self) -> None:
         """Make or find the session, watch it, and report its end; whatever goes wrong here is tried again."""
-        while True:
-            try:
-                if self.id:
-                    self._context.watch.add(self)
-                elif self._verdict is None and self._observed == Observation(asked=self._observed.asked):
-                    await self._place()
-                await self._follow()
-                return await self._conclude()
-            except Exception:
-                _log.exception("a session can't be followed, trying again", session=self.spec.session)
-                await asyncio.sleep(_AGAIN)
-            finally:
-                self._stop.cancel()
-                self._context.watch.remove(self.id)
+        await until_done(self._run, self._failed, _AGAIN)
+
+    async def _run(self) -> None:
+        try:
+            if self.id:
+                self._context.watch.add(self)
+            elif self._verdict is None and self._observed == Observation(asked=self._observed.asked):
+                await self._place()
+            await self._follow()
+            await self._conclude()
+        finally:
+            self._stop.cancel()
+            self._context.watch.remove(self.id)
+
+    def _failed(self) -> None:
+        _log.exception("a session can't be followed, trying again", session=self.spec.session)
 
     async def _place(self) -> None:
         """Have a session, or know why there is none."""
