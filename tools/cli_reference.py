@@ -14,24 +14,24 @@ HEAD = """\
 
 Made from the code by `tools/reference.py`; `trackbook COMMAND --help` says the same.
 
-A pipeline is named by its name or its id, `NAME@3` is its version 3; an id may be given by any unique
-beginning. Output goes to stdout, everything else to stderr. Exit codes: 0 done; 1 refused, failed, or something
+A pipeline is given by its name or its id, its version 3 by `NAME@3`. An id may be shortened to any unique
+prefix. Output goes to stdout, everything else to stderr. Exit codes: 0 done; 1 refused, failed, or something
 is wrong; 2 bad usage; 130 Ctrl-C. With `--json`, the last line of stderr is the error as JSON:
-`{"error": {"code", "message", "hint"?, …}}`, with `path`, `line` and `column` where a file is refused.
-Output that can't be written (a full disk) is an error, said on stderr; `run` and `job watch` follow their job to
-its end all the same. What the encoding of stdout lacks is escaped (`\\xe9`). An error that nobody foresaw names
-its place in the code, and with `TRACKBOOK_TRACEBACK=1` all of it.
+`{"error": {"code", "message", "hint"?, …}}`, with `path`, `line` and `column` if a file is refused.
+Output that can't be written (a full disk) is an error, reported on stderr; `run` and `job watch` still follow
+their job to its end. Characters that the encoding of stdout lacks are escaped (`\\xe9`). An unexpected error
+names its place in the code; `TRACKBOOK_TRACEBACK=1` prints the traceback.
 
 Commands find the server by `--url` or `--data`, else by `TRACKBOOK_URL`, else by the data directory
-(`TRACKBOOK_DATA`, or the user's own). Where none runs, a command that reads or edits uses the data directory
-itself for as long as it takes; `run` runs the whole system until the job has ended; `job start` wants a server.
-Where the server goes away for a moment, a command waits for it.
+(`TRACKBOOK_DATA`, or the user's own). Without a running server, a command that reads or edits opens the data
+directory itself; `run` runs the whole system until the job has ended; `job start` requires a server. If the
+server becomes unreachable, a command retries for half a minute.
 
 Control characters in names, descriptions, errors and outputs are escaped (`\\x1b`), and those that change the
 direction of writing too; `job logs --raw` and `files cat` print bytes as they are.
 
-`trackbook --install-completion` teaches the shell to complete commands, and names of pipelines and ids of jobs
-while a server runs.
+`trackbook --install-completion` installs shell completion of commands and, while a server runs, of pipeline names
+and job ids.
 
 Options that many commands share, and that the tables leave out:
 

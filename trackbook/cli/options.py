@@ -33,7 +33,7 @@ Data = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, newest first.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of items, newest first.")]
 
 
 def where(url: str | None, data: Path | None, token_file: Path | None = None) -> Where:

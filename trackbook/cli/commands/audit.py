@@ -45,22 +45,27 @@ def _waiting_note(text: str) -> Iterator[None]:
 )
 def log(
     *,
-    actor: Annotated[str | None, typer.Option("--actor", help="Only what they did: user:ann.")] = None,
+    actor: Annotated[str | None, typer.Option("--actor", help="Only actions of this actor: user:ann.")] = None,
     pipeline: Annotated[
         str | None,
         typer.Option(
-            "--pipeline", metavar="PIPELINE", help="Only it and its jobs.", autocompletion=pipeline_names
+            "--pipeline",
+            metavar="PIPELINE",
+            help="Only this pipeline and its jobs.",
+            autocompletion=pipeline_names,
         ),
     ] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="pipeline, job, name, outcome or log.")] = None,
     job: Annotated[
-        str | None, typer.Option("--job", metavar="JOB", help="Only this one.", autocompletion=job_ids)
+        str | None, typer.Option("--job", metavar="JOB", help="Only this job.", autocompletion=job_ids)
     ] = None,
-    type_: Annotated[str | None, typer.Option("--type", help="Only with events of this type.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Only commits with events of this type.")] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Not before: 2026-01-31, 12:30, 1h …")
+        str | None, typer.Option("--since", metavar="TIME", help="Not before this time: 2026-01-31, 12:30, 1h …")
     ] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before: as --since.")] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Before this time, given as for --since.")
+    ] = None,
     limit: options.Limit = 50,
     url: options.Url = None,
     token_file: options.TokenFile = None,
@@ -108,7 +113,7 @@ def verify(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Check the whole log: no gap, every hash chain unbroken, nothing removed; exit 1 where it is broken."""
+    """Verify the whole log: no gap, every hash chain unbroken, nothing removed; exit code 1 if not."""
     from trackbook.cli.terminal.formatting import emit, plural, style_text
 
     with _waiting_note("Reading the whole log …"), server(options.where(url, data, token_file)) as client:
@@ -144,7 +149,7 @@ def replay_job(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Decide a job's history again and name the first place where today's code differs; exit 1 where it does."""
+    """Replay a job's history and show the first decision in which the current code differs, with exit code 1."""
     from trackbook.cli.terminal.formatting import emit, plural
 
     with _waiting_note("Deciding again …"), server(options.where(url, data, token_file)) as client:
@@ -176,7 +181,7 @@ def rebuild(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Throw the read model away and make it again from the log."""
+    """Delete the read model and rebuild it from the log."""
     from trackbook.cli.terminal.formatting import emit, plural
 
     with _waiting_note("Reading the log again …"), server(options.where(url, data, token_file)) as client:
@@ -189,7 +194,7 @@ def rebuild(
 
 @app.command(epilog="Example:\n\n  trackbook asyncapi > asyncapi.json")
 def asyncapi(
-    prefix: Annotated[str, typer.Option("--prefix", help="The installation's prefix of subjects.")] = "trackbook",
+    prefix: Annotated[str, typer.Option("--prefix", help="The installation's subject prefix.")] = "trackbook",
 ) -> None:
     """Print the AsyncAPI document of the NATS interface: commands, replies, live commits."""
     import json

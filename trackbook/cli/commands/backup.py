@@ -66,12 +66,10 @@ class _Arriving:
 
 @app.command(epilog=BACKUP_EPILOG)
 def backup(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to write it; - is stdout.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write; - is stdout.")],
     *,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite a file that is there.")] = False,
-    damaged: Annotated[
-        bool, typer.Option("--damaged", help="Also of a log that lost something which nobody accepted.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing file.")] = False,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Also if the log has an unaccepted loss.")] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
@@ -79,8 +77,8 @@ def backup(
 ) -> None:
     """Write a backup of all pipelines, jobs and their histories into one file, while the system runs.
 
-    The file is there whole or not at all, for its owner alone. Output and files of tasks are not in it, nor
-    credentials, nor what is made again from the log.
+    The file appears complete or not at all, and only its owner can read it. It has no output and no files of
+    tasks, no credentials, and nothing that is rebuilt from the log.
     """
     if file == "-":
         if json:
@@ -179,8 +177,8 @@ def restore(
 ) -> None:
     """Create a data directory from a backup, or check the backup. A damaged backup is refused.
 
-    Every byte is compared with its digest and every history is read. Exit codes: 0 restored, or in order with
-    --verify; 1 it is not.
+    Compares every byte with its digest and reads every history. Exit codes: 0 restored, or intact with
+    --verify; 1 damaged.
     """
     if (data is None) is not verify:
         raise typer.BadParameter("give either --data DIR or --verify", param_hint="--data")

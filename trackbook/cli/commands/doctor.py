@@ -32,7 +32,7 @@ EPILOG = """Examples:
 
   trackbook doctor --json
 
-  trackbook doctor --sweep      (ends what was left over on clusters)"""
+  trackbook doctor --sweep      (ends leftover sessions)"""
 _ROOM, _ROOM_NEEDED = 1 << 30, 64 << 20
 _FILES_NEEDED = 1024
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
@@ -41,7 +41,7 @@ _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"
 @app.command(epilog=EPILOG)
 def doctor(
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="End sessions that were left on executors and no job owns.")
+        bool, typer.Option("--sweep", help="End leftover sessions on executors that no job owns.")
     ] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,

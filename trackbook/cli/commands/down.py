@@ -35,7 +35,7 @@ DOWN_EPILOG = """Examples:
 
   trackbook down --data ./data --timeout 10
 
-Exit codes: 0 no server runs any more, also if none ran before; 1 it could not be stopped."""
+Exit codes: 0 no server is running (any more), 1 it could not be stopped."""
 _TELL_AFTER = 2.0
 _STOP_WITHIN = 60.0
 _LOOK_EVERY = 0.02
@@ -45,7 +45,7 @@ _LOOK_EVERY = 0.02
 def down(
     data: options.Data = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Wait so long for its end.")
+        float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Seconds to wait for its exit.")
     ] = _STOP_WITHIN,
     json: options.Json = False,
 ) -> None:

@@ -35,13 +35,13 @@ Executor = Annotated[
     typer.Option(
         "--executor",
         metavar="NAME",
-        help="Where; the pipeline's own, or the default.",
+        help="The executor; the pipeline's own or the default one by default.",
         autocompletion=executor_names,
     ),
 ]
 Job = Annotated[
     str | None,
-    typer.Option("--job", metavar="JOB", help="In the outputs of a task of this job.", autocompletion=job_ids),
+    typer.Option("--job", metavar="JOB", help="Use the outputs of a task of this job.", autocompletion=job_ids),
 ]
 Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="The task; the only one by default.")]
 
@@ -75,8 +75,8 @@ def list_(
         ),
     ] = "",
     *,
-    long: Annotated[bool, typer.Option("--long", "-l", help="With sizes and times.")] = False,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="And all that is below.")] = False,
+    long: Annotated[bool, typer.Option("--long", "-l", help="Include sizes and times.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include all subfolders.")] = False,
     executor: Executor = None,
     job: Job = None,
     task: Task = None,
@@ -85,7 +85,7 @@ def list_(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """List what is in a folder, by name; folders end with '/'."""
+    """List a folder by name; folders end with '/'."""
     from trackbook.cli.terminal.formatting import emit, local_time
     from trackbook.cli.terminal.tables import table
     from trackbook.cli.transfer.file_transfer import size_text
@@ -136,7 +136,7 @@ def cat(
     token_file: options.TokenFile = None,
     data: options.Data = None,
 ) -> None:
-    """Print a file's bytes as they are."""
+    """Print a file's bytes unchanged."""
     from trackbook.cli.transfer.file_transfer import pieces
     from trackbook.cli.transfer.remote_path import resolve_path
 
@@ -160,10 +160,12 @@ def get(
     place: Place,
     destination: Annotated[
         Path | None,
-        typer.Argument(metavar="[DEST]", help="A folder to put it in, or the path to give it; here by default."),
+        typer.Argument(
+            metavar="[DEST]", help="Target folder, or the target path; the current folder by default."
+        ),
     ] = None,
     *,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")] = False,
     executor: Executor = None,
     job: Job = None,
     task: Task = None,
@@ -172,10 +174,10 @@ def get(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Download a file, or a folder with all that is in it.
+    """Download a file, or a folder with everything in it.
 
-    Each file is there whole or not at all. Nothing is overwritten without --force; what an earlier download left
-    there is not fetched again.
+    Each file appears complete or not at all. Nothing is overwritten without --force. Files that an earlier
+    download left, with the same size and time, are not fetched again.
     """
     from trackbook.cli.transfer.download import received
     from trackbook.cli.transfer.remote_path import resolve_path
@@ -209,10 +211,10 @@ def put(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Upload a file, or a folder with all that is in it, in the place of what is there.
+    """Upload a file, or a folder with everything in it; replaces existing files.
 
-    Into a folder that is there (or a path that ends with '/') it goes under its own name. Each file is there
-    whole or not at all. Tasks see what is put below vfroot/.
+    Into an existing folder (or a path that ends with '/') it goes under its own name. Each file appears
+    complete or not at all. Tasks see the files below vfroot/.
     """
     from trackbook.cli.transfer.remote_path import is_folder, resolve_path
     from trackbook.cli.transfer.upload import gather, upload_files
@@ -251,7 +253,7 @@ def remove(
     place: Place,
     *,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="A folder, with all that is in it.")
+        bool, typer.Option("--recursive", "-r", help="Delete a folder with everything in it.")
     ] = False,
     executor: Executor = None,
     job: Job = None,
@@ -291,7 +293,7 @@ def create(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Make a pipeline's folder, where none is there or somebody removed it; a run does so by itself."""
+    """Create a pipeline's folder if it is missing; a run does so by itself."""
     from trackbook.cli.terminal.formatting import emit
 
     name = options.without_version(pipeline.removesuffix(":"))

@@ -20,7 +20,7 @@ from trackbook.cli.watch.job_view import mark_stale, print_job, shorten, state_a
 app = command_group("job", "Jobs: runs of pipelines.")
 
 Job = Annotated[
-    str, typer.Argument(metavar="JOB", help="Its id, or a unique beginning of it.", autocompletion=job_ids)
+    str, typer.Argument(metavar="JOB", help="Its id, or a unique prefix of it.", autocompletion=job_ids)
 ]
 
 
@@ -35,13 +35,13 @@ def start(
     *,
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", "-p", metavar="K=V", help="A variable of this run's own; may be repeated."),
+        typer.Option("--param", "-p", metavar="K=V", help="A variable for this run; may be repeated."),
     ] = None,
     executor: Annotated[
-        str | None, typer.Option("--executor", metavar="NAME", help="Where its sessions run.")
+        str | None, typer.Option("--executor", metavar="NAME", help="The executor of its tasks.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Start nothing; only say what would fail.")] = False,
-    watch_: Annotated[bool, typer.Option("--watch", "-w", help="Watch it to its end.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would fail; start nothing.")] = False,
+    watch_: Annotated[bool, typer.Option("--watch", "-w", help="Watch the job to its end.")] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
@@ -81,11 +81,13 @@ def start(
 def list_(
     pipeline: Annotated[
         str | None,
-        typer.Option("--pipeline", metavar="PIPELINE", help="Only of it.", autocompletion=pipeline_names),
+        typer.Option(
+            "--pipeline", metavar="PIPELINE", help="Only jobs of this pipeline.", autocompletion=pipeline_names
+        ),
     ] = None,
     state: Annotated[
         list[str] | None,
-        typer.Option("--state", help="Only in this state: running, failed …; may be repeated: running,failed."),
+        typer.Option("--state", help="Only jobs in these states; may be repeated, or a list: running,failed."),
     ] = None,
     limit: options.Limit = 20,
     url: options.Url = None,
@@ -132,7 +134,7 @@ def show(
         typer.Option(
             "--at",
             metavar="EVENT|TIME",
-            help="As it was then: VERSION, VERSION.INDEX, an event's id, or a time: 2026-01-31T12:30, 12:30, 1h.",
+            help="Show it as of VERSION, VERSION.INDEX, an event's id, or a time: 2026-01-31T12:30, 12:30, 1h.",
         ),
     ] = None,
     url: options.Url = None,
@@ -233,13 +235,13 @@ def _watch(client: Client, job: str, again: str, *, json: bool, after: int | Non
 def cancel(
     job: Job,
     reason: Annotated[str, typer.Option("--reason", help="The reason, stored with the event.")] = "on request",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until every session is gone.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until every session has ended.")] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Cancel a job: nothing more starts, and what runs is stopped."""
+    """Cancel a job: no task starts any more, and running tasks are stopped."""
     place = options.where(url, data, token_file)
     if place.find_ready():
         return _cancel(Client(place.find), job, reason, wait=wait, json=json)
@@ -287,7 +289,7 @@ def resume(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Resume a paused job: what became ready meanwhile starts."""
+    """Resume a paused job: the tasks that became ready meanwhile start."""
     with running_server(options.where(url, data, token_file)) as client:
         _show_state(client, client.command("job", "resume", {"job": job}), json=json)
 

@@ -25,13 +25,15 @@ def events(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Follow the job to its end; JSON is one event a line.")
     ] = False,
-    type_: Annotated[str | None, typer.Option("--type", help="Only of this type, such as TaskFailed.")] = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", help="Only events of this type, such as TaskFailed.")
+    ] = None,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Print a job's events, oldest first: all that ever happened to it."""
+    """Print a job's events, oldest first."""
     from trackbook.cli.terminal.formatting import emit
 
     options.event_type(type_, "job")

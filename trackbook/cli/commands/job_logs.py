@@ -34,35 +34,37 @@ __all__ = ["app"]
 )
 def logs(
     job: Job,
-    task: Annotated[str | None, typer.Argument(help="Only this task's; all tasks unless given.")] = None,
+    task: Annotated[str | None, typer.Argument(help="Only this task; all tasks by default.")] = None,
     *,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Continue until the task, or the job, has ended.")
     ] = False,
     tail: Annotated[
-        int | None, typer.Option("--tail", "-n", min=0, help="Only the last so many lines of each task.")
+        int | None, typer.Option("--tail", "-n", min=0, help="Only this number of last lines of each task.")
     ] = None,
     timestamps: Annotated[
         bool,
         typer.Option(
             "--timestamps",
             "-t",
-            help="When each line arrived; for one that was there before, when its task started, and a +.",
+            help="Print when each line arrived; for older lines, when their task started, with a +.",
         ),
     ] = False,
     raw: Annotated[
         bool,
-        typer.Option("--raw", help="Its bytes as they are: with colours, progress bars and escape sequences."),
+        typer.Option(
+            "--raw", help="Print the bytes unchanged, with colours, progress bars and escape sequences."
+        ),
     ] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Print the output of a job's tasks, as it is written if you like.
+    """Print the output of a job's tasks, or follow it.
 
-    Without TASK, the tasks come one after the other, or with --follow as they write, each line after `TASK | `.
-    A job of one task is printed without that.
+    Without TASK, prints all tasks one after the other, or with --follow as they write, each line after `TASK | `.
+    The output of a job with one task has no such prefix.
     """
     if raw and (timestamps or json):
         raise typer.BadParameter("leave out --timestamps and --json", param_hint="--raw")

@@ -22,7 +22,7 @@ def status(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Show whether the log lost anything; exit 1 where it did and nobody accepted that."""
+    """Show whether the log lost anything; exit code 1 if it did and no operator accepted the loss."""
     from trackbook.cli.terminal.formatting import emit
 
     with server(options.where(url, data, token_file)) as client:
@@ -65,7 +65,7 @@ def accept_loss(
         list[str] | None,
         typer.Argument(metavar="[ID]…", help="Only this evidence, ids may be shortened; all of it by default."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,

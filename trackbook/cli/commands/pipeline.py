@@ -50,19 +50,21 @@ def _client(url: str | None, data: Any, token_file: Any, *, creates: bool = Fals
 def apply(
     file: Annotated[str, typer.Argument(metavar="FILE.yaml", help="The YAML; - reads it from stdin.")],
     *,
-    name: Annotated[str | None, typer.Option("--name", help="Name it so, whatever the file says.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the pipeline, instead of the one in the file.")
+    ] = None,
     pipeline: Annotated[
         str | None,
-        typer.Option("--to", metavar="PIPELINE", help="Change this one, also where its name changes."),
+        typer.Option("--to", metavar="PIPELINE", help="The pipeline to change, if the file renames it."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change; change nothing.")] = False,
     expect: Expected = None,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Make a pipeline be what a YAML file says: a new one, or the changes as one version."""
+    """Create a pipeline from a YAML file, or apply the file's changes as one new version."""
     text, source = options.read_source(file)
     asked: dict[str, Any] = {"yaml": text, "name": name, "pipeline": pipeline, "expected_version": expect}
     place = options.where(url, data, token_file)
@@ -78,7 +80,7 @@ def apply(
 @app.command(epilog="Example:\n\n  trackbook pipeline create nightly --set-var EPOCHS=3")
 def create(
     name: Annotated[str, typer.Argument(help="Its name.")],
-    description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
+    description: Annotated[str, typer.Option("--description", help="A description.")] = "",
     set_var: Annotated[
         list[str] | None, typer.Option("--set-var", metavar="K=V", help="A variable of all its tasks.")
     ] = None,
@@ -116,7 +118,7 @@ def edit(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Change a pipeline: all changes, in the order of the options, become one version."""
+    """Change a pipeline: all options, in their order, become one new version."""
     given = {
         "set_var": set_var, "unset_var": unset_var, "add_task": add_task, "remove_task": remove_task,
         "rename_task": rename_task, "set_": set_, "unset": unset, "add_dep": add_dep, "remove_dep": remove_dep,
@@ -133,7 +135,7 @@ def edit(
 
 @app.command("list", epilog="Example:\n\n  trackbook pipeline list --all --json")
 def list_(
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Deleted ones too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Include deleted pipelines.")] = False,
     limit: options.Limit = 100,
     url: options.Url = None,
     token_file: options.TokenFile = None,
@@ -222,15 +224,17 @@ def diff(
     first: Annotated[str, typer.Argument(metavar="PIPELINE[@VERSION]", autocompletion=pipeline_names)],
     second: Annotated[str | None, typer.Argument(metavar="[PIPELINE@VERSION]")] = None,
     from_: Annotated[
-        int | None, typer.Option("--from", metavar="VERSION", help="The one before by default.")
+        int | None, typer.Option("--from", metavar="VERSION", help="The previous version by default.")
     ] = None,
-    to: Annotated[int | None, typer.Option("--to", metavar="VERSION", help="The last by default.")] = None,
+    to: Annotated[
+        int | None, typer.Option("--to", metavar="VERSION", help="The latest version by default.")
+    ] = None,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Say what changed between two versions: old and new values, and the lines of long commands that differ."""
+    """Show what changed between two versions: old and new values, and differing lines of long commands."""
     from trackbook.cli.commands.pipeline_view import show_diff
     from trackbook.cli.terminal.formatting import emit
 
@@ -259,7 +263,7 @@ def restore(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Make a new version with the content of an old one."""
+    """Create a new version with the content of an old one."""
     name, version = options.parse_version(pipeline)
     if version is None:
         raise typer.BadParameter("name the version to restore: NAME@3", param_hint="PIPELINE@VERSION")
@@ -279,7 +283,7 @@ def rename(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Give a pipeline another name; its id and its history stay."""
+    """Rename a pipeline; its id and history stay."""
     with _client(url, data, token_file) as client:
         reply = client.command(
             "pipeline", "rename", {"pipeline": options.without_version(pipeline), "name": name}
@@ -293,17 +297,18 @@ def rename(
 def delete(
     pipeline: Pipeline,
     purge: Annotated[
-        bool, typer.Option("--purge", help="And its folders with all files; also of one deleted before.")
+        bool,
+        typer.Option("--purge", help="Delete its folders with all files too, also of a pipeline deleted before."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Delete a pipeline: no more edits or jobs, its name becomes free, its history stays readable by its id.
+    """Delete a pipeline: its name becomes free, and its history stays readable by its id.
 
-    Its folders stay, unless --purge is given.
+    Its folders are kept unless --purge is given.
     """
     from trackbook.cli.commands.purge import confirm, delete_all, say_kept_folders
     from trackbook.cli.terminal.formatting import emit

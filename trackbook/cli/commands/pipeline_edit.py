@@ -34,7 +34,7 @@ AddTask = Annotated[
 ]
 RemoveTask = Annotated[
     list[str] | None,
-    typer.Option("--remove-task", metavar="TASK", help="Remove a task; nothing may depend on it."),
+    typer.Option("--remove-task", metavar="TASK", help="Remove a task that no other depends on."),
 ]
 RenameTask = Annotated[list[str] | None, typer.Option("--rename-task", metavar="OLD:NEW", help="Rename a task.")]
 Set = Annotated[
@@ -43,10 +43,12 @@ Set = Annotated[
 ]
 Unset = Annotated[list[str] | None, typer.Option("--unset", metavar="TASK.PATH", help="Remove a setting.")]
 AddDep = Annotated[
-    list[str] | None, typer.Option("--add-dep", metavar="TASK:DEP", help="Let TASK start after DEP.")
+    list[str] | None, typer.Option("--add-dep", metavar="TASK:DEP", help="Make TASK depend on DEP.")
 ]
-RemoveDep = Annotated[list[str] | None, typer.Option("--remove-dep", metavar="TASK:DEP", help="Undo that.")]
-Description = Annotated[str | None, typer.Option("--description", help="Say what the pipeline is for.")]
+RemoveDep = Annotated[
+    list[str] | None, typer.Option("--remove-dep", metavar="TASK:DEP", help="Remove a dependency.")
+]
+Description = Annotated[str | None, typer.Option("--description", help="Describe the pipeline.")]
 
 Change = dict[str, Any]
 _OF_THE_SHELL = frozenset("=$'\"`\\(){}[]<>|&;#!/")

@@ -25,7 +25,7 @@ _FILE = "pipeline.yaml"
 @app.command(epilog=INIT_EPILOG)
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where to write it; made if need be.")
+        Path, typer.Argument(metavar="[FOLDER]", help="Folder to write it to; created if missing.")
     ] = Path(),
 ) -> None:
     """Write an example pipeline, pipeline.yaml. An existing file is never overwritten."""
@@ -51,7 +51,7 @@ def validate(
 ) -> None:
     """Check a pipeline's file without a server: YAML, keys, values, names and dependencies.
 
-    What its executor has to offer (images, resources, folders) is looked at by `run --dry-run`.
+    What its executor has to offer (images, resources, folders) is checked by `run --dry-run`.
     Exit codes: 0 it can be applied, 1 it is refused.
     """
     from trackbook.adapters.yaml.load import load, locate

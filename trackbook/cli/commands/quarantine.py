@@ -32,7 +32,7 @@ def list_(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """List the histories that are damaged, each with its first commit that can't follow."""
+    """List damaged histories, each with its first commit that can't follow."""
     from trackbook.cli.terminal.formatting import emit
     from trackbook.cli.terminal.tables import table
 
@@ -70,7 +70,7 @@ def show(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Show how far a history is intact, and each message that can't follow."""
+    """Show up to where a history is intact, and each commit that can't follow."""
     from trackbook.cli.terminal.formatting import emit
 
     with server(options.where(url, data, token_file)) as client:
@@ -163,13 +163,13 @@ def _show(found: dict[str, Any]) -> None:
 def release(
     name: Name,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Leave out what can't follow; the history continues as of its last intact version."""
+    """Leave out the commits that can't follow; the history continues from its last intact version."""
     from trackbook.cli.terminal.formatting import emit
 
     with server(options.where(url, data, token_file)) as client:

@@ -34,7 +34,7 @@ Examples:
 
   trackbook run train.yaml --executor backendai/main --dry-run      (what would fail?)
 
-Exit codes: 0 the job succeeded, 1 it failed, or would, 130 Ctrl-C (which cancels it).
+Exit codes: 0 the job succeeded, 1 it failed or would fail, 130 Ctrl-C, which cancels it.
 """
 
 
@@ -44,21 +44,26 @@ def run(
     *,
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", "-p", metavar="K=V", help="A variable of this run's own; may be repeated."),
+        typer.Option("--param", "-p", metavar="K=V", help="A variable for this run; may be repeated."),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it to a server and return.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Let a server run it, and return at once.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be applied and run, and what would fail.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be applied and run and what would fail; change nothing."
+        ),
     ] = False,
     unchecked: Annotated[
-        bool, typer.Option("--unchecked", help="Run it even where its executor says that it would fail.")
+        bool, typer.Option("--unchecked", help="Run it even if the checks say that it would fail.")
     ] = False,
-    confirm: Annotated[bool, typer.Option("--confirm", help="Ask before anything is run.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Ask for confirmation before the run.")] = False,
     executor: Annotated[
-        str | None, typer.Option("--executor", metavar="NAME", help="Where its sessions run.")
+        str | None, typer.Option("--executor", metavar="NAME", help="The executor of its tasks.")
     ] = None,
     durability: Annotated[
-        str, typer.Option(metavar="always|fast", help="Of an embedded broker: fsync each commit, or not.")
+        str, typer.Option(metavar="always|fast", help="Of the embedded broker: fsync each commit, or not.")
     ] = "always",
     url: options.Url = None,
     token_file: options.TokenFile = None,
@@ -67,7 +72,7 @@ def run(
 ) -> None:
     """Apply a pipeline, run it, and watch it to its end.
 
-    Its executors are asked first whether something would fail: images, resources, quotas, folders. Where the file
+    First checks on the executors whether something would fail: images, resources, quotas, folders. If the file
     is refused, or something would fail, nothing is applied.
     Uses a running server if there is one; else the whole system runs in this process until the job has ended.
     """

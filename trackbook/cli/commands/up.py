@@ -24,7 +24,7 @@ UP_EPILOG = """Examples:
 
   trackbook up --data ./data --http 127.0.0.1:8080
 
-  trackbook up --cancel      (Ctrl-C ends the running jobs as well)
+  trackbook up --cancel      (Ctrl-C cancels the running jobs)
 
   trackbook up --fork --data ./copy      (a copy of a data directory; the original stays in use)"""
 
@@ -35,14 +35,15 @@ SERVE_EPILOG = """Examples:
   trackbook serve --role executor --data ./data"""
 
 Http = Annotated[
-    str, typer.Option("--http", metavar="HOST:PORT", help="Where HTTP is served; port 0 takes any free one.")
+    str,
+    typer.Option("--http", metavar="HOST:PORT", help="Address of the HTTP server; port 0 chooses a free one."),
 ]
 Durability = Annotated[
     str,
     typer.Option(
         "--durability",
         metavar="always|fast",
-        help="always: on disk before it counts; fast: a power cut may lose seconds.",
+        help="always: fsync each commit; fast: a power cut may lose the last seconds.",
     ),
 ]
 Level = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")]
@@ -58,7 +59,7 @@ WitnessFile = Annotated[
         "--witness",
         metavar="FILE",
         envvar="TRACKBOOK_WITNESS",
-        help="Remember the end of the log there too, on another disk: a data directory put back is noticed.",
+        help="Record the end of the log there too, on another disk: detects a data directory that was put back.",
     ),
 ]
 WitnessShell = Annotated[
@@ -72,7 +73,7 @@ WitnessShell = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--sessions", min=1, help="Sessions at once; twice the cores by default."),
+    typer.Option("--sessions", min=1, help="Maximum of sessions at once; twice the cores by default."),
 ]
 
 
@@ -90,10 +91,10 @@ def up(
     data: options.Data = None,
     http: Http = f"{HOST}:{PORT}",
     durability: Durability = "always",
-    cancel: Annotated[bool, typer.Option("--cancel", help="End the running jobs when stopped.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the running jobs on stop.")] = False,
     sessions: Limit = None,
     adopt: Annotated[
-        bool, typer.Option("--adopt", help="The data directory was moved or restored, and is the only one.")
+        bool, typer.Option("--adopt", help="The data directory was moved or restored; there is no other copy.")
     ] = False,
     fork: Annotated[
         bool, typer.Option("--fork", help="The data directory is a copy; the original stays in use.")

@@ -20,9 +20,7 @@ TAR = "application/x-tar"
 @get("/backup", responses=error_responses(409), media_type=TAR)
 async def backup(
     services: Served,
-    damaged: Annotated[
-        bool, QueryParameter(description="Also of a log that lost something which nobody accepted.")
-    ] = False,
+    damaged: Annotated[bool, QueryParameter(description="Also if the log has an unaccepted loss.")] = False,
 ) -> Stream:
     """Send a backup: the log and its large bodies, with digests of all parts in a manifest at the end.
 
