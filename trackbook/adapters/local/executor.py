@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from trackbook.adapters.execution import folders
@@ -15,7 +16,6 @@ from trackbook.adapters.execution.reporter import Reporter
 from trackbook.adapters.local import attempt_state, cleanup, outcome
 from trackbook.adapters.local.attempt import Attempt
 from trackbook.adapters.local.code_copies import CodeCopies
-from trackbook.adapters.local.launch import launch
 from trackbook.adapters.local.plan import Planner
 from trackbook.adapters.local.spawner import Spawner, SpawnerGone
 from trackbook.adapters.local.terminator import terminate
@@ -241,7 +241,11 @@ class LocalExecutor:
         return True
 
     def _begin(self, spec: SessionSpec) -> None:
-        self._watch(spec, launch(spec, self._folder(spec), self._planner, self._spawner))
+        failpoint("executor.launch.before_spawn")
+        folder = self._folder(spec)
+        plan = self._planner.plan(spec)
+        attempt_state.write(folder / "spec.json", msgspec.json.encode(spec))
+        self._watch(spec, self._spawner.launch(folder, plan))
         failpoint("executor.launch.spawned")
 
     def _watch(self, spec: SessionSpec, file: int, *, adopted: bool = False) -> Attempt:

@@ -58,9 +58,7 @@ class Floor:
         spec = SessionSpec(f"floor-{number}", "floor", "floor", "floor", f"t{number}", number, 1, self._command)
         folder = folders.session_folder(self._data, spec.session)
         folder.mkdir()
-        listen, speak = os.pipe()
-        self._spawner.send(folder, speak, self._planner.plan(spec))
-        os.close(speak)
+        listen = self._spawner.launch(folder, self._planner.plan(spec))
         self._poll.register(listen, select.POLLIN)
         self._open[listen] = spec
 

@@ -135,8 +135,21 @@ class Spawner:
                 return await self._start()
             await back_off.pause()
 
-    def send(self, folder: Path, report: int, plan: dict[str, Any]) -> None:
-        """Ask for a launcher that reports to the pipe `report`. Raises SpawnerGone.
+    def launch(self, folder: Path, plan: dict[str, Any]) -> int:
+        """Ask for a launcher; return the end of the pipe that it writes to. Raises SpawnerGone."""
+        listen, speak = os.pipe()
+        os.set_blocking(listen, False)
+        try:
+            self._send(folder, speak, plan)
+        except BaseException:
+            os.close(listen)
+            raise
+        finally:
+            os.close(speak)
+        return listen
+
+    def _send(self, folder: Path, report: int, plan: dict[str, Any]) -> None:
+        """Send the request for a launcher that writes to the pipe `report`.
 
         The request is in the kernel when this returns; if the spawner dies before it takes it, the pipe closes.
         """
