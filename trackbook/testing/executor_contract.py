@@ -157,7 +157,7 @@ async def test_limit_and_order(world: World) -> None:
     await executor.stop(spec("first", "sleep 1000"))
     ends = [await world.reports.ended(name) for name in ("first", "b", "c", "d")]
     begun = [end.started_at for end in ends if end.started_at]
-    assert len(begun) == 4
+    assert len(begun) == 4, ends
     assert begun == sorted(begun)
     assert begun[1] >= ends[0].started_at  # type: ignore[operator]
 
