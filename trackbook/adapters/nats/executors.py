@@ -77,7 +77,7 @@ def subject(prefix: str, name: str, what: str) -> str:
 
 
 class RemoteExecutor:
-    """The engine's end of an executor elsewhere; a port like any other (engine/ports.py).
+    """The engine's end of an executor elsewhere; a port like any other (engine/ports/sessions.py).
 
     `on_attach` must launch and stop again what is outstanding for this executor, as the engine does by itself
     when it starts. Sessions and their reports survive the death of either end.
