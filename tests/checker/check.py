@@ -176,7 +176,7 @@ class _Job:
             self._create(event)
         elif kind in ("TaskLaunchRequested", "TaskSkipped"):
             self._begin(event, at)
-        elif kind == "JobCancelRequested":
+        elif kind in ("JobCancelRequested", "JobFailing"):
             self._stopping = self._stopping or kind
         elif kind in JOB_ENDS:
             self._end(kind, at)

@@ -35,7 +35,7 @@ class Fold:
             self.tasks[data["task"]] = state
         elif kind in _JOBS:
             self.job = _JOBS[kind]
-        if kind == "JobCancelRequested":
+        if kind in ("JobCancelRequested", "JobFailing"):
             self.tasks = {t: "cancelled" if s in ("pending", "ready") else s for t, s in self.tasks.items()}
         done = {task for task, state in self.tasks.items() if state in ("succeeded", "skipped")}
         for task, state in self.tasks.items():
@@ -54,6 +54,7 @@ _TASKS = {
 _JOBS = {
     "JobStarted": "running",
     "JobCancelRequested": "cancelling",
+    "JobFailing": "failing",
     "JobSucceeded": "succeeded",
     "JobFailed": "failed",
     "JobCancelled": "cancelled",

@@ -7,7 +7,7 @@ from typing import Any
 
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted
 
-JOB_STATES = ("pending", "running", "paused", "cancelling", "succeeded", "failed", "cancelled")
+JOB_STATES = ("pending", "running", "paused", "failing", "cancelling", "succeeded", "failed", "cancelled")
 TASK_STATES = ("pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped")
 KINDS = ("started", "status", "succeeded", "failed", "cancelled", "lost")
 ATTEMPTS = ("earlier", "this", "later")
@@ -15,14 +15,14 @@ Place = tuple[str, str]
 
 REASONS: dict[str, str] = {
     "a command that began starts its job in the same commit": "pending: running succeeded",
-    "a failure or a cancel ends or cancels its job in the same commit": "pending: failed cancelled"
+    "a failure or a cancel begins to end its job in the same commit": "pending: failed cancelled"
     " | running: failed cancelled | paused: failed cancelled",
-    "a cancel leaves nothing waiting": "cancelling: pending ready"
+    "a cancel or a failure leaves nothing waiting": "cancelling: pending ready | failing: pending ready"
     " | failed: pending ready | cancelled: pending ready",
     "a job ends when nothing is live": "succeeded: launching running | failed: launching running"
     " | cancelled: launching running",
     "a job succeeds when everything is done": "succeeded: pending ready failed cancelled",
-    "a failure fails the job": "cancelled: failed",
+    "a failure fails the job": "cancelling: failed | cancelled: failed",
 }
 NEVER_LAUNCHED = ("pending", "ready", "skipped")
 """Tasks in these states have had no attempt (0), and no report names one before it."""

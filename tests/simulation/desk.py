@@ -125,7 +125,7 @@ class Desk:
         if isinstance(command, CancelJob):
             return "job_not_found" if self.oracle.state == "absent" else "job_ended" if self.oracle.ended else ""
         if isinstance(command, PauseJob | ResumeJob):
-            return self._is_refused(CancelJob()) or ("job_cancelling" if self.oracle.cancel else "")
+            return self._is_refused(CancelJob()) or (f"job_{self.oracle.ending}" if self.oracle.ending else "")
         return ""
 
     def _check_refusal(self, command: Any, code: str) -> None:

@@ -52,7 +52,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ),
     (
         "ends a failed job at once",
-        "case facts.TaskFailed() if state.cancel is None:\n            return [",
+        "case facts.TaskFailed() if not state.ending:\n            return [",
         "case facts.TaskFailed():\n            return [facts.JobFailed(event.task, event.error), ",
     ),
     ("calls a failed job cancelled", "    if state.cause:\n        return [facts.JobFailed(*state.cause)]\n", ""),
@@ -63,7 +63,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ),
     (
         "goes on after a failure",
-        "case facts.TaskFailed() if state.cancel is None:",
+        "case facts.TaskFailed() if not state.ending:",
         "case facts.TaskFailed() if False:",
     ),
     (
@@ -127,16 +127,16 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("tells a start twice", 'if at is None or task.status == "running":', "if at is None:"),
     (
         "starts a job again and again",
-        "case facts.TaskStarted() if not state.began and state.cancel is None:",
+        "case facts.TaskStarted() if not state.began and not state.ending:",
         "case facts.TaskStarted():",
     ),
     (
         "revives a job that is to end",
-        "case facts.TaskStarted() if not state.began and state.cancel is None:",
+        "case facts.TaskStarted() if not state.began and not state.ending:",
         "case facts.TaskStarted() if not state.began:",
     ),
     ("lets a job be created twice", "if state.created is not None:", "if state.ended:"),
-    ("cancels twice", "return [] if state.cancel else [", "return ["),
+    ("cancels twice", "return [] if state.ending else [", "return ["),
     ("cancels what has ended", "    if state.ended:\n        raise", "    if False:\n        raise"),
     (
         "launches while it is paused",
@@ -154,6 +154,16 @@ MISTAKES: list[tuple[str, str, str]] = [
         'state.status = "pending"',
     ),
     ("lets a start end a pause", '"paused" if state.status == "paused" else "running"', '"running"'),
+    (
+        "takes a failure for a cancel",
+        "[facts.JobFailing(event.task)]",
+        "[facts.JobCancelRequested(event.task)]",
+    ),
+    (
+        "pauses what fails",
+        '    if state.status == "failing":\n        raise',
+        "    if False:\n        raise",
+    ),
     ("pauses what is to end", "    if state.cancel:\n        raise", "    if False:\n        raise"),
     ("pauses twice", 'return [] if state.status == "paused" else [', "return ["),
     (

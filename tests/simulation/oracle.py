@@ -25,11 +25,12 @@ class Real(Protocol):
 
 
 _DONE = (facts.JobCreated, facts.TaskSucceeded, facts.TaskSkipped)
-_GONE = (facts.TaskSucceeded, facts.TaskFailed, facts.TaskCancelled, facts.JobCancelRequested)
+_ENDING = (facts.JobCancelRequested, facts.JobFailing)
+_GONE = (facts.TaskSucceeded, facts.TaskFailed, facts.TaskCancelled, *_ENDING)
 REACTIONS: dict[type, tuple[type, ...]] = {
     facts.JobStarted: (facts.TaskStarted,),
-    facts.TaskStopRequested: (facts.JobCancelRequested,),
-    facts.JobCancelRequested: (facts.TaskFailed,),
+    facts.TaskStopRequested: _ENDING,
+    facts.JobFailing: (facts.TaskFailed,),
     facts.JobSucceeded: _DONE,
     facts.JobFailed: _GONE,
     facts.JobCancelled: _GONE,
@@ -74,6 +75,7 @@ class Oracle:
         self.state = "absent"
         self.failure: facts.TaskFailed | None = None
         self.cancel: facts.JobCancelRequested | None = None
+        self.ending = ""
         self.ended = False
 
     def fail(self, what: str) -> NoReturn:
@@ -99,7 +101,7 @@ class Oracle:
         """Return whether a job that stands as it does must change by this input."""
         kind = type(given).__name__
         if not kind.startswith("Report"):
-            going = self.state != "absent" and not self.ended and self.cancel is None
+            going = self.state != "absent" and not self.ended and not self.ending
             waits = {
                 "StartJob": self.state == "absent",
                 "PauseJob": going and not self.paused,
@@ -142,9 +144,9 @@ class Oracle:
             self.fail(f"inputs are answered out of order, or not at all: {causes}")
 
     def _check_settled(self) -> None:
-        if self.cancel and len(self.stopping) != len(self.live):
+        if self.ending and len(self.stopping) != len(self.live):
             self.fail("I6: the job is to end, and something live was not asked to stop")
-        if self.began and not self.started and not self.cancel:
+        if self.began and not self.started and not self.ending:
             self.fail("a task began, and the job has not")
         if not self.ended and not self.live and not self.ready:
             self.fail("I7: nothing is live or to be launched, and the job has not ended")
@@ -174,23 +176,23 @@ class Oracle:
         self.ready[task] = None
 
     def _job_started(self, _event: facts.JobStarted) -> None:
-        if self.started or self.cancel or not self.began:
+        if self.started or self.ending or not self.began:
             self.fail("started twice, or with no task started")
         self.started = True
         self.state = "paused" if self.paused else "running"
 
     def _pause(self, event: facts.JobPaused) -> None:
-        if self.paused or self.cancel:
+        if self.paused or self.ending:
             self.fail(f"{event} a second time, or after a cancel")
         self.paused, self.state = True, "paused"
 
     def _resume(self, event: facts.JobResumed) -> None:
-        if not self.paused or self.cancel:
+        if not self.paused or self.ending:
             self.fail(f"{event} of a job that is not paused")
         self.paused, self.state = False, "running" if self.started else "pending"
 
     def _may_begin(self, event: Any) -> None:
-        if self.cancel or self.failure:
+        if self.ending or self.failure:
             self.fail(f"I6: {event} after a cancel or a failure")
         if self.paused:
             self.fail(f"{event} while the job is paused")
@@ -242,7 +244,7 @@ class Oracle:
 
     def _stop(self, event: facts.TaskStopRequested) -> None:
         self._must_live(event)
-        if not self.cancel or event.task in self.stopping:
+        if not self.ending or event.task in self.stopping:
             self.fail(f"{event} without a reason, or twice")
         self.stopping.add(event.task)
 
@@ -272,12 +274,19 @@ class Oracle:
         self._gone(event, "cancelled")
 
     def _cancel(self, event: facts.JobCancelRequested) -> None:
-        if self.cancel or (event.task != "") is not (self.failure is not None):
-            self.fail(f"{event} a second time, or for a reason that is not there")
-        if self.failure and event.task != self.failure.task:
-            self.fail(f"{event}, and {self.failure.task} failed")
+        if self.ending or self.failure:
+            self.fail(f"{event} a second time, or after a failure")
         self.cancel = event
-        self.paused, self.state = False, "cancelling"
+        self._begin_to_end("cancelling")
+
+    def _fail(self, event: facts.JobFailing) -> None:
+        if self.ending or self.failure is None or event.task != self.failure.task:
+            self.fail(f"{event} a second time, and what failed is {self.failure}")
+        self._begin_to_end("failing")
+
+    def _begin_to_end(self, state: str) -> None:
+        self.ending = self.state = state
+        self.paused = False
         self.ready.clear()
         for task, status in self.status.items():
             if status in ("pending", "ready"):
@@ -293,7 +302,7 @@ class Oracle:
         self.ended, self.state = True, state
 
     def _all_succeeded(self, _event: facts.JobSucceeded) -> None:
-        if len(self.done) != len(self.status) or self.cancel:
+        if len(self.done) != len(self.status) or self.ending:
             self.fail("succeeded, and not everything is done")
         self._end("succeeded")
 
@@ -339,6 +348,7 @@ _HEAR: dict[type, Callable[[Oracle, Any], None]] = {
     facts.TaskFailed: Oracle._failed,
     facts.TaskCancelled: Oracle._cancelled,
     facts.JobCancelRequested: Oracle._cancel,
+    facts.JobFailing: Oracle._fail,
     facts.JobPaused: Oracle._pause,
     facts.JobResumed: Oracle._resume,
     facts.JobSucceeded: Oracle._all_succeeded,

@@ -158,7 +158,7 @@ class World:
             self._crash()
         else:
             self._hand_on(desk, events)
-            if desk.oracle.cancel or desk.oracle.ready:  # states that pass quickly
+            if desk.oracle.ending or desk.oracle.ready:  # states that pass quickly
                 self._send_stray(desk)
 
     def _take(self, desk: Desk, given: Sequence[Any]) -> list[Any]:

@@ -188,7 +188,7 @@ _TASK_STATES = {
     "TaskSucceeded": "succeeded",
     "TaskFailed": "failed",
 }
-_JOB_STATES = {"JobCancelRequested": "cancelling", "JobSucceeded": "succeeded", "JobFailed": "failed"}
+_JOB_STATES = {"JobFailing": "failing", "JobSucceeded": "succeeded", "JobFailed": "failed"}
 
 
 def event_row(

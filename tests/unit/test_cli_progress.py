@@ -23,7 +23,7 @@ STORY = [
     event_row("TaskLaunchRequested", 10, 1, 5, task="b", attempt=1, session="s"),
     event_row("TaskStarted", 11, 0, 6, task="b", attempt=1, at="2026-01-31T12:00:06.000000Z"),
     event_row("TaskFailed", 12, 0, 7, task="b", attempt=1, at="2026-01-31T12:00:07.000000Z", error=ERROR),
-    event_row("JobCancelRequested", 12, 1, 7, tasks={"c": "cancelled"}, reason="task b failed", task="b"),
+    event_row("JobFailing", 12, 1, 7, tasks={"c": "cancelled"}, task="b"),
     event_row("JobFailed", 12, 2, 7, task="b", error=ERROR),
 ]
 
@@ -51,7 +51,7 @@ def test_events_lead_to_the_job_as_it_ended() -> None:
 
     assert changes == [
         "a launching", "a running", "job running", "a succeeded", "b launching", "b running", "b failed",
-        "job cancelling", "job failed",
+        "job failing", "job failed",
     ]  # fmt: skip
     assert progress.ended
     assert {name: task.state for name, task in progress.tasks.items()} == {
@@ -90,7 +90,7 @@ def test_a_job_read_in_the_middle_goes_on_from_there() -> None:
 
     assert progress.last == "11.0"
     assert list(progress.running) == ["b"]
-    assert take(progress, STORY) == ["b failed", "job cancelling", "job failed"]
+    assert take(progress, STORY) == ["b failed", "job failing", "job failed"]
 
 
 def test_a_new_attempt_runs_after_a_failed_one() -> None:

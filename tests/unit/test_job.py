@@ -38,6 +38,7 @@ from trackbook.events.job import (
     JobCancelRequested,
     JobCreated,
     JobFailed,
+    JobFailing,
     JobPaused,
     JobResumed,
     JobStarted,
@@ -52,7 +53,7 @@ from trackbook.events.job import (
 
 OOM = TaskError("killed for want of memory", None, 9, "epoch 3\nepoch 4")
 EXIT_3 = TaskError("exit code 3", 3)
-A_FAILED = JobCancelRequested("task a failed", "a")
+A_FAILED = JobFailing("a")
 ON_REQUEST = JobCancelRequested("on request")
 RUNNING = (created("a", "b"), launched("a"), launched("b"), started("a"), JobStarted(at(1)), started("b"))
 
@@ -236,6 +237,7 @@ def test_what_ends_or_is_not_there_is_neither_paused_nor_resumed() -> None:
         given(created("a"), launched("a"), ON_REQUEST, stopping("a")).when(command).refused(
             "job_cancelling", "on request"
         )
+        given(*RUNNING, failed("a", OOM), A_FAILED, stopping("b")).when(command).refused("job_failing", "failed")
 
 
 # Cancelling -------------------------------------------------------------------------------------------------
@@ -390,7 +392,7 @@ def test_whose_failure_it_was_is_kept() -> None:
     error = TaskError("the cluster was away", fault="infrastructure")
     end = ReportTaskEnded("a", 1, "lost", at(2), message="the cluster was away", fault="infrastructure")
     given(created("a"), launched("a")).when(end).then(
-        TaskFailed("a", 1, at(2), error), JobCancelRequested("task a failed", "a"), JobFailed("a", error)
+        TaskFailed("a", 1, at(2), error), A_FAILED, JobFailed("a", error)
     )
 
 
@@ -439,7 +441,7 @@ def test_a_failure_stops_the_job() -> None:
     history = (created("a", "b", "c<a", "d<b"), *RUNNING[1:])
     report = ends("a", "failed", signal=9, message="killed for want of memory", tail="epoch 3\nepoch 4")
     given(*history).when(report).then(failed("a", OOM), A_FAILED, stopping("b")).because(0, -1, -2).leaving(
-        "cancelling", a="failed", b="running", c="cancelled", d="cancelled"
+        "failing", a="failed", b="running", c="cancelled", d="cancelled"
     )
 
 

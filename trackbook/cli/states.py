@@ -5,7 +5,7 @@ Any other state that a server reports is shown unchanged.
 
 from __future__ import annotations
 
-UNFINISHED = ("pending", "running", "paused", "cancelling")
+UNFINISHED = ("pending", "running", "paused", "failing", "cancelling")
 ENDED = ("succeeded", "failed", "cancelled")
 JOB_STATES = (*UNFINISHED, *ENDED)
 TASK_ENDED = (*ENDED, "skipped")

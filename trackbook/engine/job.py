@@ -13,7 +13,7 @@ from trackbook.engine.errors import Refused
 from trackbook.events import job as facts
 from trackbook.events.job import AnyJobEvent, Fault, TaskError, TaskShape
 
-JobStatus = Literal["pending", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"]
+JobStatus = Literal["pending", "running", "paused", "failing", "cancelling", "succeeded", "failed", "cancelled"]
 TaskStatus = Literal["pending", "ready", "launching", "running", "succeeded", "failed", "cancelled", "skipped"]
 Outcome = Literal["succeeded", "failed", "cancelled", "lost"]
 LIVE: frozenset[TaskStatus] = frozenset(("launching", "running"))
@@ -143,6 +143,11 @@ class JobState(Struct, omit_defaults=True):
         """Whether the job had its terminal event."""
         return self.status in ENDED
 
+    @property
+    def ending(self) -> bool:
+        """Whether a failure or a cancel keeps tasks from starting until the job has ended."""
+        return self.status in ("failing", "cancelling")
+
     def live(self) -> Iterator[TaskState]:
         """Yield the tasks whose sessions are launched, or to be, and not confirmed gone."""
         return (task for task in self.tasks.values() if task.status in LIVE)
@@ -180,7 +185,10 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
             state.began = True
             state.status = "paused" if state.status == "paused" else "running"
         case facts.JobCancelRequested():
-            _cancel(state, event)
+            state.cancel = event
+            _begin_to_end(state, "cancelling")
+        case facts.JobFailing():
+            _begin_to_end(state, "failing")
         case facts.JobPaused():
             state.status = "paused"
         case facts.JobResumed():
@@ -202,7 +210,7 @@ def touched(state: JobState, event: AnyJobEvent) -> list[str]:
     match event:
         case facts.JobCreated():
             return [shape.name for shape in event.tasks]
-        case facts.JobCancelRequested():
+        case facts.JobCancelRequested() | facts.JobFailing():
             return [name for name, task in state.tasks.items() if task.status in ("pending", "ready")]
         case facts.TaskSucceeded() | facts.TaskSkipped():
             return [event.task, *state.successors.get(event.task, ())]
@@ -245,9 +253,8 @@ def _release_successors(state: JobState, name: str) -> None:
             _make_ready(state, successor)
 
 
-def _cancel(state: JobState, event: facts.JobCancelRequested) -> None:
-    state.status = "cancelling"
-    state.cancel = event
+def _begin_to_end(state: JobState, status: JobStatus) -> None:
+    state.status = status
     for name, task in state.tasks.items():
         if task.status in ("pending", "ready"):
             _end_task(state, name, "cancelled")
@@ -263,12 +270,12 @@ def decide(state: JobState, command: AnyJobCommand) -> list[AnyJobEvent]:
             return _start(state, command)
         case CancelJob():
             _require_going(state)
-            return [] if state.cancel else [facts.JobCancelRequested(command.reason)]
+            return [] if state.ending else [facts.JobCancelRequested(command.reason)]
         case PauseJob():
-            _require_uncancelled(state)
+            _require_unhindered(state)
             return [] if state.status == "paused" else [facts.JobPaused(command.reason)]
         case ResumeJob():
-            _require_uncancelled(state)
+            _require_unhindered(state)
             return [facts.JobResumed()] if state.status == "paused" else []
         case _:
             return _told(state, command)
@@ -298,8 +305,10 @@ def _require_going(state: JobState) -> None:
         raise Refused("job_ended", f"the job has {state.status} already")
 
 
-def _require_uncancelled(state: JobState) -> None:
+def _require_unhindered(state: JobState) -> None:
     _require_going(state)
+    if state.status == "failing":
+        raise Refused("job_failing", "a task failed, and the job is ending")
     if state.cancel:
         raise Refused("job_cancelling", f"the job is being cancelled: {state.cancel.reason}")
 
@@ -352,11 +361,11 @@ def react(state: JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
     Called once for each event after all events of its decision evolved, and never when a history is folded.
     """
     match event:
-        case facts.TaskStarted() if not state.began and state.cancel is None:
+        case facts.TaskStarted() if not state.began and not state.ending:
             return [facts.JobStarted(event.at)]
-        case facts.TaskFailed() if state.cancel is None:
-            return [facts.JobCancelRequested(f"task {event.task} failed", event.task)]
-        case facts.JobCancelRequested():
+        case facts.TaskFailed() if not state.ending:
+            return [facts.JobFailing(event.task)]
+        case facts.JobCancelRequested() | facts.JobFailing():
             return [_stop(task) for task in state.live()] or _conclusion(state)
         case (
             facts.JobCreated()

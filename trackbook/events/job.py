@@ -140,10 +140,15 @@ class TaskCancelled(JobEvent, frozen=True):
 
 
 class JobCancelRequested(JobEvent, frozen=True):
-    """What has not started won't, and what runs is to be stopped: on request, or since `task` failed."""
+    """Somebody cancelled the job: no other task starts, and the running ones are to be stopped."""
 
     reason: str
-    task: str = ""
+
+
+class JobFailing(JobEvent, frozen=True):
+    """The task failed, and the job with it: no other task starts, and the running ones are to be stopped."""
+
+    task: str
 
 
 class JobPaused(JobEvent, frozen=True):
@@ -185,6 +190,7 @@ AnyJobEvent = (
     | TaskFailed
     | TaskCancelled
     | JobCancelRequested
+    | JobFailing
     | JobPaused
     | JobResumed
     | JobSucceeded

@@ -18,6 +18,7 @@ STATE_STYLES = {
     "running": "cyan",
     "launching": "cyan",
     "paused": "yellow",
+    "failing": "red",
     "cancelling": "yellow",
     "cancelled": "yellow",
     "skipped": "dim",

@@ -31,7 +31,7 @@ class PlainView:
             return
         clock = change.at.astimezone().strftime("%H:%M:%S")
         if change.task is None:
-            if change.state == "cancelling":
+            if change.state in ("failing", "cancelling"):
                 print(f"{clock} stopping what runs: {change.reason}", flush=True)
             if change.state == "paused":
                 print(f"{clock} paused, nothing more starts: {change.reason}", flush=True)

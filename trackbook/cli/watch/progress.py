@@ -135,7 +135,8 @@ class Progress:
             self.job["started_at"] = self.job.get("started_at") or data.get("at")
         if state in ENDED:
             self.job["finished_at"] = at.isoformat()
-        return Change(at, state, None, data.get("reason", ""))
+        failed = f"task {data['task']} failed" if state == "failing" and "task" in data else ""
+        return Change(at, state, None, failed or data.get("reason", ""))
 
     def _move(self, task: Task, state: str) -> None:
         self.counts[task.state] -= 1

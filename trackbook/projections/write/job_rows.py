@@ -138,6 +138,8 @@ class FoldedJob(Struct):
                 self.job.started_at = to_micros(event.at)
             case job_events.JobCancelRequested():
                 self.job.reason = event.reason
+            case job_events.JobFailing():
+                self.job.reason = f"task {event.task} failed"
             case job_events.JobSucceeded() | job_events.JobCancelled() | job_events.JobFailed():
                 self._conclude(event, commit.at)
             case job_events.TaskSkipped() | job_events.TaskStopRequested():
