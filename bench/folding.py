@@ -10,6 +10,7 @@ import msgspec
 
 from trackbook.engine import job
 from trackbook.engine.decider import Decision, answer, take_due
+from trackbook.engine.job_state import JobState
 from trackbook.engine.kinds import KINDS
 from trackbook.events.commit import SCHEMA, Commit, Input
 from trackbook.events.job import TaskShape
@@ -25,7 +26,7 @@ class History:
     def __init__(self) -> None:
         self.commits: list[bytes] = []
         self._kind = KINDS["job"]
-        self.state: job.JobState = self._kind.decider.initial("long")
+        self.state: JobState = self._kind.decider.initial("long")
         self._now = datetime.now(UTC)
 
     def take(self, commands: list[Any]) -> list[Any]:

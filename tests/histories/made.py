@@ -10,6 +10,7 @@ import msgspec
 
 from trackbook.engine import job
 from trackbook.engine.decider import Decision, answer, take_due
+from trackbook.engine.job_state import JobState, TaskState
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Append
 from trackbook.events import pipeline as edits
@@ -30,7 +31,7 @@ class History:
     def __init__(self, store: MemoryEventStore | None = None, blobs: MemoryBlobs | None = None) -> None:
         self.store = store or MemoryEventStore()
         self.blobs = blobs or MemoryBlobs()
-        self.jobs: dict[str, job.JobState] = {}
+        self.jobs: dict[str, JobState] = {}
         self._heads: dict[tuple[str, str], tuple[int, int, str]] = {}
         self._ticks = 0
 
@@ -87,7 +88,7 @@ class History:
 
     async def tell(self, id: str, *commands: Any, actor: str = "executor:local") -> int:  # noqa: A002
         """Let a job decide on commands, and on what is due, in one commit; returns its sequence, 0 for none."""
-        decision = Decision[Any, Any](self.jobs.setdefault(id, job.JobState(id)))
+        decision = Decision[Any, Any](self.jobs.setdefault(id, JobState(id)))
         version = self.head_of("job", id)[1]
         inputs = [_input(actor, f"{id}-{version}-{index}", command) for index, command in enumerate(commands)]
         for index, command in enumerate(commands):
@@ -108,11 +109,11 @@ class History:
         command = job.StartJob(pipeline, f"name of {pipeline}", 1, "ab" * 32, tasks, **more)
         return await self.tell(id, command, actor="user:ann")
 
-    def open_jobs(self) -> list[job.JobState]:
+    def open_jobs(self) -> list[JobState]:
         """Return the jobs that have not ended."""
         return [state for state in self.jobs.values() if not state.ended]
 
-    async def advance(self, random: Random, state: job.JobState, *, trouble: float = 0.02) -> None:
+    async def advance(self, random: Random, state: JobState, *, trouble: float = 0.02) -> None:
         """Let one thing happen to a job."""
         live = list(state.live())
         if not live:
@@ -129,7 +130,7 @@ class History:
         else:
             await self.tell(state.id, self.ended(random, task, trouble))
 
-    def ended(self, random: Random, task: job.TaskState, trouble: float = 0.02) -> job.ReportTaskEnded:
+    def ended(self, random: Random, task: TaskState, trouble: float = 0.02) -> job.ReportTaskEnded:
         """Return the report of a session's end, now and then a failure."""
         began = self.now - timedelta(milliseconds=3)
         name, attempt = task.shape.name, task.attempt

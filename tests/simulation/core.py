@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from trackbook.engine import decider, job
+from trackbook.engine import decider, job, job_state
 
 
 class Core(Struct, frozen=True):
@@ -23,12 +23,12 @@ class Core(Struct, frozen=True):
 
 
 REAL = Core(
-    decider.Decider(job.JobState, job.decide, job.evolve, job.react, job.due),
+    decider.Decider(job_state.JobState, job.decide, job_state.evolve, job.react, job.due),
     decider.answer,
     decider.take_due,
     decider.step,
     decider.fold,
-    vars(job),
+    vars(job_state) | vars(job),
 )
 _chosen = [REAL]
 

@@ -12,9 +12,11 @@ from typing import Any
 from msgspec import Struct
 
 from simulation.core import Core
-from trackbook.engine import decider, job
+from trackbook.engine import decider, job, job_state
+from trackbook.engine.job_state import JobStatus, TaskStatus
 
-STATUSES = job.TaskStatus.__args__ + job.JobStatus.__args__ + job.Outcome.__args__  # type: ignore[attr-defined]
+STATUSES = TaskStatus.__args__ + JobStatus.__args__ + job.Outcome.__args__  # type: ignore[attr-defined]
+MODULES = (job_state, job, decider)
 STATES = ("TaskState", "JobState", "LIVE", "ENDED")
 """What is mutated beside functions; commands stay the engine's own, so that stories can name them."""
 _MOST_CALLS = 50_000
@@ -39,17 +41,16 @@ class Mutant(Struct, frozen=True):
 
 def by_hand(name: str, old: str, new: str) -> Mutant:
     """Return the core with `new` in place of `old`, which stands in its source once."""
-    source = {module: inspect.getsource(module) for module in (job, decider)}
+    source = {module: inspect.getsource(module) for module in MODULES}
     changed = [module for module, text in source.items() if text.count(old) == 1]
     if len(changed) != 1:
         raise LookupError(f"{name}: {old!r} does not stand exactly once in the core")
-    trees = {module: ast.parse(text.replace(old, new)) for module, text in source.items()}
-    return Mutant(name, _core(_code(trees[job]), _code(trees[decider])))
+    return Mutant(name, _core([_code(ast.parse(text.replace(old, new))) for text in source.values()]))
 
 
 def systematic() -> Iterator[Mutant]:
     """Yield the core with each single change that a careless hand might make."""
-    trees = [ast.parse(inspect.getsource(module)) for module in (job, decider)]
+    trees = [ast.parse(inspect.getsource(module)) for module in MODULES]
     codes = [_code(tree) for tree in trees]
     seen: set[str] = set()
     for place, tree in enumerate(trees):
@@ -58,7 +59,7 @@ def systematic() -> Iterator[Mutant]:
             while unique in seen:
                 unique += "'"
             seen.add(unique)
-            yield Mutant(unique, _core(*(_code(tree) if place == n else codes[n] for n in (0, 1))))
+            yield Mutant(unique, _core([*codes[:place], _code(tree), *codes[place + 1 :]]))
 
 
 def _kept(tree: ast.Module) -> list[ast.stmt]:
@@ -77,10 +78,10 @@ def _code(tree: ast.Module) -> CodeType:
     return code
 
 
-def _core(job_code: CodeType, decider_code: CodeType) -> Core:
-    names, stepping = dict(vars(job)), dict(vars(decider))
-    exec(job_code, names)
-    exec(decider_code, stepping)
+def _core(codes: list[CodeType]) -> Core:
+    names, stepping = vars(job_state) | vars(job), dict(vars(decider))
+    for code, where in zip(codes, (names, names, stepping), strict=True):
+        exec(code, where)
     left = [_MOST_CALLS]
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,6 +20,7 @@ from simulation.oracle import Violation
 from simulation.trace import shorten
 from simulation.world import World
 from trackbook.engine import decider, job
+from trackbook.engine.job_state import JobState, evolve
 from trackbook.events.job import AnyJobEvent
 
 STEPS = int(os.environ.get("TRACKBOOK_SIM_STEPS", "1_000_000"))
@@ -49,11 +50,11 @@ def test_a_world_is_its_seed() -> None:
 def test_a_violation_tells_its_seed_and_a_minimal_trace() -> None:
     """When the core is wrong the failure names the seed and the few inputs that show it."""
 
-    def no_stops(state: job.JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
+    def no_stops(state: JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
         stop = "TaskStopRequested"
         return [reaction for reaction in job.react(state, event) if type(reaction).__name__ != stop]
 
-    broken = decider.Decider(job.JobState, job.decide, job.evolve, no_stops, job.due)
+    broken = decider.Decider(JobState, job.decide, evolve, no_stops, job.due)
     with chosen(msgspec.structs.replace(REAL, decider=broken)), pytest.raises(Violation) as failure:
         campaign(1, 20_000)
     told = str(failure.value)

@@ -11,7 +11,7 @@ from typing import Any
 
 from trackbook.adapters.local.backend import LocalBackend
 from trackbook.adapters.sql.ledger import Ledger
-from trackbook.engine.job import JobState
+from trackbook.engine.job_state import JobState
 from trackbook.runtime.book import Aggregate, Book
 from trackbook.runtime.executors import Backends
 from trackbook.runtime.handlers import new_gateway

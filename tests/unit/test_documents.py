@@ -35,5 +35,5 @@ def test_no_file_comes_twice_in_a_walk() -> None:
         for part in text.partition("## Two walks")[2].partition("## How to add")[0].split("\n### ")[1:]
     ]
 
-    assert [len(walk) for walk in walks] == [24, 13]
+    assert [len(walk) for walk in walks] == [26, 16]
     assert all(len(set(walk)) == len(walk) for walk in walks)

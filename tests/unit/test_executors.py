@@ -11,7 +11,7 @@ from office import CHAIN, Office, Played, opened
 
 from trackbook.adapters.execution.kind import Host
 from trackbook.engine.definition import Task, from_mapping, tasks
-from trackbook.engine.job import JobState
+from trackbook.engine.job_state import JobState
 from trackbook.engine.ports import SessionSpec
 from trackbook.runtime.configuration import Configuration, ExecutorsMisconfigured
 from trackbook.runtime.executors import Backends, configured

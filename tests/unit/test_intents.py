@@ -11,7 +11,8 @@ from test_job_properties import commands, patient, rooms, starts, tell
 
 from trackbook.engine import intents
 from trackbook.engine.intents import Intent, Launch, Stop
-from trackbook.engine.job import JobState, StartJob, evolve
+from trackbook.engine.job import StartJob
+from trackbook.engine.job_state import JobState, evolve
 from trackbook.events import job as facts
 
 

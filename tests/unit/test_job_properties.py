@@ -16,15 +16,13 @@ from trackbook.engine.decider import Decider, Decision, answer, fold, next_due, 
 from trackbook.engine.job import (
     AnyJobCommand,
     CancelJob,
-    JobState,
     Report,
     ReportTaskEnded,
     ReportTaskStarted,
     ReportTaskStatus,
     StartJob,
-    evolve,
-    touched,
 )
+from trackbook.engine.job_state import JobState, evolve, touched
 from trackbook.events.job import AnyJobEvent, JobCreated, TaskLaunchRequested, TaskShape
 
 patient = settings(deadline=None, max_examples=150)

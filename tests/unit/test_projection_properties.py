@@ -14,7 +14,7 @@ from histories.served import projected, written
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from trackbook.engine import job
+from trackbook.engine.job_state import LIVE, JobState
 from trackbook.events.commit import Commit
 from trackbook.events.job import AnyJobEvent
 from trackbook.projections.views import JobMoment
@@ -103,7 +103,7 @@ def test_a_job_at_any_event_equals_an_independent_fold(seed: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             async with projected(history, Path(folder) / "r.db") as read:
                 await read.settled(await history.store.head())
-                state = job.JobState("job00")
+                state = JobState("job00")
                 async for stored in history.store.read("job", "job00"):
                     commit = Commits.decode(stored.data)
                     for index, event in enumerate(commit.events):
@@ -130,7 +130,7 @@ def test_events_tell_the_states_that_they_lead_to(seed: int) -> None:
             async with projected(history, Path(folder) / "r.db") as read:
                 await read.settled(await history.store.head())
                 events = (await read.events.of("job", "job00", 1000, newest_first=False)).items
-        state, shown = job.JobState("job00"), dict[str, str]()
+        state, shown = JobState("job00"), dict[str, str]()
         commits = [Commits.decode(stored.data) async for stored in history.store.read("job", "job00")]
         stored_events = [event for commit in commits for event in commit.events]
         for event, view in zip(stored_events, events, strict=True):
@@ -145,7 +145,7 @@ def test_events_tell_the_states_that_they_lead_to(seed: int) -> None:
     asyncio.run(check())
 
 
-def same(state: job.JobState, shown: JobMoment) -> None:
+def same(state: JobState, shown: JobMoment) -> None:
     """Compare the engine's state with what is shown."""
     assert shown.job.state == state.status
     assert [(task.name, task.state, task.attempt, task.session or "") for task in shown.tasks] == [
@@ -156,7 +156,7 @@ def same(state: job.JobState, shown: JobMoment) -> None:
     ]
     counts = shown.job.tasks
     states = [task.status for task in state.tasks.values()]
-    assert counts.running == sum(each in job.LIVE for each in states)
+    assert counts.running == sum(each in LIVE for each in states)
     assert counts.done == sum(each in ("succeeded", "skipped") for each in states)
     assert counts.waiting == sum(each in ("pending", "ready") for each in states)
     assert (counts.failed, counts.cancelled) == (states.count("failed"), states.count("cancelled"))

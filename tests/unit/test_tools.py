@@ -13,6 +13,7 @@ from office import CHAIN, Office, opened
 
 from trackbook.engine import job as jobs
 from trackbook.engine.decider import Decider, fold
+from trackbook.engine.job_state import JobState
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Stored
 from trackbook.events.job import AnyJobEvent, TaskLaunchRequested
@@ -115,7 +116,7 @@ async def test_a_patched_reaction_is_named_where_it_first_decides_otherwise(
     """The divergence has the sequence, what the history says and what the code says now."""
     office, job = await _with_history(tmp_path)
 
-    def due(state: jobs.JobState) -> Iterator[AnyJobEvent]:
+    def due(state: JobState) -> Iterator[AnyJobEvent]:
         for fact in jobs.due(state):
             if isinstance(fact, TaskLaunchRequested) and fact.task == "second":
                 yield msgspec.structs.replace(fact, session="elsewhere")

@@ -10,7 +10,8 @@ from typing import get_args
 
 import pytest
 
-from trackbook.engine.job import JobStatus, Outcome, TaskStatus
+from trackbook.engine.job import Outcome
+from trackbook.engine.job_state import JobStatus, TaskStatus
 from trackbook.engine.kinds import KINDS
 from trackbook.events.job import Fault
 

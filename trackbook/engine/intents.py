@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from trackbook.engine.job import JobState
+from trackbook.engine.job_state import JobState
 from trackbook.events import job as facts
 from trackbook.events.job import AnyJobEvent
 

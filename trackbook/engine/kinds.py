@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from trackbook.engine import job, log, name, outcome, pipeline
 from trackbook.engine.decider import Decider, fold
+from trackbook.engine.job_state import JobState, evolve
 from trackbook.events import job as job_facts
 from trackbook.events import log as log_facts
 from trackbook.events import pipeline as pipeline_facts
@@ -70,7 +71,7 @@ def _kind(
 
 KINDS: dict[str, Kind] = {
     "job": _kind(
-        Decider(job.JobState, job.decide, job.evolve, job.react, job.due),
+        Decider(JobState, job.decide, evolve, job.react, job.due),
         job.AnyJobCommand | None,
         job_facts.AnyJobEvent,
         (job_facts.JobSucceeded, job_facts.JobFailed, job_facts.JobCancelled),

@@ -8,7 +8,7 @@ import structlog
 
 from trackbook.engine import job as jobs
 from trackbook.engine.errors import Refused
-from trackbook.engine.job import LIVE, JobState
+from trackbook.engine.job_state import LIVE, JobState
 from trackbook.events.commit import Input
 from trackbook.runtime.book import Book
 from trackbook.runtime.histories import HistoryDamaged

@@ -16,7 +16,8 @@ from trackbook.engine import job as jobs
 from trackbook.engine.decider import Decision, answer, next_due, take_due
 from trackbook.engine.errors import Refused
 from trackbook.engine.intents import Intent, Launch, Stop
-from trackbook.engine.job import LIVE, AnyJobCommand, JobState
+from trackbook.engine.job import AnyJobCommand
+from trackbook.engine.job_state import LIVE, JobState
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import AppendConflict, Owned, StoreUnanswered
 from trackbook.events import job as facts

@@ -12,7 +12,8 @@ import structlog
 
 from trackbook.engine import definition
 from trackbook.engine.definition import Task
-from trackbook.engine.job import JobState, session_name
+from trackbook.engine.job import session_name
+from trackbook.engine.job_state import JobState
 from trackbook.engine.ports import Backend, Blobs, Executor, SessionInput, SessionSpec
 
 _KEPT_DEFINITIONS = 64

@@ -9,7 +9,7 @@ from litestar import Router, delete, get, post
 from msgspec import Struct
 
 from trackbook.engine.errors import Refused
-from trackbook.engine.job import UNFINISHED
+from trackbook.engine.job_state import UNFINISHED
 from trackbook.engine.ports import ExecutorUnavailable, Folders, FolderState
 from trackbook.http.endpoints.parameters import After, ExecutorName, PipelineKey, Served
 from trackbook.http.errors import ERRORS, error_responses

@@ -7,7 +7,7 @@ from typing import Annotated
 from litestar import Router, get
 from litestar.params import PathParameter, QueryParameter
 
-from trackbook.engine.job import JobStatus, TaskStatus
+from trackbook.engine.job_state import JobStatus, TaskStatus
 from trackbook.http.endpoints.parameters import (
     PAGE,
     After,

@@ -11,7 +11,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from trackbook.adapters.execution.output_log import Kept, Piece, note
-from trackbook.engine.job import TASK_ENDED
+from trackbook.engine.job_state import TASK_ENDED
 from trackbook.http.endpoints.byte_ranges import byte_range
 from trackbook.http.endpoints.parameters import After, JobKey, Served, TaskName
 from trackbook.http.errors import error_responses

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from trackbook.engine.job import JobState, evolve
+from trackbook.engine.job_state import JobState, evolve
 from trackbook.engine.ports import Blobs, EventStore
 from trackbook.projections.decisions import Decisions
 from trackbook.projections.decoded_commit import closing, decode

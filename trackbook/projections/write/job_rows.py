@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from trackbook.engine.job import JobState, TaskState, evolve, touched
+from trackbook.engine.job_state import JobState, TaskState, evolve, touched
 from trackbook.events import job as job_events
 from trackbook.projections.decoded_commit import DecodedCommit
 from trackbook.projections.times import to_micros
