@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,9 +54,9 @@ def fan(width: int) -> list[bytes]:
     history = History()
     tasks = [TaskShape("root"), *(TaskShape(f"t{n}", ["root"]) for n in range(width))]
     history.take([job.StartJob("p", "p", 1, "0" * 64, tasks)])
-    waiting = _launched(history.take([history.ended("root")]))
+    waiting = deque(_launched(history.take([history.ended("root")])))
     while not history.state.ended:
-        reports, waiting = waiting[:TOGETHER], waiting[TOGETHER:]
+        reports = [waiting.popleft() for _ in range(min(TOGETHER, len(waiting)))]
         waiting += _launched(history.take([history.ended(task) for task in reports]))
     return history.commits
 
