@@ -60,8 +60,8 @@ class Bench:
         self.next: dict[str, SessionSpec] = {}
         self.all_ended = asyncio.Event()
         self.expected = 0
-        self._hinted = self.executor._watch._hinted
-        self.executor._watch._hinted = self._hear  # type: ignore[method-assign]
+        self._handle_hint = self.executor._watch._handle_hint
+        self.executor._watch._handle_hint = self._hear  # type: ignore[method-assign]
         self.connection.client.http.event_hooks = {"request": [self._begin], "response": [self._end]}
 
     async def _begin(self, request: httpx.Request) -> None:
@@ -74,7 +74,7 @@ class Bench:
     def _hear(self, hint: Hint) -> None:
         if hint.kind in ENDS:
             self.heard.setdefault(hint.session_name, time.time())
-        self._hinted(hint)
+        self._handle_hint(hint)
 
     async def report(self, _: str, report: Report) -> None:
         """Take a report; launch what follows, as an engine does."""

@@ -96,7 +96,7 @@ class ServiceWorld(ClusterWorld):
 
     async def services(self) -> list[Service]:
         """Return this installation's services."""
-        found = await service_calls.listed(self.connection.client, await self.connection.version())
+        found = await service_calls.list_services(self.connection.client, await self.connection.version())
         return [
             each for each in found if each.variables.get("TRACKBOOK_SERVICE", "").startswith(self.installation)
         ]

@@ -58,7 +58,7 @@ class World:
 
     async def containers(self) -> list[Listed]:
         """Return the installation's containers."""
-        return await self.client.labelled(f"trackbook.installation={self.installation}")
+        return await self.client.list_labelled(f"trackbook.installation={self.installation}")
 
     async def is_gone(self) -> bool:
         """Whether the installation has no container, after a while if need be."""

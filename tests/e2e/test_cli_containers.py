@@ -73,7 +73,7 @@ async def test_a_failure_ends_the_other_container(
     assert (tasks["fails"]["state"], tasks["fails"]["exit_code"]) == ("failed", 9)
     assert tasks["long"]["state"] == "cancelled"
     client = Client(Engine(socket=container_engine.address))
-    assert await client.labelled(f"trackbook.job={job['id']}") == []
+    assert await client.list_labelled(f"trackbook.job={job['id']}") == []
     await client.close()
 
 

@@ -61,7 +61,7 @@ def test_waiting_counts_from_when_the_session_was_made() -> None:
 def test_silence() -> None:
     """A session whose heartbeat stays as it is counts as lost, as far as it was read by its path."""
     observed, clocks = seen("RUNNING")
-    clocks.listed(ALIVE, 9.0)
+    clocks.note_listing(ALIVE, 9.0)
     clocks.read(b"one", 10.0)
     clocks.read(b"one", 59.0)
     assert deadlines.apply(observed, clocks, None, 1000.0) == observed
@@ -69,7 +69,7 @@ def test_silence() -> None:
     found = deadlines.apply(observed, clocks, None, 61.0)
     assert found.silent
     assert "no sign of life for 51 seconds" in found.because
-    clocks.listed(Item("0-1.alive", "file", 21, None), 62.0)
+    clocks.note_listing(Item("0-1.alive", "file", 21, None), 62.0)
     assert deadlines.apply(observed, clocks, None, 63.0) == observed
 
 
@@ -77,13 +77,13 @@ def test_nothing_follows_from_what_a_listing_has_not() -> None:
     """A heartbeat that is not in a listing, or unchanged in it, is no silence, and is read by its path."""
     observed, clocks = seen("RUNNING")
     for at in range(0, 1000, 5):
-        clocks.listed(None, float(at))
+        clocks.note_listing(None, float(at))
         assert deadlines.apply(observed, clocks, None, float(at)) == observed
     assert clocks.wants_reading(None, 1000.0)
     clocks.read(b"one", 1000.0)
     assert not clocks.wants_reading(None, 1001.0)
     assert clocks.wants_reading(None, 1010.0)
-    clocks.listed(ALIVE, 1010.0)
+    clocks.note_listing(ALIVE, 1010.0)
     assert not clocks.wants_reading(ALIVE, 1020.0)
     assert clocks.wants_reading(ALIVE, 1030.0)
     clocks.read(b"two", 1030.0)
@@ -110,8 +110,8 @@ def test_ends_that_are_not_confirmed() -> None:
     """A stop is waited for three times as long as it takes to become forced."""
     observed, clocks = seen("TERMINATING")
     observed = Observation(session=observed.session, asked=True)
-    clocks.end_wanted(5.0)
-    clocks.end_wanted(20.0)
+    clocks.note_end_wanted(5.0)
+    clocks.note_end_wanted(20.0)
     assert deadlines.apply(observed, clocks, None, 34.0) == observed
     assert "in 31 seconds (it is TERMINATING)" in deadlines.apply(observed, clocks, None, 36.0).given_up
 

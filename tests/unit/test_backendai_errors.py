@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from trackbook.adapters.backendai.api.errors import answered, query_refused, unanswered
+from trackbook.adapters.backendai.api.errors import error_in, no_answer, query_refusal
 
 
 def problem(status: int, slug: str, title: str, *, changes: bool = True, **more: Any) -> Any:
     """Return the error for an answer of a manager."""
     body = {"type": f"https://api.backend.ai/probs/{slug}", "title": title} | more
-    return answered("main", status, json.dumps(body).encode(), changes=changes)
+    return error_in("main", status, json.dumps(body).encode(), changes=changes)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_which_parameters_are_wrong_without_what_was_sent() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b'{"no": "type"}', b"[1]", b"\xff"])
 def test_answers_of_something_between(body: bytes) -> None:
     """A proxy's page is told by its status."""
-    error = answered("main", 502, body, changes=True)
+    error = error_in("main", 502, body, changes=True)
 
     assert (error.kind, error.slug, error.existing_session) == ("unknown", "http-502", None)
     assert "status 502" in str(error)
@@ -107,16 +107,16 @@ def test_answers_of_something_between(body: bytes) -> None:
 )
 def test_no_answer(lost: httpx.HTTPError, changing: str, reading: str, slug: str) -> None:
     """What was never sent was not done; of what was sent nobody knows."""
-    error = unanswered("main", lost, changes=True)
+    error = no_answer("main", lost, changes=True)
 
     assert (error.kind, error.slug, error.status) == (changing, slug, 0)
-    assert unanswered("main", lost, changes=False).kind == reading
+    assert no_answer("main", lost, changes=False).kind == reading
 
 
 def test_a_query_is_wrong_or_the_manager_is_ill() -> None:
     """Both are answered with status 200; SQL that came along is not told."""
-    wrong = query_refused("main", ["Cannot query field 'x' on type 'Queries'."])
-    ill = query_refused("main", ["connection refused\n[SQL: SELECT secret]"])
+    wrong = query_refusal("main", ["Cannot query field 'x' on type 'Queries'."])
+    ill = query_refusal("main", ["connection refused\n[SQL: SELECT secret]"])
 
     assert (wrong.kind, ill.kind) == ("permanent", "infrastructure")
     assert "SQL" not in str(ill)

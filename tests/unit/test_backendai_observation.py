@@ -331,8 +331,8 @@ def test_why_a_session_waits(seen: Session, expected: tuple[str, str]) -> None:
 
 def test_sessions_that_could_not_be_made() -> None:
     """A refusal is told in the manager's words, with whose failure it is."""
-    found = observation.refused(ClusterError("main", "permanent", "object-not-found", "No such image."))
+    found = observation.refusal_verdict(ClusterError("main", "permanent", "object-not-found", "No such image."))
     assert found.message == "the session could not be made: cluster 'main': No such image."
     assert (found.outcome, found.fault) == ("failed", "permanent")
-    found = observation.refused(ClusterError("main", "operator", "auth-failed", "Key."), after=900)
+    found = observation.refusal_verdict(ClusterError("main", "operator", "auth-failed", "Key."), after=900)
     assert found.message == "the session could not be made, tried for 15 minutes: cluster 'main': Key."

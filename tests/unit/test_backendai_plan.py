@@ -80,7 +80,7 @@ def test_inputs_are_read_only_where_the_version_can() -> None:
 
 def test_folders_are_there_before_they_are_mounted() -> None:
     """Mounts make no folders; that of a dependency that ran is there, that of a skipped one isn't."""
-    assert plan.needed(SPEC) == [
+    assert plan.folders_for(SPEC) == [
         "vfroot",
         ".trackbook/j1",
         "jobs/j1/2-fine-tune-1/outputs",
@@ -94,7 +94,7 @@ def test_code() -> None:
     assert planned(spec).mounts == {**planned().mounts, place: "/pipeline/.code"}
     assert set(planned(spec, NEW).read_only) == {*planned(version=NEW).read_only, place}
     assert planned(spec).read_only == []
-    assert {*plan.needed(spec)} == {*plan.needed(SPEC), ".trackbook/code"}
+    assert {*plan.folders_for(spec)} == {*plan.folders_for(SPEC), ".trackbook/code"}
     for command in ("true", "# long\n" * 10_000):
         words = shlex.split(plan.startup(replace(spec, command=command))[0])
         assert words[-3:] == ["1" * 64, "/pipeline/.code", "/home/work"]

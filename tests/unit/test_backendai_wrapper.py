@@ -285,7 +285,7 @@ def test_variables_with_line_breaks(run: Run) -> None:
         "QUOTES": 'it\'s "$HOME" `x`\n%s%b',
         "PLAIN": "a\\nb%s",
     }
-    sent = multiline_variables.escaped(values)
+    sent = multiline_variables.escape(values)
     assert all(len(value.splitlines()) == 1 for value in sent.values())
     assert sent["PLAIN"] == values["PLAIN"]
     shown = "".join(f'printf "%s\\0" "${name}"; ' for name in values)
@@ -297,10 +297,10 @@ def test_variables_with_line_breaks(run: Run) -> None:
 def test_variables_that_cant_be_sent() -> None:
     """A value that is too long once it is escaped, or has a name that no shell takes, is refused."""
     with pytest.raises(ValueError, match="more than 131,000 bytes"):
-        multiline_variables.escaped({"A": "\n" * 70_000})
+        multiline_variables.escape({"A": "\n" * 70_000})
     with pytest.raises(ValueError, match="line breaks"):
-        multiline_variables.escaped({"ODD-NAME": "a\nb"})
-    assert multiline_variables.escaped({"ODD-NAME": "a", "B": ""}) == {"ODD-NAME": "a", "B": ""}
+        multiline_variables.escape({"ODD-NAME": "a\nb"})
+    assert multiline_variables.escape({"ODD-NAME": "a", "B": ""}) == {"ODD-NAME": "a", "B": ""}
 
 
 def test_commands_that_look_like_options(run: Run) -> None:

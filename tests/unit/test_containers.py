@@ -182,7 +182,7 @@ def test_a_forged_claim_is_no_record(tmp_path: Path) -> None:
     claim = attempt_state.make_box(tmp_path) / attempt_state.CLAIM
     claim.write_text('{"ended_at": "2026-01-01T00:00:00Z", "exit_code": 0}')
     assert attempt_state.read(tmp_path) is None
-    assert attempt_state.claimed(tmp_path)
+    assert attempt_state.is_claimed(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_mount_never_leads_out_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "vfolders/data").mkdir(parents=True)
     (tmp_path / "vfolders/data/out").symlink_to("/etc")
     with pytest.raises(ValueError, match="leads out of its folder"):
-        folders.mounted(tmp_path, mounts.parse("data/out:x"))
+        folders.mount_source(tmp_path, mounts.parse("data/out:x"))
 
 
 def test_processes_refuse_places_elsewhere(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def opened(path: Path, limit: int = LIMIT) -> Iterator[Log]:
 
 def kept(path: Path) -> Kept:
     """Return what is there of a log that nobody writes."""
-    found = output_log.kept(path)
+    found = output_log.find_kept(path)
     assert found is not None
     return found
 

@@ -146,7 +146,7 @@ class Logs:
         try:
             log = folders.log_file(self._data, session)
             logs.want(log)
-            found = await _read_consistently(lambda: output_log.kept(log))
+            found = await _read_consistently(lambda: output_log.find_kept(log))
             return found or output_log.head_alone(log)
         except (FileNotFoundError, ValueError):
             return None

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from trackbook.adapters.execution.claim import take
-from trackbook.adapters.execution.exit_record import ExitRecord, decoded, encoded, now
+from trackbook.adapters.execution.exit_record import ExitRecord, decode, encode, now
 from trackbook.private_files import write_private
 
 CLAIM, STOP = "claim", "stop"
@@ -47,7 +47,7 @@ def claim(folder: Path, record: ExitRecord | None = None) -> int | None:
     ours = folder / f"{CLAIM}.{os.getpid()}"
     lock = os.open(ours, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    os.write(lock, encoded(record) if record else b"")
+    os.write(lock, encode(record) if record else b"")
     taken = take(ours, folder / CLAIM)
     ours.unlink()
     if not taken:
@@ -97,7 +97,7 @@ def is_stop_asked(folder: Path) -> bool:
 
 def write_record(folder: Path, record: ExitRecord) -> None:
     """Leave the exit record, durably."""
-    write_private(folder / _EXIT, encoded(record), synced=True)
+    write_private(folder / _EXIT, encode(record), synced=True)
 
 
 def read_record(folder: Path) -> ExitRecord | None:
@@ -105,5 +105,5 @@ def read_record(folder: Path) -> ExitRecord | None:
     for path in (folder / _EXIT, folder / CLAIM):
         with suppress(FileNotFoundError):
             if data := path.read_bytes():
-                return decoded(data)
+                return decode(data)
     return None

@@ -51,7 +51,7 @@ class ClusterFolders:
     async def state(self, pipeline: str) -> FolderState:
         """Look whether the folder is there; one that this disk doesn't know is known by its name."""
         name = self._name(pipeline)
-        with self._told(pipeline):
+        with self._translated_errors(pipeline):
             found = await self.storage.folders()
         kept = await asyncio.to_thread(self._load, pipeline)
         if kept:
@@ -73,7 +73,7 @@ class ClusterFolders:
         if state.state == "present":
             return state
         name = state.name if state.id else names.vfolder(self._installation, pipeline, label)
-        with self._told(pipeline):
+        with self._translated_errors(pipeline):
             before = {folder.id for folder in await self.storage.folders()}
             made = await self.storage.ensure(name, self._cluster.vfolder_host)
             first = self._first(await self.storage.folders(), pipeline)
@@ -95,7 +95,7 @@ class ClusterFolders:
         """Delete the folder with all that is in it, for good, from the trash too."""
         state = await self.state(pipeline)
         if state.id:
-            with self._told(pipeline):
+            with self._translated_errors(pipeline):
                 found = next((each for each in await self.storage.folders() if each.id == state.id), None)
                 if found:
                     await self.storage.remove(found)
@@ -126,7 +126,7 @@ class ClusterFolders:
         """Yield a file's bytes from `start` up to `end`."""
         path = clean(path)
         name = await self._present(pipeline)
-        with self._told(pipeline, path):
+        with self._translated_errors(pipeline, path):
             try:
                 async for chunk in self.storage.read(name, path, start, end):
                     yield chunk
@@ -154,7 +154,7 @@ class ClusterFolders:
             raise self._missing(pipeline, state)
         name = (state if state.state == "present" else await self.create(pipeline, label)).name
         await self._refuse_folder(pipeline, name, path)
-        with self._told(pipeline, path):
+        with self._translated_errors(pipeline, path):
             try:
                 await self.storage.write(name, path, chunks, size)
             except ClusterError:  # of a file above it the proxy says no more than 500
@@ -170,7 +170,7 @@ class ClusterFolders:
         name = await self._present(pipeline)
         if await self._type(pipeline, name, path) != "folder":
             raise NoSuchFile(f"there is no folder {path!r} in the folder of pipeline {pipeline}")
-        with self._told(pipeline, path):
+        with self._translated_errors(pipeline, path):
             async for chunk in self.storage.archive(name, path):
                 yield chunk
 
@@ -181,7 +181,7 @@ class ClusterFolders:
             raise UnsafePath("the pipeline's folder itself is deleted by purging it")
         name = await self._present(pipeline)
         await self._stat(pipeline, name, path)
-        with self._told(pipeline, path):
+        with self._translated_errors(pipeline, path):
             await self.storage.delete(name, [path])
 
     # Parts ----------------------------------------------------------------------------------------------------
@@ -200,14 +200,14 @@ class ClusterFolders:
         return FolderMissing(f"the folder {state.name} of pipeline {pipeline} was removed {where}")
 
     async def _items(self, pipeline: str, name: str, path: str) -> list[Item] | None:
-        with self._told(pipeline, path):
+        with self._translated_errors(pipeline, path):
             items = await self.storage.items(name, path)
         return [item for item in items if path or item.name != OURS] if items is not None else None
 
     async def _stat(self, pipeline: str, name: str, path: str) -> FileEntry:
         above = path.rpartition("/")[0]
         if path.partition("/")[0] != OURS:
-            with self._told(pipeline, path):
+            with self._translated_errors(pipeline, path):
                 item = await self.storage.find(name, path)
             if item:
                 return _entry(above, item)
@@ -224,7 +224,7 @@ class ClusterFolders:
             raise UnsafePath(f"{path!r} is a folder: name the file in it")
 
     @contextmanager
-    def _told(self, pipeline: str, path: str = "") -> Iterator[None]:
+    def _translated_errors(self, pipeline: str, path: str = "") -> Iterator[None]:
         """Tell what the cluster says no to in the port's words."""
         try:
             yield

@@ -50,7 +50,7 @@ class Attempt:
     async def run(self) -> ExitRecord:
         """Run the attempt to its end and return its exit record, which is on disk. Raises OSError."""
         try:
-            record = await self._watched(await self._launch.started())
+            record = await self._watch(await self._launch.run())
         except Ended as ended:
             record = ended.record
         finally:
@@ -77,7 +77,7 @@ class Attempt:
 
     # From then on ----------------------------------------------------------------------------------------------
 
-    async def _watched(self, seen: Seen | None) -> ExitRecord:
+    async def _watch(self, seen: Seen | None) -> ExitRecord:
         """Return how the container ended, its log complete."""
         log = output.SessionLog(folders.log_file(self._context.data, self.spec.session), self._context.log_limit)
         following = asyncio.create_task(output.follow(self._client, self._name, log))

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from trackbook.adapters.execution.boot import boot
 from trackbook.adapters.execution.claim import take
-from trackbook.adapters.execution.exit_record import ExitRecord, decoded, encoded
+from trackbook.adapters.execution.exit_record import ExitRecord, decode, encode
 from trackbook.private_files import write_private
 
 BOX = "session"
@@ -33,15 +33,15 @@ class Note(Struct):
 
 def read(folder: Path) -> ExitRecord | None:
     """Return the record of the session's end; None where it has not ended."""
-    for path in (folder / _EXIT, *([folder / _WITHDRAWN] if _withdrawn(folder) else [])):
+    for path in (folder / _EXIT, *([folder / _WITHDRAWN] if _is_withdrawn(folder) else [])):
         try:
-            return decoded(path.read_bytes())
+            return decode(path.read_bytes())
         except FileNotFoundError:
             continue
     return None
 
 
-def _withdrawn(folder: Path) -> bool:
+def _is_withdrawn(folder: Path) -> bool:
     """Whether the claim is ours: the very file, since a command can write whatever it likes beside it."""
     try:
         return (folder / _WITHDRAWN).samefile(folder / BOX / CLAIM)
@@ -53,7 +53,7 @@ def leave(folder: Path, record: ExitRecord) -> ExitRecord:
     """Write the record unless there is one, and return the one that stands. Blocks; raises OSError."""
     if stands := read(folder):
         return stands
-    write_private(folder / _EXIT, encoded(record), synced=True)
+    write_private(folder / _EXIT, encode(record), synced=True)
     return record
 
 
@@ -64,11 +64,11 @@ def withdraw(folder: Path, record: ExitRecord) -> bool:
     """
     claim, ours = make_box(folder) / CLAIM, folder / _WITHDRAWN
     if not ours.exists():
-        write_private(ours, encoded(record), synced=True)
-    return take(ours, claim) or _withdrawn(folder)
+        write_private(ours, encode(record), synced=True)
+    return take(ours, claim) or _is_withdrawn(folder)
 
 
-def claimed(folder: Path) -> bool:
+def is_claimed(folder: Path) -> bool:
     """Whether the attempt is taken: its command ran, or never will."""
     return (folder / BOX / CLAIM).exists()
 
@@ -92,7 +92,7 @@ def take_note(folder: Path, name: str) -> None:
     write_private(folder / _NOTE, msgspec.json.encode(Note(name, boot())) + b"\n", synced=True)
 
 
-def were_used(data: Path) -> bool:
+def is_used(data: Path) -> bool:
     """Whether a container was ever made for this data directory."""
     return (data / "sessions" / _USED).exists()
 
@@ -118,7 +118,7 @@ def mark_stop(folder: Path) -> None:
         (folder / _STOP).touch(0o600, exist_ok=False)
 
 
-def stop_asked(folder: Path) -> datetime | None:
+def stop_requested_at(folder: Path) -> datetime | None:
     """Return when the session was first to be ended on request; None if it was not."""
     try:
         return datetime.fromtimestamp((folder / _STOP).stat().st_mtime, UTC)

@@ -115,7 +115,7 @@ class ContainerBackend:
 
         Raises ExecutorUnavailable where there may be some and the engine can't be asked.
         """
-        if not attempt_state.were_used(self._data):
+        if not attempt_state.is_used(self._data):
             return []  # nor is an engine asked that nobody may have meant to be
         return await cleanup.sweep(self._client, self._installation, live, end=end, unknown=unknown)
 

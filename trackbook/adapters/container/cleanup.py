@@ -39,7 +39,7 @@ async def sweep(client: Client, installation: str, live: Live, *, end: bool, unk
     Raises ExecutorUnavailable where there may be some and the engine can't be asked.
     """
     try:
-        there = await client.labelled(f"trackbook.installation={installation}")
+        there = await client.list_labelled(f"trackbook.installation={installation}")
         owned = await live() if there else Owned(set())
         found: list[Finding] = []
         for each in there:

@@ -107,7 +107,7 @@ class Client:
         """Look at a container; None where there is none of that name."""
         try:
             async with self._asking() as docker:
-                return _seen(await docker.containers.container(name).show())
+                return _decode_seen(await docker.containers.container(name).show())
         except EngineRefused as refused:
             if refused.status == 404:
                 return None
@@ -150,7 +150,7 @@ class Client:
             if refused.status != 404:
                 raise
 
-    async def labelled(self, label: str) -> list[Listed]:
+    async def list_labelled(self, label: str) -> list[Listed]:
         """Return all containers with a label (`key=value`), running or not."""
         async with self._asking() as docker:
             found = await docker.containers.list(all=1, filters=f'{{"label":["{label}"]}}')
@@ -276,7 +276,7 @@ def _facts(version: dict[str, Any], info: dict[str, Any], address: str) -> Facts
     )
 
 
-def _seen(shown: dict[str, Any]) -> Seen:
+def _decode_seen(shown: dict[str, Any]) -> Seen:
     state = shown["State"]
     return Seen(
         status=state.get("Status") or "",

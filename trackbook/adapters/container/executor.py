@@ -94,7 +94,7 @@ class ContainerExecutor:
         self._queue.pop(spec.session, None)
         if spec.session not in self._running:
             if record := attempt_state.read(self._folder(spec)):
-                return self._ended(self._attempt(spec), record)
+                return self._finish(self._attempt(spec), record)
             self._begin(spec)
         return await self._running[spec.session].stop()
 
@@ -123,7 +123,7 @@ class ContainerExecutor:
         """Report the session's end, go on with its container, or have it wait for a slot."""
         folder = self._folder(spec)
         if record := attempt_state.read(folder):
-            self._ended(self._attempt(spec), record)
+            self._finish(self._attempt(spec), record)
         elif attempt_state.read_note(folder):
             self._begin(spec)
         else:
@@ -158,11 +158,11 @@ class ContainerExecutor:
 
         record = await until_done(attempt.run, failed, _AGAIN)
         del self._running[attempt.spec.session]
-        self._ended(attempt, record)
+        self._finish(attempt, record)
         self._changed.set()
         self._launch_waiting()
 
-    def _ended(self, attempt: Attempt, record: ExitRecord) -> None:
+    def _finish(self, attempt: Attempt, record: ExitRecord) -> None:
         log = folders.log_file(self._data, attempt.spec.session)
         self._reports.send_end(attempt.spec, outcome.verdict(record).report(attempt.spec, lambda: tail(log)))
         spawn(attempt.clean_up(), self._cleanups)

@@ -77,7 +77,7 @@ class Launch:
         self._adopting = note is not None
         self._rebooted = note is not None and note.boot != boot()
 
-    async def started(self) -> Seen:
+    async def run(self) -> Seen:
         """Return the container once it was started, by whomever. Raises Over."""
         while True:
             self._check()
@@ -86,7 +86,7 @@ class Launch:
             except EngineAway as away:
                 await self._wait_for_engine(away)
             except EngineRefused as refused:
-                await self._refused(refused.message)
+                await self._handle_refusal(refused.message)
             except (ValueError, OSError) as error:
                 fault: Fault = "permanent" if isinstance(error, ValueError) else "operator"
                 await self._give_up(f"the session could not be set up: {error}", fault)
@@ -98,13 +98,13 @@ class Launch:
         """Bring the container nearer to running; return it when it was started."""
         seen = await self._client.inspect(self.name)
         self._away_since = None
-        if seen and seen.waits and (self._adopting or attempt_state.claimed(self.folder)):
-            seen = await self._settled()
+        if seen and seen.waits and (self._adopting or attempt_state.is_claimed(self.folder)):
+            seen = await self._wait_for_start()
         if seen and not seen.waits:
             return seen
         self._check()
-        if attempt_state.claimed(self.folder) or self._rebooted:
-            raise Ended(attempt_state.read(self.folder) or outcome.gone())
+        if attempt_state.is_claimed(self.folder) or self._rebooted:
+            raise Ended(attempt_state.read(self.folder) or outcome.lost_record())
         if seen is None:
             await self._create()
         else:
@@ -112,7 +112,7 @@ class Launch:
         self._adopting = False
         return None
 
-    async def _settled(self) -> Seen | None:
+    async def _wait_for_start(self) -> Seen | None:
         """Give a start time to show that a process of ours asked for before it was killed."""
         deadline = time.monotonic() + _SETTLES_WITHIN
         while True:
@@ -190,7 +190,7 @@ class Launch:
             await self._give_up(f"the session did not begin: {away}", "infrastructure" if found else "operator")
         await wait(self.withdrawn, _ASKS_AGAIN)
 
-    async def _refused(self, message: str) -> None:
+    async def _handle_refusal(self, message: str) -> None:
         self._failures += 1
         fault = outcome.fault_of(message)
         if fault != "infrastructure" or self._failures >= _TRIES:
@@ -209,7 +209,7 @@ class Launch:
 
     def _check(self) -> None:
         if self.withdrawn.is_set():
-            raise Ended(attempt_state.read(self.folder) or outcome.gone())
+            raise Ended(attempt_state.read(self.folder) or outcome.lost_record())
 
 
 def point(name: str) -> None:

@@ -47,7 +47,7 @@ def fault_of(message: str) -> Fault:
 
 def conclude(seen: Seen | None, spec: SessionSpec, folder: Path, started_at: datetime | None) -> ExitRecord:
     """Return how a session ended whose container has ended, or is there no more."""
-    asked = attempt_state.stop_asked(folder)
+    asked = attempt_state.stop_requested_at(folder)
     if seen is None:
         if asked:
             return ExitRecord(ended_at=now(), started_at=started_at, stopped=True)
@@ -55,7 +55,7 @@ def conclude(seen: Seen | None, spec: SessionSpec, folder: Path, started_at: dat
         return ExitRecord(ended_at=now(), started_at=started_at, lost=True, message=message)
     started_at = seen.started_at or started_at
     ended_at = seen.ended_at or now()
-    if not attempt_state.claimed(folder):
+    if not attempt_state.is_claimed(folder):
         message = f"the command never began: {_why_not(seen)}"
         return ExitRecord(ended_at=ended_at, message=message, fault="permanent")
     record = ExitRecord(ended_at=_after(started_at, ended_at), started_at=started_at, exit_code=seen.exit_code)
@@ -80,7 +80,7 @@ def _after(started_at: datetime | None, ended_at: datetime) -> datetime:
     return ended_at
 
 
-def gone(started_at: datetime | None = None) -> ExitRecord:
+def lost_record(started_at: datetime | None = None) -> ExitRecord:
     """Return the record of a session that was begun, as its claim says, and whose container is gone."""
     message = "the session was begun, and the engine knows nothing of its end; it is not run again"
     return ExitRecord(ended_at=now(), started_at=started_at, lost=True, message=message)

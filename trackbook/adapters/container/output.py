@@ -36,7 +36,7 @@ class SessionLog(Log):
         if self._size > head and (cut := _CUT.match(os.pread(self._file, 80, head))):
             self._tail_from = head + cut.end()
             self.left_out = int(cut[1])
-            self._dropped = _dropped(path, self.left_out)
+            self._dropped = _read_dropped(path, self.left_out)
             self.received += self.left_out - len(cut[0])
 
     def write(self, data: bytes) -> None:
@@ -50,7 +50,7 @@ class SessionLog(Log):
         os.close(self._folder)
 
 
-def _dropped(path: Path, left_out: int) -> int:
+def _read_dropped(path: Path, left_out: int) -> int:
     """Return how many bytes the last cut says are dropped; all that is left out where it can't be read."""
     with suppress(OSError, ValueError, IndexError):
         return int(cut_file(path).read_bytes().split()[1])

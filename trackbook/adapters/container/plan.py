@@ -148,7 +148,7 @@ class Planner:
         for mount in map(parse, spec.mounts):
             if mount.below_work:
                 (work / mount.below_work).mkdir(parents=True, exist_ok=True)  # else the engine makes it, as root
-            found.append((folders.mounted(self._data, mount), mount.path, False))
+            found.append((folders.mount_source(self._data, mount), mount.path, False))
         for path, _, _ in found:
             path.mkdir(parents=True, exist_ok=True)
         return found

@@ -45,7 +45,7 @@ def entries(archive: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarIn
                 if entry.isdir() and entry.name == ".":
                     continue
                 entry.name = entry.name.removeprefix("./")
-                kinds[_checked(entry, kinds)] = entry.isdir()
+                kinds[_check_entry(entry, kinds)] = entry.isdir()
                 if len(kinds) > MOST_ENTRIES + 1:
                     raise BadCode(f"the archive has more than {MOST_ENTRIES:,} entries")
                 yield opened, entry
@@ -53,7 +53,7 @@ def entries(archive: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarIn
         raise BadCode(f"this is no whole tar archive: {error}") from None
 
 
-def _checked(entry: tarfile.TarInfo, known: dict[str, bool]) -> str:
+def _check_entry(entry: tarfile.TarInfo, known: dict[str, bool]) -> str:
     """Return an entry's name; raises BadCode for one that could be anything but a new entry of the folder."""
     name = entry.name
     shown = repr(name[:200])

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, ParamSpec, TypeVar
 
 from trackbook.adapters.execution import folders
-from trackbook.adapters.execution.folder_archive import zipped
-from trackbook.adapters.execution.safe_path import Identity, Outside, identity, open_beneath, shown
+from trackbook.adapters.execution.folder_archive import zip_folder
+from trackbook.adapters.execution.safe_path import Identity, Outside, display_name, identity, open_beneath
 from trackbook.adapters.execution.tree_removal import remove_file, remove_tree
 from trackbook.adapters.execution.upload import Upload
 from trackbook.engine.files import OURS, below_root, clean
@@ -60,7 +60,7 @@ class DataFolders:
         root = self.root(pipeline)
 
         def make() -> FolderState:
-            with self._told(pipeline, "", "made"):
+            with self._translated_errors(pipeline, "", "made"):
                 (root / "vfroot").mkdir(parents=True, exist_ok=True)
             return self._state(root)
 
@@ -71,7 +71,7 @@ class DataFolders:
         root = self.root(pipeline)
 
         def remove() -> bool:
-            with self._told(pipeline, "", "deleted"):
+            with self._translated_errors(pipeline, "", "deleted"):
                 if root.is_symlink():
                     raise ExecutorUnavailable(f"{root} is a link: delete it, and what it leads to, by hand")
                 if not root.is_dir():
@@ -99,9 +99,9 @@ class DataFolders:
         """Yield a file's bytes from `start` up to `end`."""
         path = clean(path)
         left = end - start if end is not None else None
-        with await _owned(IO.close, self._open, pipeline, path, start) as file:
+        with await _in_thread(IO.close, self._open, pipeline, path, start) as file:
             while left is None or left > 0:
-                with self._told(pipeline, path, "read"):
+                with self._translated_errors(pipeline, path, "read"):
                     chunk = await asyncio.to_thread(file.read, _CHUNK if left is None else min(_CHUNK, left))
                 if not chunk:
                     return
@@ -122,10 +122,10 @@ class DataFolders:
         path = clean(path)
         if not path:
             raise UnsafePath("the pipeline's folder is a folder: name the file")
-        upload = await _owned(Upload.discard, self._begin, pipeline, path, executable=executable)
+        upload = await _in_thread(Upload.discard, self._begin, pipeline, path, executable=executable)
         try:
             async for chunk in chunks:
-                with self._told(pipeline, path, "written"):
+                with self._translated_errors(pipeline, path, "written"):
                     await asyncio.to_thread(upload.write, chunk, size)
             await asyncio.to_thread(self._finish, pipeline, path, upload, size)
         finally:
@@ -133,7 +133,7 @@ class DataFolders:
 
     def archive(self, pipeline: str, path: str) -> AsyncIterator[bytes]:
         """Yield a folder as a zip archive."""
-        return zipped(self, pipeline, below_root(path))
+        return zip_folder(self, pipeline, below_root(path))
 
     async def delete(self, pipeline: str, path: str) -> None:
         """Delete a file, or a folder with all that is in it; of a link, the link."""
@@ -143,7 +143,7 @@ class DataFolders:
 
         def remove() -> None:
             with (
-                self._told(pipeline, path, "deleted"),
+                self._translated_errors(pipeline, path, "deleted"),
                 open_beneath(self._present(pipeline), path, last=False) as place,
             ):
                 if stat.S_ISDIR(place.status().st_mode):
@@ -156,7 +156,7 @@ class DataFolders:
     # In threads -----------------------------------------------------------------------------------------------
 
     def _state(self, root: Path) -> FolderState:
-        with self._told(root.name, "", "read"):
+        with self._translated_errors(root.name, "", "read"):
             return FolderState("present" if root.is_dir() else "none", root.name, str(root))
 
     def _present(self, pipeline: str) -> Path:
@@ -173,7 +173,10 @@ class DataFolders:
         )
 
     def _stat(self, pipeline: str, path: str) -> FileEntry:
-        with self._told(pipeline, path, "read"), open_beneath(self._present(pipeline), path) as place:
+        with (
+            self._translated_errors(pipeline, path, "read"),
+            open_beneath(self._present(pipeline), path) as place,
+        ):
             entry = _entry(path.rpartition("/")[2], path, place.status())
         if entry is None:
             raise NoSuchFile(f"{path!r} of pipeline {pipeline} is neither a file nor a folder")
@@ -182,23 +185,23 @@ class DataFolders:
     def _list(self, pipeline: str, path: str) -> list[FileEntry]:
         root = self._present(pipeline)
         found: list[FileEntry] = []
-        with self._told(pipeline, path, "listed"), open_beneath(root, path) as place:
+        with self._translated_errors(pipeline, path, "listed"), open_beneath(root, path) as place:
             folder = place.open(os.O_RDONLY | os.O_DIRECTORY)
             try:
                 with os.scandir(folder) as entries:
                     above = place.above | {identity(os.fstat(folder))}
-                    found += [entry for each in entries if (entry := self._listed(root, path, each, above))]
+                    found += [entry for each in entries if (entry := self._list_entry(root, path, each, above))]
             finally:
                 os.close(folder)
         return sorted(found, key=lambda entry: entry.name)
 
     @staticmethod
-    def _listed(root: Path, path: str, each: os.DirEntry[str], above: set[Identity]) -> FileEntry | None:
+    def _list_entry(root: Path, path: str, each: os.DirEntry[str], above: set[Identity]) -> FileEntry | None:
         """Return an entry of a folder; None for what is not to be shown, or is gone again.
 
         Links that lead back up are left out, so that whoever goes down comes to an end.
         """
-        name = shown(each.name)
+        name = display_name(each.name)
         inside = f"{path}/{name}" if path else name
         if inside == OURS:
             return None
@@ -212,7 +215,10 @@ class DataFolders:
             return None
 
     def _open(self, pipeline: str, path: str, start: int) -> IO[bytes]:
-        with self._told(pipeline, path, "read"), open_beneath(self._present(pipeline), path) as place:
+        with (
+            self._translated_errors(pipeline, path, "read"),
+            open_beneath(self._present(pipeline), path) as place,
+        ):
             if not stat.S_ISREG(place.status().st_mode):
                 raise NoSuchFile(f"{path!r} of pipeline {pipeline} is not a file")
             # Nothing is waited for, whatever took the file's place meanwhile.
@@ -223,15 +229,15 @@ class DataFolders:
     def _begin(self, pipeline: str, path: str, *, executable: bool) -> Upload:
         """Refuse early what can't be written, and make ready for the bytes."""
         root = self.root(pipeline)
-        with self._told(pipeline, "", "made"):
+        with self._translated_errors(pipeline, "", "made"):
             (root / "vfroot").mkdir(parents=True, exist_ok=True)
-        with self._told(pipeline, path, "written"):
+        with self._translated_errors(pipeline, path, "written"):
             with suppress(FileNotFoundError), open_beneath(root, path) as place:
                 _refuse_folder(path, place.status())
             return Upload(root / OURS, executable=executable)
 
     def _finish(self, pipeline: str, path: str, upload: Upload, size: int) -> None:
-        with self._told(pipeline, path, "written"):
+        with self._translated_errors(pipeline, path, "written"):
             upload.complete(size)
             with open_beneath(self._present(pipeline), path, make=True) as place:
                 with suppress(FileNotFoundError):
@@ -239,7 +245,7 @@ class DataFolders:
                 os.replace(upload.path, place.name, dst_dir_fd=place.folder)
 
     @contextmanager
-    def _told(self, pipeline: str, path: str, done: str) -> Iterator[None]:
+    def _translated_errors(self, pipeline: str, path: str, done: str) -> Iterator[None]:
         """Tell what the system says no to in the port's words."""
         what = f"{path!r} of pipeline {pipeline}" if path else f"the folder of pipeline {pipeline}"
         try:
@@ -261,7 +267,7 @@ class DataFolders:
             raise ExecutorUnavailable(f"{what} can't be {done}: {error.strerror or error}") from error
 
 
-async def _owned(release: Callable[[T], object], make: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+async def _in_thread(release: Callable[[T], object], make: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     """Return what is made in a thread, or have it released there where nobody waits for it any more."""
     making = asyncio.ensure_future(asyncio.to_thread(make, *args, **named))
     try:

@@ -27,12 +27,12 @@ class ExitRecord(Struct, kw_only=True, omit_defaults=True):
     run_time: float | None = None
 
 
-def encoded(record: ExitRecord) -> bytes:
+def encode(record: ExitRecord) -> bytes:
     """Return the record as the text of its file."""
     return msgspec.json.encode(record) + b"\n"
 
 
-def decoded(data: bytes) -> ExitRecord:
+def decode(data: bytes) -> ExitRecord:
     """Return the record in a file's text; a record of a lost attempt if the text is damaged."""
     try:
         return msgspec.json.decode(data, type=ExitRecord)

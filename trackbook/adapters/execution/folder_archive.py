@@ -37,7 +37,7 @@ class _Sink(io.RawIOBase):
         return taken
 
 
-async def zipped(folders: Folders, pipeline: str, path: str) -> AsyncIterator[bytes]:
+async def zip_folder(folders: Folders, pipeline: str, path: str) -> AsyncIterator[bytes]:
     """Yield the archive of a folder, not compressed; raises as `entries` and `read` do."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w") as archive:

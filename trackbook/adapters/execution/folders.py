@@ -51,7 +51,7 @@ def vfolder(data: Path, name: str) -> Path:
     return data / "vfolders" / part(name)
 
 
-def mounted(data: Path, mount: Mount) -> Path:
+def mount_source(data: Path, mount: Mount) -> Path:
     """Return the local folder that a task mounts. Raises ValueError for one that leads out of its vfolder."""
     folder = vfolder(data, mount.folder)
     path = folder / mount.subpath

@@ -84,7 +84,7 @@ def _cut(log: Path) -> _Cut | None:
         return _Cut(-1, 0, 0)  # it is being written: no log agrees with it
 
 
-def kept(log: Path) -> Kept | None:
+def find_kept(log: Path) -> Kept | None:
     """Return what is there; None while the log is being cut. Raises FileNotFoundError."""
     cut = _cut(log)
     if cut is not None and not _agrees(log, cut):

@@ -60,7 +60,7 @@ def open_beneath(root: Path, path: str, *, make: bool = False, last: bool = True
             os.close(folder)
 
 
-def shown(name: str) -> str:
+def display_name(name: str) -> str:
     r"""Return a name as it can be shown: bytes that are not UTF-8 as `\xff`; it leads to the same file."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 

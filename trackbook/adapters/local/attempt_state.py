@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from trackbook.adapters.execution.claim import take
-from trackbook.adapters.execution.exit_record import ExitRecord, decoded, encoded
+from trackbook.adapters.execution.exit_record import ExitRecord, decode, encode
 from trackbook.private_files import sync_folder
 
 _LOCK = "hhqqi4x"
@@ -79,7 +79,7 @@ def watch(folder: Path, pid: int) -> int | None:
 def read_record(folder: Path) -> ExitRecord | None:
     """Return the exit record, None if there is none."""
     try:
-        return decoded((folder / "exit").read_bytes())
+        return decode((folder / "exit").read_bytes())
     except FileNotFoundError:
         return None
 
@@ -117,7 +117,7 @@ def mark(folder: Path, name: str) -> None:
 
 def leave_record(folder: Path, record: ExitRecord) -> None:
     """Write the exit record for a session that no launcher will."""
-    write(folder / "exit", encoded(record))
+    write(folder / "exit", encode(record))
 
 
 def write(path: Path, data: bytes) -> None:

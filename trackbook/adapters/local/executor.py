@@ -60,7 +60,7 @@ class LocalExecutor:
         self._reports = Reporter()
         self._queue: dict[str, SessionSpec] = {}
         self._running: dict[str, Attempt] = {}
-        self._code_copies = CodeCopies(blobs, self._copied)
+        self._code_copies = CodeCopies(blobs, self._on_code_copied)
         self._attempts: dict[str, int] = {}
         self._cleanups: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
@@ -192,7 +192,7 @@ class LocalExecutor:
                 self._queue[spec.session] = spec
                 self._launch_waiting()
             elif state.record:
-                self._ended(spec, state.record)
+                self._finish(spec, state.record)
             else:
                 self._cleanups[spec.session] = asyncio.get_running_loop().create_task(self._clean_up(spec))
             return
@@ -217,7 +217,7 @@ class LocalExecutor:
     def _has_slot(self) -> bool:
         return len(self._running) + len(self._code_copies) < self._limit
 
-    def _copied(self, spec: SessionSpec, problem: str) -> None:
+    def _on_code_copied(self, spec: SessionSpec, problem: str) -> None:
         """Begin a session that has its copy of the code, or end it where it can't have one."""
         if problem:
             self._withdraw(spec, ExitRecord(ended_at=now(), message=problem))
@@ -250,7 +250,7 @@ class LocalExecutor:
 
     def _watch(self, spec: SessionSpec, file: int, *, adopted: bool = False) -> Attempt:
         folder = self._folder(spec)
-        attempt = Attempt(spec, folder, file, self._report_start, self._launcher_ended, adopted=adopted)
+        attempt = Attempt(spec, folder, file, self._report_start, self._on_launcher_ended, adopted=adopted)
         self._running[spec.session] = attempt
         return attempt
 
@@ -268,7 +268,7 @@ class LocalExecutor:
                 self._queue[running.spec.session] = running.spec
         self._launch_waiting()
 
-    def _launcher_ended(self, attempt: Attempt) -> None:
+    def _on_launcher_ended(self, attempt: Attempt) -> None:
         """The launcher has ended, or never came to be: give the slot on and see what it left."""
         spec = attempt.spec
         del self._running[spec.session]
@@ -304,11 +304,11 @@ class LocalExecutor:
                 return terminate(self._folder(spec))
         except OSError as error:  # a full disk: nothing ran, and the report says so
             _log.error("a session can't be claimed", session=spec.session, error=str(error))
-        return self._ended(spec, record)
+        return self._finish(spec, record)
 
     async def _clean_up(self, spec: SessionSpec) -> None:
         """Clean up after a dead launcher, and report the session as lost."""
-        self._ended(spec, await cleanup.clean_up(spec.session, self._folder(spec)))
+        self._finish(spec, await cleanup.clean_up(spec.session, self._folder(spec)))
         del self._cleanups[spec.session]
 
     def _report_start(self, attempt: Attempt) -> None:
@@ -316,7 +316,7 @@ class LocalExecutor:
             spec = attempt.spec
             self._reports.send(spec, ReportTaskStarted(spec.task, spec.attempt, attempt.started_at))
 
-    def _ended(self, spec: SessionSpec, record: ExitRecord) -> None:
+    def _finish(self, spec: SessionSpec, record: ExitRecord) -> None:
         self._reports.send_end(spec, outcome.report(spec, record, self._folder(spec)))
         if spec.code:
             self._code_copies.remove(self._folder(spec))

@@ -78,7 +78,7 @@ class Planner:
         mount = parse(text)
         if not mount.below_work:
             raise ValueError(f"{text!r}: {NO_ABSOLUTE}")
-        return str(folders.mounted(self._data, mount)), mount.below_work
+        return str(folders.mount_source(self._data, mount)), mount.below_work
 
     def _command(self, spec: SessionSpec, folder: Path) -> list[str]:
         if "\0" in spec.command:

@@ -29,7 +29,7 @@ SWITCH = "TRACKBOOK_PRIVATE_ROOT"
 """Set to `off`, sessions get no private root."""
 
 
-def private_root_wanted() -> bool:
+def wants_private_root() -> bool:
     """Whether the environment leaves the private root on."""
     return os.environ.get(SWITCH, "").strip().lower() not in ("off", "0", "no", "false")
 
@@ -66,7 +66,7 @@ class Spawner:
         self._restart: asyncio.Task[None] | None = None
         self._closed = False
         self._sent = 0
-        self.private = self._wanted = private_root_wanted()
+        self.private = self._wanted = wants_private_root()
 
     @property
     def pid(self) -> int:
@@ -121,9 +121,9 @@ class Spawner:
     def _watch(self) -> None:
         assert self._process
         self._handle = os.pidfd_open(self._process.pid)
-        asyncio.get_running_loop().add_reader(self._handle, self._died)
+        asyncio.get_running_loop().add_reader(self._handle, self._on_death)
 
-    def _died(self) -> None:
+    def _on_death(self) -> None:
         self._drop()
         if not self._closed:
             self._restart = asyncio.get_running_loop().create_task(self._start_again())

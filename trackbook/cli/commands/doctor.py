@@ -180,7 +180,7 @@ def _durability(place: Where) -> Iterator[Check]:
 def _private_root(_: Where) -> Iterator[Check]:
     import asyncio
 
-    from trackbook.adapters.local.spawner import SWITCH, Spawner, private_root_wanted
+    from trackbook.adapters.local.spawner import SWITCH, Spawner, wants_private_root
 
     async def offered() -> Any:
         spawner = Spawner(1, lambda: None)
@@ -194,7 +194,7 @@ def _private_root(_: Where) -> Iterator[Check]:
         if os.geteuid() != 0:  # on one line, as ssh, git over ssh and sudo may never be needed
             words += f"; root's files seem to be of nobody ({SWITCH}=off runs tasks without it)"
         yield Check("private root", words)
-    elif not private_root_wanted():
+    elif not wants_private_root():
         yield Check(
             "private root",
             f"{offer.problem}: tasks find their folders by $PIPELINE_OUTPUTS … only, inputs can be written",

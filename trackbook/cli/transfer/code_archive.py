@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from trackbook.adapters.execution.code_archive import LONGEST_NAME, MOST_BYTES, MOST_ENTRIES, leads_outside
-from trackbook.adapters.execution.safe_path import shown
+from trackbook.adapters.execution.safe_path import display_name
 from trackbook.cli.errors import CliError
 from trackbook.cli.terminal.render import amount_text
 from trackbook.cli.transfer.gitignore import Ignored, rules_above
@@ -78,7 +78,9 @@ def _scan(
         elif stat.S_ISREG(status.st_mode):
             found.append(Entry(name, path, status))
         else:
-            raise CliError(f"{shown(name)} is neither a file, nor a folder, nor a symbolic link", _LEAVE_OUT)
+            raise CliError(
+                f"{display_name(name)} is neither a file, nor a folder, nor a symbolic link", _LEAVE_OUT
+            )
         if len(found) > MOST_ENTRIES:
             raise _too_many(found)
 
@@ -87,7 +89,7 @@ def _check_name(name: str) -> None:
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
-        raise CliError(f"the name {shown(name)} is not UTF-8 text", _LEAVE_OUT) from None
+        raise CliError(f"the name {display_name(name)} is not UTF-8 text", _LEAVE_OUT) from None
     if length > LONGEST_NAME:
         raise CliError(f"the path {name[:60]}… has {length:,} bytes, of {LONGEST_NAME:,} that it may", _LEAVE_OUT)
 
@@ -96,7 +98,7 @@ def _target(name: str, path: Path, root: str) -> str:
     target = str(path.readlink())
     inside = Path(os.path.realpath(path)).is_relative_to(root)
     if not inside or leads_outside(name, target):
-        message = f"{shown(name)} is a link that leads out of the folder, to {shown(target)}"
+        message = f"{display_name(name)} is a link that leads out of the folder, to {display_name(target)}"
         raise CliError(message, "Use a relative link to a file in the folder, or list it in a .gitignore.")
     return target
 
@@ -163,7 +165,9 @@ def _add_file(archive: tarfile.TarFile, entry: Entry, info: tarfile.TarInfo) -> 
                 raise
             whole = False  # it ended before its size
         if not whole or {before, _version(os.fstat(file.fileno()))} != {_version(entry.status)}:
-            raise CliError(f"{shown(entry.name)} changed while it was packed", "Try again once it is written.")
+            raise CliError(
+                f"{display_name(entry.name)} changed while it was packed", "Try again once it is written."
+            )
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:
@@ -176,5 +180,5 @@ def _describing_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = shown(os.fsdecode(error.filename)) if error.filename else str(folder)
+        what = display_name(os.fsdecode(error.filename)) if error.filename else str(folder)
         raise CliError(f"{what} can't be packed: {error.strerror or error}") from None

@@ -15,7 +15,7 @@ import httpx
 import structlog
 
 from trackbook.adapters.backendai.api import signing
-from trackbook.adapters.backendai.api.errors import ClusterError, query_refused, refused, unanswered
+from trackbook.adapters.backendai.api.errors import ClusterError, no_answer, query_refusal, refusal
 from trackbook.adapters.backendai.api.proxies import Transport, through
 from trackbook.adapters.backendai.config import Cluster
 
@@ -82,7 +82,7 @@ class Client:
         answer = await self.request("POST", "/admin/gql", body=body, timeout=timeout, changes=False)
         problems = answer.get("errors") if isinstance(answer, dict) else [{"message": "no JSON object"}]
         if problems:
-            raise query_refused(self.cluster.name, [str(problem.get("message")) for problem in problems])
+            raise query_refusal(self.cluster.name, [str(problem.get("message")) for problem in problems])
         data: dict[str, Any] = answer.get("data") or {}
         return data
 
@@ -109,13 +109,13 @@ class Client:
             try:
                 answer = await self._ask(method, path, query, content, timeout)
             except httpx.HTTPError as lost:
-                error = unanswered(self.cluster.name, lost, changes=changing)
+                error = no_answer(self.cluster.name, lost, changes=changing)
                 if error.slug == "broken" and tries:
                     continue
                 raise error from None
             if answer.is_success:
-                return self._decoded(answer)
-            raise self._refused(answer, changing)
+                return self._decode(answer)
+            raise self._refusal(answer, changing)
 
     @asynccontextmanager
     async def stream(
@@ -128,11 +128,11 @@ class Client:
         try:
             answer = await self._ask("GET", path, query, None, silence, stream=True)
         except httpx.HTTPError as lost:
-            raise unanswered(self.cluster.name, lost, changes=False) from None
+            raise no_answer(self.cluster.name, lost, changes=False) from None
         try:
             if not answer.is_success:
                 await answer.aread()
-                raise self._refused(answer, changing=False)
+                raise self._refusal(answer, changing=False)
             yield answer
         finally:
             await answer.aclose()
@@ -149,18 +149,18 @@ class Client:
     ) -> httpx.Response:
         """Ask, and once more by the manager's time where it refuses ours: nothing was done then."""
         while True:
-            answer = await self.http.send(self._signed(method, path, query, content, timeout), stream=stream)
+            answer = await self.http.send(self._sign(method, path, query, content, timeout), stream=stream)
             self._see_clock(answer)
             if answer.status_code != httpx.codes.BAD_REQUEST:
                 return answer
             await answer.aread()
-            if not self._refused(answer, changing=False).is_clock or not self._correct():
+            if not self._refusal(answer, changing=False).is_clock or not self._correct():
                 return answer
 
-    def _signed(
+    def _sign(
         self, method: str, path: str, query: Mapping[str, Any] | None, content: bytes | None, timeout: float
     ) -> httpx.Request:
-        url = httpx.URL(self.cluster.endpoint + path + encoded(query))
+        url = httpx.URL(self.cluster.endpoint + path + encode_query(query))
         request = self.http.build_request(
             method, url, content=content, timeout=httpx.Timeout(timeout, connect=_CONNECT, pool=_QUEUE)
         )
@@ -197,14 +197,14 @@ class Client:
         _log.warning("the cluster's clock is not ours", cluster=self.cluster.name, ahead_by_seconds=self.skew)
         return True
 
-    def _refused(self, answer: httpx.Response, changing: bool) -> ClusterError:
-        error = refused(self.cluster.name, answer, answer.content, changes=changing)
+    def _refusal(self, answer: httpx.Response, changing: bool) -> ClusterError:
+        error = refusal(self.cluster.name, answer, answer.content, changes=changing)
         if error.is_clock and self.skew:
             way = "ahead of" if self.skew > 0 else "behind"
             error.message += f" (its clock is {abs(self.skew):.0f} seconds {way} ours)"
         return error
 
-    def _decoded(self, answer: httpx.Response) -> Any:
+    def _decode(self, answer: httpx.Response) -> Any:
         if not answer.content:
             return None
         try:
@@ -223,7 +223,7 @@ def part(name: str) -> str:
     return quote(name, safe="")
 
 
-def encoded(query: Mapping[str, Any] | None) -> str:
+def encode_query(query: Mapping[str, Any] | None) -> str:
     """Return a query as it stands behind the path; what is None is left out."""
     asked = urlencode(
         {

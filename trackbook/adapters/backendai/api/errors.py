@@ -77,7 +77,7 @@ def classify(status: int, slug: str, message: str = "", *, changes: bool) -> Kin
     return "permanent"
 
 
-def answered(cluster: str, status: int, content: bytes, *, changes: bool) -> ClusterError:
+def error_in(cluster: str, status: int, content: bytes, *, changes: bool) -> ClusterError:
     """Return the error that an answer tells of, in `application/problem+json` or not."""
     try:
         problem = json.loads(content)
@@ -94,9 +94,9 @@ def answered(cluster: str, status: int, content: bytes, *, changes: bool) -> Clu
     )
 
 
-def refused(cluster: str, answer: httpx.Response, content: bytes, *, changes: bool) -> ClusterError:
+def refusal(cluster: str, answer: httpx.Response, content: bytes, *, changes: bool) -> ClusterError:
     """Return the error that an answer tells of; one that a proxy may have given names that."""
-    error = answered(cluster, answer.status_code, content, changes=changes)
+    error = error_in(cluster, answer.status_code, content, changes=changes)
     if error.slug.startswith("http-") and (words := through(answer)):
         error.message += f" (through {words})"
         if answer.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
@@ -104,7 +104,7 @@ def refused(cluster: str, answer: httpx.Response, content: bytes, *, changes: bo
     return error
 
 
-def query_refused(cluster: str, messages: list[str]) -> ClusterError:
+def query_refusal(cluster: str, messages: list[str]) -> ClusterError:
     """Return the error of a GraphQL query, which is answered with status 200.
 
     Trouble inside the manager (its database is away) looks the same, but for words about the query itself.
@@ -115,7 +115,7 @@ def query_refused(cluster: str, messages: list[str]) -> ClusterError:
     return ClusterError(cluster, kind, "graphql", words[:_LONGEST], status=200)
 
 
-def unanswered(cluster: str, lost: httpx.HTTPError, *, changes: bool) -> ClusterError:
+def no_answer(cluster: str, lost: httpx.HTTPError, *, changes: bool) -> ClusterError:
     """Return the error for a request that had no answer; where it was never sent, nothing was done."""
     reason = str(lost) or type(lost).__name__
     if isinstance(lost, ProxyUnusable):

@@ -106,7 +106,7 @@ def _fields(version: Version) -> str:
     return f"{_FIELDS}{variant} routings{{{_ROUTES}{health}}}"
 
 
-async def listed(client: Client, version: Version) -> list[Service]:
+async def list_services(client: Client, version: Version) -> list[Service]:
     """Return all services that the key may see, those being taken down too."""
     text = (
         "query($limit:Int!,$offset:Int!){endpoint_list(limit:$limit,offset:$offset)"
@@ -202,7 +202,7 @@ async def activate(client: Client, id: str, revision: str) -> None:  # noqa: A00
 async def folders(client: Client) -> list[ModelFolder]:
     """Return the folders that the key may see, with what they are for."""
     return [
-        ModelFolder(dashed(str(item["id"])), item["name"], item.get("usage_mode") or "general")
+        ModelFolder(with_dashes(str(item["id"])), item["name"], item.get("usage_mode") or "general")
         for item in await client.get("/folders")
     ]
 
@@ -213,7 +213,7 @@ async def proxy(client: Client, group: str, project: str) -> str:
     return str(answer.get("wsproxy_version") or "")
 
 
-def dashed(id: str) -> str:  # noqa: A002
+def with_dashes(id: str) -> str:  # noqa: A002
     """Return a folder's id as services have it."""
     plain = id.replace("-", "").lower()
     return "-".join((plain[:8], plain[8:12], plain[12:16], plain[16:20], plain[20:]))

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from trackbook.adapters.backendai.api.client import Client, part
-from trackbook.adapters.backendai.api.errors import ClusterError, refused, unanswered
+from trackbook.adapters.backendai.api.errors import ClusterError, no_answer, refusal
 
 _TRIES = 6
 """How often in a row a transfer may break without a byte getting through."""
@@ -61,11 +61,11 @@ class Transfer:
             async with http.stream("GET", f"{url}&archive=true", timeout=_SILENCE) as answer:
                 if not answer.is_success:
                     content = await answer.aread()
-                    raise refused(self._client.cluster.name, answer, content, changes=False)
+                    raise refusal(self._client.cluster.name, answer, content, changes=False)
                 async for chunk in answer.aiter_raw():
                     yield chunk
         except httpx.HTTPError as lost:
-            raise unanswered(self._client.cluster.name, lost, changes=False) from None
+            raise no_answer(self._client.cluster.name, lost, changes=False) from None
 
     async def measure(self, folder: str, path: str) -> tuple[int, datetime | None]:
         """Return size and time of change of a file; ClusterError `file-not-found` without it."""
@@ -75,9 +75,9 @@ class Transfer:
             async with self._client.http.stream("GET", url, headers=headers, timeout=_SILENCE) as answer:
                 if not answer.is_success and answer.status_code != httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                     content = await answer.aread()
-                    raise refused(self._client.cluster.name, answer, content, changes=False)
+                    raise refusal(self._client.cluster.name, answer, content, changes=False)
         except httpx.HTTPError as lost:
-            raise unanswered(self._client.cluster.name, lost, changes=False) from None
+            raise no_answer(self._client.cluster.name, lost, changes=False) from None
         whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
         size = int(whole) if whole.isdecimal() else int(answer.headers.get("Content-Length", 0))
         changed = answer.headers.get("Last-Modified")
@@ -86,7 +86,7 @@ class Transfer:
     async def _pause(self, lost: httpx.HTTPError, tries: int) -> None:
         """Wait until the next try; raises ClusterError where there is none left."""
         if not tries:
-            raise unanswered(self._client.cluster.name, lost, changes=False) from None
+            raise no_answer(self._client.cluster.name, lost, changes=False) from None
         await asyncio.sleep(_FIRST_PAUSE * 2 ** (_TRIES - tries - 1))
 
     async def _part(
@@ -101,7 +101,7 @@ class Transfer:
                 return  # nothing there, yet
             if not answer.is_success:
                 content = await answer.aread()
-                raise refused(self._client.cluster.name, answer, content, changes=False)
+                raise refusal(self._client.cluster.name, answer, content, changes=False)
             async for chunk in answer.aiter_raw():
                 yield answer.headers.get("ETag", ""), chunk
 
@@ -142,7 +142,7 @@ class Transfer:
                     return False
                 most = max(_LEAST, len(part_of) // 2)
             else:
-                found = self._told(answer)
+                found = self._read_offset(answer)
             if found == end:
                 return True
             if found is None or not offset <= found < end:
@@ -159,11 +159,11 @@ class Transfer:
                 tries -= 1
                 await self._pause(lost, max(tries, 0))
             else:
-                return None if answer.status_code == httpx.codes.NOT_FOUND else self._told(answer)
+                return None if answer.status_code == httpx.codes.NOT_FOUND else self._read_offset(answer)
 
-    def _told(self, answer: httpx.Response) -> int:
+    def _read_offset(self, answer: httpx.Response) -> int:
         if not answer.is_success:
-            raise refused(self._client.cluster.name, answer, answer.content, changes=False)
+            raise refusal(self._client.cluster.name, answer, answer.content, changes=False)
         return int(answer.headers["Upload-Offset"])
 
     def _error(self, slug: str, message: str) -> ClusterError:

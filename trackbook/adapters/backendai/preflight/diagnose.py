@@ -18,7 +18,7 @@ from trackbook.adapters.backendai.api.session_calls import Version
 from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.config import Cluster
 from trackbook.adapters.backendai.preflight import snapshot
-from trackbook.adapters.backendai.preflight.findings import amounts_text, listed, there_are
+from trackbook.adapters.backendai.preflight.findings import amounts_text, there_are, word_list
 from trackbook.adapters.backendai.preflight.snapshot import Snapshot
 from trackbook.engine.ports import Finding
 
@@ -41,13 +41,13 @@ async def diagnose(connection: ClusterConnection) -> list[Finding]:
     try:
         version = await connection.version()
     except ClusterError as error:
-        return [await _unreached(cluster, error)]
+        return [await _why_unreachable(cluster, error)]
     found = [Finding("endpoint", cluster.endpoint), *_proxies(cluster), *_clock(client), _version(version)]
     try:
         seen = await snapshot.read_snapshot(client, version, cluster.project)
     except ClusterError as error:
         return [*found, trouble(cluster, error)]
-    found += _seen(cluster, seen)
+    found += _from_snapshot(cluster, seen)
     found += await asyncio.gather(_storage(connection, seen), _stream(client))
     return found
 
@@ -79,7 +79,7 @@ def trouble(cluster: Cluster, error: ClusterError) -> Finding:
     return Finding("endpoint", error.message, "fail", hint)
 
 
-async def _unreached(cluster: Cluster, error: ClusterError) -> Finding:
+async def _why_unreachable(cluster: Cluster, error: ClusterError) -> Finding:
     """Tell proxies, names that don't resolve, closed ports and certificates apart."""
     proxy = proxy_for(httpx.URL(cluster.endpoint))
     if proxy and (error.slug in _BY_PROXY or error.slug.startswith("http-")):
@@ -147,7 +147,7 @@ def _version(version: Version) -> Finding:
 # What it has ------------------------------------------------------------------------------------------------
 
 
-def _seen(cluster: Cluster, seen: Snapshot) -> Iterator[Finding]:
+def _from_snapshot(cluster: Cluster, seen: Snapshot) -> Iterator[Finding]:
     key = seen.key
     who = f"of {key.email or key.user}, {key.role or 'user'}, policy {key.policy or '?'}"
     if key.active:
@@ -166,7 +166,7 @@ def _seen(cluster: Cluster, seen: Snapshot) -> Iterator[Finding]:
         agents = "" if seen.agents is None else f"; {_agents(seen)}"
         verdict = "warn" if seen.agents == [] else "ok"
         hint = "Sessions wait until one is there." if seen.agents == [] else ""
-        yield Finding("resources", f"{listed(sorted(seen.slots))}{agents}", verdict, hint)  # type: ignore[arg-type]
+        yield Finding("resources", f"{word_list(sorted(seen.slots))}{agents}", verdict, hint)  # type: ignore[arg-type]
     for problem in seen.problems:
         yield Finding("cluster", problem, "warn", "Sessions may work all the same.")
 
@@ -192,7 +192,7 @@ def _groups(cluster: Cluster, seen: Snapshot) -> Iterator[Finding]:
         hint = there_are(cluster.scaling_group, seen.groups)
         yield Finding("scaling groups", f"there is no {cluster.scaling_group!r}", "fail", hint)
     else:
-        yield Finding("scaling groups", listed(seen.groups))
+        yield Finding("scaling groups", word_list(seen.groups))
 
 
 def _images(cluster: Cluster, seen: Snapshot) -> Iterator[Finding]:
@@ -207,7 +207,7 @@ def _images(cluster: Cluster, seen: Snapshot) -> Iterator[Finding]:
         hint = there_are(cluster.image, known)
         yield Finding("images", f"it does not have {cluster.image}, which tasks without one use", "warn", hint)
     else:
-        yield Finding("images", f"{len(known):,}: {listed(known, 3)}")
+        yield Finding("images", f"{len(known):,}: {word_list(known, 3)}")
 
 
 def _agents(seen: Snapshot) -> str:
@@ -234,7 +234,7 @@ async def _storage(connection: ClusterConnection, seen: Snapshot) -> Finding:
     ours = [each for each in seen.folders or [] if each.owned and not each.trashed and not each.going]
     prefix = names.prefix(connection.installation)
     ours.sort(key=lambda each: prefix not in each.name)
-    words = f"volumes {listed(seen.volumes.allowed)}"
+    words = f"volumes {word_list(seen.volumes.allowed)}"
     if not ours:
         return Finding("storage", f"{words}; there is no folder yet to try the storage proxy with")
     return await _proxy(connection.client, ours[0].name, words)

@@ -28,17 +28,17 @@ class Findings:
 
     def in_order(self) -> list[Finding]:
         """Return them, what fails first."""
-        made = [_made(*key, tasks) for key, tasks in self._tasks.items()]
+        made = [_make(*key, tasks) for key, tasks in self._tasks.items()]
         return sorted(made, key=lambda finding: ORDER.index(finding.verdict))
 
 
-def _made(what: str, found: str, verdict: Verdict, hint: str, tasks: Sequence[str]) -> Finding:
+def _make(what: str, found: str, verdict: Verdict, hint: str, tasks: Sequence[str]) -> Finding:
     if len(tasks) > 1:
-        return Finding(what, f"{found} (tasks {listed(tasks, 3)})", verdict, hint)
+        return Finding(what, f"{found} (tasks {word_list(tasks, 3)})", verdict, hint)
     return Finding(what, found, verdict, hint, tasks[0] if tasks else "")
 
 
-def listed(words: Sequence[str], shown: int = _SHOWN) -> str:
+def word_list(words: Sequence[str], shown: int = _SHOWN) -> str:
     """Return a list in words, the first ones of a long one."""
     more = f" and {len(words) - shown:,} more" if len(words) > shown else ""
     return (", ".join(words[:shown]) or "none") + more
@@ -63,4 +63,4 @@ def amount_text(slot: str, amount: float) -> str:
 def there_are(name: str, known: Sequence[str], of: str = "") -> str:
     """Return which there are, for somebody who named one that there is not."""
     which = f"Those {of}: " if of else "There are: "
-    return f"{did_you_mean(name, known)} {which}{listed(known)}.".strip()
+    return f"{did_you_mean(name, known)} {which}{word_list(known)}.".strip()

@@ -25,7 +25,7 @@ async def check(connection: ClusterConnection, specs: Sequence[SessionSpec]) -> 
     try:
         version = await connection.version()
         folders = await service_calls.folders(connection.client)
-        there = await service_calls.listed(connection.client, version)
+        there = await service_calls.list_services(connection.client, version)
         for spec in serving:
             wanted, faults = service_plan.read(spec.service or {})
             faults = faults or service_plan.lacking(version, wanted, bool(spec.mounts))
@@ -86,7 +86,7 @@ def _taken(
     former = next((each for each in there if each.name == name), None)
     if former is None:
         return Finding(what, "it will be made", task=spec.task)
-    if service_plan.owned(former.variables)[:2] != (connection.installation, spec.pipeline):
+    if service_plan.read_owner(former.variables)[:2] != (connection.installation, spec.pipeline):
         hint = "Give the task another `service.name`."
         return Finding(what, "there is one, which this pipeline did not make", "fail", hint, spec.task)
     if service_calls.has_revisions(version):

@@ -6,7 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from trackbook.adapters.backendai.api.inventory import Image
 from trackbook.adapters.backendai.config import Cluster
-from trackbook.adapters.backendai.preflight.findings import Findings, amount_text, amounts_text, listed, there_are
+from trackbook.adapters.backendai.preflight.findings import (
+    Findings,
+    amount_text,
+    amounts_text,
+    there_are,
+    word_list,
+)
 from trackbook.adapters.backendai.preflight.mount_checks import model_folder, mounts, pipeline_folder
 from trackbook.adapters.backendai.preflight.quota_checks import quotas
 from trackbook.adapters.backendai.preflight.snapshot import Snapshot, numbers
@@ -120,13 +126,12 @@ def _image(
     registry = full.partition("/")[0]
     if allowed and registry not in allowed:
         words = f"images of the registry {registry} are not allowed in the domain {seen.key.domain!r}"
-        findings.add("image", words, "fail", f"Allowed: {listed(allowed)}.", spec.task)
+        findings.add("image", words, "fail", f"Allowed: {word_list(allowed)}.", spec.task)
     machines = {agent.architecture for agent in seen.agents or [] if agent.architecture}
     made_for = {image.architecture for image in found if image.architecture}
     if machines and made_for and not machines & made_for:
-        words = (
-            f"the image {name} is made for {listed(sorted(made_for))}, the agents are {listed(sorted(machines))}"
-        )
+        ours, theirs = word_list(sorted(made_for)), word_list(sorted(machines))
+        words = f"the image {name} is made for {ours}, the agents are {theirs}"
         findings.add("image", words, "fail", "", spec.task)
     else:
         findings.add("image", f"the cluster has {name}", "ok")
@@ -141,12 +146,12 @@ def _resources(findings: Findings, seen: Snapshot, spec: SessionSpec, image: Ima
         if seen.slots is not None and slot not in seen.slots:
             if amount:
                 words = f"the cluster has no {slot}"
-                hint = f"{did_you_mean(slot, seen.slots)} It has {listed(sorted(seen.slots))}.".strip()
+                hint = f"{did_you_mean(slot, seen.slots)} It has {word_list(sorted(seen.slots))}.".strip()
                 findings.add("resources", words, "fail", hint, spec.task)
             continue
         if limits and slot not in limits and amount:
             words = f"the image {image.canonical if image else ''} does not take {slot}"
-            findings.add("resources", words, "fail", f"It takes {listed(sorted(limits))}.", spec.task)
+            findings.add("resources", words, "fail", f"It takes {word_list(sorted(limits))}.", spec.task)
         least, most = limits.get(slot, {}).get("least", 0), limits.get(slot, {}).get("most", 0)
         if amount < least:
             words = f"{amount_text(slot, amount)} are asked for, and the image needs {amount_text(slot, least)}"
@@ -218,7 +223,7 @@ def _service(findings: Findings, seen: Snapshot, spec: SessionSpec) -> None:
     wanted, faults = service_plan.read(spec.service)
     for fault in (*faults, *service_plan.lacking(seen.version, wanted, bool(spec.mounts))):
         findings.add("service", fault.message, "fail", "", spec.task)
-    for fault in service_plan.ignored(seen.version, wanted):
+    for fault in service_plan.find_ignored(seen.version, wanted):
         findings.add("service", fault.message, "warn", "", spec.task)
     if wanted.model and seen.folders is not None:
         model_folder(findings, seen, wanted.model, spec)

@@ -83,23 +83,23 @@ async def read_snapshot(client: Client, version: Version, project: str) -> Snaps
     problems: list[str] = []
     (policy, slots, images, groups), (usage, rules, agents, volumes, folders) = await asyncio.gather(
         asyncio.gather(
-            _tried(inventory.policy(client), "the limits of the key", problems),
-            _tried(inventory.slots(client), "the kinds of resources", problems),
-            _tried(inventory.images(client), "the images", problems),
-            _tried(inventory.scaling_groups(client, project), "the scaling groups", problems),
+            _try_read(inventory.policy(client), "the limits of the key", problems),
+            _try_read(inventory.slots(client), "the kinds of resources", problems),
+            _try_read(inventory.images(client), "the images", problems),
+            _try_read(inventory.scaling_groups(client, project), "the scaling groups", problems),
         ),
         asyncio.gather(
-            _tried(inventory.usage(client, project), "what is left of the limits", problems, refusals=False),
-            _tried(rules_of(client, key.domain, project), "the limits of domain and project", problems),
-            _tried(agents_of(client), "the agents", problems, refusals=False),  # hidden from users at times
-            _tried(volumes_of(client), "the storage volumes", problems),
-            _tried(Storage(client).folders(), "the virtual folders", problems),
+            _try_read(inventory.usage(client, project), "what is left of the limits", problems, refusals=False),
+            _try_read(rules_of(client, key.domain, project), "the limits of domain and project", problems),
+            _try_read(agents_of(client), "the agents", problems, refusals=False),  # hidden from users at times
+            _try_read(volumes_of(client), "the storage volumes", problems),
+            _try_read(Storage(client).folders(), "the virtual folders", problems),
         ),
     )
     return Snapshot(version, key, policy, slots, images, groups, usage, rules, agents, volumes, folders, problems)
 
 
-async def _tried(reading: Awaitable[T], what: str, problems: list[str], *, refusals: bool = True) -> T | None:
+async def _try_read(reading: Awaitable[T], what: str, problems: list[str], *, refusals: bool = True) -> T | None:
     """Return what is read, None where it can't be; note why, without `refusals` only if something broke."""
     try:
         return await reading

@@ -120,7 +120,7 @@ class ServiceAttempt:
         if _no_proxy(error):
             hint = "the scaling group has no app proxy, without which a cluster serves no models"
             return Verdict("failed", f"the service could not be made: {error} ({hint})", "operator")
-        words = observation.refused(error, after=tried if error.kind != "permanent" else 0)
+        words = observation.refusal_verdict(error, after=tried if error.kind != "permanent" else 0)
         return Verdict("failed", words.message.replace("the session", "the service", 1), words.fault)
 
     async def _follow(self, reconciler: ServiceReconciler, deadline: float) -> Verdict:
@@ -168,7 +168,7 @@ class ServiceAttempt:
             return seen
         if rolling_update.is_stuck(reconciler.state, service):
             return Progress("ERROR", failed="the model answers its health check in no new replica")
-        if await reconciler.renewed(service):
+        if await reconciler.advance(service):
             return seen
         return Progress("PREPARING", f"replicas are replaced one by one; {seen.message}")
 
@@ -177,7 +177,7 @@ class ServiceAttempt:
         try:
             spec = self.spec
             folder = await self._context.pipeline_folders.prepare(
-                spec.pipeline, plan.needed(spec), spec.pipeline_name
+                spec.pipeline, plan.folders_for(spec), spec.pipeline_name
             )
             path = f"{plan.outputs(self.spec)}/{RESULT}"
             text = msgspec.json.format(msgspec.json.encode(self._result)) + b"\n"

@@ -83,7 +83,7 @@ class Services:
         """Return this installation's ephemeral services, those that are being taken down too."""
         return [
             service
-            for service in await service_calls.listed(self._connection.client, version)
+            for service in await service_calls.list_services(self._connection.client, version)
             if _is_ephemeral(service, self._connection.installation)
         ]
 
@@ -102,7 +102,7 @@ class Services:
 
 
 def _is_ephemeral(service: Service, installation: str) -> bool:
-    home, _, kind, _ = plan.owned(service.variables)
+    home, _, kind, _ = plan.read_owner(service.variables)
     return (home, kind) == (installation, "ephemeral")
 
 

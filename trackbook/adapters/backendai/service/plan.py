@@ -142,7 +142,7 @@ def lacking(version: Version, wanted: Wanted, mounts: bool) -> list[Fault]:
     return found
 
 
-def ignored(version: Version, wanted: Wanted) -> list[Fault]:
+def find_ignored(version: Version, wanted: Wanted) -> list[Fault]:
     """Return what the task asks for that means nothing to this version, and keeps nothing from running."""
     if has_revisions(version):
         return []
@@ -171,7 +171,7 @@ def judge(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
             place = f"{at}.mounts" if fault.key == "mounts" else f"{at}.service.{fault.key}"
             found.append(Refused("service_invalid", f"task {task.name!r}: {fault.message}", place))
         found += _judged_variables(task, version)
-        for fault in ignored(version, wanted) if version else ():
+        for fault in find_ignored(version, wanted) if version else ():
             message = f"task {task.name!r}: {fault.message}"
             found.append(Warned("service_key_ignored", message, f"{at}.service.{fault.key}"))
         if wanted.name and wanted.name in taken:
@@ -218,7 +218,7 @@ def owner(spec: SessionSpec, wanted: Wanted, installation: str) -> str:
     return f"{installation}/{spec.pipeline}/{'ephemeral' if wanted.ephemeral else 'kept'}/{digest}"
 
 
-def owned(given: Mapping[str, str]) -> tuple[str, str, str, str]:
+def read_owner(given: Mapping[str, str]) -> tuple[str, str, str, str]:
     """Return installation, pipeline, kind and mounts by a service's variables, '' each where they tell none."""
     parts = given.get(OWNER, "").split("/")
     return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else ("", "", "", "")

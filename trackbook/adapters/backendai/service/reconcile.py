@@ -52,7 +52,9 @@ class ServiceReconciler:
 
     async def find(self, version: Version) -> Service | None:
         """Return the live service of the name; of two that this attempt made by mistake one is deleted."""
-        named = [each for each in await service_calls.listed(self._client, version) if each.name == self.name]
+        named = [
+            each for each in await service_calls.list_services(self._client, version) if each.name == self.name
+        ]
         mine = sorted((each for each in named if each.tag == self.spec.session and not each.going), key=_age)
         for double in mine[1:]:
             await service_calls.delete(self._client, double.id)
@@ -81,7 +83,7 @@ class ServiceReconciler:
 
     def _insist_on_pipeline(self, found: Service) -> None:
         """Raise Refusal where the service is not this pipeline's."""
-        if plan.owned(found.variables)[:2] != (self._connection.installation, self.spec.pipeline):
+        if plan.read_owner(found.variables)[:2] != (self._connection.installation, self.spec.pipeline):
             raise Refusal(
                 f"there is a service {self.name!r} on the cluster already, which this pipeline did not make; "
                 "give the task another `service.name`"
@@ -167,10 +169,10 @@ class ServiceReconciler:
             group,
             plan.owner(self.spec, wanted, "").split("/")[3],
         )
-        has = (found.model, found.mount, found.variant, found.group, plan.owned(found.variables)[3])
+        has = (found.model, found.mount, found.variant, found.group, plan.read_owner(found.variables)[3])
         if asked != has:
             return await self._replace(version, found)
-        if not await self._rolled(found):
+        if not await self._has_rolled_out(found):
             await self._roll(found)
         return self._use(found.id)
 
@@ -188,12 +190,12 @@ class ServiceReconciler:
         self.state.changed = True
         self._save()
 
-    async def renewed(self, service: Service) -> bool:
+    async def advance(self, service: Service) -> bool:
         """Go on with a change that the manager does not do itself; whether it is done. Raises ClusterError."""
         replicas = self.wanted.replicas
         return await rolling_update.advance(self._client, self._terminator, self.state, service, replicas)
 
-    async def _rolled(self, found: Service) -> bool:
+    async def _has_rolled_out(self, found: Service) -> bool:
         """Whether our revision is there already, made before a crash or a lost answer."""
         if self.state.id != found.id or self.state.before is None:
             return False

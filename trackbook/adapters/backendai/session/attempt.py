@@ -88,9 +88,9 @@ class Attempt:
         """Look for an exit record that came unheard, for the heartbeat, and for output."""
         name, now = exit_record.name(self.spec), asyncio.get_running_loop().time()
         heartbeat, output = found.get(f"{name}.alive"), found.get(f"{name}.log")
-        self._clocks.listed(heartbeat, now)
+        self._clocks.note_listing(heartbeat, now)
         if f"{name}.exit" in found:
-            self.command_ended()
+            self.look_for_end()
             return False
         if output and output.size != self._output.offset:
             self.copy_output()
@@ -100,7 +100,7 @@ class Attempt:
         """Read by their paths the heartbeat, and whether there is an exit record. Raises ClusterError."""
         heartbeat = await self._context.pipeline_folders.read(self.spec, "alive")
         if await self._context.pipeline_folders.read(self.spec, "exit", 0, 1) is not None:
-            self.command_ended()
+            self.look_for_end()
         self._clocks.read(heartbeat, asyncio.get_running_loop().time())
 
     def report_unreachable(self, why: str) -> None:
@@ -108,7 +108,7 @@ class Attempt:
         if self._verdict is None:
             self._report_status(UNREACHABLE, why)
 
-    def command_ended(self) -> None:
+    def look_for_end(self) -> None:
         """Look for the exit record."""
         self._command_ended = True
         self._wake.set()
@@ -140,7 +140,7 @@ class Attempt:
         """Take up that the session is to be ended."""
         if observed != self._observed:
             self._observed = observed
-            self._clocks.end_wanted(asyncio.get_running_loop().time())
+            self._clocks.note_end_wanted(asyncio.get_running_loop().time())
             self._wake.set()
 
     def _report_session(self, session: Session) -> None:
@@ -194,7 +194,9 @@ class Attempt:
             except ClusterError as error:
                 tried = asyncio.get_running_loop().time() - began
                 if tried > self._context.cluster.unreachable_timeout:
-                    self._verdict = None if self._observed.asked else observation.refused(error, after=tried)
+                    self._verdict = (
+                        None if self._observed.asked else observation.refusal_verdict(error, after=tried)
+                    )
                     self._observed = replace(self._observed, given_up=str(error))
                     return None
                 self._report_status(self._reported[0], str(error))

@@ -59,7 +59,7 @@ class Clocks:
             self.alive_since = self.looked_at = now
         self._running = running
 
-    def listed(self, heartbeat: Item | None, now: float) -> None:
+    def note_listing(self, heartbeat: Item | None, now: float) -> None:
         """Note the heartbeat's file as a listing of the folder has it; None where it is not in the listing.
 
         A listing proves that a session lives and never that it is silent: storage proxies cut long ones.
@@ -84,7 +84,7 @@ class Clocks:
             self.alive_since = now
         self._read, self._read_at, self.looked_at = heartbeat, now, now
 
-    def end_wanted(self, now: float) -> None:
+    def note_end_wanted(self, now: float) -> None:
         """Note that the session is to be ended."""
         if self.end_wanted_at is None:
             self.end_wanted_at = now

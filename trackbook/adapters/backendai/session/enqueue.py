@@ -97,12 +97,12 @@ class Enqueuer:
             found = (await self._connection.client.query(f"query{{images{{{fields}}}}}"))["images"] or []
             found.sort(key=lambda item: item["architecture"] == _ARCHITECTURE)
             self._images = {_canonical(item): item["id"] for item in found}
-        return self._known(self._images, name, "No such environment image")
+        return self._look_up(self._images, name, "No such environment image")
 
     async def _project(self, name: str) -> str:
         if name not in self._projects:
             self._projects = (await inventory.key(self._connection.client)).projects
-        return self._known(self._projects, name, "The key may use no such project")
+        return self._look_up(self._projects, name, "The key may use no such project")
 
     async def _folder(self, name: str) -> str:
         if name not in self._folders:
@@ -112,9 +112,9 @@ class Enqueuer:
                 for folder in sorted(folders, key=lambda folder: folder.owned)
                 if not folder.going and not folder.trashed
             }
-        return self._known(self._folders, name, "No such virtual folder")
+        return self._look_up(self._folders, name, "No such virtual folder")
 
-    def _known(self, ids: dict[str, str], name: str, otherwise: str) -> str:
+    def _look_up(self, ids: dict[str, str], name: str, otherwise: str) -> str:
         if name not in ids:
             raise ClusterError(
                 self._connection.cluster.name, "permanent", "object-not-found", f"{otherwise}: {name}", status=404

@@ -76,7 +76,7 @@ class SessionLauncher:
             await self._context.archives.place(self._spec, asked)
         except ClusterError as error:
             if error.kind == "permanent":
-                return observation.refused(error)
+                return observation.refusal_verdict(error)
             raise
         except BadCode as error:
             return Verdict("failed", f"the code can't be unpacked: {error}", "permanent")
@@ -110,7 +110,7 @@ class SessionLauncher:
         version = await connection.version()
         try:
             folder = await self._context.pipeline_folders.prepare(
-                spec.pipeline, plan.needed(spec), spec.pipeline_name
+                spec.pipeline, plan.folders_for(spec), spec.pipeline_name
             )
             new = plan.new_session(
                 spec, connection.cluster, connection.installation, version, startup, folder=folder
@@ -123,7 +123,7 @@ class SessionLauncher:
             if error.existing_session:
                 return await self._existing(error.existing_session)
             if error.kind == "permanent" or error.slug == _NEVER:
-                return Launched(verdict=observation.refused(error))
+                return Launched(verdict=observation.refusal_verdict(error))
             if error.kind == "unknown":
                 self.look = self.unsure = True
             raise

@@ -31,7 +31,7 @@ def has_breaks(value: str) -> bool:
     return bool(value) and value.splitlines() != [value]
 
 
-def escaped(variables: Mapping[str, str]) -> dict[str, str]:
+def escape(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables as they are sent, in one line each. Raises ValueError for what can't be sent so."""
     names = sorted(name for name, value in variables.items() if has_breaks(value))
     if not names:

@@ -84,7 +84,7 @@ def verdict(observed: Observation) -> Verdict | None:
     return None
 
 
-def refused(error: ClusterError, *, after: float = 0) -> Verdict:
+def refusal_verdict(error: ClusterError, *, after: float = 0) -> Verdict:
     """Return the end of an attempt whose session could not be made in `after` seconds."""
     tried = f", tried for {duration(after)}" if after else ""
     return Verdict("failed", f"the session could not be made{tried}: {error}", error.kind)

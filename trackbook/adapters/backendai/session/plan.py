@@ -29,7 +29,7 @@ def outputs(spec: SessionSpec, source: SessionInput | None = None) -> str:
     return f"jobs/{folders.part(spec.job)}/{index}-{folders.slug(task)}/outputs"
 
 
-def needed(spec: SessionSpec) -> list[str]:
+def folders_for(spec: SessionSpec) -> list[str]:
     """Return the folders that have to be there before the session is made; mounts don't make them.
 
     Those of dependencies that ran were made for them; a skipped one never had its own.
@@ -100,7 +100,7 @@ def new_session(
         scaling_group=spec.scaling_group or cluster.scaling_group,
         resources=dict(spec.resources),
         shmem=spec.shmem,
-        variables=multiline_variables.escaped(
+        variables=multiline_variables.escape(
             {name: value for name, value in environment(spec).items() if value}
         ),  # see startup
         mounts=_pipeline_mounts(spec, folder) | {mount.source: mount.path for mount in own},

@@ -73,7 +73,7 @@ class Watched(Protocol):
         """Bring our copy of the output up to date where somebody reads it."""
         ...
 
-    def command_ended(self) -> None:
+    def look_for_end(self) -> None:
         """Hear that the command may have ended."""
         ...
 
@@ -149,14 +149,14 @@ class Watch:
         prefix = names.prefix(self._connection.installation)
         async with contextlib.aclosing(hints(self._connection.client, prefix)) as stream:
             async for hint in stream:
-                self._hinted(hint)
+                self._handle_hint(hint)
 
-    def _hinted(self, hint: Hint) -> None:
+    def _handle_hint(self, hint: Hint) -> None:
         if hint.kind == CONNECTED:
             self._all.set()
         elif watched := self._watched.get(hint.session_id):
             if hint.kind in _COMMAND_ENDED:
-                watched.command_ended()
+                watched.look_for_end()
             elif hint.kind in _BEGINS:
                 self._spawn(self._look_until_running(watched))
             else:
