@@ -20,7 +20,7 @@ from seed import SEED
 from summary import Summary
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Connection, connect
+from trackbook.adapters.nats.connection import Connection, connect
 
 pytest.register_assert_rewrite("trackbook.testing.executor_contract")
 

@@ -11,7 +11,7 @@ import pytest
 
 from trackbook.adapters.nats.blobs import AT_ONCE, CHUNK, COUNT, NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import connect
+from trackbook.adapters.nats.connection import connect
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import BlobMissing, Blobs
 from trackbook.testing.store import MemoryBlobs

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import api, connect
+from trackbook.adapters.nats.connection import connect
+from trackbook.adapters.nats.jetstream_api import api
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, wanted_streams
 from trackbook.engine.ports import Append, AppendConflict, EventStore, Stored

@@ -11,7 +11,7 @@ import pytest
 from test_executor import play
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Connection, connect
+from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.executors import SPEC_LIMIT, ExecutorNameTaken, ExecutorWorker, RemoteExecutor
 from trackbook.engine.ports import Executor, SessionSpec
 from trackbook.testing.executor import Play, ScriptedExecutor

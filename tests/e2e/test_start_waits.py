@@ -20,8 +20,8 @@ from command_line import CommandLine, finish, wait_for_line
 
 from trackbook.adapters.nats import broker as broker_module
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.child import find_server
-from trackbook.adapters.nats.home import Owner
+from trackbook.adapters.nats.broker_files import Owner
+from trackbook.adapters.nats.server_process import find_server
 from trackbook.http.system import running
 from trackbook.runtime.book import Book
 from trackbook.runtime.start_phase import StartLimits, StartTimedOut

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from trackbook.adapters.local.executor import LocalExecutor
-from trackbook.adapters.nats.connect import Access, connect
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.connection import connect
 from trackbook.adapters.nats.executors import ExecutorWorker, RemoteExecutor
 from trackbook.engine.job import Report, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec

@@ -18,11 +18,11 @@ import msgspec
 import pytest
 
 from trackbook.adapters.nats import broker as module
-from trackbook.adapters.nats import child
+from trackbook.adapters.nats import server_process
 from trackbook.adapters.nats.broker import BrokerFailed, BrokerHeld, EmbeddedBroker
-from trackbook.adapters.nats.child import ServerNotFound, find_server
-from trackbook.adapters.nats.connect import connect
-from trackbook.adapters.nats.home import Owner
+from trackbook.adapters.nats.broker_files import Owner
+from trackbook.adapters.nats.connection import connect
+from trackbook.adapters.nats.server_process import ServerNotFound, find_server
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append
@@ -221,7 +221,7 @@ async def test_another_process_with_a_leftover_s_id_is_not_ended(
     with subprocess.Popen(["sleep", "600"]) as other:  # noqa: ASYNC220 - it is started once
         before = Owner(other.pid, other.pid, "1", server_since="1")
         (home / "owner.json").write_bytes(msgspec.json.encode(before))
-        held = child.lock(home / "store.lock")
+        held = server_process.lock(home / "store.lock")
         assert held is not None
 
         with pytest.raises(BrokerHeld, match="locked; stop it first"):

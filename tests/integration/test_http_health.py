@@ -16,7 +16,7 @@ from histories.made import example, world
 from histories.served import Site, caught_up, site, until
 from sqlalchemy import Connection, text
 
-from trackbook.adapters.nats.connect import StoreFull
+from trackbook.adapters.nats.errors import StoreFull
 from trackbook.events.job import TaskShape
 from trackbook.projections.errors import DiskFullError
 from trackbook.projections.write.stall_detector import Progress

@@ -14,7 +14,8 @@ from nats.errors import Error as NatsError
 
 from trackbook.adapters.nats import ingress
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import BrokerUnreachable, Connection, connect
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.errors import BrokerUnreachable
 from trackbook.adapters.nats.ingress import Ingress
 
 

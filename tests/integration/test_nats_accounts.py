@@ -13,8 +13,10 @@ from msgspec.structs import replace
 from nats.aio.msg import Msg
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import BrokerUnfit, Connection, Unanswered, api, connect
-from trackbook.adapters.nats.home import credentials
+from trackbook.adapters.nats.broker_files import credentials
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.errors import BrokerUnfit, Unanswered
+from trackbook.adapters.nats.jetstream_api import api
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append

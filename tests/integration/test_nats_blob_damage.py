@@ -15,9 +15,9 @@ from store_files import StoreFiles
 from trackbook.adapters.nats import blobs as module
 from trackbook.adapters.nats.blobs import CHUNK, NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import connect
+from trackbook.adapters.nats.connection import connect
+from trackbook.adapters.nats.pending_writes import PendingWrites
 from trackbook.adapters.nats.streams import ensure
-from trackbook.adapters.nats.waits import Waits
 from trackbook.engine.ports import BlobMissing, StoreUnanswered
 
 
@@ -61,16 +61,16 @@ async def test_reads_that_a_connected_broker_never_answers_end_in_words(
     async with EmbeddedBroker(tmp_path, durability="fast") as broker:
         nc = await connect(broker.engine)
         await ensure(nc, initialised=False)
-        waits = Waits()
+        pending = PendingWrites()
         sha256 = await NatsBlobs(nc).put(b"a body")
-        blobs = NatsBlobs(nc, waits=waits)
+        blobs = NatsBlobs(nc, pending=pending)
         os.kill(broker.pid, signal.SIGSTOP)
         try:
             with pytest.raises(StoreUnanswered, match="has not answered reads of the stream trackbook_blobs"):
                 await blobs.get(sha256)
-            assert "has not answered reads" in waits.problem()
+            assert "has not answered reads" in pending.problem()
         finally:
             os.kill(broker.pid, signal.SIGCONT)
         assert await blobs.get(sha256) == b"a body"
-        assert waits.problem() == ""
+        assert pending.problem() == ""
         await nc.close()

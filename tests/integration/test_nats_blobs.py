@@ -11,10 +11,12 @@ from conditions import holds
 from msgspec.structs import replace
 
 from trackbook.adapters.nats import blobs as module
-from trackbook.adapters.nats import waits as waits_module
+from trackbook.adapters.nats import pending_writes
 from trackbook.adapters.nats.blobs import CHUNK, COUNT, BlobRefused, NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Connection, StoreFull, api, connect
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.errors import StoreFull
+from trackbook.adapters.nats.jetstream_api import api
 from trackbook.adapters.nats.streams import StreamMissing, ensure
 from trackbook.engine.ports import BlobMissing
 from trackbook.testing.proxy import Proxy
@@ -120,21 +122,21 @@ async def test_what_waits_is_noted(
     """A body that can't be stored shows as a write that waits, since when and why."""
     await ensure(nc, prefix, initialised=False)
     monkeypatch.setattr(module, "PATIENCE", 0.1)
-    monkeypatch.setattr(waits_module, "NOTED_AFTER", 0)
+    monkeypatch.setattr(pending_writes, "NOTED_AFTER", 0)
     async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:
         through = await connect(replace(broker.engine, url=proxy.url))
-        waits = waits_module.Waits()
-        blobs = NatsBlobs(through, prefix, waits=waits)
+        pending = pending_writes.PendingWrites()
+        blobs = NatsBlobs(through, prefix, pending=pending)
         assert not await blobs.has(hashlib.sha256(b"x").hexdigest())
         monkeypatch.setattr(blobs, "_sealed", _never)
         proxy.deaf = True
         putting = asyncio.create_task(blobs.put(b"x"))
-        await holds(lambda: waits.problem().endswith("UTC: no answer in time"))
+        await holds(lambda: pending.problem().endswith("UTC: no answer in time"))
 
         proxy.cut()
 
         await putting
-        assert waits.problem() == ""
+        assert pending.problem() == ""
         await through.close()
 
 

@@ -14,21 +14,14 @@ from hard_deadline import hard_deadline
 
 from trackbook import __version__
 from trackbook.adapters.nats import streams
+from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.child import find_server
 from trackbook.adapters.nats.condition import condition
-from trackbook.adapters.nats.connect import (
-    Access,
-    BrokerUnfit,
-    BrokerUnreachable,
-    Connection,
-    Unanswered,
-    api,
-    connect,
-    describe,
-    require_server,
-)
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.errors import BrokerUnfit, BrokerUnreachable, Unanswered
+from trackbook.adapters.nats.jetstream_api import api, describe, require_server
 from trackbook.adapters.nats.limits import restore_limits
+from trackbook.adapters.nats.server_process import find_server
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import StreamMissing, ensure, installation, wanted_streams
 from trackbook.engine.ports import Append

@@ -14,7 +14,7 @@ import pytest
 from store_files import StoreFiles, flip, kill
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import connect
+from trackbook.adapters.nats.connection import connect
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import StreamMissing, ensure
 from trackbook.engine.ports import Append

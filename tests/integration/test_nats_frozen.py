@@ -12,10 +12,12 @@ from conditions import holds
 from store_files import StoreFiles
 
 from trackbook.adapters.nats import broker as broker_module
+from trackbook.adapters.nats import pending_writes
 from trackbook.adapters.nats import store as store_module
-from trackbook.adapters.nats import waits as waits_module
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Connection, StoreFull, api, connect
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.errors import StoreFull
+from trackbook.adapters.nats.jetstream_api import api
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append
@@ -29,7 +31,7 @@ async def frozen(
 ) -> AsyncIterator[tuple[EmbeddedBroker, Connection]]:
     """A broker whose next large write fails, so that it freezes the stream of commits."""
     monkeypatch.setattr(store_module, "ANSWER_PATIENCE", 0.3)
-    monkeypatch.setattr(waits_module, "NOTED_AFTER", 0)
+    monkeypatch.setattr(pending_writes, "NOTED_AFTER", 0)
     async with EmbeddedBroker(tmp_path) as broker:
         nc = await connect(broker.engine)
         await ensure(nc, initialised=False)

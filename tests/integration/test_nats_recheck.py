@@ -18,7 +18,7 @@ from progress import Progress
 from store_files import StoreFiles
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Connection, connect
+from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append, LossFound

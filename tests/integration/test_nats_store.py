@@ -15,7 +15,9 @@ from progress import Progress
 
 from trackbook.adapters.nats import store as module
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import BrokerUnreachable, Connection, StoreFull, api, connect
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.errors import BrokerUnreachable, StoreFull
+from trackbook.adapters.nats.jetstream_api import api
 from trackbook.adapters.nats.store import AppendRefused, NatsEventStore
 from trackbook.adapters.nats.streams import StreamMissing, ensure
 from trackbook.engine.ports import Append, AppendConflict

@@ -20,7 +20,9 @@ from progress import Progress
 from trackbook.adapters.nats import reads
 from trackbook.adapters.nats import tail as module
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import BrokerUnreachable, Connection, api, connect
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.errors import BrokerUnreachable
+from trackbook.adapters.nats.jetstream_api import api
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import StreamDamaged, ensure, wanted_streams
 from trackbook.engine.ports import Append, Stored

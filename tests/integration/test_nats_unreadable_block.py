@@ -11,7 +11,7 @@ from store_files import StoreFiles
 
 from trackbook.adapters.nats import reads
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Connection, connect
+from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append

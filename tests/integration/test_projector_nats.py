@@ -10,7 +10,7 @@ from histories.made import History, graph, world
 from histories.served import all_rows, caught_up, projected, site, written
 
 from trackbook.adapters.nats.blobs import NatsBlobs
-from trackbook.adapters.nats.connect import Connection
+from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append

@@ -10,7 +10,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from trackbook.adapters.nats import gateway
-from trackbook.adapters.nats.connect import Connection
+from trackbook.adapters.nats.connection import Connection
 
 
 async def test_a_command_whose_engine_died_is_asked_again(

@@ -11,9 +11,11 @@ import pytest
 
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.adapters.nats import broker as module
-from trackbook.adapters.nats import child
+from trackbook.adapters.nats import server_process
+from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.broker import BrokerFailed, EmbeddedBroker
-from trackbook.adapters.nats.connect import Access, connect, require_server
+from trackbook.adapters.nats.connection import connect
+from trackbook.adapters.nats.jetstream_api import require_server
 from trackbook.adapters.nats.streams import ensure
 from trackbook.testing.proxy import Proxy
 
@@ -23,7 +25,7 @@ def _killed(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
     pids: list[int] = []
 
     async def killed(*arguments: Any) -> asyncio.subprocess.Process:
-        process = await child.spawn(*arguments)
+        process = await server_process.spawn(*arguments)
         pids.append(process.pid)
         if len(pids) <= times:
             process.kill()

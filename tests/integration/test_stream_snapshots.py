@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from trackbook.adapters.nats import snapshot as module
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Connection, api, connect
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.jetstream_api import api
 from trackbook.adapters.nats.snapshot import SnapshotFailed, StreamContent, restore, snapshot
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, wanted_streams

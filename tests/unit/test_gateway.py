@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from office import CHAIN, opened
 
-from trackbook.adapters.nats.connect import StoreFull
+from trackbook.adapters.nats.errors import StoreFull
 from trackbook.engine.ports import Append, AppendConflict
 from trackbook.testing.store import MemoryEventStore
 

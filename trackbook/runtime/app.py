@@ -15,9 +15,11 @@ from typing import Any
 
 import structlog
 
+from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Access, connect, require_server
-from trackbook.adapters.nats.find import current_url, engine_access
+from trackbook.adapters.nats.connection import connect
+from trackbook.adapters.nats.discovery import current_url, engine_access
+from trackbook.adapters.nats.jetstream_api import require_server
 from trackbook.runtime.data import ServerRecord, hold_directory, record_server
 from trackbook.runtime.data_format import refuse_newer_data
 from trackbook.runtime.data_identity import claim_directory

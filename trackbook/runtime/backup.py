@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from trackbook.adapters.nats.connect import Access, BrokerUnreachable
-from trackbook.adapters.nats.find import current_url
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.discovery import current_url
+from trackbook.adapters.nats.errors import BrokerUnreachable
 from trackbook.adapters.nats.snapshot import SnapshotFailed, StreamContent, snapshot
 from trackbook.adapters.nats.streams import blobs_stream, events_stream, installation
 from trackbook.engine.errors import Refused

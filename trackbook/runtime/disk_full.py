@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 
-from trackbook.adapters.nats.connect import StoreFull
+from trackbook.adapters.nats.errors import StoreFull
 from trackbook.projections.errors import DiskFullError
 
 FREE_SPACE = "Free some space on the disk that holds the data directory; nothing needs to be restarted."

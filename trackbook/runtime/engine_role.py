@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack
 import structlog
 
 from trackbook.adapters.nats.blobs import NatsBlobs
-from trackbook.adapters.nats.connect import no_keeper
 from trackbook.adapters.nats.endpoints import import_library
 from trackbook.adapters.nats.ingress import Ingress
+from trackbook.adapters.nats.pending_writes import no_keeper
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, installation, renew_installation
 from trackbook.adapters.sql.ledger import Ledger
@@ -127,7 +127,7 @@ def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = 
     assert system.connection is not None
     keeper = system.broker.examine if system.broker else no_keeper
     store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)
-    blobs = NatsBlobs(system.connection, system.config.prefix, keeper=keeper, waits=store.waits)
+    blobs = NatsBlobs(system.connection, system.config.prefix, keeper=keeper, pending=store.pending_writes)
     integrity = Integrity(store, witnesses)
     if witnesses:
         store.recheck = integrity.recheck

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.broker import SPACE_NEEDED, EmbeddedBroker
-from trackbook.adapters.nats.connect import Connection, connect
+from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.snapshot import StreamContent, restore
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import INSTALLATION, ensure

@@ -9,7 +9,7 @@ import structlog
 
 from trackbook.adapters.execution.kind import Host
 from trackbook.adapters.nats.blobs import NatsBlobs
-from trackbook.adapters.nats.connect import Connection
+from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.streams import StreamMissing, installation
 from trackbook.engine import job as jobs
 from trackbook.engine.ports import Backend, Executor

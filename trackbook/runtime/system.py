@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connect import Access, Connection, Unanswered
+from trackbook.adapters.nats.connection import Connection
+from trackbook.adapters.nats.errors import Unanswered
 from trackbook.runtime.data_identity import Identity, Ownership
 from trackbook.runtime.start_phase import StartLimits, StartTimedOut, phase
 from trackbook.runtime.watchdog import Watchdog

@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 import trackbook
-from trackbook.adapters.nats.asking import Answer
-from trackbook.adapters.nats.connect import Access
+from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.executors import Attach
 from trackbook.adapters.nats.ingress import QUEUE, command_broker
+from trackbook.adapters.nats.retrying_request import Answer
 from trackbook.adapters.nats.samples import COMMANDS, COMMIT, REPLIES
 from trackbook.engine.job import Report, ReportTaskEnded, ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec

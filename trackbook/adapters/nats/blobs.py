@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
+from trackbook.adapters.nats.connection import Connection
+from trackbook.adapters.nats.errors import FULL, StoreFull, Unanswered
+from trackbook.adapters.nats.pending_writes import Keeper, PendingWrite, PendingWrites, no_keeper
 from trackbook.adapters.nats.reads import pause, walk
 from trackbook.adapters.nats.streams import blobs_stream
-from trackbook.adapters.nats.waits import Wait, Waits
 from trackbook.engine.ports import BlobMissing, StoreUnanswered
 from trackbook.failpoints import failpoint
 
@@ -38,7 +39,7 @@ class BlobRefused(Exception):
 class NatsBlobs:
     """The Blobs port on a connection; a chunk is the message `<prefix>.blob.<sha256>.<n>`.
 
-    `waits` takes note of what waits for the broker.
+    `pending` takes note of what waits for the broker.
     """
 
     def __init__(
@@ -47,9 +48,9 @@ class NatsBlobs:
         prefix: str = "trackbook",
         *,
         keeper: Keeper = no_keeper,
-        waits: Waits | None = None,
+        pending: PendingWrites | None = None,
     ) -> None:
-        self._waits = waits or Waits()
+        self._pending = pending or PendingWrites()
         self._nc, self._prefix, self._stream, self._keeper = nc, prefix, blobs_stream(prefix), keeper
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cached = 0
@@ -103,14 +104,14 @@ class NatsBlobs:
             return data
         found: dict[int, bytes] = {}
         subject = f"{self._prefix}.blob.{sha256}.*"
-        patience = 0 if self._waits.unanswered else READ_PATIENCE
+        patience = 0 if self._pending.unanswered else READ_PATIENCE
         try:
             async for batch in walk(self._nc, self._stream, 1, subject, patience):
                 found |= {int(message.id): message.data for message in batch}
         except StoreUnanswered as error:
-            self._waits.unanswered = str(error)
+            self._pending.unanswered = str(error)
             raise
-        self._waits.unanswered = ""
+        self._pending.unanswered = ""
         data = b"".join(found.pop(number) for number in sorted(found))
         if await _digest(data) != sha256:
             raise BlobMissing(f"blob {sha256}: {'damaged or incomplete' if data else 'not stored'}")
@@ -151,10 +152,10 @@ class NatsBlobs:
         headers = {COUNT: str(count)}
         if not again:
             headers["Nats-Expected-Last-Subject-Sequence"] = "0"
-        with self._waits.write() as wait:
+        with self._pending.write() as wait:
             return await self._insist(subject, chunk, headers, wait)
 
-    async def _insist(self, subject: str, chunk: bytes, headers: dict[str, str], wait: Wait) -> bool:
+    async def _insist(self, subject: str, chunk: bytes, headers: dict[str, str], wait: PendingWrite) -> bool:
         while True:
             try:
                 answer = await self._nc.ask(subject, chunk, headers, PATIENCE)

@@ -17,9 +17,9 @@ from typing import Literal, Self
 import msgspec
 import structlog
 
-from trackbook.adapters.nats.child import find_server, lock, spawn
-from trackbook.adapters.nats.connect import Access
-from trackbook.adapters.nats.home import Owner, config, credentials, known_port, port_in, read, since
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.broker_files import Owner, config, credentials, known_port, port_in, read, since
+from trackbook.adapters.nats.server_process import find_server, lock, spawn
 from trackbook.errors import UserError
 from trackbook.failpoints import failpoint
 from trackbook.private_files import write_private

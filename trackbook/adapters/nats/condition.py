@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trackbook.adapters.nats.connect import Connection
+from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.limits import changed_limits, times_restored
 from trackbook.adapters.nats.reads import stream_info
 from trackbook.adapters.nats.streams import wanted_streams

@@ -16,7 +16,9 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from trackbook.adapters.nats.connect import RETRY_WAIT, Access, BrokerUnreachable, settle
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.connection import RETRY_WAIT, settle
+from trackbook.adapters.nats.errors import BrokerUnreachable
 
 if TYPE_CHECKING:
     from faststream.nats import NatsBroker

@@ -27,9 +27,11 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from trackbook.adapters.nats.asking import OK, Asking, refusal
-from trackbook.adapters.nats.connect import Access, Connection, Unanswered, connect
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.endpoints import close_endpoints, endpoint, new_broker, open_endpoints
+from trackbook.adapters.nats.errors import Unanswered
+from trackbook.adapters.nats.retrying_request import OK, RetryingRequests, refusal
 from trackbook.engine.job import Report, ReportTaskEnded
 from trackbook.engine.ports import Executor, ReportSink, SessionSpec
 from trackbook.errors import UserError
@@ -88,7 +90,7 @@ class RemoteExecutor:
         self._prefix = prefix
         self._name = name
         self._on_attach = on_attach
-        self._asking = Asking(connection)
+        self._requests = RetryingRequests(connection)
         self._report: ReportSink | None = None
         self._subscriptions: list[Subscription] = []
         self._answering: set[asyncio.Task[None]] = set()
@@ -112,7 +114,7 @@ class RemoteExecutor:
             await self._refuse(spec, len(data))
         else:
             failpoint("exec.launch.before")
-            await self._asking.until_ok(self._subject("launch"), data)
+            await self._requests.until_ok(self._subject("launch"), data)
             failpoint("exec.launch.taken")
 
     async def stop(self, spec: SessionSpec) -> None:
@@ -120,7 +122,7 @@ class RemoteExecutor:
         data = msgspec.json.encode(spec)
         if len(data) > SPEC_LIMIT:  # its name and place in the job are all that ending a session takes
             data = msgspec.json.encode(msgspec.structs.replace(spec, command="", variables={}, settings={}))
-        await self._asking.until_ok(self._subject("stop"), data)
+        await self._requests.until_ok(self._subject("stop"), data)
 
     async def close(self, *, cancel: bool = False) -> None:  # noqa: ARG002 - sessions belong to the worker
         """Take no more reports; the worker keeps them until an engine answers again."""
@@ -159,7 +161,7 @@ class RemoteExecutor:
     async def _take_attach(self, message: Msg) -> None:
         who = msgspec.json.decode(message.data, type=Attach)
         log.info("executor.attached", executor=self._name, host=who.host, pid=who.pid)
-        self._asking.again()
+        self._requests.again()
         await self._on_attach()
 
     async def _refuse(self, spec: SessionSpec, size: int) -> None:
@@ -182,7 +184,7 @@ class ExecutorWorker:
         self._prefix = prefix
         self._name = name
         self._nc: Connection | None = None
-        self._asking: Asking | None = None
+        self._requests: RetryingRequests | None = None
         self._broker = worker_broker(access, prefix, name, self._launch, self._stop, self._who)
         self._attaching: asyncio.Task[None] | None = None
         self.attached = asyncio.Event()
@@ -193,7 +195,7 @@ class ExecutorWorker:
         Raises BrokerUnreachable after `patience` seconds, ExecutorNameTaken while another worker has the name.
         """
         self._nc = await connect(self._access, name=f"trackbook executor {self._name}", patience=patience)
-        self._asking = Asking(self._nc)
+        self._requests = RetryingRequests(self._nc)
         try:
             await self._refuse_twin()
             await self._nc.subscribe(self._subject("engine"), cb=self._engine_started)
@@ -227,18 +229,18 @@ class ExecutorWorker:
             )
 
     async def _attach(self) -> None:
-        assert self._asking is not None
-        await self._asking.until_ok(self._subject("attach"), msgspec.json.encode(_me()), ATTACH_PATIENCE)
+        assert self._requests is not None
+        await self._requests.until_ok(self._subject("attach"), msgspec.json.encode(_me()), ATTACH_PATIENCE)
         self.attached.set()
 
     async def _engine_started(self, _message: Msg) -> None:
-        assert self._asking is not None
-        self._asking.again()
+        assert self._requests is not None
+        self._requests.again()
 
     async def _report(self, job: str, report: Report) -> None:
-        assert self._asking is not None
+        assert self._requests is not None
         failpoint("worker.report.before")
-        await self._asking.until_ok(self._subject(f"report.{job}"), msgspec.json.encode(report))
+        await self._requests.until_ok(self._subject(f"report.{job}"), msgspec.json.encode(report))
         failpoint("worker.report.answered")
 
     async def _launch(self, message: Msg) -> bytes:

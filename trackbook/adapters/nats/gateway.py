@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from trackbook.adapters.nats.connect import Connection, Unanswered
+from trackbook.adapters.nats.connection import Connection
+from trackbook.adapters.nats.errors import Unanswered
 
 PATIENCE = 60.0
 """Seconds that an engine may be away or busy before the client is told to ask again."""

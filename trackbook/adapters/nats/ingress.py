@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 from nats.aio.msg import Msg
 
-from trackbook.adapters.nats.connect import Access
+from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.endpoints import close_endpoints, endpoint, new_broker, open_endpoints
 
 if TYPE_CHECKING:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trackbook.adapters.nats.connect import Connection, Unanswered, insist
+from trackbook.adapters.nats.connection import Connection
+from trackbook.adapters.nats.errors import Unanswered
+from trackbook.adapters.nats.jetstream_api import insist
 from trackbook.adapters.nats.reads import stream_info
 from trackbook.adapters.nats.streams import LIMITS, REMOVERS, wanted_streams
 from trackbook.engine.store_condition import RestoredLimits

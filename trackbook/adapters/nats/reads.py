@@ -18,7 +18,9 @@ from typing import Any
 import msgspec
 from nats.aio.msg import Msg
 
-from trackbook.adapters.nats.connect import Connection, Unanswered, api
+from trackbook.adapters.nats.connection import Connection
+from trackbook.adapters.nats.errors import Unanswered
+from trackbook.adapters.nats.jetstream_api import api
 from trackbook.adapters.nats.streams import STREAM_NOT_FOUND, StreamMissing
 from trackbook.engine.ports import Stored, StoreUnanswered
 from trackbook.errors import UserError

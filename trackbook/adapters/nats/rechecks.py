@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from trackbook.adapters.nats.connect import BrokerUnreachable, Connection
+from trackbook.adapters.nats.connection import Connection
+from trackbook.adapters.nats.errors import BrokerUnreachable
 from trackbook.engine.ports import LossFound
 
 Recheck = Callable[[], Awaitable[None]]

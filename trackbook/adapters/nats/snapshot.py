@@ -14,7 +14,10 @@ import msgspec
 from msgspec import Struct
 from nats.aio.msg import Msg
 
-from trackbook.adapters.nats.connect import Access, Connection, Unanswered, api, connect, insist
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.errors import Unanswered
+from trackbook.adapters.nats.jetstream_api import api, insist
 from trackbook.errors import UserError
 
 NEEDED = (2, 15)

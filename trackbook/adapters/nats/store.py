@@ -12,13 +12,14 @@ import structlog
 from msgspec import Struct
 
 from trackbook.adapters.nats.condition import condition
-from trackbook.adapters.nats.connect import FULL, Connection, Keeper, StoreFull, Unanswered, no_keeper
+from trackbook.adapters.nats.connection import Connection
+from trackbook.adapters.nats.errors import FULL, StoreFull, Unanswered
 from trackbook.adapters.nats.limits import restore_limits
+from trackbook.adapters.nats.pending_writes import Keeper, PendingWrite, PendingWrites, no_keeper
 from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, head, pause, walk
 from trackbook.adapters.nats.rechecks import Recheck, Rechecks
 from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live
-from trackbook.adapters.nats.waits import Wait, Waits
 from trackbook.engine.ports import Append, AppendConflict, Stored
 from trackbook.engine.store_condition import RestoredLimits, StoreCondition
 from trackbook.failpoints import failpoint
@@ -75,7 +76,7 @@ class NatsEventStore:
         self._stream = events_stream(prefix)
         self._live = Live(nc, prefix)
         self._rechecks = Rechecks(nc)
-        self.waits = Waits()
+        self.pending_writes = PendingWrites()
         self._batch = f"{secrets.token_hex(8)}-"
         self._batches = itertools.count()
         self._fenced = "no-fence" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
@@ -83,7 +84,7 @@ class NatsEventStore:
     @property
     def problem(self) -> str:
         """Say since when writes have waited and why, or why there is no room; '' when all is well."""
-        return self.waits.problem()
+        return self.pending_writes.problem()
 
     @property
     def recheck(self) -> Recheck | None:
@@ -100,10 +101,10 @@ class NatsEventStore:
         Raises AppendConflict, StoreFull, AppendRefused, and what `recheck` raises. An outcome that isn't known is
         looked up, never guessed.
         """
-        with self.waits.write() as wait:
+        with self.pending_writes.write() as wait:
             return await self._append(commits, wait)
 
-    async def _append(self, commits: Sequence[Append], wait: Wait) -> list[int]:
+    async def _append(self, commits: Sequence[Append], wait: PendingWrite) -> list[int]:
         failpoint("append.before")
         began = self._rechecks.count
         await self._rechecks.admit(began)
@@ -147,7 +148,7 @@ class NatsEventStore:
             "Nats-Msg-Id": commit.message_id,
         }
 
-    async def _settle(self, commits: Sequence[Append], ack: _Ack, began: int, wait: Wait) -> list[int]:
+    async def _settle(self, commits: Sequence[Append], ack: _Ack, began: int, wait: PendingWrite) -> list[int]:
         """Find out what became of an append without a clean acknowledgement; repeat it until it has one."""
         log.info("append.unsettled", why=ack.words, kind=commits[0].kind, id=commits[0].id)
         while True:

@@ -7,7 +7,9 @@ import re
 import secrets
 from typing import Any
 
-from trackbook.adapters.nats.connect import BrokerUnfit, Connection, insist
+from trackbook.adapters.nats.connection import Connection
+from trackbook.adapters.nats.errors import BrokerUnfit
+from trackbook.adapters.nats.jetstream_api import insist
 from trackbook.errors import UserError
 from trackbook.events.commit import FORMAT
 from trackbook.events.storage_format import FormatMark, current, refuse_newer

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from trackbook.adapters.nats.connect import Connection
+from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.reads import confirmed, first_from, head, stored
 from trackbook.adapters.nats.streams import StreamDamaged, events_stream
 from trackbook.engine.ports import Stored

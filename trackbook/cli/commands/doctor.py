@@ -85,8 +85,8 @@ def _python(_: Where) -> Iterator[Check]:
 
 
 def _broker(_: Where) -> Iterator[Check]:
-    from trackbook.adapters.nats.child import ServerNotFound, find_server
-    from trackbook.adapters.nats.connect import NEEDED
+    from trackbook.adapters.nats.jetstream_api import NEEDED
+    from trackbook.adapters.nats.server_process import ServerNotFound, find_server
 
     if foreign := os.environ.get("TRACKBOOK_NATS_URL"):
         yield Check("broker", f"external, {foreign} (TRACKBOOK_NATS_URL)")

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from trackbook.adapters.nats.connect import StoreFull
+from trackbook.adapters.nats.errors import StoreFull
 
 NOTED_AFTER = 2.0  # seconds that a write may take before it counts as waiting; one takes milliseconds
 REFUSED_FOR = 60.0  # seconds for which a refusal counts: there may be room again without anybody writing
 
+Keeper = Callable[[bool], Awaitable[str | None]]
+"""Asked when a write got no answer although the connection stands, or (True) was refused for want of room.
 
-class Wait(Struct, eq=False):
+It puts right what it can; it returns in words why there is no hope for now, or None: try again.
+"""
+
+
+async def no_keeper(refused: bool) -> str | None:
+    """Answer for a broker that isn't ours to look after."""
+    return "the broker has no room for another message" if refused else None
+
+
+class PendingWrite(Struct, eq=False):
     """A write that is not acknowledged yet."""
 
     began: float
@@ -23,7 +34,7 @@ class Wait(Struct, eq=False):
     why: str = "it has not answered yet"
 
 
-class Waits:
+class PendingWrites:
     """The writes that are under way, and the last refusal for want of room.
 
     `unanswered` says why reads were given up, until one is answered.
@@ -31,15 +42,15 @@ class Waits:
 
     def __init__(self) -> None:
         self.unanswered = ""
-        self._waits: dict[int, Wait] = {}
+        self._pending: dict[int, PendingWrite] = {}
         self._refused = ""
         self._refused_at = 0.0
 
     @contextmanager
-    def write(self) -> Iterator[Wait]:
+    def write(self) -> Iterator[PendingWrite]:
         """Take note of a write as long as it is under way; StoreFull concerns all writes."""
-        wait = Wait(time.monotonic(), datetime.now(UTC))
-        self._waits[id(wait)] = wait
+        wait = PendingWrite(time.monotonic(), datetime.now(UTC))
+        self._pending[id(wait)] = wait
         refused = ""
         try:
             yield wait
@@ -47,12 +58,12 @@ class Waits:
             refused = str(full)
             raise
         finally:
-            del self._waits[id(wait)]
+            del self._pending[id(wait)]
             self._refused, self._refused_at = refused, time.monotonic()
 
     def problem(self) -> str:
         """Return in words since when writes have waited for the broker and why, or why reads were given up."""
-        late = [wait for wait in self._waits.values() if time.monotonic() - wait.began >= NOTED_AFTER]
+        late = [wait for wait in self._pending.values() if time.monotonic() - wait.began >= NOTED_AFTER]
         if not late:
             refused = self._refused if time.monotonic() - self._refused_at < REFUSED_FOR else ""
             return refused or self.unanswered

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from trackbook.adapters.nats import home
-from trackbook.adapters.nats.connect import Access, BrokerUnreachable
+from trackbook.adapters.nats import broker_files
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.errors import BrokerUnreachable
 
 _LOOK = 0.05
 
 
 def current_url(data: Path) -> str:
     """Return where the broker of `data` listens now, by what it announced last."""
-    return f"nats://127.0.0.1:{home.known_port(data / 'nats.json')}"
+    return f"nats://127.0.0.1:{broker_files.known_port(data / 'nats.json')}"
 
 
 async def engine_access(data: Path, patience: float = 30.0) -> Access:
@@ -24,8 +25,8 @@ async def engine_access(data: Path, patience: float = 30.0) -> Access:
     credentials, announced = data / "broker" / "credentials.json", data / "nats.json"
     deadline = asyncio.get_running_loop().time() + patience
     while True:
-        passwords = home.read(credentials, home.Credentials)
-        port = home.known_port(announced)
+        passwords = broker_files.read(credentials, broker_files.Credentials)
+        port = broker_files.known_port(announced)
         if passwords is not None and port:
             return Access(url=current_url(data), user="engine", password=passwords.engine)
         if asyncio.get_running_loop().time() > deadline:

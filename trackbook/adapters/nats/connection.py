@@ -1,105 +1,25 @@
-"""The connection to the broker: who we are, requests that fail at once when it goes away, and what it must be."""
+"""The connection to the broker: it reconnects for ever, and its requests fail at once when it is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
-import msgspec
 import structlog
-from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from trackbook.adapters.nats import allow_web_sockets
-from trackbook.errors import UserError
-
-NEEDED = (2, 14)
-"""The oldest server that does what we ask: timers, atomic batches and batch direct get."""
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.errors import BrokerUnfit, BrokerUnreachable, Nobody, Unanswered
 
 RETRY_WAIT = 0.05  # seconds between attempts to reconnect; the client's own default of 2 s would be felt
 PING_INTERVAL = 30  # seconds; twice unanswered and the connection counts as lost
 
-# 10023 insufficient resources, 10047 storage resources exceeded, 10077 the store failed (disk, maximum bytes).
-FULL = frozenset({10023, 10047, 10077})
-
 log = structlog.get_logger("trackbook.nats")
-
-
-class BrokerUnfit(UserError):
-    """The broker can't be used: says what was found and what is needed."""
-
-
-class BrokerUnreachable(UserError):
-    """No broker answered, or the connection has been closed for good."""
-
-
-class StoreFull(UserError):
-    """The broker has no room for another message: says where and how much is free. Nothing was stored."""
-
-
-class Unanswered(Exception):
-    """A request got no answer: lost connection, no responder or too late. What it asked may have happened."""
-
-
-class Nobody(Unanswered):
-    """The server says that nobody answers there."""
-
-
-Keeper = Callable[[bool], Awaitable[str | None]]
-"""Asked when a write got no answer although the connection stands, or (True) was refused for want of room.
-
-It puts right what it can; it returns in words why there is no hope for now, or None: try again.
-"""
-
-
-async def no_keeper(refused: bool) -> str | None:
-    """Answer for a broker that isn't ours to look after."""
-    return "the broker has no room for another message" if refused else None
-
-
-class Access(Struct, frozen=True):
-    """Where a broker is and how to be let in; `creds` and `nkey` name files, several URLs are split by commas.
-
-    `inbox_prefix` begins the subjects that replies are sent to, where the usual `_INBOX` may not be listened to.
-    """
-
-    url: str
-    user: str = ""
-    password: str = ""
-    token: str = ""
-    creds: str = ""
-    nkey: str = ""
-    inbox_prefix: str = ""
-
-    def __post_init__(self) -> None:
-        if any(url.strip().startswith(("ws://", "wss://")) for url in self.url.split(",")):
-            allow_web_sockets()
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> Access | None:
-        """Return the foreign broker that TRACKBOOK_NATS_URL names, or None."""
-        if not (url := env.get("TRACKBOOK_NATS_URL", "")):
-            return None
-        fields = ("user", "password", "token", "creds", "nkey", "inbox_prefix")
-        return cls(url=url, **{name: env.get(f"TRACKBOOK_NATS_{name.upper()}", "") for name in fields})
-
-    def options(self) -> dict[str, Any]:
-        """Return the client's options for these credentials."""
-        named = {
-            "user": self.user,
-            "password": self.password,
-            "token": self.token,
-            "user_credentials": self.creds,
-            "nkeys_seed": self.nkey,
-            "inbox_prefix": self.inbox_prefix,
-        }
-        return {name: value for name, value in named.items() if value}
 
 
 class Connection(Client):
@@ -321,55 +241,3 @@ async def settle(nc: Client) -> None:
             answered += 1
         except NatsError:
             answered = 0
-
-
-async def api(nc: Connection, request: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Ask JetStream's own API and return its answer, an `error` in it included; raises Unanswered."""
-    answer = await nc.ask(f"$JS.API.{request}", msgspec.json.encode(body) if body else b"")
-    return cast("dict[str, Any]", msgspec.json.decode(answer.data))
-
-
-async def insist(
-    nc: Connection, request: str, body: Mapping[str, Any] | None = None, patience: float = 10.0
-) -> dict[str, Any]:
-    """Ask JetStream's own API, again while the broker is away; raises Nobody, Unanswered after `patience` s."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return await api(nc, request, body)
-        except Nobody:
-            raise
-        except Unanswered:
-            if time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(RETRY_WAIT)
-
-
-async def require_server(nc: Connection) -> None:
-    """Raise BrokerUnfit unless the broker is new enough and has JetStream."""
-    found = nc.connected_server_version
-    need = ".".join(map(str, NEEDED))
-    if (found.major, found.minor) < NEEDED:
-        raise BrokerUnfit(f"the broker is nats-server {_version(nc)}; {need} or newer is needed")
-    try:
-        answer = await insist(nc, "INFO")
-    except Unanswered as error:
-        raise BrokerUnfit(
-            f"nats-server {_version(nc)} has no JetStream for this account ({error}); enable JetStream in it"
-        ) from error
-    if fault := answer.get("error"):
-        raise BrokerUnfit(f"nats-server {_version(nc)}: {fault['description']}; JetStream is needed")
-
-
-def describe(nc: Connection) -> str:
-    """Return in words which broker this is; for `trackbook doctor`."""
-    url = nc.connected_url
-    where = f"{url.hostname}:{url.port}" if url else "away"
-    return (
-        f"nats-server {_version(nc)} at {where}; whether it syncs every write to disk (sync_interval: always) "
-        "can't be seen from a client: ask whoever runs it"
-    )
-
-
-def _version(nc: Connection) -> str:
-    return str(nc.connected_server_version).removeprefix("<nats server v").removesuffix(">")

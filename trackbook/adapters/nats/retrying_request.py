@@ -11,7 +11,8 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from trackbook.adapters.nats.connect import Connection, Unanswered
+from trackbook.adapters.nats.connection import Connection
+from trackbook.adapters.nats.errors import Unanswered
 
 ANSWER_PATIENCE = 5.0
 """Seconds for the other end to answer; it is asked again then. A lost connection is noticed at once."""
@@ -38,7 +39,7 @@ def refusal(problem: Exception) -> bytes:
     return msgspec.json.encode(Answer("error", str(problem) or repr(problem)))
 
 
-class Asking:
+class RetryingRequests:
     """Requests that are repeated until the other end says ok; `again` repeats all of them now."""
 
     def __init__(self, connection: Connection) -> None:
