@@ -25,7 +25,7 @@ from trackbook.events import job as job_facts
 from trackbook.events import log as log_facts
 from trackbook.events import outcome as outcome_facts
 from trackbook.events import pipeline as pipeline_facts
-from trackbook.runtime.requests import REQUESTS, Found, Problem, Reply, Request
+from trackbook.runtime.commands.requests import REQUESTS, Found, Problem, Reply, Request
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 

@@ -13,7 +13,7 @@ from node import FOLDER, node
 from trackbook.adapters.nats.asyncapi import document
 from trackbook.adapters.nats.samples import COMMANDS, COMMIT, REPLIES
 from trackbook.engine.kinds import KINDS
-from trackbook.runtime.requests import REQUESTS, Reply
+from trackbook.runtime.commands.requests import REQUESTS, Reply
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import PATIENCE, CommandLine
 
-from trackbook.runtime.data_files import FILES, FOLDERS
+from trackbook.runtime.data_directory.file_types import FILES, FOLDERS
 
 _ORDINARY = ("setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search")
 """Root without the right to use the files of others, whatever their modes."""

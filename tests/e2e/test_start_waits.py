@@ -23,8 +23,8 @@ from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.broker_files import Owner
 from trackbook.adapters.nats.server_process import find_server
 from trackbook.http.system import running
-from trackbook.runtime.book import Book
-from trackbook.runtime.start_phase import StartLimits, StartTimedOut
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.process.start_phase import StartLimits, StartTimedOut
 from trackbook.runtime.system import Config
 
 _SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -230,14 +230,14 @@ async def test_a_start_gives_up_when_its_broker_is_stopped(
 ) -> None:
     """It ends with an error that names the wait and the broker's log, and what was started is ended."""
     monkeypatch.setattr(broker_module, "STOP_PATIENCE", 0.1)
-    catch_up = Book.catch_up
+    catch_up = AggregateStore.catch_up
 
-    async def stopped_before(book: Book, *given: Any) -> None:
+    async def stopped_before(book: AggregateStore, *given: Any) -> None:
         owner = msgspec.json.decode((tmp_path / "broker" / "owner.json").read_bytes(), type=Owner)
         os.kill(owner.server, signal.SIGSTOP)
         await catch_up(book, *given)
 
-    monkeypatch.setattr(Book, "catch_up", stopped_before)
+    monkeypatch.setattr(AggregateStore, "catch_up", stopped_before)
     config = Config(data=tmp_path, http="127.0.0.1:0", durability="fast", start_limits=StartLimits(within=0.5))
 
     with pytest.raises(StartTimedOut, match="the log to be read") as found:

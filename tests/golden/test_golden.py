@@ -15,15 +15,15 @@ import pytest
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Append
-from trackbook.runtime import tools
-from trackbook.runtime.book import Book
+from trackbook.runtime import log_checks
+from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.testing.store import MemoryBlobs, MemoryEventStore
 
 HISTORIES = sorted(Path(__file__).parent.glob("*.jsonl"))
 
 
 @asynccontextmanager
-async def _book(history: Path, folder: Path) -> AsyncIterator[Book]:
+async def _book(history: Path, folder: Path) -> AsyncIterator[AggregateStore]:
     store = MemoryEventStore()
     last: dict[tuple[str, str], int] = {}
     for line in history.read_text().splitlines():
@@ -32,10 +32,10 @@ async def _book(history: Path, folder: Path) -> AsyncIterator[Book]:
         append = Append(*key, last.get(key, 0), commit["data"].encode(), "")
         [last[key]] = await store.append(append)
     with closing(Ledger(folder / "engine.db")) as ledger:
-        yield Book(store, MemoryBlobs(), ledger)
+        yield AggregateStore(store, MemoryBlobs(), ledger)
 
 
-async def _states(book: Book) -> dict[str, str]:
+async def _states(book: AggregateStore) -> dict[str, str]:
     """Return the SHA-256 of every aggregate's folded state."""
     states: dict[str, Any] = {}
     async for batch in book.store.read_all(1):
@@ -69,11 +69,11 @@ async def test_a_stored_history_folds_to_the_states_it_had(history: Path, tmp_pa
 async def test_a_stored_history_is_decided_the_same_again(history: Path, tmp_path: Path) -> None:
     """Replaying each aggregate finds no divergence, and the chain of hashes holds."""
     async with _book(history, tmp_path) as book:
-        verified = await tools.verify(book, [])
+        verified = await log_checks.verify(book, [])
         keys = {(stored.kind, stored.id) async for batch in book.store.read_all(1) for stored in batch}
 
         for kind, key in keys:
-            assert (await tools.replay(book, kind, key)).divergence is None
+            assert (await log_checks.replay(book, kind, key)).divergence is None
     # The blobs of a golden history are not kept.
     assert not [each for each in verified.defects if not each.problem.endswith(": not stored")]
 

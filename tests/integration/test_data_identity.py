@@ -9,9 +9,16 @@ import msgspec
 import pytest
 
 from trackbook.adapters.nats.streams import installation
-from trackbook.runtime import data_identity
 from trackbook.runtime.app import running
-from trackbook.runtime.data_identity import DataDirectoryCopied, Identity, Location, claim, differences, problem
+from trackbook.runtime.data_directory import identity
+from trackbook.runtime.data_directory.identity import (
+    DataDirectoryCopied,
+    Identity,
+    Location,
+    claim,
+    differences,
+    problem,
+)
 from trackbook.runtime.system import Config
 
 HERE = Location("machine", "boot", 7, 70, 1000)
@@ -78,10 +85,10 @@ def test_a_copy_is_refused_and_the_message_says_what_to_do(tmp_path: Path) -> No
 def test_a_copy_on_another_machine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same directory seen from another machine, on a shared disk say, is another owner's."""
     ids = tmp_path / "machine-id"
-    monkeypatch.setattr(data_identity, "MACHINE_IDS", (ids,))
+    monkeypatch.setattr(identity, "MACHINE_IDS", (ids,))
     ids.write_text("0123456789abcdef\n")
     claim(tmp_path)
-    record = (tmp_path / data_identity.FILE).read_text()
+    record = (tmp_path / identity.FILE).read_text()
     ids.write_text("fedcba9876543210\n")
 
     assert "0123456789abcdef" not in record  # the id is confidential, as machine-id(5) says
@@ -93,7 +100,7 @@ def test_a_copy_on_another_machine_is_refused(tmp_path: Path, monkeypatch: pytes
 
 def test_a_damaged_record_is_no_reason_to_trust_a_directory(tmp_path: Path) -> None:
     """Nobody knows then where it was used: the user has to say so."""
-    (tmp_path / data_identity.FILE).write_text("{")
+    (tmp_path / identity.FILE).write_text("{")
 
     with pytest.raises(DataDirectoryCopied, match="can't be read"):
         claim(tmp_path)
@@ -156,7 +163,7 @@ async def test_an_interrupted_fork_is_finished_by_the_next_start(tmp_path: Path)
     async with running(Config(data=tmp_path, durability="fast")) as system:
         assert system.connection is not None
         assert await installation(system.connection) != before
-    record = msgspec.json.decode((tmp_path / data_identity.FILE).read_bytes(), type=Identity)
+    record = msgspec.json.decode((tmp_path / identity.FILE).read_bytes(), type=Identity)
     assert not record.forking
 
 
@@ -167,4 +174,4 @@ async def test_a_log_on_a_shared_broker_is_not_forked(tmp_path: Path, monkeypatc
     with pytest.raises(DataDirectoryCopied, match="TRACKBOOK_NATS_URL"):
         async with running(Config(data=tmp_path, ownership="fork")):
             pass
-    assert not (tmp_path / data_identity.FILE).exists()
+    assert not (tmp_path / identity.FILE).exists()

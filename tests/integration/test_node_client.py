@@ -14,7 +14,7 @@ from node import FOLDER, MODULES, missing, node
 
 from trackbook.adapters.nats.asyncapi import document
 from trackbook.http.system import running
-from trackbook.runtime.requests import REQUESTS, Reply
+from trackbook.runtime.commands.requests import REQUESTS, Reply
 from trackbook.runtime.system import Config
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "node"

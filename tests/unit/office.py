@@ -12,12 +12,12 @@ from typing import Any
 from trackbook.adapters.local.backend import LocalBackend
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine.job_state import JobState
-from trackbook.runtime.book import Aggregate, Book
-from trackbook.runtime.executors import Backends
-from trackbook.runtime.handlers import new_gateway
-from trackbook.runtime.history import History
+from trackbook.runtime.aggregate_store import Aggregate, AggregateStore
+from trackbook.runtime.commands.handlers import new_gateway
+from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.sessions import Sessions
+from trackbook.runtime.pipeline_contents import History
+from trackbook.runtime.session_dispatcher import Sessions
 from trackbook.testing.executor import Play, ScriptedExecutor
 from trackbook.testing.store import MemoryBlobs, MemoryEventStore
 
@@ -45,7 +45,7 @@ class Office:
         self.folder, self.store, self.blobs = folder, store, blobs
         self.executors, self.executor = executors, executors["local"]
         self.ledger = Ledger(folder / "engine.db")
-        self.book = Book(store, blobs, self.ledger)
+        self.book = AggregateStore(store, blobs, self.ledger)
         self.history = History(self.book)
         made = {name: LocalBackend(name, folder, partial(executors.__getitem__, name)) for name in executors}
         self.backends = Backends(made, default)

@@ -13,19 +13,19 @@ from trackbook import __version__
 from trackbook.adapters.nats.snapshot import StreamContent
 from trackbook.events.commit import FORMAT
 from trackbook.events.storage_format import NewerFormat, current
-from trackbook.runtime.backup import without_secrets
-from trackbook.runtime.backup_file import (
+from trackbook.runtime.backup.archive import (
     FORMAT_FILE,
     BackupDamaged,
     Digest,
     Manifest,
     Member,
     digest_of,
+    encode_failure,
     encode_trailer,
-    failed,
-    packed,
+    pack_member,
     read_manifest,
 )
+from trackbook.runtime.backup.writer import without_secrets
 
 PARTS = [
     Member(FORMAT_FILE, msgspec.json.encode(current())),
@@ -54,7 +54,7 @@ def manifest(members: list[Digest]) -> Manifest:
 def backup(parts: list[Member] = PARTS, known: list[Member] = PARTS) -> bytes:
     """A backup of these parts, whose manifest knows of those."""
     end = encode_trailer(manifest([digest_of(part) for part in known]))
-    return b"".join(packed(part.name, part.data) for part in parts) + end
+    return b"".join(pack_member(part.name, part.data) for part in parts) + end
 
 
 def test_a_backup_is_a_tar_that_can_be_checked() -> None:
@@ -120,7 +120,7 @@ def test_members_that_are_missing_swapped_or_foreign_are_named(parts: list[Membe
 
 def test_a_backup_that_failed_says_why() -> None:
     """The server's words take the manifest's place."""
-    begun = packed(*PARTS[0]) + failed("the broker broke off")
+    begun = pack_member(*PARTS[0]) + encode_failure("the broker broke off")
 
     with pytest.raises(BackupDamaged, match="not completed: the broker broke off"):
         read_manifest(io.BytesIO(begun))
@@ -138,7 +138,7 @@ def test_a_backup_of_a_newer_release_is_refused() -> None:
     mark = json.dumps({"format": FORMAT + 1, "release": "9.8.7"}).encode()
 
     with pytest.raises(NewerFormat, match=rf"9\.8\.7 \(format {FORMAT + 1}\); this is {__version__}"):
-        read_manifest(io.BytesIO(packed(FORMAT_FILE, mark)))
+        read_manifest(io.BytesIO(pack_member(FORMAT_FILE, mark)))
 
 
 def test_secret_keys_are_left_out() -> None:

@@ -13,7 +13,7 @@ from office import CHAIN, Office, opened
 from trackbook.adapters.local.backend import LocalBackend
 from trackbook.engine.job import job_of
 from trackbook.engine.ports import Finding, Live, SessionSpec
-from trackbook.runtime import checking
+from trackbook.runtime.commands import preflight
 from trackbook.testing.executor import Play
 
 MIXED = """\
@@ -185,7 +185,7 @@ async def test_an_executor_that_breaks_or_hangs_is_a_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cluster that is away never makes the check itself fail, or wait for ever."""
-    monkeypatch.setattr(checking, "_WITHIN", 0.05)
+    monkeypatch.setattr(preflight, "_WITHIN", 0.05)
 
     def breaks() -> list[Finding]:
         raise ConnectionError("it is away")

@@ -28,7 +28,7 @@ from trackbook.cli.terminal.escapes import OutputLines, escape, escape_json, esc
 from trackbook.cli.terminal.formatting import style_text
 from trackbook.cli.watch.live_view import LiveView
 from trackbook.cli.watch.progress import progress_of
-from trackbook.runtime import logs
+from trackbook.runtime.process import log_output
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31mred\u202etxt.exe\u2066\rfake\x08\x7f\u2028end"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -320,7 +320,7 @@ def test_the_log_of_a_server_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
     before = logging.getLogger().handlers[:], logging.getLogger().level
     try:
-        logs.configure()
+        log_output.configure()
         structlog.get_logger("t").warning(f"odd {EVIL}", name=EVIL)
         logging.getLogger("library").warning("odd %s", EVIL)
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trackbook.runtime.configuration import ExecutorsMisconfigured, configuration
+from trackbook.runtime.executors.configuration import ExecutorsMisconfigured, configuration
 
 SECRET = "s3cr3t-never-to-be-told"
 MAIN = f"""\

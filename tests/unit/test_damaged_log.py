@@ -11,9 +11,9 @@ from office import CHAIN, Office, opened
 
 from trackbook.engine.ports import Stored
 from trackbook.engine.store_condition import RestoredLimits, StoreCondition
-from trackbook.runtime import book, tools
+from trackbook.runtime import aggregate_store, log_checks
 from trackbook.runtime.histories import HistoryDamaged
-from trackbook.runtime.integrity import LogDamaged
+from trackbook.runtime.integrity.evidence import LogDamaged
 from trackbook.testing.executor import Play
 from trackbook.testing.store import MemoryEventStore
 
@@ -50,7 +50,7 @@ async def test_a_log_that_ends_before_what_was_written_takes_no_commands(tmp_pat
     office = await opened(tmp_path, office.store, office.blobs)
 
     assert "the log ends at sequence" in await _refused(office, "tail")
-    assert not (await tools.verify(office.book, [])).ok
+    assert not (await log_checks.verify(office.book, [])).ok
     await office.close()
 
 
@@ -81,7 +81,7 @@ async def test_an_accepted_loss_lets_commands_in_again(tmp_path: Path) -> None:
 
     assert "the log ends at sequence" in accepted["changes"][0]
     assert (await office.must("pipeline.create", name="other"))["seq"] > accepted["seq"] == lost.seq
-    assert (await tools.verify(office.book, office.ledger.heads())).ok
+    assert (await log_checks.verify(office.book, office.ledger.heads())).ok
     await office.close()
     again = await opened(tmp_path, office.store, office.blobs)
     assert not again.book.integrity.open
@@ -110,9 +110,9 @@ async def test_a_hole_in_a_history_stops_it_and_is_evidence_of_loss(tmp_path: Pa
 
     assert [line[:8] for line in released["changes"]] == ["left out"] * 2
     assert (await office.must("pipeline.apply", yaml=CHAIN))["version"] == 3
-    assert (await tools.verify(office.book, office.ledger.heads())).ok
+    assert (await log_checks.verify(office.book, office.ledger.heads())).ok
     office = await _restarted(office)
-    assert (await tools.verify(office.book, office.ledger.heads())).ok
+    assert (await log_checks.verify(office.book, office.ledger.heads())).ok
     await office.close()
 
 
@@ -144,11 +144,11 @@ async def test_a_foreign_message_stops_its_own_aggregate_only(tmp_path: Path, da
         assert not office.book.integrity.open
         office = await _restarted(office)
 
-    found = await tools.verify(office.book, office.ledger.heads())
+    found = await log_checks.verify(office.book, office.ledger.heads())
     assert {defect.aggregate for defect in found.defects} <= {"job/j1"}
     assert not found.ok or data == FOREIGN["cannot follow"]
     await office.must("quarantine.release", kind="job", id="j1")
-    assert (await tools.verify(office.book, office.ledger.heads())).ok
+    assert (await log_checks.verify(office.book, office.ledger.heads())).ok
     await office.close()
 
 
@@ -166,7 +166,7 @@ async def test_half_of_a_batch_is_evidence(tmp_path: Path) -> None:
     office = await opened(tmp_path, office.store, office.blobs)
 
     assert f"half of an atomic batch is missing: pipeline/{pipeline.id}/1" in await _refused(office, "batch")
-    found = await tools.verify(office.book, [])
+    found = await log_checks.verify(office.book, [])
     assert (f"pipeline/{pipeline.id}", 1) in [(defect.aggregate, defect.version) for defect in found.defects]
     assert name.seq < pipeline.seq
     await office.close()
@@ -179,7 +179,7 @@ async def test_a_lost_last_commit_is_no_shorter_history(tmp_path: Path) -> None:
     office.store.commits.pop()
 
     with pytest.raises(HistoryDamaged, match="version 2 was written"):
-        await tools.at(office.book, "pipeline", (await _ids(office, "pipeline"))[0], 2)
+        await log_checks.state_at(office.book, "pipeline", (await _ids(office, "pipeline"))[0], 2)
     await _refused(office, "history")
     await office.close()
 
@@ -200,7 +200,7 @@ async def test_a_history_that_is_known_to_be_cut_short_is_not_waited_for(
         return read(kind, id, from_seq)
 
     monkeypatch.setattr(office.store, "read", counted)
-    monkeypatch.setattr(book, "_LAGS", (0, 0, 0))
+    monkeypatch.setattr(aggregate_store, "_LAGS", (0, 0, 0))
     for count in (3, 4, 5):
         with pytest.raises(HistoryDamaged, match="version 2 was written"):
             await office.book.load("pipeline", pipeline)
@@ -218,10 +218,10 @@ async def test_nothing_is_launched_or_ended_while_evidence_is_open(tmp_path: Pat
     await office.must("pipeline.apply", yaml=CHAIN)
     started = await office.must("job.start", pipeline="chain")
     await office.close()
-    office.book.integrity.found("gap", "1-1", "sequence 1 is missing", 1)
+    office.book.integrity.add_evidence("gap", "1-1", "sequence 1 is missing", 1)
     evidence = office.book.integrity.open
     again = Office(tmp_path, office.store, office.blobs, office.executors)
-    again.book.integrity.found("gap", "1-1", "sequence 1 is missing", 1)
+    again.book.integrity.add_evidence("gap", "1-1", "sequence 1 is missing", 1)
     launched = len(office.executor.launches)
     await again.open()
 

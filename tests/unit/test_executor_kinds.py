@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from trackbook.adapters.execution.kind import GROUP, Host
-from trackbook.runtime.configuration import ExecutorsMisconfigured, configuration
-from trackbook.runtime.executor_kinds import OURS, KindUnusable, kinds, load
-from trackbook.runtime.executors import Backends, configured
+from trackbook.runtime.executors.configuration import ExecutorsMisconfigured, configuration
+from trackbook.runtime.executors.kinds import OURS, KindUnusable, kinds, load
+from trackbook.runtime.executors.registry import Backends, make_backends
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ def write(data: Path, text: str) -> None:
 
 def opened(data: Path) -> Backends:
     """Return the executors that the file names."""
-    return configured(Host(data=data, installation="0" * 8), configuration(data, {}))
+    return make_backends(Host(data=data, installation="0" * 8), configuration(data, {}))
 
 
 def test_ours_are_registered_as_others() -> None:

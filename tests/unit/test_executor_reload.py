@@ -10,10 +10,10 @@ import pytest
 
 from trackbook.adapters.execution.kind import Host
 from trackbook.engine.ports import Backend
-from trackbook.runtime import executor_reload
-from trackbook.runtime.configuration import Configuration, ExecutorsMisconfigured, configuration
-from trackbook.runtime.executor_reload import ExecutorReload
-from trackbook.runtime.executors import configured
+from trackbook.runtime.executors import reload
+from trackbook.runtime.executors.configuration import Configuration, ExecutorsMisconfigured, configuration
+from trackbook.runtime.executors.registry import make_backends
+from trackbook.runtime.executors.reload import ExecutorReload
 
 CLUSTER = """\
 [backendai.{name}]
@@ -43,7 +43,7 @@ class Reloaded:
 
     def _make(self, found: Configuration) -> Any:
         self.reads += 1
-        return configured(Host(data=self.data, installation="00000000"), found)
+        return make_backends(Host(data=self.data, installation="00000000"), found)
 
     async def _attach(self, name: str, backend: Backend) -> None:
         self.attached.append((name, backend))
@@ -164,7 +164,7 @@ async def test_an_executor_that_cannot_be_started_is_told(tmp_path: Path) -> Non
 
 async def test_the_file_is_looked_at_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that was changed for what runs already needs no command."""
-    monkeypatch.setattr(executor_reload, "EVERY", 0.01)
+    monkeypatch.setattr(reload, "EVERY", 0.01)
     site = Reloaded(tmp_path)
     site.reload.start()
     site.write(("main", "a"))
@@ -176,7 +176,7 @@ async def test_the_file_is_looked_at_by_itself(tmp_path: Path, monkeypatch: pyte
 
 async def test_a_failure_does_not_end_the_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that nobody foresaw is logged, and a later change of the file is taken up all the same."""
-    monkeypatch.setattr(executor_reload, "EVERY", 0.001)
+    monkeypatch.setattr(reload, "EVERY", 0.001)
     site = Reloaded(tmp_path)
     failed = asyncio.Event()
 

@@ -13,8 +13,8 @@ from trackbook.adapters.execution.kind import Host
 from trackbook.engine.definition import Task, from_mapping, tasks
 from trackbook.engine.job_state import JobState
 from trackbook.engine.ports import SessionSpec
-from trackbook.runtime.configuration import Configuration, ExecutorsMisconfigured
-from trackbook.runtime.executors import Backends, configured
+from trackbook.runtime.executors.configuration import Configuration, ExecutorsMisconfigured
+from trackbook.runtime.executors.registry import Backends, make_backends
 from trackbook.testing.executor import Play
 
 MIXED = """\
@@ -176,7 +176,7 @@ def _tasks(*given: dict[str, Any]) -> list[Task]:
 def test_containers_and_processes_share_their_folders(tmp_path: Path) -> None:
     """Both write to the data directory, so nothing is apart between them."""
     backends = Backends(
-        dict.fromkeys(("local", "container"), configured(Host(data=tmp_path, installation="0" * 8))["local"])
+        dict.fromkeys(("local", "container"), make_backends(Host(data=tmp_path, installation="0" * 8))["local"])
     )
     mixed = _tasks({"name": "a", "executor": "container"}, {"name": "b", "dependencies": ["a"]})
 
@@ -186,7 +186,7 @@ def test_containers_and_processes_share_their_folders(tmp_path: Path) -> None:
 def test_a_wide_fan_is_told_in_few_words(tmp_path: Path) -> None:
     """A thousand empty inputs are twenty warnings, and one that counts the rest."""
     backends = Backends(
-        dict.fromkeys(("local", "far"), configured(Host(data=tmp_path, installation="0" * 8))["local"])
+        dict.fromkeys(("local", "far"), make_backends(Host(data=tmp_path, installation="0" * 8))["local"])
     )
     wide = [{"name": f"t{number}", "dependencies": ["a"], "executor": "far"} for number in range(1000)]
 
@@ -201,7 +201,7 @@ def test_an_unknown_default_is_told(tmp_path: Path) -> None:
     found = Configuration(tmp_path / "executors.toml", "locale", "TRACKBOOK_EXECUTOR")
 
     with pytest.raises(ExecutorsMisconfigured, match=r"TRACKBOOK_EXECUTOR.*'locale'.*Did you mean 'local'"):
-        configured(Host(data=tmp_path, installation="0" * 8), found)
+        make_backends(Host(data=tmp_path, installation="0" * 8), found)
 
 
 async def test_clusters_are_executors_by_their_names(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ async def test_clusters_are_executors_by_their_names(tmp_path: Path) -> None:
     path, sources = tmp_path / "executors.toml", {"backendai/main": "somewhere"}
     found = Configuration(path, "backendai/main", clusters={"main": settings}, sources=sources)
 
-    backends = configured(Host(data=tmp_path, installation="0" * 8), found)
+    backends = make_backends(Host(data=tmp_path, installation="0" * 8), found)
 
     assert list(backends)[:2] == ["local", "backendai/main"]
     assert backends.default == backends["backendai/main"].name == "backendai/main"
@@ -233,7 +233,7 @@ def test_mistakes_in_a_clusters_settings_are_told(tmp_path: Path, settings: dict
     found = Configuration(path, clusters={"main": settings}, sources={"backendai/main": str(path)})
 
     with pytest.raises(ExecutorsMisconfigured) as refused:
-        configured(Host(data=tmp_path, installation="0" * 8), found)
+        make_backends(Host(data=tmp_path, installation="0" * 8), found)
 
     assert words in str(refused.value)
     assert str(path) in str(refused.value)

@@ -11,7 +11,7 @@ import msgspec
 from office import CHAIN, opened
 from seed import SEED
 
-from trackbook.runtime.requests import REQUESTS
+from trackbook.runtime.commands.requests import REQUESTS
 
 UNDECODABLE = (
     b"\xff\xfe", b"\xef\xbb\xbf{}", b"\0", b"{", b"[", b"nope", b"NaN", b"{" * 100_000, b"[" * 100_000, b'{"a":' * 50_000,

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from trackbook.errors import UserError
-from trackbook.runtime import logs
+from trackbook.runtime.process import log_output
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    logs.configure()
+    log_output.configure()
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -17,8 +17,8 @@ import pytest
 import structlog
 
 from trackbook.cli.terminal.streams import say
-from trackbook.runtime import logs
-from trackbook.runtime.log_writer import LogWriter
+from trackbook.runtime.process import log_output
+from trackbook.runtime.process.log_stream import LogWriter
 
 Place = Callable[[ExitStack], TextIO | None]
 
@@ -94,7 +94,7 @@ def test_a_dead_place_is_no_error(opened: ExitStack, dead: Place) -> None:
 @pytest.mark.parametrize("dead", DEAD)
 def test_the_log_goes_on_in_the_data_directory(opened: ExitStack, dead: Place, tmp_path: Path) -> None:
     """A server whose stderr takes nothing writes its log to trackbook.log."""
-    writer = logs.stderr_or_file(dead(opened), tmp_path / "data")
+    writer = log_output.stderr_or_file(dead(opened), tmp_path / "data")
 
     writer.write("one\n")
     writer.write("two\n")
@@ -110,7 +110,7 @@ def test_no_logger_raises(opened: ExitStack, dead: Place, monkeypatch: pytest.Mo
     """Neither our loggers, nor those of libraries and of asyncio, nor what is said to a person."""
     writer = LogWriter(dead(opened))
     monkeypatch.setattr(sys, "stderr", writer)
-    logs.configure()
+    log_output.configure()
     loop = asyncio.new_event_loop()
 
     structlog.get_logger("ours").error("something", error=RuntimeError("x"))
@@ -132,7 +132,7 @@ def test_a_value_that_can_t_be_shown_is_no_error(monkeypatch: pytest.MonkeyPatch
     """The event is logged without it."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    logs.configure()
+    log_output.configure()
 
     structlog.get_logger("ours").error("something", value=_Unprintable())
 

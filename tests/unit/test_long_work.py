@@ -16,8 +16,8 @@ from progress import loop_turns
 
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.events.job import TaskShape
-from trackbook.runtime import tools
-from trackbook.runtime.book import Book
+from trackbook.runtime import log_checks
+from trackbook.runtime.aggregate_store import AggregateStore
 
 TASKS = 8_000
 SHARE = 1 / 8
@@ -74,11 +74,11 @@ async def test_the_tools_for_a_large_history_hold_nobody_up(tmp_path: Path) -> N
     history = History()
     version = await large_job(history)
     ledger = Ledger(tmp_path / "engine.db")
-    book = Book(history.store, history.blobs, ledger)
+    book = AggregateStore(history.store, history.blobs, ledger)
 
     shares = {
-        "state": await held(tools.at(book, "job", "large", version)),
-        "replay": await held(tools.replay(book, "job", "large")),
+        "state": await held(log_checks.state_at(book, "job", "large", version)),
+        "replay": await held(log_checks.replay(book, "job", "large")),
     }
     ledger.close()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trackbook.runtime.data import ServerRecord, hold_directory, record_server, server_record
+from trackbook.runtime.data_directory.directory import ServerRecord, hold_directory, record_server, server_record
 
 
 def test_the_record_of_a_server_is_read_as_it_was_written(tmp_path: Path) -> None:

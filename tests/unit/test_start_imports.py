@@ -183,12 +183,12 @@ def imported_by_start(data: Path, *arguments: str) -> set[str]:
         # nats-server starts while what the other roles need is imported
         ("trackbook.runtime.app", ENGINE | HTTP_SERVER),
         # sessions for an engine elsewhere
-        ("trackbook.runtime.session_executors", HTTP_SERVER | ENGINE - {"yaml"}),
+        ("trackbook.runtime.executor_role", HTTP_SERVER | ENGINE - {"yaml"}),
     ],
 )
 def test_a_part_of_a_server_imports_nothing_for_the_others(module: str, not_needed: set[str]) -> None:
     """A broker needs no engine, and a worker neither an engine nor a database nor HTTP."""
-    program = f"import sys, trackbook.runtime.lean_imports, {module}; print(*sys.modules)"
+    program = f"import sys, trackbook.runtime.process.lean_imports, {module}; print(*sys.modules)"
     called = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )

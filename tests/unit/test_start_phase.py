@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from trackbook.runtime.start_phase import StartLimits, StartTimedOut, phase
+from trackbook.runtime.process.start_phase import StartLimits, StartTimedOut, phase
 
 
 async def test_a_wait_that_lasts_is_named_again_and_again() -> None:

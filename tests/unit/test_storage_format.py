@@ -10,7 +10,7 @@ import pytest
 from trackbook import __version__
 from trackbook.events.commit import FORMAT
 from trackbook.events.storage_format import NewerFormat
-from trackbook.runtime.data_format import is_initialised, mark_initialised, refuse_newer_data
+from trackbook.runtime.data_directory.format import is_initialised, mark_initialised, refuse_newer_data
 
 
 def test_a_new_directory_is_marked(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import Head, Note
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.events.commit import digest
-from trackbook.runtime.book import outcomes
+from trackbook.runtime.aggregate_store import outcomes
 from trackbook.testing.executor import Play
 
 

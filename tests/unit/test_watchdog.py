@@ -13,12 +13,12 @@ from pathlib import Path
 
 from trackbook.http.transport.connections import Connections
 from trackbook.http.web_role import Health
+from trackbook.runtime.process.watchdog import Watchdog
 from trackbook.runtime.system import Config, System
-from trackbook.runtime.watchdog import Watchdog
 
 PROGRAM = """
 import asyncio, re, sys
-from trackbook.runtime.watchdog import Watchdog
+from trackbook.runtime.process.watchdog import Watchdog
 
 {body}
 

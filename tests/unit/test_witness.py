@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackbook.events.log import Evidence
-from trackbook.runtime import witness as module
-from trackbook.runtime.witness import Head, Witness
-from trackbook.runtime.witness_command import WitnessCommand, WitnessFailed
+from trackbook.runtime.integrity import witness_file as module
+from trackbook.runtime.integrity.witness_command import WitnessCommand, WitnessFailed
+from trackbook.runtime.integrity.witness_file import Head, Witness
 
 FOUND = Evidence("e1", "gap", "sequence 3 is missing", 3, 3)
 
@@ -21,14 +21,14 @@ FOUND = Evidence("e1", "gap", "sequence 3 is missing", 3, 3)
 def _filled(path: Path, heads: int = 5) -> Witness:
     witness = Witness(path, "i1")
     for seq in range(1, heads + 1):
-        witness.saw(seq, f"{seq:064}")
+        witness.record_head(seq, f"{seq:064}")
     return witness
 
 
 def test_the_last_head_and_all_evidence_are_remembered(tmp_path: Path) -> None:
     """What was written is there at the next start; a lower sequence that comes late changes nothing."""
     witness = _filled(tmp_path / "w")
-    witness.saw(4, "late")
+    witness.record_head(4, "late")
     witness.record(FOUND)
     witness.close()
 
@@ -70,7 +70,7 @@ def test_no_single_flipped_bit_or_cut_makes_it_lead_or_forget_evidence(
     path = tmp_path_factory.mktemp("witness") / "w"
     witness = _filled(path)
     witness.record(FOUND)
-    witness.saw(6, f"{6:064}")
+    witness.record_head(6, f"{6:064}")
     witness.close()
     whole = path.read_bytes()
     damaged = bytearray(whole)
@@ -87,7 +87,7 @@ def test_no_single_flipped_bit_or_cut_makes_it_lead_or_forget_evidence(
     assert again.head.seq <= 6
     assert again.head.sha256 in ("", f"{again.head.seq:064}")
     assert cut or again.evidence == {"e1": FOUND}
-    again.saw(7, f"{7:064}")
+    again.record_head(7, f"{7:064}")
     again.close()
     once_more = Witness(path, "i1")
     assert once_more.head.seq == 7
@@ -100,7 +100,7 @@ def test_it_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     witness = _filled(tmp_path / "w", 1)
     witness.record(FOUND)
     for seq in range(2, 500):
-        witness.saw(seq, f"{seq:064}")
+        witness.record_head(seq, f"{seq:064}")
         assert (tmp_path / "w").stat().st_size < 5000
     witness.close()
 
@@ -120,11 +120,11 @@ def test_a_full_disk_is_a_problem_and_no_failure(tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
-        witness.saw(6, "six")
+        witness.record_head(6, "six")
         assert "No space left" in witness.problem
         with pytest.raises(OSError, match="No space left"):
             witness.record(FOUND)
-    witness.saw(7, "seven")
+    witness.record_head(7, "seven")
 
     assert not witness.problem
     witness.close()
@@ -140,7 +140,7 @@ async def test_a_command_is_given_each_head_and_tells_the_last(tmp_path: Path) -
     first = await WitnessCommand.start(command, "i1")
     assert first.head.seq == 0
     for seq in (1, 2, 3):
-        first.saw(seq, f"sha-{seq}")
+        first.record_head(seq, f"sha-{seq}")
     first.close()
 
     again = await WitnessCommand.start(command, "i1")
@@ -158,7 +158,7 @@ async def test_a_command_that_reads_nothing_holds_nobody_up(tmp_path: Path) -> N
     os.mkfifo(gate)
     command = await WitnessCommand.start(f"echo; cat {gate} >/dev/null; exec cat > {file}", "i1")
     for seq in range(1, 3000):
-        command.saw(seq, f"{seq:064}")
+        command.record_head(seq, f"{seq:064}")
     gate.write_text("go\n")
 
     command.close()
@@ -179,7 +179,7 @@ async def test_a_command_that_ends_is_a_problem() -> None:
     command = await WitnessCommand.start("echo", "i1")
     command._process.wait()
 
-    command.saw(1, "one")
+    command.record_head(1, "one")
 
     assert "takes no heads any more" in command.problem
     command.close()

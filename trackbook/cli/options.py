@@ -36,7 +36,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of items, newest first.")]
 
 
-def where(url: str | None, data: Path | None, token_file: Path | None = None) -> Where:
+def server_options(url: str | None, data: Path | None, token_file: Path | None = None) -> Where:
     """Return the server that is meant."""
     return Where(url.rstrip("/") if url else None, data.absolute() if data else None, token_file)
 

@@ -15,7 +15,7 @@ def take_name(text: str, mark: str) -> tuple[str, str, bool]:
     if not text.startswith('"'):
         name, found, rest = text.partition(mark)
         return name, rest, bool(found)
-    name, end = _quoted(text)
+    name, end = _read_quoted(text)
     rest = text[end:].lstrip()
     return name, rest.removeprefix(mark), rest.startswith(mark)
 
@@ -24,7 +24,7 @@ def whole_name(text: str) -> str:
     """Return a name that nothing follows, without its quotes if it has some; raises CliError."""
     if not text.startswith('"'):
         return text
-    name, end = _quoted(text)
+    name, end = _read_quoted(text)
     if text[end:].strip():
         raise CliError(f"{text!r}: nothing may follow the name in quotes")
     return name
@@ -36,7 +36,7 @@ def spell_name(name: str, mark: str) -> str:
     return name if plain else json.dumps(name, ensure_ascii=False)
 
 
-def _quoted(text: str) -> tuple[str, int]:
+def _read_quoted(text: str) -> tuple[str, int]:
     """Return the name in quotes at the beginning, and where they end."""
     try:
         name, end = json.JSONDecoder().raw_decode(text)

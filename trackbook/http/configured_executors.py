@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from trackbook.engine.ports import ExecutorUnavailable, Folders
-from trackbook.runtime.configuration import CONTAINER, LOCAL
-from trackbook.runtime.executors import Backends
-from trackbook.runtime.session_executors import open_backends
+from trackbook.runtime.executor_role import open_backends
+from trackbook.runtime.executors.configuration import CONTAINER, LOCAL
+from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.system import System
 
 _AT_ONCE = 1.0  # seconds within which a configuration that can't be used keeps this process from starting

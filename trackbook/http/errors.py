@@ -24,9 +24,9 @@ from trackbook.engine.ports import (
 from trackbook.projections.errors import DamagedError, UnavailableError
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.write.projector import NotProjectedError, SequenceUnknownError
-from trackbook.runtime.disk_full import FREE_SPACE, is_full
-from trackbook.runtime.gateway import UNANSWERED
+from trackbook.runtime.commands.gateway import UNANSWERED
 from trackbook.runtime.histories import HistoryDamaged
+from trackbook.runtime.process.disk_full import FREE_SPACE, is_full
 
 _log = logging.getLogger(__name__)
 _CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}

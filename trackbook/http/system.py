@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager
 
 from trackbook.runtime import app
 from trackbook.runtime.app import Web
+from trackbook.runtime.process.watchdog import Watchdog
 from trackbook.runtime.system import Config, System
-from trackbook.runtime.watchdog import Watchdog
 
 
 def running(config: Config, watchdog: Watchdog | None = None) -> AbstractAsyncContextManager[System]:

@@ -27,13 +27,13 @@ from trackbook.private_files import private_file
 from trackbook.projections.errors import DamagedError
 from trackbook.projections.read.finders import ReadModel
 from trackbook.projections.write.projector import NotProjectedError, Projector
-from trackbook.runtime import tools
-from trackbook.runtime.backup import Backups
-from trackbook.runtime.book import Book
-from trackbook.runtime.descriptors import descriptor_limit
+from trackbook.runtime import log_checks
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.backup.writer import Backups
 from trackbook.runtime.engine_role import open_book
-from trackbook.runtime.history import History
-from trackbook.runtime.integrity import Integrity, as_plain
+from trackbook.runtime.integrity.evidence import Integrity, evidence_json
+from trackbook.runtime.pipeline_contents import History
+from trackbook.runtime.process.descriptors import descriptor_limit
 from trackbook.runtime.system import System
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     book = system.book or _reader(system, stack)
 
     async def decisions() -> Integrity:
-        book.integrity.decided((await book.load_log()).state)
+        book.integrity.set_decisions((await book.load_log()).state)
         return book.integrity
 
     projector = Projector(config.data / "readmodel.db", book.store, book.blobs, decisions)
@@ -88,7 +88,7 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     return url
 
 
-async def _catch_up(projector: Projector, book: Book) -> None:
+async def _catch_up(projector: Projector, book: AggregateStore) -> None:
     """Wait until the read model is level with the log, as far as that can be had quickly."""
     try:
         async with asyncio.timeout(_LEVEL_WITHIN):
@@ -99,7 +99,7 @@ async def _catch_up(projector: Projector, book: Book) -> None:
         log.info("web.not_level", why=str(error))
 
 
-async def _wait_for_all(projector: Projector, book: Book) -> None:
+async def _wait_for_all(projector: Projector, book: AggregateStore) -> None:
     """Return once the read model has what the log has; its last messages may be lost."""
     head, before = await book.store.head(), -1
     while projector.checkpoint != before or await _has_more(book, before + 1):
@@ -109,13 +109,13 @@ async def _wait_for_all(projector: Projector, book: Book) -> None:
             return
 
 
-async def _has_more(book: Book, seq: int) -> bool:
+async def _has_more(book: AggregateStore, seq: int) -> bool:
     async for _ in book.store.read_all(seq):
         return True
     return False
 
 
-def _reader(system: System, stack: AsyncExitStack) -> Book:
+def _reader(system: System, stack: AsyncExitStack) -> AggregateStore:
     """Return a book that only reads; its ledger is the engine's, as far as that is written: the witness."""
     ledger = Ledger(private_file(system.config.data / "engine.db"), owner=False)
     stack.callback(ledger.close)
@@ -261,7 +261,7 @@ def _lacking(rows: list[str]) -> str:
 class LogTools:
     """Checks of the log for HTTP."""
 
-    def __init__(self, book: Book, projector: Projector) -> None:
+    def __init__(self, book: AggregateStore, projector: Projector) -> None:
         self._book = book
         self._projector = projector
 
@@ -277,10 +277,10 @@ class LogTools:
             problems.append(f"{damage}; it is made again from the log")
             ledger.on_damage()
             written = Written()
-        found = await tools.verify(self._book, written.heads, written)
+        found = await log_checks.verify(self._book, written.heads, written)
         known = {(defect.seq, defect.aggregate) for defect in found.defects}
         found.defects += [  # only a fold shows what can't be folded
-            tools.Defect(seq, f"{kind}/{id_}", 0, reason)
+            log_checks.Defect(seq, f"{kind}/{id_}", 0, reason)
             for kind, id_, seq, reason in self._projector.first_faults()
             if (seq, f"{kind}/{id_}") not in known
         ]
@@ -296,7 +296,7 @@ class LogTools:
         if differing:
             self._projector.damaged()
         problems += [f"{each}; it is made again from the log" for each in differing]
-        found.defects += [tools.Defect(0, "", 0, problem) for problem in problems]
+        found.defects += [log_checks.Defect(0, "", 0, problem) for problem in problems]
         shown = msgspec.to_builtins(found)
         del shown["lacking"]
         return {"ok": found.ok, **shown}
@@ -307,17 +307,17 @@ class LogTools:
         return {
             "head": await self._book.store.head(),
             "witness": {"seq": integrity.head.seq, "sha256": integrity.head.sha256},
-            "evidence": as_plain(integrity.open),
-            "accepted": as_plain(integrity.accepted.values()),
+            "evidence": evidence_json(integrity.open),
+            "accepted": evidence_json(integrity.accepted.values()),
             "dismissed": len(integrity.dismissed),
             "faults": [msgspec.to_builtins(each) for each in self._book.ledger.faults()],
         }
 
     async def quarantined(self, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
         """Read a damaged history: how far it is intact, and each message that can't follow."""
-        return await tools.quarantined(self._book, kind, id)
+        return await log_checks.quarantined(self._book, kind, id)
 
     async def replay(self, job: str) -> dict[str, Any]:
         """Decide a job's history again."""
-        plain: dict[str, Any] = msgspec.to_builtins(await tools.replay(self._book, "job", job))
+        plain: dict[str, Any] = msgspec.to_builtins(await log_checks.replay(self._book, "job", job))
         return plain

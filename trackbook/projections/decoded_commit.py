@@ -78,9 +78,9 @@ async def _fill(decoded: DecodedCommit, bodies: Blobs) -> None:
     if commit.blob is not None:
         body = how.fact_bodies.decode(await bodies.get(commit.blob.sha256))
     decoded.version, decoded.at, decoded.prev = commit.version, to_micros(commit.at), commit.prev
-    decoded.actors = _distinct([given.actor for given in body.inputs])
+    decoded.actors = _distinct_words([given.actor for given in body.inputs])
     decoded.events, decoded.count = body.events, len(body.events)
-    decoded.types = _distinct([type(event).__name__ for event in body.events])
+    decoded.types = _distinct_words([type(event).__name__ for event in body.events])
 
 
 async def _fill_loosely(decoded: DecodedCommit, bodies: Blobs) -> None:
@@ -90,9 +90,9 @@ async def _fill_loosely(decoded: DecodedCommit, bodies: Blobs) -> None:
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, RecursionError):
         return
     decoded.version, decoded.at = commit.version, to_micros(commit.at)
-    decoded.actors = _distinct([given.actor for given in body.inputs])
+    decoded.actors = _distinct_words([given.actor for given in body.inputs])
     decoded.types, decoded.count = (
-        _distinct([str(event.get("type", "")) for event in body.events]),
+        _distinct_words([str(event.get("type", "")) for event in body.events]),
         len(body.events),
     )
 
@@ -105,7 +105,7 @@ async def read_raw(data: bytes, bodies: Blobs) -> tuple[RawCommit, RawBody]:
     return commit, _ANY_BODY.decode(await bodies.get(commit.blob.sha256))
 
 
-def _distinct(words: list[str]) -> list[str]:
+def _distinct_words(words: list[str]) -> list[str]:
     return words if len(words) < 2 else list(dict.fromkeys(words))
 
 

@@ -20,12 +20,12 @@ from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import connect
 from trackbook.adapters.nats.discovery import current_url, engine_access
 from trackbook.adapters.nats.jetstream_api import require_server
-from trackbook.runtime.data import ServerRecord, hold_directory, record_server
-from trackbook.runtime.data_format import refuse_newer_data
-from trackbook.runtime.data_identity import claim_directory
-from trackbook.runtime.descriptors import raise_descriptor_limit
+from trackbook.runtime.data_directory.directory import ServerRecord, hold_directory, record_server
+from trackbook.runtime.data_directory.format import refuse_newer_data
+from trackbook.runtime.data_directory.identity import claim_directory
+from trackbook.runtime.process.descriptors import raise_descriptor_limit
+from trackbook.runtime.process.watchdog import Watchdog
 from trackbook.runtime.system import Config, System
-from trackbook.runtime.watchdog import Watchdog
 
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
 
@@ -65,7 +65,7 @@ class _Imports:
         if "engine" in self._roles:
             import_module("trackbook.runtime.engine_role")
         elif "executor" in self._roles:
-            import_module("trackbook.runtime.session_executors")
+            import_module("trackbook.runtime.executor_role")
         return self._load_web() if self._load_web and "web" in self._roles else None
 
 
@@ -100,7 +100,7 @@ async def running(
 
             await start_engine(system, stack)
         elif "executor" in config.roles:
-            from trackbook.runtime.session_executors import start_workers
+            from trackbook.runtime.executor_role import start_workers
 
             await start_workers(system, stack)
         if web is not None:

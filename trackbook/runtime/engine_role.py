@@ -22,21 +22,21 @@ from trackbook.errors import UserError
 from trackbook.events.commit import Input
 from trackbook.private_files import private_file, require_file
 from trackbook.projections.checkpoint import read_checkpoint
-from trackbook.runtime.book import Book
-from trackbook.runtime.data_format import is_initialised, mark_initialised
-from trackbook.runtime.data_identity import Identity, finish_fork
-from trackbook.runtime.fork import end_open_jobs
-from trackbook.runtime.handlers import new_gateway
-from trackbook.runtime.history import History
-from trackbook.runtime.integrity import Claim, Integrity
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.commands.handlers import new_gateway
+from trackbook.runtime.commands.requests import REQUESTS
+from trackbook.runtime.data_directory.format import is_initialised, mark_initialised
+from trackbook.runtime.data_directory.identity import Identity, finish_fork
+from trackbook.runtime.executor_role import new_executor, open_backends, start_executors
+from trackbook.runtime.installation_fork import end_open_jobs
+from trackbook.runtime.integrity.evidence import Claim, Integrity
+from trackbook.runtime.integrity.witness_command import WitnessCommand
+from trackbook.runtime.integrity.witness_file import FILE, AnyWitness, Witness
 from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.requests import REQUESTS
-from trackbook.runtime.session_executors import new_executor, open_backends, start_executors
-from trackbook.runtime.sessions import Sessions
-from trackbook.runtime.sweep import sweep_all
+from trackbook.runtime.pipeline_contents import History
+from trackbook.runtime.session_dispatcher import Sessions
+from trackbook.runtime.session_sweep import sweep_all
 from trackbook.runtime.system import Config, System
-from trackbook.runtime.witness import FILE, AnyWitness, Witness
-from trackbook.runtime.witness_command import WitnessCommand
 
 _CANCEL_WITHIN = 60.0  # seconds for every session to end when the jobs are cancelled with the system
 
@@ -117,12 +117,12 @@ async def _fork(system: System, identity: Identity) -> None:
     assert system.connection is not None
     ended = await end_open_jobs(system.book)
     new = await renew_installation(system.connection, system.config.prefix)
-    system.book.integrity.renamed(new)
+    system.book.integrity.set_installation(new)
     finish_fork(system.config.data, identity)
     log.info("data.forked", installation=new, jobs_ended=ended)
 
 
-def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = ()) -> Book:
+def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = ()) -> AggregateStore:
     """Return the book on this process's connection; what it writes, `witnesses` remember."""
     assert system.connection is not None
     keeper = system.broker.examine if system.broker else no_keeper
@@ -131,7 +131,7 @@ def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = 
     integrity = Integrity(store, witnesses)
     if witnesses:
         store.recheck = integrity.recheck
-    return Book(store, blobs, ledger, integrity)
+    return AggregateStore(store, blobs, ledger, integrity)
 
 
 async def take_up(system: System, stack: AsyncExitStack) -> None:

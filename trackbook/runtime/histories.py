@@ -16,7 +16,7 @@ from trackbook.engine.ports import Blobs, EventStore, Stored
 from trackbook.errors import UserError
 from trackbook.events.chain import Link, fault
 from trackbook.events.commit import Commit, digest
-from trackbook.runtime.integrity import Integrity, spelt
+from trackbook.runtime.integrity.evidence import Integrity, range_text
 
 log = structlog.get_logger(__name__)
 AnyCommit = Commit[Any, Any]
@@ -52,7 +52,7 @@ async def take(how: Kind, state: Any, commit: AnyCommit) -> Any:
     return how.take(state, commit)
 
 
-def cant_follow(error: Exception) -> str:
+def cant_follow_reason(error: Exception) -> str:
     """Return in words that a commit's events can't be folded."""
     return f"its events can't follow what was before: {error!r}"
 
@@ -134,10 +134,9 @@ class Histories:
         log.error("history.damaged", aggregate=name, seq=stored.seq, version=version, found=why)
         if link is not None and version > link.version + 1:
             for first, last in await self._integrity.holes(before + 1, stored.seq - 1):
-                message = (
-                    f"{name} lacks version {link.version + 1}, and {spelt(first, last)} of the log is missing"
-                )
-                self._integrity.found("gap", f"{first}-{last}", message, first, last)
+                lost = f"{range_text(first, last)} of the log is missing"
+                message = f"{name} lacks version {link.version + 1}, and {lost}"
+                self._integrity.add_evidence("gap", f"{first}-{last}", message, first, last)
         return HistoryDamaged(found)
 
     async def faults(self, kind: str, id: str) -> tuple[list[Fault], int]:  # noqa: A002
@@ -169,6 +168,6 @@ class Histories:
             try:
                 state = await take(how, state, commit)
             except CANT_FOLLOW as error:
-                return Fault(kind, id, stored.seq, sha256, version, cant_follow(error))
+                return Fault(kind, id, stored.seq, sha256, version, cant_follow_reason(error))
             link = Link(version, sha256)
         return link.version

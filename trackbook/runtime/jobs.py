@@ -23,9 +23,9 @@ from trackbook.engine.ports import AppendConflict, Owned, StoreUnanswered
 from trackbook.events import job as facts
 from trackbook.events.commit import Input
 from trackbook.failpoints import failpoint
-from trackbook.runtime.book import Aggregate, Book, Draft
+from trackbook.runtime.aggregate_store import Aggregate, AggregateStore, Draft
 from trackbook.runtime.histories import HistoryDamaged
-from trackbook.runtime.sessions import Sessions, executor_of
+from trackbook.runtime.session_dispatcher import Sessions, executor_of
 
 EVENTS_PER_COMMIT = 512
 """Events from which a commit answers no further input, so that none grows without bound; the next one does."""
@@ -61,7 +61,7 @@ class _Desk(Struct):
 class Jobs:
     """Owns the jobs that have not ended: decides, commits, and hands launches and stops to the executors."""
 
-    def __init__(self, book: Book, sessions: Sessions) -> None:
+    def __init__(self, book: AggregateStore, sessions: Sessions) -> None:
         self._book = book
         self._sessions = sessions
         self._desks: dict[str, _Desk] = {}

@@ -14,17 +14,17 @@ from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.errors import Unanswered
-from trackbook.runtime.data_identity import Identity, Ownership
-from trackbook.runtime.start_phase import StartLimits, StartTimedOut, phase
-from trackbook.runtime.watchdog import Watchdog
+from trackbook.runtime.data_directory.identity import Identity, Ownership
+from trackbook.runtime.process.start_phase import StartLimits, StartTimedOut, phase
+from trackbook.runtime.process.watchdog import Watchdog
 
 if TYPE_CHECKING:  # a process that is only a broker needs none of these
-    from trackbook.runtime.book import Book
-    from trackbook.runtime.executor_reload import ExecutorReload
-    from trackbook.runtime.executors import Backends
-    from trackbook.runtime.gateway import Gateway
-    from trackbook.runtime.history import History
+    from trackbook.runtime.aggregate_store import AggregateStore
+    from trackbook.runtime.commands.gateway import Gateway
+    from trackbook.runtime.executors.registry import Backends
+    from trackbook.runtime.executors.reload import ExecutorReload
     from trackbook.runtime.jobs import Jobs
+    from trackbook.runtime.pipeline_contents import History
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
 """Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
@@ -70,7 +70,7 @@ class System(Struct):
     broker: EmbeddedBroker | None = None
     access: Access | None = None
     connection: Connection | None = None
-    book: Book | None = None
+    book: AggregateStore | None = None
     history: History | None = None
     jobs: Jobs | None = None
     gateway: Gateway | None = None

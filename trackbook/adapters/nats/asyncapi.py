@@ -66,7 +66,7 @@ def document(
     reply: type[Struct],
     url: str = "nats://127.0.0.1:4222",
 ) -> Json:
-    """Return the document; `requests` and `reply` are what clients send and get (runtime/requests.py)."""
+    """Return the document; `requests` and `reply`: see runtime/commands/requests.py."""
     skeleton = _skeleton(prefix, requests, url)
     channels: Json = {"reply": {"address": None, "messages": {"reply": _message("reply")}}}
     operations: Json = {}

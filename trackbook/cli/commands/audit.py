@@ -79,7 +79,7 @@ def log(
 
     kind = "job" if job else options.event_kind(kind)
     options.event_type(type_, kind)
-    with server(options.where(url, data, token_file)) as client:
+    with server(options.server_options(url, data, token_file)) as client:
         of_job = client.get(f"/api/jobs/{quote_part(job)}")["id"] if job else None
         of_pipeline = client.get(f"/api/pipelines/{quote_part(pipeline)}")["id"] if pipeline else None
         asked = {
@@ -116,7 +116,10 @@ def verify(
     """Verify the whole log: no gap, every hash chain unbroken, nothing removed; exit code 1 if not."""
     from trackbook.cli.terminal.formatting import emit, plural, style_text
 
-    with _waiting_note("Reading the whole log …"), server(options.where(url, data, token_file)) as client:
+    with (
+        _waiting_note("Reading the whole log …"),
+        server(options.server_options(url, data, token_file)) as client,
+    ):
         found = client.get("/api/audit/verify")
     if json:
         emit(found)
@@ -152,7 +155,7 @@ def replay_job(
     """Replay a job's history and show the first decision in which the current code differs, with exit code 1."""
     from trackbook.cli.terminal.formatting import emit, plural
 
-    with _waiting_note("Deciding again …"), server(options.where(url, data, token_file)) as client:
+    with _waiting_note("Deciding again …"), server(options.server_options(url, data, token_file)) as client:
         found = client.get(f"/api/jobs/{quote_part(job)}/replay")
     divergence = found["divergence"]
     if json:
@@ -184,7 +187,10 @@ def rebuild(
     """Delete the read model and rebuild it from the log."""
     from trackbook.cli.terminal.formatting import emit, plural
 
-    with _waiting_note("Reading the log again …"), server(options.where(url, data, token_file)) as client:
+    with (
+        _waiting_note("Reading the log again …"),
+        server(options.server_options(url, data, token_file)) as client,
+    ):
         found = client.post("/api/projection/rebuild")
     if json:
         return emit(found)
@@ -200,6 +206,6 @@ def asyncapi(
     import json
 
     from trackbook.adapters.nats.asyncapi import document
-    from trackbook.runtime.requests import REQUESTS, Reply
+    from trackbook.runtime.commands.requests import REQUESTS, Reply
 
     print(json.dumps(document(prefix, REQUESTS, Reply), indent=2))

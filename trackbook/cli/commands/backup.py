@@ -23,8 +23,8 @@ from trackbook.cli.transfer.file_transfer import Meter, size_text
 app = commands()
 
 if TYPE_CHECKING:
-    from trackbook.runtime.backup_file import Manifest
-    from trackbook.runtime.tools import Verified
+    from trackbook.runtime.backup.archive import Manifest
+    from trackbook.runtime.log_checks import Verified
 
 BACKUP_EPILOG = (
     "Examples:\n\n  trackbook backup trackbook.tar\n\n  trackbook backup --force /mnt/backups/today.tar\n\n"
@@ -87,7 +87,7 @@ def backup(
             raise typer.BadParameter("a terminal can't show a backup; name a file", param_hint="FILE")
     elif not force and Path(file).exists():
         raise CliError(f"{file} is there already", "--force overwrites it.")
-    with server(options.where(url, data, token_file)) as client, _target(file, force=force) as target:
+    with server(options.server_options(url, data, token_file)) as client, _target(file, force=force) as target:
         asked = {"damaged": "true"} if damaged else {}
         connection, answer = client.open("/api/backup", {}, **asked)
         try:
@@ -105,7 +105,7 @@ def backup(
 
 
 def _receive(answer: http.client.HTTPResponse, target: BinaryIO, name: str, meter: Meter) -> tuple[Manifest, int]:
-    from trackbook.runtime.backup_file import BackupDamaged, read_manifest
+    from trackbook.runtime.backup.archive import BackupDamaged, read_manifest
 
     arriving = _Arriving(answer, target, name, meter)
     try:
@@ -182,7 +182,7 @@ def restore(
     """
     if (data is None) is not verify:
         raise typer.BadParameter("give either --data DIR or --verify", param_hint="--data")
-    from trackbook.runtime.restore import check, refuse_target
+    from trackbook.runtime.backup.restore import check, refuse_target
 
     target = data.absolute() if data else None
     if target is not None:
@@ -210,7 +210,7 @@ def restore(
 def _restore(file: Path, manifest: Manifest, target: Path | None, meter: Meter) -> Verified:
     import asyncio
 
-    from trackbook.runtime.restore import rehearse, restore_into
+    from trackbook.runtime.backup.restore import rehearse, restore_into
 
     if target is None:
         return asyncio.run(rehearse(file, manifest, meter.at))
@@ -267,7 +267,7 @@ def _print_backup(file: str, size: int, manifest: Manifest) -> None:
 
 def _print_restored(file: Path, target: Path | None, manifest: Manifest, found: Verified) -> None:
     from trackbook.cli.terminal.formatting import local_time, plural
-    from trackbook.runtime.data_identity import how_to_use
+    from trackbook.runtime.data_directory.identity import how_to_use
 
     state = "all are intact" if found.ok else plural(len(found.defects), "defect")
     made = f"Made {local_time(manifest.created_at)} by Trackbook {manifest.release}"

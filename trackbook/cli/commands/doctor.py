@@ -52,7 +52,7 @@ def doctor(
     from trackbook.cli.commands.doctor_executors import executors, leftovers
     from trackbook.cli.terminal.formatting import emit, style_text
 
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     looks = (*_LOOKS, executors, partial(leftovers, end=sweep))
     findings = [finding for look in looks for finding in _run_check(look, place)]
     if json:
@@ -106,7 +106,7 @@ def _broker(_: Where) -> Iterator[Check]:
 
 
 def _data_directory(place: Where) -> Iterator[Check]:
-    from trackbook.runtime.data_identity import problem
+    from trackbook.runtime.data_directory.identity import problem
 
     directory = place.directory
     standing = next(path for path in (directory, *directory.parents) if path.exists())

@@ -11,7 +11,7 @@ from typing import Any
 from trackbook.cli.client.http_client import Client
 from trackbook.cli.commands.doctor_check import Check
 from trackbook.cli.server.connection import Where, server
-from trackbook.runtime.configuration import (
+from trackbook.runtime.executors.configuration import (
     CONTAINER,
     LOCAL,
     Configuration,
@@ -61,9 +61,9 @@ def _server_executors(place: Where, here: Configuration) -> Iterator[Check]:
 async def _examine_all(data: Path, found: Configuration) -> list[Check]:
     """Examine each; an engine of containers that nobody asked for may be missing."""
     from trackbook.adapters.execution.kind import Host
-    from trackbook.runtime.executors import configured
+    from trackbook.runtime.executors.registry import make_backends
 
-    backends = configured(Host(data=data, installation=_NOBODY), found)
+    backends = make_backends(Host(data=data, installation=_NOBODY), found)
     asked = {*found.sources, found.default}
     try:
         lists = await asyncio.gather(*(_examine(name, backends[name].examine) for name in backends))

@@ -25,7 +25,7 @@ from trackbook.cli.server.stop_signals import interruptible
 from trackbook.cli.states import UNFINISHED
 from trackbook.cli.terminal.streams import say
 from trackbook.private_files import private_file, private_folder
-from trackbook.runtime.data import ServerRecord, server_record
+from trackbook.runtime.data_directory.directory import ServerRecord, server_record
 
 app = commands()
 
@@ -55,7 +55,7 @@ def down(
     """
     from trackbook.cli.terminal.formatting import emit
 
-    directory = options.where(None, data).directory
+    directory = options.server_options(None, data).directory
     stopped = stop(directory, timeout)
     if json:
         return emit(

@@ -52,7 +52,7 @@ def _client(url: str | None, data: Any, token_file: Any, place: str = "") -> Ite
     from trackbook.cli.errors import Rejected
 
     try:
-        with server(options.where(url, data, token_file)) as client:
+        with server(options.server_options(url, data, token_file)) as client:
             yield client
     except Rejected as refusal:
         if refusal.error.get("code") == "pipeline_not_found" and ":" in place and not place.startswith('"'):

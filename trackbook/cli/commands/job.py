@@ -52,7 +52,7 @@ def start(
     from trackbook.cli.terminal.render import print_summary, print_warnings
 
     name, version = options.parse_version(pipeline)
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     client = running_server(place)
     asked = {
         "pipeline": name, "version": version, "executor": executor, "parameters": options.parameters(param),
@@ -101,7 +101,7 @@ def list_(
     from trackbook.cli.terminal.formatting import duration, emit, local_time
     from trackbook.cli.terminal.tables import table
 
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     runs = is_server_running(place)
     with server(place) as client:
         found = listing(client, "/api/jobs", limit, pipeline=pipeline, state=states)
@@ -145,7 +145,7 @@ def show(
     """Show a job and its tasks, now or after any of its events."""
     from trackbook.cli.terminal.formatting import emit
 
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     runs = is_server_running(place)
     with server(place) as client:
         if at is not None:
@@ -202,7 +202,7 @@ def watch(
     json: options.Json = False,
 ) -> None:
     """Watch a job to its end; Ctrl-C stops the watching, not the job."""
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     runs = is_server_running(place)
     with server(place) as client:
         refuse_standing(client, job, runs=runs)
@@ -242,7 +242,7 @@ def cancel(
     json: options.Json = False,
 ) -> None:
     """Cancel a job: no task starts any more, and running tasks are stopped."""
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     if place.find_ready():
         return _cancel(Client(place.find), job, reason, wait=wait, json=json)
     with server(place) as client:  # refuses early what isn't there or has ended
@@ -277,7 +277,7 @@ def pause(
     json: options.Json = False,
 ) -> None:
     """Pause a job: running tasks continue, and no other task starts until the job is resumed."""
-    with running_server(options.where(url, data, token_file)) as client:
+    with running_server(options.server_options(url, data, token_file)) as client:
         _show_state(client, client.command("job", "pause", {"job": job, "reason": reason}), json=json)
 
 
@@ -290,7 +290,7 @@ def resume(
     json: options.Json = False,
 ) -> None:
     """Resume a paused job: the tasks that became ready meanwhile start."""
-    with running_server(options.where(url, data, token_file)) as client:
+    with running_server(options.server_options(url, data, token_file)) as client:
         _show_state(client, client.command("job", "resume", {"job": job}), json=json)
 
 

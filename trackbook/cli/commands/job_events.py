@@ -37,7 +37,7 @@ def events(
     from trackbook.cli.terminal.formatting import emit
 
     options.event_type(type_, "job")
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     runs = is_server_running(place)
     with server(place) as client:
         if follow:

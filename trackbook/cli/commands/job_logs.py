@@ -68,7 +68,7 @@ def logs(
     """
     if raw and (timestamps or json):
         raise typer.BadParameter("leave out --timestamps and --json", param_hint="--raw")
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     runs = is_server_running(place)
     with server(place) as client:
         if follow:

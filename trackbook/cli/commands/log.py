@@ -25,7 +25,7 @@ def status(
     """Show whether the log lost anything; exit code 1 if it did and no operator accepted the loss."""
     from trackbook.cli.terminal.formatting import emit
 
-    with server(options.where(url, data, token_file)) as client:
+    with server(options.server_options(url, data, token_file)) as client:
         found = client.get("/api/log")
     if json:
         emit(found)
@@ -74,7 +74,7 @@ def accept_loss(
     """Continue without the lost part of the log: shows it, asks, and records the decision on the log."""
     from trackbook.cli.terminal.formatting import emit, plural
 
-    with server(options.where(url, data, token_file)) as client:
+    with server(options.server_options(url, data, token_file)) as client:
         found = client.get("/api/log")
         wanted = _chosen_evidence(found["evidence"], evidence or [])
         if not json:

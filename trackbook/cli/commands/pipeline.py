@@ -39,7 +39,7 @@ Expected = Annotated[
 
 @contextmanager
 def _client(url: str | None, data: Any, token_file: Any, *, creates: bool = False) -> Iterator[Client]:
-    with server(options.where(url, data, token_file), creates=creates) as client:
+    with server(options.server_options(url, data, token_file), creates=creates) as client:
         yield client
 
 
@@ -67,7 +67,7 @@ def apply(
     """Create a pipeline from a YAML file, or apply the file's changes as one new version."""
     text, source = options.read_source(file)
     asked: dict[str, Any] = {"yaml": text, "name": name, "pipeline": pipeline, "expected_version": expect}
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     with packed_code(text, file, place.directory) as code, server(place, creates=True) as client:
         asked["code_sha256"] = code and code.sha256
         if code and not dry_run and not code.is_stored(client):

@@ -36,7 +36,7 @@ def list_(
     from trackbook.cli.terminal.formatting import emit
     from trackbook.cli.terminal.tables import table
 
-    with server(options.where(url, data, token_file)) as client:
+    with server(options.server_options(url, data, token_file)) as client:
         found = _list_damaged(client)
     if json:
         return emit(found)
@@ -73,7 +73,7 @@ def show(
     """Show up to where a history is intact, and each commit that can't follow."""
     from trackbook.cli.terminal.formatting import emit
 
-    with server(options.where(url, data, token_file)) as client:
+    with server(options.server_options(url, data, token_file)) as client:
         found = _history(client, name)
     if json:
         return emit(found)
@@ -172,7 +172,7 @@ def release(
     """Leave out the commits that can't follow; the history continues from its last intact version."""
     from trackbook.cli.terminal.formatting import emit
 
-    with server(options.where(url, data, token_file)) as client:
+    with server(options.server_options(url, data, token_file)) as client:
         found = _history(client, name)
         if not json:
             _show(found)

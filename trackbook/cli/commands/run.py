@@ -79,7 +79,7 @@ def run(
     parameters = options.parameters(param)
     if durability not in ("always", "fast"):
         raise typer.BadParameter(f"{durability!r} is neither `always` nor `fast`", param_hint="--durability")
-    place = options.where(url, data, token_file)
+    place = options.server_options(url, data, token_file)
     text, source = _source(file, place)
     if dry_run:
         with packed_code(text, file, place.directory) as archive:

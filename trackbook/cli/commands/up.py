@@ -111,7 +111,7 @@ def up(
     _check(http, durability, log_level)
     if adopt and fork:
         raise typer.BadParameter("give --adopt or --fork, not both", param_hint="--fork")
-    place = options.where(None, data)
+    place = options.server_options(None, data)
 
     def on_start(url: str) -> None:
         say(f"Trackbook serves {url} on {place.directory}.")
@@ -150,7 +150,7 @@ def serve(
             f"there is no role {unknown[0]!r}: {', '.join(sorted(ROLES))}", param_hint="--role"
         )
     _check(http, durability, log_level)
-    place = options.where(None, data)
+    place = options.server_options(None, data)
 
     def on_start(url: str) -> None:
         say(f"Trackbook runs {', '.join(role)} on {place.directory}{f', HTTP on {url}' if url else ''}.")
@@ -181,12 +181,12 @@ def _warn_open(no_auth: bool) -> None:
 
 def _hold(log_level: str, on_start: Any, **config: Any) -> None:
     """Run the system until the first stop signal, also while it starts; the next one ends the process at once."""
-    import trackbook.runtime.lean_imports  # noqa: F401 - before the others
-    from trackbook.runtime import logs
+    import trackbook.runtime.process.lean_imports  # noqa: F401 - before the others
+    from trackbook.runtime.process import log_output
 
     stream = None if sys.__stderr__ is None else raw(sys.stderr)  # None: it was closed when Python started
-    with redirect_stderr(logs.stderr_or_file(stream, config["data"])), escaping_output():
-        logs.configure(level=log_level)
+    with redirect_stderr(log_output.stderr_or_file(stream, config["data"])), escaping_output():
+        log_output.configure(level=log_level)
         _warn_open(not config["authenticates"])
         _run(on_start, config)
 

@@ -14,7 +14,7 @@ from trackbook.cli.client.address import Address, token_in, token_of
 from trackbook.cli.client.http_client import Client
 from trackbook.cli.errors import CliError
 from trackbook.cli.terminal.streams import say
-from trackbook.runtime.data import DataDirectoryHeld, default_data, server_record
+from trackbook.runtime.data_directory.directory import DataDirectoryHeld, default_data, server_record
 
 HOST, PORT = "127.0.0.1", 9500
 _START_WITHIN = 60.0

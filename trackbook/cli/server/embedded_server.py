@@ -63,14 +63,14 @@ class Host:
 
     async def _serve(self) -> None:
         from trackbook.cli.server.foreground import serve_until
-        from trackbook.runtime import logs
-        from trackbook.runtime.start_phase import StartLimits
+        from trackbook.runtime.process import log_output
+        from trackbook.runtime.process.start_phase import StartLimits
         from trackbook.runtime.system import Config
 
         self._loop = asyncio.get_running_loop()
         if self._stopped:  # before there was a loop to receive it
             self._stop.set()
-        logs.configure(self._data / logs.LOG_FILE)
+        log_output.configure(self._data / log_output.LOG_FILE)
         config = Config(
             data=self._data,
             http="127.0.0.1:0",

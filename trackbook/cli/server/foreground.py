@@ -7,10 +7,10 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import trackbook.runtime.lean_imports  # noqa: F401 - before the others
+import trackbook.runtime.process.lean_imports  # noqa: F401 - before the others
 from trackbook.http.system import running
+from trackbook.runtime.process.watchdog import Watchdog
 from trackbook.runtime.system import Config, System
-from trackbook.runtime.watchdog import Watchdog
 
 
 async def serve_until(stop: asyncio.Event, config: Config, started: Callable[[System], None]) -> None:

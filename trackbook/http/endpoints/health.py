@@ -73,7 +73,7 @@ async def ready(services: Served) -> Response[Ready]:
 
 def _lag(projector: Projector, head: int) -> list[str]:
     """Return in words what keeps the read model from showing what the log holds."""
-    projector.progress.saw(head, projector.checkpoint)
+    projector.progress.observe(head, projector.checkpoint)
     behind = head - projector.checkpoint
     if projector.problem:
         return [projector.problem]

@@ -14,7 +14,7 @@ import uvicorn
 from trackbook.http.transport.connections import Connections, LimitedProtocol, most_connections
 from trackbook.http.transport.guard import Guard
 from trackbook.http.transport.listener import QUEUED, bind_socket
-from trackbook.runtime.descriptors import descriptor_limit
+from trackbook.runtime.process.descriptors import descriptor_limit
 
 _GRACE = 2
 """Seconds that an answer under way gets when the server stops."""

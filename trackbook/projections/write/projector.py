@@ -240,7 +240,7 @@ class Projector:
         async with closing(self._log.tail(first)) as batches:
             async for batch in batches:
                 self.head = max(self.head, batch[-1].seq)
-                self.progress.saw(self.head, self.checkpoint)
+                self.progress.observe(self.head, self.checkpoint)
                 await self._inbox.put(self._beyond_checkpoint(batch))
 
     def _beyond_checkpoint(self, batch: Sequence[Stored]) -> Sequence[Stored]:
@@ -264,7 +264,7 @@ class Projector:
 
     def _tell(self, commits: list[DecodedCommit]) -> None:
         self._well_again()
-        self.progress.saw(self.head, self.checkpoint)
+        self.progress.observe(self.head, self.checkpoint)
         self.batches += 1
         self.commits += len(commits)
         self.events += sum(commit.count for commit in commits)

@@ -17,7 +17,7 @@ class Progress:
         self._checkpoint = 0
         self._since: float | None = None
 
-    def saw(self, head: int, checkpoint: int) -> None:
+    def observe(self, head: int, checkpoint: int) -> None:
         """Take note of where the log ends and how far the rows go."""
         if head <= checkpoint:
             self._since = None

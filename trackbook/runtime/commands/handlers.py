@@ -5,32 +5,32 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from trackbook.engine.ports import Executor
-from trackbook.runtime.book import Book
-from trackbook.runtime.checking import Checks
-from trackbook.runtime.executors import Backends
-from trackbook.runtime.gateway import Asked, Gateway
-from trackbook.runtime.history import History
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.commands.gateway import CommandRequest, Gateway
+from trackbook.runtime.commands.jobs import JobCommands
+from trackbook.runtime.commands.log import LogCommands
+from trackbook.runtime.commands.pipelines import Pipelines
+from trackbook.runtime.commands.preflight import Checks
+from trackbook.runtime.commands.requests import Reply
+from trackbook.runtime.commands.run_plan import Preparing
+from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.log_commands import LogCommands
-from trackbook.runtime.pipelines import Pipelines
-from trackbook.runtime.preparing import Preparing
-from trackbook.runtime.requests import Reply
-from trackbook.runtime.starting import JobCommands
+from trackbook.runtime.pipeline_contents import History
 
-Handler = Callable[[Asked], Awaitable[Reply]]
+Handler = Callable[[CommandRequest], Awaitable[Reply]]
 
 
-async def _unchanging() -> None:
+async def _no_refresh() -> None:
     """Executors stay as they are."""
 
 
 def new_gateway(
-    book: Book,
+    book: AggregateStore,
     jobs: Jobs,
     history: History,
     backends: Backends,
     executors: Mapping[str, Executor],
-    refresh: Callable[[], Awaitable[None]] = _unchanging,
+    refresh: Callable[[], Awaitable[None]] = _no_refresh,
 ) -> Gateway:
     """Return the gateway of an engine; `backends` are the executors that a job may ask for, by name.
 
@@ -38,7 +38,7 @@ def new_gateway(
     """
 
     def refreshed(handler: Handler) -> Handler:
-        async def handle(asked: Asked) -> Reply:
+        async def handle(asked: CommandRequest) -> Reply:
             await refresh()
             return await handler(asked)
 

@@ -11,10 +11,10 @@ from trackbook.engine.errors import Refused
 from trackbook.engine.log import AcceptLoss, AnyLogCommand, DismissCommits
 from trackbook.events.commit import Input
 from trackbook.events.log import Dismissed, Evidence
-from trackbook.runtime import requests
-from trackbook.runtime.book import Book
-from trackbook.runtime.gateway import Asked
-from trackbook.runtime.requests import Reply, Warning_
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.commands import requests
+from trackbook.runtime.commands.gateway import CommandRequest
+from trackbook.runtime.commands.requests import Reply, Warning_
 
 log = structlog.get_logger(__name__)
 
@@ -28,11 +28,11 @@ class LogCommands:
     `resume` is called once the log may be decided on again: drop what was folded, and resume the open jobs.
     """
 
-    def __init__(self, book: Book, resume: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, book: AggregateStore, resume: Callable[[], Awaitable[None]]) -> None:
         self._book = book
         self._resume = resume
 
-    async def accept_loss(self, asked: Asked) -> Reply:
+    async def accept_loss(self, asked: CommandRequest) -> Reply:
         """`log.accept-loss`: accepted once it is on the log; commands are taken again then."""
         request = asked.request
         assert isinstance(request, requests.AcceptLoss)
@@ -55,7 +55,7 @@ class LogCommands:
             await self._resume()
         return reply
 
-    async def release(self, asked: Asked) -> Reply:
+    async def release(self, asked: CommandRequest) -> Reply:
         """`quarantine.release`: the aggregate continues as of its last intact version."""
         request = asked.request
         assert isinstance(request, requests.ReleaseQuarantine)
@@ -107,6 +107,6 @@ class LogCommands:
         await self._book.integrity.examine()
         return [e for e in self._book.integrity.open if e.kind == "limits" and e.id not in known]
 
-    async def _decide(self, asked: Asked, reply: Reply, command: AnyLogCommand) -> int:
+    async def _decide(self, asked: CommandRequest, reply: Reply, command: AnyLogCommand) -> int:
         given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply))
         return await self._book.decide_on_log(given)

@@ -10,10 +10,10 @@ from trackbook.engine import job as jobs
 from trackbook.engine.errors import Refused
 from trackbook.engine.job_state import LIVE, JobState
 from trackbook.events.commit import Input
-from trackbook.runtime.book import Book
+from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.sessions import Sessions
+from trackbook.runtime.session_dispatcher import Sessions
 
 REASON = "the data directory was copied and forked: this run belongs to the original installation"
 
@@ -33,7 +33,7 @@ class _Untouched(Sessions):
         """Release nothing."""
 
 
-async def end_open_jobs(book: Book) -> int:
+async def end_open_jobs(book: AggregateStore) -> int:
     """Cancel each job that has not ended, without touching its sessions; returns how many there were."""
     sessions = _Untouched({}, book.blobs)
     owner = Jobs(book, sessions)

@@ -65,7 +65,7 @@ def configuration(data: Path, environment: Mapping[str, str] | None = None) -> C
     if container := _table(given, CONTAINER, path):
         sources[CONTAINER] = str(path)
     clusters = _clusters(given, path, environment, sources)
-    others = _others(given, path, sources)
+    others = _foreign_settings(given, path, sources)
     default, where = given.get("default", LOCAL), str(path) if "default" in given else "built in"
     if asked := environment.get("TRACKBOOK_EXECUTOR"):
         default, where = asked, "TRACKBOOK_EXECUTOR"
@@ -115,7 +115,7 @@ def _refuse_unknown(given: Mapping[str, Any], path: Path) -> None:
     """Refuse a table that is of no installed kind of executor (see executor_kinds)."""
     if not given.keys() - set(_KEYS):
         return
-    from trackbook.runtime.executor_kinds import kinds
+    from trackbook.runtime.executors.kinds import kinds
 
     installed = [*_KEYS, *sorted(kinds().keys() - {*_KEYS, LOCAL})]
     for key in given:
@@ -127,7 +127,7 @@ def _refuse_unknown(given: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def _others(given: Mapping[str, Any], path: Path, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
+def _foreign_settings(given: Mapping[str, Any], path: Path, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Return the settings of other packages' executors: of `[KIND]`, or of each `[KIND.NAME]`."""
     found: dict[str, dict[str, Any]] = {}
     for kind in given.keys() - set(_KEYS):
@@ -167,7 +167,7 @@ def _clusters(
             )
         found[name] = dict(settings)
         sources[f"{CLUSTERS}/{name}"] = str(path)
-    ours = _ours(environment)
+    ours = _own_settings(environment)
     usual = {key: environment[name] for name, key in _USUAL.items() if environment.get(name)}
     if "endpoint" in usual:  # the official client takes several, and tries one after another
         usual["endpoint"] = usual["endpoint"].partition(",")[0].strip()
@@ -178,7 +178,7 @@ def _clusters(
     return found
 
 
-def _ours(environment: Mapping[str, str]) -> dict[str, str]:
+def _own_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what our own variables say of the cluster `main`; those without a value count as unset."""
     found = {name: value for name, value in environment.items() if name.startswith(_PREFIX) and value}
     if not found:

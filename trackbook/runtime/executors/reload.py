@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from trackbook.engine.ports import Backend
-from trackbook.runtime.configuration import (
+from trackbook.runtime.executors.configuration import (
     CLUSTERS,
     CONTAINER,
     LOCAL,
@@ -18,7 +18,7 @@ from trackbook.runtime.configuration import (
     ExecutorsMisconfigured,
     configuration,
 )
-from trackbook.runtime.executors import Backends
+from trackbook.runtime.executors.registry import Backends
 
 EVERY = 10.0
 """Seconds between checks of the file; it is also checked whenever a command names an executor."""

@@ -17,7 +17,7 @@ from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Stored
 from trackbook.events.chain import BatchCheck, Link, fault
 from trackbook.events.commit import digest
-from trackbook.runtime.book import Book, outcomes
+from trackbook.runtime.aggregate_store import AggregateStore, outcomes
 from trackbook.runtime.histories import AnyCommit, take
 
 
@@ -83,7 +83,7 @@ _BLOBS = re.compile(rb'"(?:definition|code_sha256)":"([0-9a-f]{64})"')
 """Where commits and definitions name what they need of the stream of large bodies."""
 
 
-async def verify(book: Book, witness: list[Head], written: Written | None = None) -> Verified:
+async def verify(book: AggregateStore, witness: list[Head], written: Written | None = None) -> Verified:
     """Read the whole log and list every gap and every commit that is damaged, missing, reordered or foreign.
 
     Each aggregate's versions and hash chain, atomic batches, the bodies that commits name, and the heads that the
@@ -96,7 +96,7 @@ async def verify(book: Book, witness: list[Head], written: Written | None = None
 class _Verification:
     """One reading of the whole log."""
 
-    def __init__(self, book: Book, witness: list[Head], written: Written) -> None:
+    def __init__(self, book: AggregateStore, witness: list[Head], written: Written) -> None:
         self._book, self._witness, self._written = book, witness, written
         self._heads = {(head.kind, head.id) for head in written.heads}
         self._found = Verified()
@@ -231,7 +231,7 @@ _SHOWN = 2_000
 """Bytes of a message that are shown."""
 
 
-async def quarantined(book: Book, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
+async def quarantined(book: AggregateStore, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
     """Return how far a history is intact and what can't follow, with the messages; raises Refused if all can."""
     try:
         faults, version = await book.histories.faults(kind, id)
@@ -252,7 +252,7 @@ async def quarantined(book: Book, kind: str, id: str) -> dict[str, Any]:  # noqa
 _QUARANTINE = "`trackbook quarantine list` shows what is."
 
 
-async def replay(book: Book, kind: str, id: str) -> Replayed:  # noqa: A002
+async def replay(book: AggregateStore, kind: str, id: str) -> Replayed:  # noqa: A002
     """Fold the history with today's code, decide and react again, and name the first divergence."""
     how = KINDS[kind]
     state = how.decider.initial(id)
@@ -297,7 +297,7 @@ def _differs(seq: int, commit: AnyCommit, again: Decision[Any, Any]) -> Divergen
     return None
 
 
-async def at(book: Book, kind: str, id: str, version: int, index: int | None = None) -> Any:  # noqa: A002
+async def state_at(book: AggregateStore, kind: str, id: str, version: int, index: int | None = None) -> Any:  # noqa: A002
     """Return the aggregate's state after a commit, or after the event `index` of it; raises Refused."""
     how = KINDS[kind]
     state = how.decider.initial(id)

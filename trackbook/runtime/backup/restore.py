@@ -24,8 +24,9 @@ from trackbook.adapters.nats.streams import INSTALLATION, ensure
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.errors import UserError
 from trackbook.private_files import private_file, sync_folder, write_private
-from trackbook.runtime import logs, tools
-from trackbook.runtime.backup_file import (
+from trackbook.runtime import log_checks
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.backup.archive import (
     EXECUTORS,
     STREAMS,
     BackupDamaged,
@@ -36,13 +37,13 @@ from trackbook.runtime.backup_file import (
     members,
     read_manifest,
 )
-from trackbook.runtime.book import Book
-from trackbook.runtime.data_format import mark_initialised
-from trackbook.runtime.data_identity import mark_restored
-from trackbook.runtime.integrity import Integrity
-from trackbook.runtime.tools import Verified
-from trackbook.runtime.witness import FILE as WITNESS
-from trackbook.runtime.witness import Witness
+from trackbook.runtime.data_directory.format import mark_initialised
+from trackbook.runtime.data_directory.identity import mark_restored
+from trackbook.runtime.integrity.evidence import Integrity
+from trackbook.runtime.integrity.witness_file import FILE as WITNESS
+from trackbook.runtime.integrity.witness_file import Witness
+from trackbook.runtime.log_checks import Verified
+from trackbook.runtime.process import log_output
 
 Progress = Callable[[int], None]
 """Gets how many bytes of the file are done, in each of the passes over it."""
@@ -102,7 +103,7 @@ async def restore_into(path: Path, manifest: Manifest, data: Path, progress: Pro
     """
     refuse_target(data)
     data.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(data) as work:
+    with _work_directory(data) as work:
         found = await _build(path, manifest, work, progress)
         mark_initialised(work)
         mark_restored(work, f"{path.name} of {manifest.created_at}")
@@ -120,15 +121,15 @@ async def rehearse(path: Path, manifest: Manifest, progress: Progress) -> Verifi
 
 
 @contextmanager
-def _beside(data: Path) -> Iterator[Path]:
+def _work_directory(data: Path) -> Iterator[Path]:
     """Yield a directory beside `data`, deleted unless it was renamed; what others left is deleted first."""
     start = f".{data.name}.restoring-"
     for left in data.parent.glob(f"{start}*"):
-        with _locked(left) as ours:
+        with _try_lock(left) as ours:
             if ours:
                 shutil.rmtree(left, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix=start, dir=data.parent))
-    with _locked(work):
+    with _try_lock(work):
         try:
             yield work
         finally:
@@ -136,7 +137,7 @@ def _beside(data: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
+def _try_lock(folder: Path) -> Iterator[bool]:
     """Hold a lock on the folder; yields whether it was to be had."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -152,7 +153,7 @@ def _locked(folder: Path) -> Iterator[bool]:
 async def _build(path: Path, manifest: Manifest, work: Path, progress: Progress) -> Verified:
     """Make a data directory from the backup, and read the histories in it."""
     _require_space(manifest, work)
-    logs.configure(work / logs.LOG_FILE)
+    log_output.configure(work / log_output.LOG_FILE)
     async with AsyncExitStack() as stack:
         # Nothing of it counts before all of it is synced at the end.
         broker = EmbeddedBroker(work, durability="fast", prefix=manifest.prefix)
@@ -181,7 +182,7 @@ async def _fill(nc: Connection, file: Reader, manifest: Manifest, work: Path) ->
 
     for name, group in groupby(members(file), key=lambda member: member.name.partition("/")[0]):
         if name in STREAMS:
-            await restore(nc, _alone(manifest.streams[name], manifest.installation), parts(group))
+            await restore(nc, _without_placement(manifest.streams[name], manifest.installation), parts(group))
         elif name == EXECUTORS:
             async for text in parts(group):
                 write_private(work / EXECUTORS, text)
@@ -197,7 +198,7 @@ def _require_space(manifest: Manifest, work: Path) -> None:
         )
 
 
-def _alone(content: StreamContent, installation: str) -> StreamContent:
+def _without_placement(content: StreamContent, installation: str) -> StreamContent:
     """Return the stream as a broker without others can have it."""
     config = {
         key: value for key, value in content.config.items() if key not in ("placement", "mirror", "sources")
@@ -214,11 +215,11 @@ async def _verify(nc: Connection, manifest: Manifest, work: Path) -> Verified:
         for evidence in manifest.evidence:
             witness.record(evidence)
         if manifest.events.head_sha256:
-            witness.saw(manifest.events.last, manifest.events.head_sha256)
+            witness.record_head(manifest.events.last, manifest.events.head_sha256)
         store = NatsEventStore(nc, manifest.prefix)
-        book = Book(store, NatsBlobs(nc, manifest.prefix), ledger, Integrity(store, [witness]))
+        book = AggregateStore(store, NatsBlobs(nc, manifest.prefix), ledger, Integrity(store, [witness]))
         await book.catch_up()
-        return await tools.verify(book, [])
+        return await log_checks.verify(book, [])
     finally:
         ledger.close()
         witness.close()

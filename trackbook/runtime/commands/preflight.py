@@ -14,13 +14,13 @@ from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import session_name
 from trackbook.engine.ports import Backend, Finding, SessionInput, SessionSpec
-from trackbook.runtime.executors import Backends
-from trackbook.runtime.gateway import Asked, Invalid
+from trackbook.runtime.commands.gateway import CommandRequest, Invalid
+from trackbook.runtime.commands.pipelines import Pipelines, derived_id
+from trackbook.runtime.commands.requests import ApplyPipeline, CheckJob, Found, Reply, SweepExecutors
+from trackbook.runtime.commands.run_plan import Prepared, Preparing, combine_refusals, prepare, warnings_of
+from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.pipelines import Pipelines, derived_id
-from trackbook.runtime.preparing import Prepared, Preparing, combine_refusals, prepare, warnings_of
-from trackbook.runtime.requests import ApplyPipeline, CheckJob, Found, Reply, SweepExecutors
-from trackbook.runtime.sessions import demands
+from trackbook.runtime.session_dispatcher import demands
 
 _WITHIN = 20.0
 """Seconds for each executor to say what it finds."""
@@ -41,7 +41,7 @@ class Checks:
         self._preparing = preparing
         self._backends = backends
 
-    async def check(self, asked: Asked) -> Reply:
+    async def check(self, asked: CommandRequest) -> Reply:
         """`job.check`: validates and plans as a start would, then runs the executors' preflight.
 
         All that a start would refuse, or that would fail, is found in one pass.
@@ -76,7 +76,7 @@ class Checks:
         reply.ok = all(finding.verdict != "fail" for finding in reply.findings)
         return reply
 
-    async def _of_version(self, asked: Asked, request: CheckJob) -> tuple[Reply, Prepared]:
+    async def _of_version(self, asked: CommandRequest, request: CheckJob) -> tuple[Reply, Prepared]:
         if request.pipeline is None:
             raise Invalid(Refused("invalid_payload", "give `pipeline`, `yaml` or `definition`", "pipeline"))
         pipeline = await self._pipelines.find(request.pipeline)
@@ -95,7 +95,7 @@ class Checks:
         )
         return reply, ready
 
-    async def _of_text(self, asked: Asked, request: CheckJob) -> tuple[Reply, Loaded]:
+    async def _of_text(self, asked: CommandRequest, request: CheckJob) -> tuple[Reply, Loaded]:
         if request.version is not None:
             raise Invalid(Refused("invalid_payload", "a `version` has its own text", "version"))
         apply = ApplyPipeline(
@@ -109,9 +109,9 @@ class Checks:
         return await self._pipelines.preview(replace(asked, request=apply))
 
     async def _run_preflight(self, name: str, specs: Specs) -> list[Found]:
-        return await _within(_WITHIN, name, lambda backend: backend.check(specs), self._backends)
+        return await _run_bounded(_WITHIN, name, lambda backend: backend.check(specs), self._backends)
 
-    async def sweep(self, asked: Asked) -> Reply:
+    async def sweep(self, asked: CommandRequest) -> Reply:
         """`executor.sweep`: lists the sessions that no live attempt owns, and with `end` terminates them."""
         request = asked.request
         assert isinstance(request, SweepExecutors)
@@ -120,7 +120,7 @@ class Checks:
         names = [request.executor] if request.executor is not None else list(self._backends)
         found = await asyncio.gather(
             *(
-                _within(
+                _run_bounded(
                     _SWEPT_WITHIN,
                     name,
                     lambda backend: backend.sweep(
@@ -136,7 +136,7 @@ class Checks:
         return Reply(command_id=asked.command_id, status="accepted", findings=findings, ok=ok)
 
 
-async def _within(
+async def _run_bounded(
     seconds: float,
     name: str,
     look: Callable[[Backend], Awaitable[list[Finding]]],

@@ -13,7 +13,7 @@ from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.names import printable
 from trackbook.engine.ports import Backend
-from trackbook.runtime.configuration import (
+from trackbook.runtime.executors.configuration import (
     CLUSTERS,
     CONTAINER,
     FILE,
@@ -23,7 +23,7 @@ from trackbook.runtime.configuration import (
     configuration,
     unknown_name,
 )
-from trackbook.runtime.executor_kinds import KindUnusable, load
+from trackbook.runtime.executors.kinds import KindUnusable, load
 
 log = structlog.get_logger(__name__)
 _REPORTED_SINGLY = 20
@@ -75,7 +75,7 @@ class Backends(Mapping[str, Backend]):
                 refused.append(self.unknown(name, f"tasks[{its[0].index}].executor"))
         if len({_store(name) for name in by_executor}) > 1:
             executors = {task.name: name for name, its in by_executor.items() for task in its}
-            warned += _merge_warnings(list(_apart(executors, running)))
+            warned += _merge_warnings(list(_split_inputs(executors, running)))
         return job, refused, warned
 
     def unknown(self, name: str, path: str) -> Refused:
@@ -91,7 +91,7 @@ class Backends(Mapping[str, Backend]):
                 log.warning("executor.not_closed", executor=name, error=repr(problem))
 
 
-def _apart(executors: Mapping[str, str], tasks: Sequence[Task]) -> Iterator[Warned]:
+def _split_inputs(executors: Mapping[str, str], tasks: Sequence[Task]) -> Iterator[Warned]:
     """Yield the inputs that a task can't see, since its dependency's outputs are on another executor."""
     for task in tasks:
         for number, dependency in enumerate(task.dependencies, 1):
@@ -116,7 +116,7 @@ def _store(executor: str) -> str:
     return LOCAL if executor == CONTAINER else executor
 
 
-def configured(host: Host, found: Configuration | None = None) -> Backends:
+def make_backends(host: Host, found: Configuration | None = None) -> Backends:
     """Return the executors that the file and the environment name; raises ExecutorsMisconfigured."""
     found = found or configuration(host.data)
     settings: dict[str, Mapping[str, Any]] = {LOCAL: {}}

@@ -81,7 +81,7 @@ class Reader(Protocol):
         ...
 
 
-def packed(name: str, data: bytes) -> bytes:
+def pack_member(name: str, data: bytes) -> bytes:
     """Return a member's bytes in the tar."""
     return _header(name, len(data)) + data + _padding(len(data))
 
@@ -89,12 +89,12 @@ def packed(name: str, data: bytes) -> bytes:
 def encode_trailer(manifest: Manifest) -> bytes:
     """Return the end of the file: the manifest and its digest."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    return packed(MANIFEST, text) + packed(DIGEST, _digest_line(text)) + _END
+    return pack_member(MANIFEST, text) + pack_member(DIGEST, _digest_line(text)) + _END
 
 
-def failed(why: str) -> bytes:
+def encode_failure(why: str) -> bytes:
     """Return the end of a file whose making failed."""
-    return packed(FAILED, why.encode()) + _END
+    return pack_member(FAILED, why.encode()) + _END
 
 
 def digest_of(member: Member) -> Digest:

@@ -15,7 +15,7 @@ import structlog
 from trackbook.engine.names import printable
 from trackbook.errors import UserError
 from trackbook.private_files import private_file, private_folder
-from trackbook.runtime.log_writer import LogWriter
+from trackbook.runtime.process.log_stream import LogWriter
 
 LOG_FILE = "trackbook.log"
 """In the data directory."""

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from typing import Any
 
 from trackbook.engine.errors import Refused
-from trackbook.runtime import tools
-from trackbook.runtime.book import Book
+from trackbook.runtime import log_checks
+from trackbook.runtime.aggregate_store import AggregateStore
 
 _KEPT = 64
 
@@ -15,7 +15,7 @@ _KEPT = 64
 class History:
     """Reads contents from the log; versions never change, so the latest few are cached."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: AggregateStore) -> None:
         self._book = book
         self._contents: OrderedDict[tuple[str, int], dict[str, Any]] = OrderedDict()
 
@@ -23,7 +23,7 @@ class History:
         """Return the content of a pipeline's version; raises Refused where there is none."""
         key = (pipeline, version)
         if key not in self._contents:
-            state = await tools.at(self._book, "pipeline", pipeline, version)
+            state = await log_checks.state_at(self._book, "pipeline", pipeline, version)
             if state.deleted and state.version < version:
                 raise Refused("pipeline_version_not_found", f"version {version} deleted the pipeline")
             self._contents[key] = state.content

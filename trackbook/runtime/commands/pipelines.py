@@ -20,10 +20,9 @@ from trackbook.engine.names import forms
 from trackbook.engine.pipeline import PipelineState
 from trackbook.engine.ports import AppendConflict
 from trackbook.events.commit import Input, digest
-from trackbook.runtime.book import Aggregate, Book, Draft
-from trackbook.runtime.gateway import Asked, Invalid
-from trackbook.runtime.history import History
-from trackbook.runtime.requests import (
+from trackbook.runtime.aggregate_store import Aggregate, AggregateStore, Draft
+from trackbook.runtime.commands.gateway import CommandRequest, Invalid
+from trackbook.runtime.commands.requests import (
     ApplyPipeline,
     CreatePipeline,
     DeletePipeline,
@@ -33,6 +32,7 @@ from trackbook.runtime.requests import (
     RestorePipeline,
     Warning_,
 )
+from trackbook.runtime.pipeline_contents import History
 
 _KEPT = 256
 
@@ -45,13 +45,13 @@ def derived_id(command_id: str) -> str:
 class Pipelines:
     """Decides on pipelines, one command at a time: edits are rare, and names are unique across all of them."""
 
-    def __init__(self, book: Book, history: History) -> None:
+    def __init__(self, book: AggregateStore, history: History) -> None:
         self._book = book
         self._history = history
         self._lock = asyncio.Lock()
         self._kept: dict[tuple[str, str], Aggregate[Any]] = {}
 
-    async def create(self, asked: Asked) -> Reply:
+    async def create(self, asked: CommandRequest) -> Reply:
         """`pipeline.create`."""
         request = asked.request
         assert isinstance(request, CreatePipeline)
@@ -67,16 +67,16 @@ class Pipelines:
 
         return await self._deciding(decide)
 
-    async def apply(self, asked: Asked) -> Reply:
+    async def apply(self, asked: CommandRequest) -> Reply:
         """`pipeline.apply`."""
         reply, _ = await self.preview(asked)
         return reply
 
-    async def preview(self, asked: Asked) -> tuple[Reply, Loaded]:
+    async def preview(self, asked: CommandRequest) -> tuple[Reply, Loaded]:
         """Apply, or say what would become of it where that is a dry run; returns what was read, too."""
         request = asked.request
         assert isinstance(request, ApplyPipeline)
-        loaded = await asyncio.to_thread(_loaded, request)
+        loaded = await asyncio.to_thread(_load_content, request)
         command = pipeline.ApplyDefinition(loaded.content, request.expected_version)
 
         async def decide() -> Reply:
@@ -88,13 +88,15 @@ class Pipelines:
         except Refused as refused:
             raise locate(refused, loaded.positions) from None
 
-    async def _target(self, request: ApplyPipeline, content: dict[str, Any], asked: Asked) -> Aggregate[Any]:
+    async def _target(
+        self, request: ApplyPipeline, content: dict[str, Any], asked: CommandRequest
+    ) -> Aggregate[Any]:
         if request.pipeline is not None:
             return await self._find(request.pipeline)
         bearer = await self._bearer(str(content.get("name", "")))
         return await self._load("pipeline", bearer) if bearer else await self._new(asked)
 
-    async def edit(self, asked: Asked) -> Reply:
+    async def edit(self, asked: CommandRequest) -> Reply:
         """`pipeline.edit`."""
         request = asked.request
         assert isinstance(request, EditPipeline)
@@ -102,7 +104,7 @@ class Pipelines:
             asked, request.pipeline, pipeline.EditPipeline(request.changes, request.expected_version)
         )
 
-    async def rename(self, asked: Asked) -> Reply:
+    async def rename(self, asked: CommandRequest) -> Reply:
         """`pipeline.rename`."""
         request = asked.request
         assert isinstance(request, RenamePipeline)
@@ -111,7 +113,7 @@ class Pipelines:
             asked, request.pipeline, pipeline.EditPipeline(changes, request.expected_version)
         )
 
-    async def restore(self, asked: Asked) -> Reply:
+    async def restore(self, asked: CommandRequest) -> Reply:
         """`pipeline.restore`."""
         request = asked.request
         assert isinstance(request, RestorePipeline)
@@ -124,7 +126,7 @@ class Pipelines:
 
         return await self._deciding(decide)
 
-    async def delete(self, asked: Asked) -> Reply:
+    async def delete(self, asked: CommandRequest) -> Reply:
         """`pipeline.delete`."""
         request = asked.request
         assert isinstance(request, DeletePipeline)
@@ -172,7 +174,7 @@ class Pipelines:
         """Drop what is kept: an operator left commits out."""
         self._kept.clear()
 
-    async def _new(self, asked: Asked) -> Aggregate[Any]:
+    async def _new(self, asked: CommandRequest) -> Aggregate[Any]:
         """Return the pipeline that a command creates; it may be there already, its outcome not known."""
         new_id = derived_id(asked.command_id)
         if self._book.ledger.head("pipeline", new_id):
@@ -194,7 +196,7 @@ class Pipelines:
                     self._kept.clear()
                     raise
 
-    async def _change(self, asked: Asked, ref: str, command: pipeline.AnyPipelineCommand) -> Reply:
+    async def _change(self, asked: CommandRequest, ref: str, command: pipeline.AnyPipelineCommand) -> Reply:
         async def decide() -> Reply:
             return await self._commit(await self._find(ref), command, asked)
 
@@ -204,7 +206,7 @@ class Pipelines:
         self,
         aggregate: Aggregate[PipelineState],
         command: pipeline.AnyPipelineCommand,
-        asked: Asked,
+        asked: CommandRequest,
         loaded: Loaded | None = None,
     ) -> Reply:
         if known := aggregate.answered(asked.command_id):  # by another engine, since the ledger was caught up
@@ -219,7 +221,7 @@ class Pipelines:
         await self._refuse_unknown_code(old_code, state)
         reply.version = aggregate.version + 1
         aggregate.state = state
-        given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, _plain(reply))
+        given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, _reply_json(reply))
         names = await self._names(aggregate, old_name, asked)
         reply.seq = await self._book.write(*names, Draft(aggregate, [given], events, causes))
         self._kept["pipeline", aggregate.id] = aggregate
@@ -234,7 +236,7 @@ class Pipelines:
             hint = "Upload it first, by PUT /api/code/SHA256; or leave out `code_sha256` and apply by the CLI."
             raise Refused("code_unknown", message, "code_sha256", hint=hint)
 
-    async def _names(self, aggregate: Aggregate[PipelineState], old: str, asked: Asked) -> list[Draft]:
+    async def _names(self, aggregate: Aggregate[PipelineState], old: str, asked: CommandRequest) -> list[Draft]:
         """Return the commits of the names that change hands with this edit; raises Refused for a taken one."""
         new = "" if aggregate.state.deleted else aggregate.state.name
         if new == old:
@@ -257,7 +259,7 @@ class Pipelines:
         return drafts
 
 
-def _loaded(request: ApplyPipeline) -> Loaded:
+def _load_content(request: ApplyPipeline) -> Loaded:
     """Return the content that is asked for; raises Invalid with line and column where it can't be read."""
     if (request.yaml is None) == (request.definition is None):
         raise Invalid(Refused("invalid_payload", "give either `yaml` or `definition`", "yaml"))
@@ -276,7 +278,7 @@ def _loaded(request: ApplyPipeline) -> Loaded:
 
 
 def _reply(
-    asked: Asked,
+    asked: CommandRequest,
     aggregate: Aggregate[PipelineState],
     state: PipelineState,
     events: list[Any],
@@ -299,7 +301,7 @@ _DESCRIBED = 50
 """Changes that a reply describes; all of them are on the log."""
 
 
-def _repeat_answer(known: Outcome, asked: Asked) -> Reply:
+def _repeat_answer(known: Outcome, asked: CommandRequest) -> Reply:
     if known.digest != asked.digest:
         raise Refused("command_id_reused", "the command id was used before, with another payload", "command_id")
     return convert(known.reply, Reply)
@@ -317,6 +319,6 @@ def _warning(warned: Warned, loaded: Loaded | None) -> Warning_:
     )
 
 
-def _plain(reply: Reply) -> dict[str, Any]:
+def _reply_json(reply: Reply) -> dict[str, Any]:
     plain: dict[str, Any] = to_builtins(reply)
     return plain

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from trackbook.errors import UserError
 from trackbook.private_files import private_file, private_folder, require_file, write_private
-from trackbook.runtime.data_files import require_usable
+from trackbook.runtime.data_directory.file_types import require_usable
 
 
 class ServerRecord(NamedTuple):
@@ -57,14 +57,14 @@ def hold_directory(data: Path, roles: frozenset[str]) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise DataDirectoryHeld(_who(data, role)) from None
+                raise DataDirectoryHeld(_holder_text(data, role)) from None
         if "web" in roles:
             record_server(data, ServerRecord(os.getpid()))
             stack.callback((data / "server.json").unlink, missing_ok=True)
         yield
 
 
-def _who(data: Path, role: str) -> str:
+def _holder_text(data: Path, role: str) -> str:
     record = server_record(data)
     who = f"process {record.pid}" if record else f"a process with the role {role}"
     at = f", which serves {record.url}" if record and record.url else ""

@@ -28,10 +28,10 @@ from trackbook.runtime.histories import (
     Histories,
     HistoryDamaged,
     Unreadable,
-    cant_follow,
+    cant_follow_reason,
     take,
 )
-from trackbook.runtime.integrity import Claim, Integrity
+from trackbook.runtime.integrity.evidence import Claim, Integrity
 
 log = structlog.get_logger(__name__)
 BODY_LIMIT = 256 * 1024
@@ -71,7 +71,7 @@ class Draft(Struct):
     causes: list[int]
 
 
-class Book:
+class AggregateStore:
     """The one way to the log: load an aggregate, write drafts, all or none."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Book:
                 return aggregate
             if (known.version, known.sha256) == (aggregate.version, aggregate.sha256):
                 return aggregate
-            if self.integrity.knows("history", _lost(known), known.seq):
+            if self.integrity.has_evidence("history", _loss_key(known), known.seq):
                 break
         raise self._cut_short(aggregate, known)
 
@@ -118,7 +118,7 @@ class Book:
                 aggregate.correlation = aggregate.correlation or commit.inputs[0].correlation
                 aggregate.state = await take(how, aggregate.state, commit)
             except CANT_FOLLOW as error:
-                why = cant_follow(error)
+                why = cant_follow_reason(error)
                 raise await self.histories.quarantine(self.ledger, stored, commit, why) from error
             aggregate.replies |= {outcome.command_id: outcome for outcome in outcomes(commit, stored.seq)}
         return aggregate, known
@@ -132,7 +132,7 @@ class Book:
             if aggregate.version < known.version
             else f"version {known.version} at sequence {known.seq} is not the commit that was written"
         )
-        self.integrity.found("history", _lost(known), f"{name}: {why}", known.seq)
+        self.integrity.add_evidence("history", _loss_key(known), f"{name}: {why}", known.seq)
         return HistoryDamaged(Fault(known.kind, known.id, known.seq, known.sha256, known.version, why))
 
     async def is_current(self, aggregate: Aggregate[Any]) -> bool:
@@ -170,7 +170,7 @@ class Book:
         )
         for draft, data, seq in zip(drafts, datas, seqs, strict=True):
             _advance(draft.aggregate, seq, digest(data))
-        self.integrity.saw(seqs[-1], drafts[-1].aggregate.sha256)
+        self.integrity.record_head(seqs[-1], drafts[-1].aggregate.sha256)
         for draft, seq in zip(drafts, seqs, strict=True):
             KINDS[draft.aggregate.kind].mark(draft.aggregate.state, draft.aggregate.version)
             self.ledger.note(_note(draft, seq))
@@ -212,7 +212,7 @@ class Book:
 
         `claims` say what others know of the log. What was lost is evidence: see Integrity.
         """
-        self.integrity.decided((await self.load_log()).state)
+        self.integrity.set_decisions((await self.load_log()).state)
         seq, sha256 = self.ledger.checkpoint()
         await self.integrity.examine([Claim("engine.db", seq, sha256), *claims])
         try:
@@ -236,7 +236,7 @@ class Book:
 
     def _found_gap(self, ledger: Ledger, first: int, last: int) -> None:
         if first <= last:
-            self.integrity.missing(first, last)
+            self.integrity.add_gap(first, last)
             ledger.skipped(first, last)
 
     async def keep_up(self) -> None:
@@ -294,14 +294,14 @@ class Book:
     async def _decided_elsewhere(self) -> None:
         """Take up what an operator decided with another engine: this one's ledger was made without it."""
         before = (self.integrity.accepted, self.integrity.dismissed)
-        self.integrity.decided((await self.load_log()).state)
+        self.integrity.set_decisions((await self.load_log()).state)
         if (self.integrity.accepted, self.integrity.dismissed) != before:
             self.ledger.on_damage()
 
     def _found_half(self, missing: list[str]) -> None:
         if missing:
             key = " ".join(missing)
-            self.integrity.found("batch", key, f"half of an atomic batch is missing: {', '.join(missing)}")
+            self.integrity.add_evidence("batch", key, f"half of an atomic batch is missing: {', '.join(missing)}")
 
     async def load_log(self) -> Aggregate[LogState]:
         """Return what operators decided about the log; what can't follow there is left out."""
@@ -326,11 +326,11 @@ class Book:
         seq = await self._append([Draft(aggregate, [given], events, causes)]) if events else 0
         if events and isinstance(given.command, AcceptLoss):
             self.integrity.rewind(seq, aggregate.sha256)
-        self.integrity.decided(aggregate.state)
+        self.integrity.set_decisions(aggregate.state)
         return seq
 
 
-def _lost(head: Head) -> str:
+def _loss_key(head: Head) -> str:
     """Return the key of the evidence that the log has lost this end of a history."""
     return f"{head.kind}/{head.id}/{head.version}/{head.sha256}"
 

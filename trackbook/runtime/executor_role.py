@@ -13,9 +13,9 @@ from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.streams import StreamMissing, installation
 from trackbook.engine import job as jobs
 from trackbook.engine.ports import Backend, Executor
-from trackbook.runtime.configuration import configuration
-from trackbook.runtime.executor_reload import ExecutorReload
-from trackbook.runtime.executors import Backends, configured
+from trackbook.runtime.executors.configuration import configuration
+from trackbook.runtime.executors.registry import Backends, make_backends
+from trackbook.runtime.executors.reload import ExecutorReload
 from trackbook.runtime.system import System
 
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
@@ -42,7 +42,9 @@ async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
         pass_environment=config.pass_environment,
         durable=config.durability == "always",
     )
-    system.reload = ExecutorReload(config.data, lambda found: configured(host, found), configuration(config.data))
+    system.reload = ExecutorReload(
+        config.data, lambda found: make_backends(host, found), configuration(config.data)
+    )
     stack.push_async_callback(system.reload.close)
     return system.reload.backends
 

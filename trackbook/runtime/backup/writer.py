@@ -20,7 +20,8 @@ from trackbook.adapters.nats.streams import blobs_stream, events_stream, install
 from trackbook.engine.errors import Refused
 from trackbook.events.log import Evidence
 from trackbook.events.storage_format import current
-from trackbook.runtime.backup_file import (
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.backup.archive import (
     EXECUTORS,
     FORMAT_FILE,
     PART,
@@ -28,11 +29,10 @@ from trackbook.runtime.backup_file import (
     Manifest,
     Member,
     digest_of,
+    encode_failure,
     encode_trailer,
-    failed,
-    packed,
+    pack_member,
 )
-from trackbook.runtime.book import Book
 from trackbook.runtime.system import System
 
 _SECRET_LINE = re.compile(r"^(\s*[\"']?secret_key[\"']?\s*=).*$", re.MULTILINE)
@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 class Backups:
     """Makes backups of a system: without output and files of tasks, credentials, and what the log can make."""
 
-    def __init__(self, system: System, book: Book) -> None:
+    def __init__(self, system: System, book: AggregateStore) -> None:
         self._system, self._book = system, book
 
     async def backup(self, *, damaged: bool) -> AsyncIterator[bytes]:
@@ -72,7 +72,7 @@ class Backups:
 
         async def member(name: str, data: bytes) -> bytes:
             known.append(await asyncio.to_thread(digest_of, Member(name, data)))
-            return packed(name, data)
+            return pack_member(name, data)
 
         yield await member(FORMAT_FILE, msgspec.json.encode(current()))
         try:
@@ -81,12 +81,12 @@ class Backups:
                 async with snapshot(self._access(), stream) as taken:
                     contents[name] = taken.content
                     number = 0
-                    async for part in _joined(taken.chunks()):
+                    async for part in _join_chunks(taken.chunks()):
                         number += 1
                         yield await member(f"{name}/{number:06}", part)
         except (SnapshotFailed, BrokerUnreachable) as error:
             log.warning("backup.failed", error=str(error))
-            yield failed(str(error))
+            yield encode_failure(str(error))
             return
         for text in self._executors(omitted):
             yield await member(EXECUTORS, text)
@@ -142,7 +142,7 @@ class Backups:
         )
 
 
-async def _joined(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _join_chunks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield chunks as parts of at least PART bytes, the last one as it comes."""
     part = bytearray()
     async for chunk in chunks:

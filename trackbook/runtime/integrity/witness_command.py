@@ -14,7 +14,7 @@ import structlog
 
 from trackbook.errors import UserError
 from trackbook.events.log import Evidence
-from trackbook.runtime.witness import Head
+from trackbook.runtime.integrity.witness_file import Head
 
 _ANSWERS_WITHIN = 10.0  # seconds for the command to return the last head
 _ENDS_WITHIN = 5.0  # seconds for it to end once its standard input is closed
@@ -67,7 +67,7 @@ class WitnessCommand:
         """How it is called in messages."""
         return f"the witness command {self.command!r}"
 
-    def saw(self, seq: int, sha256: str) -> None:
+    def record_head(self, seq: int, sha256: str) -> None:
         """Give the command a head, unless it had a later one. Never raises: `problem` says why it can't."""
         if seq > self.head.seq:
             self.head = Head(seq, sha256, self.installation)

@@ -47,7 +47,7 @@ class AnyWitness(Protocol):
         """Evidence of loss that it remembers, by its id."""
         ...
 
-    def saw(self, seq: int, sha256: str) -> None:
+    def record_head(self, seq: int, sha256: str) -> None:
         """Remember the end of the log, unless it is known to be further on. Never raises."""
         ...
 
@@ -111,7 +111,7 @@ class Witness:
             os.write(self._file, b"\n")  # what a power cut left half written ends here
         return len(data)
 
-    def saw(self, seq: int, sha256: str) -> None:
+    def record_head(self, seq: int, sha256: str) -> None:
         """Remember the end of the log, unless it is known to be further on. Never raises: `problem` says why."""
         if seq > self.head.seq:
             self.head = Head(seq, sha256, self.installation)

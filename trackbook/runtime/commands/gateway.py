@@ -18,16 +18,16 @@ from trackbook.engine.names import normal
 from trackbook.engine.ports import StoreUnanswered
 from trackbook.events.commit import digest
 from trackbook.failpoints import failpoint
-from trackbook.runtime.book import Book
-from trackbook.runtime.disk_full import FREE_SPACE, is_full
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.commands.requests import REQUESTS, Problem, Reply, Request
 from trackbook.runtime.histories import HistoryDamaged
-from trackbook.runtime.integrity import LogDamaged
-from trackbook.runtime.requests import REQUESTS, Problem, Reply, Request
+from trackbook.runtime.integrity.evidence import LogDamaged
+from trackbook.runtime.process.disk_full import FREE_SPACE, is_full
 
 log = structlog.get_logger(__name__)
 
 
-class Asked(Struct, frozen=True):
+class CommandRequest(Struct, frozen=True):
     """A request that is to be decided: who asks, under which ids, and the digest of what was asked."""
 
     request: Request
@@ -53,13 +53,13 @@ UNANSWERED = "`/health/ready` says how things stand. Copy the data directory, th
 _RESERVED = frozenset(("engine", "executor"))
 """Actors that are parts of Trackbook: `engine`, `executor:local`."""
 
-Handler = Callable[[Asked], Awaitable[Reply]]
+Handler = Callable[[CommandRequest], Awaitable[Reply]]
 
 
 class Gateway:
     """Answers commands. Accepted means committed; no reply means: send it again under the same id."""
 
-    def __init__(self, book: Book, handlers: dict[tuple[str, str], Handler]) -> None:
+    def __init__(self, book: AggregateStore, handlers: dict[tuple[str, str], Handler]) -> None:
         self._book = book
         self._handlers = handlers
         self._under_way: dict[str, asyncio.Task[dict[str, Any]]] = {}
@@ -86,7 +86,7 @@ class Gateway:
             log.exception("command.failed", kind=kind, verb=verb, command_id=command_id)
             return _encode_reply(rejection(command_id, _failure(problem)))
 
-    async def _once(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+    async def _once(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
         """Answer from the ledger if this id was answered before; let the same id under way finish first."""
         while asked.command_id in self._under_way:
             await asyncio.wait([self._under_way[asked.command_id]])
@@ -100,7 +100,7 @@ class Gateway:
         failpoint("engine.reply.before")
         return reply
 
-    async def _look(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+    async def _look(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
         """Answer a read-only command; a request that is repeated because the answer takes long gets the same."""
         key = (asked.command_id, asked.digest)
         if key not in self._looks:
@@ -114,14 +114,14 @@ class Gateway:
         else:
             done.get_loop().call_later(_KEPT_FOR, self._looks.pop, key)
 
-    async def _answer_read(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+    async def _answer_read(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
         await self._book.keep_up()
         try:
             return _encode_reply(await self._handlers[kind, verb](asked))
         except Refused as refused:
             return _encode_reply(rejection(asked.command_id, refused))
 
-    async def _decide(self, kind: str, verb: str, asked: Asked) -> dict[str, Any]:
+    async def _decide(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
         await self._book.keep_up()
         if known := self._book.answered(asked.command_id):  # by another engine
             return _repeat_answer(known, asked)
@@ -140,7 +140,7 @@ class Gateway:
         return _encode_reply(reply)
 
 
-def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
+def _read(kind: str, verb: str, payload: bytes, actor: str) -> CommandRequest:
     if (kind, verb) not in REQUESTS:
         known = ", ".join(f"{k}.{v}" for k, v in REQUESTS)
         raise Invalid(Refused("unknown_command", f"there is no command {kind}.{verb}", hint=f"Known: {known}."))
@@ -158,7 +158,9 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> Asked:
         _refuse_reserved(claimed)
     command_id = request.command_id or uuid.uuid4().hex
     who = f"{actor.split(':', maxsplit=1)[0]}:{request.actor}" if request.actor else actor
-    return Asked(request, command_id, request.correlation_id or command_id, who, _digest(kind, verb, plain))
+    return CommandRequest(
+        request, command_id, request.correlation_id or command_id, who, _digest(kind, verb, plain)
+    )
 
 
 def _normalise(plain: Any) -> Any:
@@ -218,7 +220,7 @@ def _digest(kind: str, verb: str, plain: dict[str, Any]) -> str:
     return digest(msgspec.json.encode([kind, verb, asked], order="deterministic"))
 
 
-def _repeat_answer(known: Outcome, asked: Asked) -> dict[str, Any]:
+def _repeat_answer(known: Outcome, asked: CommandRequest) -> dict[str, Any]:
     if known.digest == asked.digest:
         return known.reply
     return _encode_reply(

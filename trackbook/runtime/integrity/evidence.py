@@ -14,7 +14,7 @@ from trackbook.engine.store_condition import StreamCondition
 from trackbook.errors import UserError
 from trackbook.events.commit import digest
 from trackbook.events.log import Evidence
-from trackbook.runtime.witness import AnyWitness, Head
+from trackbook.runtime.integrity.witness_file import AnyWitness, Head
 
 HINT = "`trackbook log status` shows it; restore a backup, or continue without it by `trackbook log accept-loss`."
 _RANGES = 50
@@ -74,7 +74,7 @@ class Integrity:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             raise LogDamaged(f"the log is damaged: {found[0].message}{more}")
 
-    def decided(self, state: LogState) -> None:
+    def set_decisions(self, state: LogState) -> None:
         """Take note of what operators decided, as it is on the log."""
         self.accepted, self.dismissed = dict(state.accepted), dict(state.dismissed)
 
@@ -86,14 +86,14 @@ class Integrity:
         """Whether an operator decided that this message is left out of its history."""
         return seq in self.dismissed and self.dismissed[seq] == digest(data)
 
-    def saw(self, seq: int, sha256: str) -> None:
+    def record_head(self, seq: int, sha256: str) -> None:
         """Remember the end of the log as the broker acknowledged it."""
         for witness in self._witnesses:
-            witness.saw(seq, sha256)
+            witness.record_head(seq, sha256)
 
-    def found(self, kind: str, key: str, message: str, first: int = 0, last: int = 0) -> None:
+    def add_evidence(self, kind: str, key: str, message: str, first: int = 0, last: int = 0) -> None:
         """Keep evidence of loss; what was found before, or accepted, changes nothing."""
-        if self.knows(kind, key, first, last):
+        if self.has_evidence(kind, key, first, last):
             return
         evidence = Evidence(_id(kind, key), kind, message, first, last or first)
         self._found[evidence.id] = evidence
@@ -101,7 +101,7 @@ class Integrity:
         for witness in self._witnesses[:1]:
             witness.record(evidence)
 
-    def knows(self, kind: str, key: str, first: int = 0, last: int = 0) -> bool:
+    def has_evidence(self, kind: str, key: str, first: int = 0, last: int = 0) -> bool:
         """Whether evidence of that kind and key was found or accepted, or other evidence says it already."""
         covering = {"gap": ("gap",), "history": ("gap", "tail")}.get(kind, ())
         found = _id(kind, key)
@@ -130,36 +130,38 @@ class Integrity:
         if found.limits:
             text = "; ".join(found.limits)
             again = f"/{found.restored}" if found.restored else ""
-            self.found("limits", f"{found.name}/{text}{again}", f"the stream {found.name} was changed: {text}")
+            self.add_evidence(
+                "limits", f"{found.name}/{text}{again}", f"the stream {found.name} was changed: {text}"
+            )
         ranges = found.gaps()
         if len(ranges) > _RANGES:
             ranges = [(ranges[0][0], ranges[-1][1])]
         for first, last in ranges:
-            self.found(
-                kind, f"{first}-{last}", f"messages {where} are missing: {spelt(first, last)}", first, last
+            self.add_evidence(
+                kind, f"{first}-{last}", f"messages {where} are missing: {range_text(first, last)}", first, last
             )
 
     async def _compare(self, claim: Claim, head: int) -> None:
         key = f"{claim.seq}/{claim.sha256}"
         if head < claim.seq:
             message = f"the log ends at sequence {head}, and {claim.by} knows of sequence {claim.seq}"
-            self.found("tail", key, message, head + 1, claim.seq)
+            self.add_evidence("tail", key, message, head + 1, claim.seq)
             return
         async for batch in self._store.read_all(claim.seq):
             if not batch or batch[0].seq != claim.seq:
-                self.missing(claim.seq, claim.seq, claim.by)
+                self.add_gap(claim.seq, claim.seq, claim.by)
             elif digest(batch[0].data) != claim.sha256:
                 message = f"the message at sequence {claim.seq} is not the one that {claim.by} knows of"
-                self.found("replaced", key, message, claim.seq)
+                self.add_evidence("replaced", key, message, claim.seq)
             return
-        self.missing(claim.seq, claim.seq, claim.by)
+        self.add_gap(claim.seq, claim.seq, claim.by)
 
-    def missing(self, first: int, last: int, by: str = "") -> None:
+    def add_gap(self, first: int, last: int, by: str = "") -> None:
         """Keep as evidence that the log has no messages at some sequences, of which somebody may know."""
         if not self.is_accepted(first, last):
             known = f", which {by} knows of" if by else ""
-            message = f"messages of the log are missing: {spelt(first, last)}{known}"
-            self.found("gap", f"{first}-{last}", message, first, last)
+            message = f"messages of the log are missing: {range_text(first, last)}{known}"
+            self.add_evidence("gap", f"{first}-{last}", message, first, last)
 
     async def holes(self, first: int, last: int) -> list[tuple[int, int]]:
         """Return which sequences from `first` to `last` the log has no message at."""
@@ -174,7 +176,7 @@ class Integrity:
                     return found
         return found + ([(expected, last)] if expected <= last else [])
 
-    def renamed(self, installation: str) -> None:
+    def set_installation(self, installation: str) -> None:
         """Have the witnesses remember the log under its new installation id."""
         for witness in self._witnesses:
             witness.installation = installation
@@ -190,12 +192,12 @@ def _id(kind: str, key: str) -> str:
     return digest(f"{kind}/{key}".encode())[:12]
 
 
-def spelt(first: int, last: int) -> str:
+def range_text(first: int, last: int) -> str:
     """Return a range of sequences in words."""
     return f"sequence {first}" if first == last else f"sequences {first} to {last}"
 
 
-def as_plain(evidence: Iterable[Evidence]) -> list[dict[str, Any]]:
+def evidence_json(evidence: Iterable[Evidence]) -> list[dict[str, Any]]:
     """Return evidence as it is shown."""
     return [
         {"id": e.id, "kind": e.kind, "message": e.message, "first": e.first, "last": e.last} for e in evidence

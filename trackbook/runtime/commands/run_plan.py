@@ -15,9 +15,9 @@ from trackbook.engine.definition import Content, Task
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.ports import Blobs, Executor
 from trackbook.events.job import TaskShape
-from trackbook.runtime.executors import Backends
-from trackbook.runtime.history import History
-from trackbook.runtime.requests import Warning_
+from trackbook.runtime.commands.requests import Warning_
+from trackbook.runtime.executors.registry import Backends
+from trackbook.runtime.pipeline_contents import History
 
 _KEPT = 64
 

@@ -7,24 +7,24 @@ from msgspec import to_builtins
 from trackbook.engine import job, parameters
 from trackbook.engine.errors import Refused
 from trackbook.events.commit import Input
-from trackbook.runtime.book import Book
-from trackbook.runtime.gateway import Asked
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.commands.gateway import CommandRequest
+from trackbook.runtime.commands.pipelines import Pipelines, derived_id
+from trackbook.runtime.commands.requests import CancelJob, PauseJob, Reply, ResumeJob, StartJob
+from trackbook.runtime.commands.run_plan import Preparing, warnings_of
 from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.pipelines import Pipelines, derived_id
-from trackbook.runtime.preparing import Preparing, warnings_of
-from trackbook.runtime.requests import CancelJob, PauseJob, Reply, ResumeJob, StartJob
 
 
 class JobCommands:
     """Handlers of `job.start`, `job.cancel`, `job.pause` and `job.resume`."""
 
-    def __init__(self, book: Book, jobs: Jobs, pipelines: Pipelines, preparing: Preparing) -> None:
+    def __init__(self, book: AggregateStore, jobs: Jobs, pipelines: Pipelines, preparing: Preparing) -> None:
         self._book = book
         self._jobs = jobs
         self._pipelines = pipelines
         self._preparing = preparing
 
-    async def start(self, asked: Asked) -> Reply:
+    async def start(self, asked: CommandRequest) -> Reply:
         """`job.start`: the version and its content hash are fixed here; later edits never reach the job."""
         request = asked.request
         assert isinstance(request, StartJob)
@@ -58,32 +58,32 @@ class JobCommands:
         )
         return await self._submit(asked, reply, command)
 
-    async def _submit(self, asked: Asked, reply: Reply, command: job.AnyJobCommand) -> Reply:
+    async def _submit(self, asked: CommandRequest, reply: Reply, command: job.AnyJobCommand) -> Reply:
         assert reply.job is not None
         given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply))
         answered = await self._jobs.submit(reply.job, given)
         reply.seq = answered.seq if answered.changed else 0
         return reply
 
-    async def cancel(self, asked: Asked) -> Reply:
+    async def cancel(self, asked: CommandRequest) -> Reply:
         """`job.cancel`: accepted once the request is on the log; the job ends when its sessions are gone."""
         request = asked.request
         assert isinstance(request, CancelJob)
         return await self._tell(asked, request.job, job.CancelJob(request.reason))
 
-    async def pause(self, asked: Asked) -> Reply:
+    async def pause(self, asked: CommandRequest) -> Reply:
         """`job.pause`."""
         request = asked.request
         assert isinstance(request, PauseJob)
         return await self._tell(asked, request.job, job.PauseJob(request.reason))
 
-    async def resume(self, asked: Asked) -> Reply:
+    async def resume(self, asked: CommandRequest) -> Reply:
         """`job.resume`."""
         request = asked.request
         assert isinstance(request, ResumeJob)
         return await self._tell(asked, request.job, job.ResumeJob())
 
-    async def _tell(self, asked: Asked, ref: str, command: job.AnyJobCommand) -> Reply:
+    async def _tell(self, asked: CommandRequest, ref: str, command: job.AnyJobCommand) -> Reply:
         reply = Reply(command_id=asked.command_id, status="accepted", job=self._find(ref))
         return await self._submit(asked, reply, command)
 

@@ -1,0 +1,1 @@
+"""Backups: made of a running system, and restored."""

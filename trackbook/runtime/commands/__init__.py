@@ -1,0 +1,1 @@
+"""Commands of clients: requests, the gateway, and a handler for each."""

@@ -1,0 +1,1 @@
+"""The configured executors: from executors.toml, loaded again when it changes."""

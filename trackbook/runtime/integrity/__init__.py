@@ -1,0 +1,1 @@
+"""Evidence of loss, and the witnesses that find it."""

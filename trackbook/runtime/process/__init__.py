@@ -1,0 +1,1 @@
+"""What every process needs: its log, a watchdog, limits of waits and of open files."""
