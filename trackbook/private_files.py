@@ -57,6 +57,22 @@ def require_file(path: Path, hint: str = "Move it away.") -> None:
     _require(path, stat.S_ISREG, "file", hint)
 
 
+_LASTING = frozenset(
+    (errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENODEV)
+)
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's content. Raises FileNotFoundError, NotAFile and other OSError (see `is_lasting`)."""
+    require_file(path)
+    return path.read_bytes()
+
+
+def is_lasting(error: OSError) -> bool:
+    """Whether another try fails as well: something else is in the place of the file, or it is closed to us."""
+    return error.errno in _LASTING
+
+
 def require_folder(path: Path, hint: str = "Move it away.") -> None:
     """Raise NotAFile for something else at `path`."""
     _require(path, stat.S_ISDIR, "folder", hint)

@@ -10,6 +10,8 @@ from damage.server import Server
 Answers = dict[str, tuple[int, Any]]
 DAMAGE_CODES = ("history_damaged", "log_damaged", "quarantined", "store_unanswered")
 """Codes by which an answer reports damage instead of showing what is damaged."""
+UNREAD = "the session's files can't be read"
+"""How a task's end reports damage to its session."""
 _DECIDED = (
     *("id", "pipeline", "definition", "state", "failed_task", "reason", "exit_code", "revision"),  # of a job
     *("name", "attempt", "session", "fault"),  # of a task
@@ -86,6 +88,15 @@ def reported(found: Answers, path: str) -> bool:
 def damage_reports(found: Answers) -> list[str]:
     """Return the paths whose answers report damage."""
     return [path for path in found if reported(found, path)]
+
+
+def unread_sessions(found: Answers) -> list[str]:
+    """Return the paths of tasks that were lost since the files of their sessions can't be read."""
+    return [
+        path
+        for path, (_, body) in found.items()
+        if path.endswith("/tasks") and isinstance(body, list) and any(UNREAD in f"{task}" for task in body)
+    ]
 
 
 def _list(server: Server, found: Answers, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:

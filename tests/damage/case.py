@@ -15,7 +15,15 @@ from typing import Any
 from checker.raw_log import examine
 
 from damage import foreign
-from damage.answers import DAMAGE_CODES, Answers, damage_reports, differences, read_again, reported
+from damage.answers import (
+    DAMAGE_CODES,
+    Answers,
+    damage_reports,
+    differences,
+    read_again,
+    reported,
+    unread_sessions,
+)
 from damage.damages import Damage, outside
 from damage.original import KILLED, STATES, STOPPED, Original, copy
 from damage.server import PATIENCE, Hang, Refused, Server
@@ -150,13 +158,15 @@ class Case:
     def _look(self, server: Server, ready: dict[str, Any]) -> None:
         self.ready = ready
         self.reports[START] += _of_ready(ready) + _of_book(server)
-        answers = self.original.shown(self.source, read_again(server, self.known))
+        shown = read_again(server, self.known)
+        unread = unread_sessions(shown)
+        answers = self.original.shown(self.source, shown)
         self._command(server, answers)
-        self.reports[LOAD] += damage_reports(answers)
+        self.reports[LOAD] += damage_reports(answers) + unread
         status, verified = server.get("/api/audit/verify")
         if status != 200 or not verified.get("ok"):
             self.reports[VERIFY].append(f"{status} {json.dumps(verified)[:600]}")
-        self.text = json.dumps([ready, server.get("/api/log"), server.get("/api/quarantine"), verified])
+        self.text = json.dumps([ready, server.get("/api/log"), server.get("/api/quarantine"), verified, unread])
         self.reports[VERIFY] += [each for each in _of_book(server) if each not in self.reports[START]]
         self.answers = answers
         self.differs += [path for path in differences(self.known, answers) if not self._covers(path)]

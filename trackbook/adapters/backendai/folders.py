@@ -23,7 +23,7 @@ from trackbook.engine.ports import (
     NoSuchFile,
     UnsafePath,
 )
-from trackbook.private_files import write_private
+from trackbook.private_files import read_file, write_private
 
 VFROOT = "vfroot"
 
@@ -245,8 +245,8 @@ class ClusterFolders:
 
     def _load(self, pipeline: str) -> _Kept | None:
         try:
-            return msgspec.json.decode(self._file(pipeline).read_bytes(), type=_Kept)
-        except (FileNotFoundError, msgspec.DecodeError):
+            return msgspec.json.decode(read_file(self._file(pipeline)), type=_Kept)
+        except (OSError, msgspec.DecodeError):
             return None  # its name finds it again
 
     def _save(self, pipeline: str, folder: Folder) -> None:

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from trackbook.adapters.execution.boot import boot
 from trackbook.adapters.execution.claim import take
-from trackbook.adapters.execution.exit_record import ExitRecord, decode, encode
-from trackbook.private_files import write_private
+from trackbook.adapters.execution.exit_record import ExitRecord, decode, encode, unreadable
+from trackbook.private_files import is_lasting, read_file, write_private
 
 BOX = "session"
 """The folder that the container sees as /pipeline/.session; the claim is made there."""
@@ -35,9 +35,13 @@ def read(folder: Path) -> ExitRecord | None:
     """Return the record of the session's end; None where it has not ended."""
     for path in (folder / _EXIT, *([folder / _WITHDRAWN] if _is_withdrawn(folder) else [])):
         try:
-            return decode(path.read_bytes())
+            return decode(read_file(path))
         except FileNotFoundError:
             continue
+        except OSError as error:
+            if not is_lasting(error):
+                raise
+            return unreadable(error)
     return None
 
 
@@ -100,9 +104,13 @@ def is_used(data: Path) -> bool:
 def read_note(folder: Path) -> Note | None:
     """Return the note; None where there is no container."""
     try:
-        return msgspec.json.decode((folder / _NOTE).read_bytes(), type=Note)
+        return msgspec.json.decode(read_file(folder / _NOTE), type=Note)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if not is_lasting(error):
+            raise
+        return Note("")
     except (msgspec.DecodeError, msgspec.ValidationError):
         return Note("")
 

@@ -40,6 +40,11 @@ def decode(data: bytes) -> ExitRecord:
         return ExitRecord(ended_at=now(), lost=True, message=f"the exit record can't be read: {error}")
 
 
+def unreadable(error: OSError) -> ExitRecord:
+    """Return the record of an attempt whose files say nothing any more."""
+    return ExitRecord(ended_at=now(), lost=True, message=f"the session's files can't be read: {error}")
+
+
 def now() -> datetime:
     """Return the time."""
     return datetime.now(UTC)

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from trackbook.adapters.execution.claim import take
-from trackbook.adapters.execution.exit_record import ExitRecord, decode, encode
-from trackbook.private_files import sync_folder
+from trackbook.adapters.execution.exit_record import ExitRecord, decode, encode, unreadable
+from trackbook.private_files import is_lasting, read_file, require_file, sync_folder
 
 _LOCK = "hhqqi4x"
 
@@ -31,7 +31,10 @@ class Claim(Struct):
 
 
 class State(Struct):
-    """The state of an attempt: `new` has no claim, `alive` a launcher (`pid`), `lost` neither it nor a record."""
+    """The state of an attempt: `new` has no claim, `alive` a launcher (`pid`), `lost` neither it nor a record.
+
+    A `lost` one whose claim or exit record can't be read has the `record` that says so; it is not on the disk.
+    """
 
     name: Literal["new", "alive", "ended", "lost"]
     pid: int = 0
@@ -39,10 +42,20 @@ class State(Struct):
 
 
 def examine(folder: Path) -> State:
-    """Return the state of the attempt."""
+    """Return the state of the attempt. Raises OSError where another look may succeed."""
+    try:
+        return _examine(folder)
+    except OSError as error:
+        if not is_lasting(error):
+            raise
+        return State("lost", record=unreadable(error))
+
+
+def _examine(folder: Path) -> State:
     record = read_record(folder)
     if record:
         return State("ended", record=record)
+    require_file(folder / "claim")
     try:
         file = os.open(folder / "claim", os.O_RDONLY)
     except FileNotFoundError:
@@ -79,7 +92,7 @@ def watch(folder: Path, pid: int) -> int | None:
 def read_record(folder: Path) -> ExitRecord | None:
     """Return the exit record, None if there is none."""
     try:
-        return decode((folder / "exit").read_bytes())
+        return decode(read_file(folder / "exit"))
     except FileNotFoundError:
         return None
 
@@ -87,7 +100,7 @@ def read_record(folder: Path) -> ExitRecord | None:
 def read_claim(folder: Path) -> Claim:
     """Return what the claim says; an empty one if there is none or its text did not survive a crash."""
     with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
-        return msgspec.json.decode((folder / "claim").read_bytes().partition(b"\n")[0], type=Claim)
+        return msgspec.json.decode(read_file(folder / "claim").partition(b"\n")[0], type=Claim)
     return Claim()
 
 

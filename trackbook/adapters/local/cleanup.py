@@ -18,15 +18,19 @@ from trackbook.adapters.local.box import tree
 _log = structlog.get_logger(__name__)
 
 
-async def clean_up(session: str, folder: Path) -> ExitRecord:
-    """Kill what a dead launcher left running, and leave and return the exit record of the lost attempt."""
+async def clean_up(session: str, folder: Path, record: ExitRecord | None = None) -> ExitRecord:
+    """Kill what a lost attempt left running, and leave and return its exit record.
+
+    `record` says why it is lost where its launcher did not simply die.
+    """
     killed = await asyncio.to_thread(kill, session)
     left = f", and {killed} processes that it left were killed" if killed else ""
+    why = record.message if record else "the session's launcher died before the command's end was known"
     record = ExitRecord(
         ended_at=now(),
-        started_at=attempt_state.read_claim(folder).started_at,
+        started_at=None if record else attempt_state.read_claim(folder).started_at,
         lost=True,
-        message=f"the session's launcher died before the command's end was known{left}; it is not run again",
+        message=f"{why}{left}; it is not run again",
     )
     try:
         attempt_state.leave_record(folder, record)

@@ -191,10 +191,11 @@ class LocalExecutor:
             elif state.name == "new":
                 self._queue[spec.session] = spec
                 self._launch_waiting()
-            elif state.record:
+            elif state.name == "ended" and state.record:
                 self._finish(spec, state.record)
             else:
-                self._cleanups[spec.session] = asyncio.get_running_loop().create_task(self._clean_up(spec))
+                cleaning = self._clean_up(spec, state.record)
+                self._cleanups[spec.session] = asyncio.get_running_loop().create_task(cleaning)
             return
         _log.warning("a running session can't be watched yet, trying again", session=spec.session)
         asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again, spec)
@@ -306,9 +307,9 @@ class LocalExecutor:
             _log.error("a session can't be claimed", session=spec.session, error=str(error))
         return self._finish(spec, record)
 
-    async def _clean_up(self, spec: SessionSpec) -> None:
-        """Clean up after a dead launcher, and report the session as lost."""
-        self._finish(spec, await cleanup.clean_up(spec.session, self._folder(spec)))
+    async def _clean_up(self, spec: SessionSpec, record: ExitRecord | None) -> None:
+        """Clean up after a lost attempt, and report it as lost."""
+        self._finish(spec, await cleanup.clean_up(spec.session, self._folder(spec), record))
         del self._cleanups[spec.session]
 
     def _report_start(self, attempt: Attempt) -> None:

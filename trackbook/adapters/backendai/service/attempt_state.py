@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from trackbook.private_files import write_private
+from trackbook.private_files import read_file, write_private
 
 _NAME = "service.json"
 
@@ -45,7 +45,7 @@ class ServiceState(Struct, omit_defaults=True):
 def load(folder: Path) -> ServiceState:
     """Return the state in a session's folder, an empty one where there is none."""
     with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
-        return msgspec.json.decode((folder / _NAME).read_bytes(), type=ServiceState)
+        return msgspec.json.decode(read_file(folder / _NAME), type=ServiceState)
     return ServiceState()
 
 

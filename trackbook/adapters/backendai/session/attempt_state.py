@@ -10,7 +10,7 @@ import msgspec
 from trackbook.adapters.execution import folders
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
-from trackbook.private_files import write_private
+from trackbook.private_files import read_file, write_private
 
 _END = "ended.json"
 
@@ -39,8 +39,8 @@ class AttemptStates:
 
     def end(self, spec: SessionSpec) -> ReportTaskEnded | None:
         """Return the session's end, as it was noted."""
-        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
-            return msgspec.json.decode(self._end(spec).read_bytes(), type=ReportTaskEnded)
+        with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+            return msgspec.json.decode(read_file(self._end(spec)), type=ReportTaskEnded)
         return None
 
     def note_end(self, spec: SessionSpec, report: ReportTaskEnded) -> ReportTaskEnded:
