@@ -17,7 +17,7 @@ from trackbook.runtime.commands.handlers import new_gateway
 from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipeline_contents import History
-from trackbook.runtime.session_dispatcher import Sessions
+from trackbook.runtime.session_dispatcher import SessionDispatcher
 from trackbook.testing.executor import Play, ScriptedExecutor
 from trackbook.testing.store import MemoryBlobs, MemoryEventStore
 
@@ -49,7 +49,7 @@ class Office:
         self.history = History(self.book)
         made = {name: LocalBackend(name, folder, partial(executors.__getitem__, name)) for name in executors}
         self.backends = Backends(made, default)
-        self.sessions = Sessions(executors, blobs, self.backends)
+        self.sessions = SessionDispatcher(executors, blobs, self.backends)
         self.jobs = Jobs(self.book, self.sessions)
         self.gateway = new_gateway(self.book, self.jobs, self.history, self.backends, executors)
 

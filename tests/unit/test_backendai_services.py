@@ -27,7 +27,7 @@ def task(service: Any, **other: Any) -> Task:
 
 def judged(service: Any, version: Version | None = None, **other: Any) -> list[tuple[str, str]]:
     """Return code and path of what is said of a task."""
-    found = service_plan.judge([task(service, **other)], version)
+    found = service_plan.validate([task(service, **other)], version)
     return [(each.code, each.path) for each in found]
 
 
@@ -92,7 +92,7 @@ def test_what_is_in_order_is_not_mentioned() -> None:
 )
 def test_what_is_wrong_is_refused_at_its_place(service: Any, key: str) -> None:
     """Whatever the cluster's version is."""
-    found = service_plan.judge([task(service)], None)
+    found = service_plan.validate([task(service)], None)
     assert [each.path for each in found if isinstance(each, Refused) and each.path.endswith(key)]
     assert all(each.path.startswith("tasks[0].service") for each in found)
 
@@ -115,10 +115,10 @@ def test_what_a_version_lacks_is_refused(service: dict[str, Any], path: str) -> 
 @pytest.mark.parametrize("key", ["max_surge", "max_unavailable"])
 def test_how_an_update_rolls_is_a_warning_where_none_does(key: str) -> None:
     """The service is the same without it: 23.09 replaces it as a whole."""
-    (found,) = service_plan.judge([task({"model": "m", key: 1})], OLD)
+    (found,) = service_plan.validate([task({"model": "m", key: 1})], OLD)
     assert isinstance(found, Warned)
     assert (found.code, found.path) == ("service_key_ignored", f"tasks[0].service.{key}")
-    assert service_plan.judge([task({"model": "m", key: 1})], NEW) == []
+    assert service_plan.validate([task({"model": "m", key: 1})], NEW) == []
 
 
 def test_mounts_need_a_newer_version() -> None:
@@ -129,7 +129,7 @@ def test_mounts_need_a_newer_version() -> None:
 
 def test_a_command_is_said_to_be_ignored() -> None:
     """What a service runs stands in the model's definition."""
-    (found,) = service_plan.judge([task({"model": "m"}, command="run")], None)
+    (found,) = service_plan.validate([task({"model": "m"}, command="run")], None)
     assert isinstance(found, Warned)
     assert found.path == "tasks[0].command"
 
@@ -137,7 +137,7 @@ def test_a_command_is_said_to_be_ignored() -> None:
 def test_two_tasks_can_not_be_one_service() -> None:
     """They would bring it up to date in turn."""
     both = [task({"model": "m", "name": "same"}), task({"model": "n", "name": "same"})]
-    (found,) = service_plan.judge(both, None)
+    (found,) = service_plan.validate(both, None)
     assert found.code == "service_twice"
 
 

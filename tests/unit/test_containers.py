@@ -72,7 +72,7 @@ def judged(folder: Path, *listed: dict[str, Any], **settings: Any) -> list[tuple
     """Return the kind and code of each verdict about tasks."""
     document = {"name": "p", "tasks": [{"name": f"t{n}", **task} for n, task in enumerate(listed)]}
     found: list[Task] = list(tasks(from_mapping(document)).values())
-    verdicts: list[Refused | Warned] = backend(folder, **settings).judge(found)
+    verdicts: list[Refused | Warned] = backend(folder, **settings).validate(found)
     return [(type(each).__name__, each.code) for each in verdicts]
 
 

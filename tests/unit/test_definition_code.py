@@ -103,7 +103,7 @@ def test_a_cluster_gives_code_to_one_container(tmp_path: Path) -> None:
     judged = [
         [
             (each.code, each.path)
-            for each in backend.judge(list(definition.tasks(content(tasks=tasks, **settings)).values()))
+            for each in backend.validate(list(definition.tasks(content(tasks=tasks, **settings)).values()))
         ]
         for settings in ({"code": ".", "code_sha256": ONE}, {})
     ]

@@ -108,5 +108,5 @@ def test_processes_refuse_places_elsewhere(tmp_path: Path) -> None:
     """A process sees the machine's own folders, so that only /home/work has room for mounts."""
     backend = LocalBackend("local", tmp_path, lambda: None)  # type: ignore[arg-type,return-value]
     tasks = definition.tasks(pipeline({**task("a"), "mounts": ["x:/mnt/x", "y:/home/work/y"]}))
-    found = backend.judge(list(tasks.values()))
+    found = backend.validate(list(tasks.values()))
     assert [(each.code, each.path) for each in found] == [("mount_unsupported", "tasks[0].mounts")]

@@ -156,7 +156,7 @@ def test_slots_that_no_process_has_are_warned_about_before_a_run(tmp_path: Path)
     """Which slots there are is the executor's to say; a slip is pointed out."""
     content = pipeline({**task("a"), "resources": {"cpu": 1, "cpus": 2, "cuda.shares": 1, "mem": "1g"}})
 
-    found = LocalBackend("local", tmp_path, lambda: None).judge(  # type: ignore[arg-type, return-value]
+    found = LocalBackend("local", tmp_path, lambda: None).validate(  # type: ignore[arg-type, return-value]
         list(definition.tasks(content).values())
     )
 

@@ -21,17 +21,10 @@ _RETIRED = "## Retired words"
 _ROW = re.compile(r"^\| ([^|]+) \| ([^|]+) \| (text|names|functions) \|$", re.MULTILINE)
 _TERM = re.compile(r"\*\*([^*]+)\*\*")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_PENDING = (
-    *("adapters/backendai", "adapters/container", "adapters/local", "adapters/nats", "adapters/execution"),
-    *("engine", "runtime/engine_role.py", "runtime/jobs.py"),
-)
-"""Packages and modules whose names are still being changed."""
 
 
 def _sources() -> Iterator[Path]:
-    for path in sorted((ROOT / "trackbook").rglob("*.py")):
-        if not str(path.relative_to(ROOT / "trackbook")).startswith(_PENDING):
-            yield path
+    yield from sorted((ROOT / "trackbook").rglob("*.py"))
 
 
 def _documents() -> Iterator[Path]:

@@ -21,7 +21,7 @@ _encode = msgspec.json.encode
 
 
 def from_mapping(document: Mapping[str, Any]) -> Content:
-    """Return a document as content; raises Refused with every problem where its tasks can't be told apart.
+    """Return a document as content; raises Refused with every problem where its tasks can't be distinguished.
 
     Tasks are taken as a list, or as a mapping by name, as content itself has them. `check` says whether the
     content will do.
@@ -33,7 +33,7 @@ def from_mapping(document: Mapping[str, Any]) -> Content:
     tasks = document["tasks"]
     if not isinstance(tasks, list) or len(_names(tasks)) != len(tasks):
         rules.examine({**document, "tasks": tasks}).refuse()
-        raise AssertionError("the rules refuse tasks that can't be told apart")
+        raise AssertionError("the rules refuse tasks that can't be distinguished")
     return {**document, "tasks": {task["name"]: task for task in tasks}}
 
 

@@ -28,7 +28,7 @@ _MOST_LINES = 2_000
 def diff(old: Content, new: Content) -> list[AnyPipelineEvent]:
     """Return the events that lead from `old` to `new`, none where they are the same.
 
-    A rename of a task can't be told from a removal and an addition here. Dependencies go before their tasks do.
+    A rename of a task looks like a removal and an addition here. Dependencies go before their tasks do.
     """
     old_tasks, new_tasks = old.get("tasks", {}), new.get("tasks", {})
     kept = [(task, new_tasks[name]) for name, task in old_tasks.items() if name in new_tasks]
@@ -245,12 +245,12 @@ def _value(content: Content | None, path: list[str]) -> Any:
 
 def _change(old: Content | None, path: list[str], value: Any) -> str:
     before = _value(old, path)
-    return _shown(value) if before is _ABSENT else f"{_shown(before)} → {_shown(value)}"
+    return _shorten(value) if before is _ABSENT else f"{_shorten(before)} → {_shorten(value)}"
 
 
 def _was(old: Content | None, path: list[str]) -> str:
     before = _value(old, path)
-    return "" if before is _ABSENT else f" (was {_shown(before)})"
+    return "" if before is _ABSENT else f" (was {_shorten(before)})"
 
 
 _IN_WORDS: dict[type[AnyPipelineEvent], Callable[[Any], str]] = {
@@ -283,7 +283,7 @@ def _dotted(path: list[str]) -> str:
     return ".".join(path)
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
     first, *more = text.strip().split("\n")
     first = first if len(first) <= 60 else f"{first[:59]}…"

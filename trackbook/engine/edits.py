@@ -140,7 +140,7 @@ def apply(content: Content, changes: Sequence[Change]) -> tuple[Content, list[An
     of its own, between the events of what comes before and after it.
     """
     events: list[AnyPipelineEvent] = []
-    told = content
+    described = content
     as_stored: list[Change] = []
     for index, given in enumerate(changes):
         change = _as_stored(content, given)
@@ -151,11 +151,11 @@ def apply(content: Content, changes: Sequence[Change]) -> tuple[Content, list[An
             refused.path = f"changes[{index}].{refused.path}" if refused.path else f"changes[{index}]"
             raise
         if isinstance(change, RenameTask) and change.name != change.task:
-            events += [*diff(told, content), facts.TaskRenamed(change.task, change.name)]
-            told = _renamed(content, change)
+            events += [*diff(described, content), facts.TaskRenamed(change.task, change.name)]
+            described = _renamed(content, change)
         content = after
     _refuse_missed(content, as_stored)
-    return content, [*events, *diff(told, content)]
+    return content, [*events, *diff(described, content)]
 
 
 def _as_stored(content: Content, change: Change) -> Change:

@@ -19,7 +19,7 @@ Outcome = Literal["succeeded", "failed", "cancelled", "lost"]
 
 
 class JobCommand(Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """Base of what a job is asked or told; a report carries the times of what it reports."""
+    """Base of a job's commands and reports; a report carries the times of what it reports."""
 
 
 class StartJob(JobCommand, frozen=True):
@@ -111,7 +111,7 @@ def decide(state: JobState, command: AnyJobCommand) -> list[AnyJobEvent]:
             _require_unhindered(state)
             return [facts.JobResumed()] if state.status == "paused" else []
         case _:
-            return _told(state, command)
+            return _handle_report(state, command)
 
 
 def _start(state: JobState, command: StartJob) -> list[AnyJobEvent]:
@@ -146,7 +146,7 @@ def _require_unhindered(state: JobState) -> None:
         raise Refused("job_cancelling", f"the job is being cancelled: {state.cancel.reason}")
 
 
-def _told(state: JobState, report: Report) -> list[AnyJobEvent]:
+def _handle_report(state: JobState, report: Report) -> list[AnyJobEvent]:
     """Take a report: it counts only for the attempt that is live now, so late and doubled ones change nothing."""
     task = state.tasks.get(report.task)
     if task is None or task.attempt != report.attempt or task.status not in LIVE:

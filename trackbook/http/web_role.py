@@ -218,7 +218,7 @@ class Health:
         found = []
         if system.connection is None or not system.connection.is_connected:
             found.append("the broker can't be reached")
-        if system.broker is not None and (problem := system.broker.space_trouble()):
+        if system.broker is not None and (problem := system.broker.space_problem()):
             found.append(problem)
         if system.book is not None and system.book.store.problem:
             found.append(system.book.store.problem)

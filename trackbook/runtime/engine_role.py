@@ -34,7 +34,7 @@ from trackbook.runtime.integrity.witness_command import WitnessCommand
 from trackbook.runtime.integrity.witness_file import FILE, AnyWitness, Witness
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipeline_contents import History
-from trackbook.runtime.session_dispatcher import Sessions
+from trackbook.runtime.session_dispatcher import SessionDispatcher
 from trackbook.runtime.session_sweep import sweep_all
 from trackbook.runtime.system import Config, System
 
@@ -79,7 +79,7 @@ async def start_engine(system: System, stack: AsyncExitStack) -> None:
         system.backends = await open_backends(system, stack)
     assert system.reload is not None
     executors = {name: new_executor(system, name, backend) for name, backend in system.backends.items()}
-    sessions = Sessions(executors, book.blobs, system.backends)
+    sessions = SessionDispatcher(executors, book.blobs, system.backends)
     stack.push_async_callback(sessions.close)
     system.jobs = Jobs(book, sessions)
     stack.push_async_callback(system.jobs.close)
@@ -123,7 +123,7 @@ async def _fork(system: System, identity: Identity) -> None:
 
 
 def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = ()) -> AggregateStore:
-    """Return the book on this process's connection; what it writes, `witnesses` remember."""
+    """Return the aggregates on this process's connection; `witnesses` record what is written."""
     assert system.connection is not None
     keeper = system.broker.examine if system.broker else no_keeper
     store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)

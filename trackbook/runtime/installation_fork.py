@@ -13,14 +13,14 @@ from trackbook.events.commit import Input
 from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.session_dispatcher import Sessions
+from trackbook.runtime.session_dispatcher import SessionDispatcher
 
 REASON = "the data directory was copied and forked: this run belongs to the original installation"
 
 log = structlog.get_logger(__name__)
 
 
-class _Untouched(Sessions):
+class _Untouched(SessionDispatcher):
     """Passes nothing to executors: every session that runs is the original's."""
 
     def launch(self, state: JobState, task: str) -> None:

@@ -1,4 +1,4 @@
-"""Jobs in motion: an inbox each, one commit for all that waits in it, intents handed on once they are stored."""
+"""The owner of jobs: a mailbox each, one commit for all that waits in it, and its intents once that is stored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trackbook.events.commit import Input
 from trackbook.failpoints import failpoint
 from trackbook.runtime.aggregate_store import Aggregate, AggregateStore, Draft
 from trackbook.runtime.histories import HistoryDamaged
-from trackbook.runtime.session_dispatcher import Sessions, executor_of
+from trackbook.runtime.session_dispatcher import SessionDispatcher, executor_of
 
 EVENTS_PER_COMMIT = 512
 """Events from which a commit answers no further input, so that none grows without bound; the next one does."""
@@ -50,7 +50,7 @@ class _Waiting(Struct):
     done: asyncio.Future[Answered]
 
 
-class _Desk(Struct):
+class _JobMailbox(Struct):
     """One job's inbox, and its state while it is in memory."""
 
     inbox: deque[_Waiting]
@@ -61,20 +61,20 @@ class _Desk(Struct):
 class Jobs:
     """Owns the jobs that have not ended: decides, commits, and hands launches and stops to the executors."""
 
-    def __init__(self, book: AggregateStore, sessions: Sessions) -> None:
+    def __init__(self, book: AggregateStore, sessions: SessionDispatcher) -> None:
         self._book = book
         self._sessions = sessions
-        self._desks: dict[str, _Desk] = {}
+        self._mailboxes: dict[str, _JobMailbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._retried: set[str] = set()
         self._one_ended = asyncio.Event()
 
     async def submit(self, job: str, given: Input[AnyJobCommand]) -> Answered:
         """Decide on the input and return once its commit is on the log; raises Refused."""
-        desk = self._desks.setdefault(job, _Desk(deque()))
+        mailbox = self._mailboxes.setdefault(job, _JobMailbox(deque()))
         waiting = _Waiting(given, asyncio.get_running_loop().create_future())
-        desk.inbox.append(waiting)
-        self._wake(job, desk)
+        mailbox.inbox.append(waiting)
+        self._wake(job, mailbox)
         return await waiting.done
 
     async def report(self, executor: str, job: str, report: jobs.Report) -> None:
@@ -91,18 +91,23 @@ class Jobs:
 
         While a commit is under way the state in memory is ahead of the log: what it says to launch may never be.
         """
-        desk, head = self._desks.get(job), self._book.ledger.head("job", job)
-        at_rest = desk is not None and desk.worker is None
-        if desk and at_rest and desk.aggregate and (head is None or desk.aggregate.version >= head.version):
-            return desk.aggregate
+        mailbox, head = self._mailboxes.get(job), self._book.ledger.head("job", job)
+        at_rest = mailbox is not None and mailbox.worker is None
+        if (
+            mailbox
+            and at_rest
+            and mailbox.aggregate
+            and (head is None or mailbox.aggregate.version >= head.version)
+        ):
+            return mailbox.aggregate
         aggregate = await self._book.load("job", job)
-        if (desk := self._desks.get(job)) and desk.worker:
+        if (mailbox := self._mailboxes.get(job)) and mailbox.worker:
             return aggregate
         if aggregate.version and not aggregate.state.ended:
-            desk = self._desks.setdefault(job, _Desk(deque()))
-            if desk.aggregate is None or desk.aggregate.version < aggregate.version:
-                desk.aggregate = aggregate
-            return desk.aggregate
+            mailbox = self._mailboxes.setdefault(job, _JobMailbox(deque()))
+            if mailbox.aggregate is None or mailbox.aggregate.version < aggregate.version:
+                mailbox.aggregate = aggregate
+            return mailbox.aggregate
         return aggregate
 
     async def recover(self, executor: str | None = None) -> int:
@@ -164,14 +169,15 @@ class Jobs:
 
     async def resume(self) -> None:
         """Drop what was folded before an operator decided about damage, and resume the open jobs."""
-        for desk in self._desks.values():
-            desk.aggregate = None
+        for mailbox in self._mailboxes.values():
+            mailbox.aggregate = None
         await self.recover()
 
     async def all_ended(self) -> None:
         """Return once no job is open; every open job must be in memory, as after `recover`."""
         while any(
-            desk.worker or (desk.aggregate and not desk.aggregate.state.ended) for desk in self._desks.values()
+            mailbox.worker or (mailbox.aggregate and not mailbox.aggregate.state.ended)
+            for mailbox in self._mailboxes.values()
         ):
             self._one_ended.clear()
             await self._one_ended.wait()
@@ -188,30 +194,30 @@ class Jobs:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _wake(self, job: str, desk: _Desk) -> None:
-        if desk.worker is None:
-            desk.worker = self._spawn(self._work(job, desk))
+    def _wake(self, job: str, mailbox: _JobMailbox) -> None:
+        if mailbox.worker is None:
+            mailbox.worker = self._spawn(self._work(job, mailbox))
 
     def _take_up(self, aggregate: Aggregate[JobState]) -> None:
         """Have committed what is due in a job to which nobody says anything."""
         if next_due(_DECIDER, aggregate.state):
-            self._wake(aggregate.id, self._desks.setdefault(aggregate.id, _Desk(deque())))
+            self._wake(aggregate.id, self._mailboxes.setdefault(aggregate.id, _JobMailbox(deque())))
 
-    async def _work(self, job: str, desk: _Desk) -> None:
+    async def _work(self, job: str, mailbox: _JobMailbox) -> None:
         """Commit until nothing waits and nothing is due."""
         going = True
-        while going or desk.inbox:
+        while going or mailbox.inbox:
             try:
-                going = await self._commit(job, desk)
+                going = await self._commit(job, mailbox)
             except AppendConflict:
-                desk.aggregate = None  # another writer was here: fold again and decide again
+                mailbox.aggregate = None  # another writer was here: fold again and decide again
             except Exception as problem:
-                desk.aggregate, going = None, False
-                self._give_up(job, desk, problem)
+                mailbox.aggregate, going = None, False
+                self._give_up(job, mailbox, problem)
                 self._take_up_later(job)
-        desk.worker = None
-        if desk.aggregate is None or desk.aggregate.state.ended or desk.aggregate.version == 0:
-            self._desks.pop(job, None)
+        mailbox.worker = None
+        if mailbox.aggregate is None or mailbox.aggregate.state.ended or mailbox.aggregate.version == 0:
+            self._mailboxes.pop(job, None)
             self._one_ended.set()
 
     def _take_up_later(self, job: str) -> None:
@@ -236,31 +242,31 @@ class Jobs:
                 self._take_up(aggregate)
 
     @staticmethod
-    def _give_up(job: str, desk: _Desk, problem: Exception) -> None:
+    def _give_up(job: str, mailbox: _JobMailbox, problem: Exception) -> None:
         log.error("job.commit_failed", job=job, error=repr(problem))
-        while desk.inbox:
-            waiting = desk.inbox.popleft()
+        while mailbox.inbox:
+            waiting = mailbox.inbox.popleft()
             if not waiting.done.done():
                 waiting.done.set_exception(problem)
 
-    async def _commit(self, job: str, desk: _Desk) -> bool:
+    async def _commit(self, job: str, mailbox: _JobMailbox) -> bool:
         """Put what waits and what is due into one commit; returns whether more is due.
 
         Inputs leave the inbox once it is acknowledged.
         """
-        aggregate = desk.aggregate or await self._book.load("job", job)
-        desk.aggregate = aggregate
-        draft, taken = self._decide(aggregate, desk.inbox)
+        aggregate = mailbox.aggregate or await self._book.load("job", job)
+        mailbox.aggregate = aggregate
+        draft, taken = self._decide(aggregate, mailbox.inbox)
         seq = aggregate.seq
         if draft.events:
             failpoint("engine.commit.before")
             seq = await self._book.write(draft)
             failpoint("engine.commit.acked")
-            self._hand_on(aggregate, draft.events)
+            self._dispatch_stored(aggregate, draft.events)
         elif taken and not await self._book.is_current(aggregate):
             raise AppendConflict("what seems to change nothing may change what another engine made of the job")
         for waiting, outcome in taken:
-            desk.inbox.popleft()
+            mailbox.inbox.popleft()
             if waiting.done.done():
                 continue
             if isinstance(outcome, Refused):
@@ -299,8 +305,8 @@ class Jobs:
         aggregate.state = decision.state
         return draft, taken
 
-    def _hand_on(self, aggregate: Aggregate[JobState], events: list[facts.AnyJobEvent]) -> None:
-        """Hand on the intents of a stored commit, in their order."""
+    def _dispatch_stored(self, aggregate: Aggregate[JobState], events: list[facts.AnyJobEvent]) -> None:
+        """Dispatch the intents of a stored commit, in their order."""
         for event in events:
             for intent in intents.of(event):
                 self._dispatch(aggregate.state, intent)

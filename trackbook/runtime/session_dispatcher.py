@@ -24,7 +24,7 @@ _RELEASE_WITHIN = 10.0
 log = structlog.get_logger(__name__)
 
 
-class Sessions:
+class SessionDispatcher:
     """Hands launches and stops to executors, for each session in order, again until the executor took them."""
 
     def __init__(
@@ -35,21 +35,21 @@ class Sessions:
         self._releasing: set[asyncio.Task[None]] = set()
         self._blobs = blobs
         self._definitions: OrderedDict[str, dict[str, Task]] = OrderedDict()
-        self._handing_on: dict[str, asyncio.Task[None]] = {}
+        self._dispatching: dict[str, asyncio.Task[None]] = {}
         self._of_job: dict[str, set[str]] = {}
 
     def launch(self, state: JobState, task: str) -> None:
         """Have the task's session launched, or adopted where it was launched before."""
-        self._hand_on(state, task, lambda executor, spec: executor.launch(spec), "launch")
+        self._enqueue(state, task, lambda executor, spec: executor.launch(spec), "launch")
 
     def stop(self, state: JobState, task: str) -> None:
         """Have the task's session ended."""
-        self._hand_on(state, task, lambda executor, spec: executor.stop(spec), "stop")
+        self._enqueue(state, task, lambda executor, spec: executor.stop(spec), "stop")
 
     def forget(self, state: JobState) -> None:
         """Release the resources of an ended job, here and on its executors."""
         for session in self._of_job.pop(state.id, ()):
-            self._handing_on.pop(session, None)
+            self._dispatching.pop(session, None)
         for name in {executor_of(state, task) for task, each in state.tasks.items() if each.session}:
             if name in self._backends:
                 task = asyncio.create_task(self._release(self._backends[name], state.id))
@@ -72,12 +72,12 @@ class Sessions:
         """Stop handing on; the next start does it again from the log. What jobs held gets a moment."""
         if self._releasing:
             await asyncio.wait(self._releasing, timeout=_RELEASE_WITHIN)
-        tasks = (*self._handing_on.values(), *self._releasing)
+        tasks = (*self._dispatching.values(), *self._releasing)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _hand_on(
+    def _enqueue(
         self,
         state: JobState,
         task: str,
@@ -85,9 +85,9 @@ class Sessions:
         what: str,
     ) -> None:
         session = state.tasks[task].session
-        before = self._handing_on.get(session)
+        before = self._dispatching.get(session)
         self._of_job.setdefault(state.id, set()).add(session)
-        self._handing_on[session] = asyncio.create_task(self._until_taken(state, task, how, what, before))
+        self._dispatching[session] = asyncio.create_task(self._until_taken(state, task, how, what, before))
 
     async def _until_taken(
         self,

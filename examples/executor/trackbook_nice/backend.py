@@ -39,7 +39,7 @@ class NiceBackend:
         limit = self._settings.limit or os.cpu_count() or 1
         return NiceExecutor(self._data, niceness=self._settings.niceness, limit=limit, grace=self._grace)
 
-    def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
+    def validate(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
         """Refuse what a process can't be: a service, a container, a copy of the pipeline's code, a mount."""
         found: list[Refused | Warned] = []
         for task in tasks:

@@ -45,7 +45,7 @@ class BackendAIBackend:
         """Return the one that runs sessions on the cluster."""
         return BackendAIExecutor(self._cluster, self._data, self._connection.installation, blobs=self._blobs)
 
-    def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
+    def validate(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
         """Refuse tasks without an image, and code and services that can't be, as far as the version is known."""
         found: list[Refused | Warned] = [*_refused_code(tasks)]
         for task in tasks:
@@ -53,7 +53,7 @@ class BackendAIBackend:
                 message = f"task {task.name!r} names no image, and neither does cluster {self._cluster.name!r}"
                 found.append(Refused("no_image", message, f"tasks[{task.index}].environment.image"))
         serving = [task for task in tasks if task.serving]
-        return found + service_plan.judge(serving, self._connection.known_version)
+        return found + service_plan.validate(serving, self._connection.known_version)
 
     async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
         """Look at what the sessions need; that the cluster can't be asked is a finding, too."""

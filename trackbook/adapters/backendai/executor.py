@@ -95,7 +95,7 @@ class BackendAIExecutor:
             self._run(attempt)
 
     async def close(self, *, cancel: bool = False) -> None:
-        """Let go of the sessions, or end them all and wait until they are gone and reported (or the sink is)."""
+        """Release the sessions, or end them all and wait until they are gone and reported (or the sink is)."""
         self._closing = True
         if cancel:
             for attempt in list(self._attempts.values()):

@@ -39,7 +39,7 @@ class ClusterFolders:
     """Implements `trackbook.engine.ports.Folders` on virtual folders.
 
     The id of each is kept in `DATA/executors/<cluster>/folders/<pipeline>.json`, so that one that somebody
-    removed or replaced is told as missing, and one that was renamed is found.
+    removed or replaced is reported as missing, and one that was renamed is found.
     """
 
     def __init__(self, storage: Storage, data: Path, installation: str) -> None:

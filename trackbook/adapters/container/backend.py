@@ -43,16 +43,16 @@ class ContainerBackend:
 
         return ContainerExecutor(self._data, self._engine, self._installation, blobs=self._blobs)
 
-    def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
+    def validate(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
         """Refuse serving tasks and those without an image; one container means nothing to a cluster."""
         found: list[Refused | Warned] = []
         if self._engine.address() is None:
             found.append(Warned("no_container_engine", f"{self._engine.missing()}. {HINT}"))
         for task in tasks:
-            found.extend(self._judge(task))
+            found.extend(self._validate_task(task))
         return found
 
-    def _judge(self, task: Task) -> Iterator[Refused | Warned]:
+    def _validate_task(self, task: Task) -> Iterator[Refused | Warned]:
         place = f"tasks[{task.index}]"
         if task.serving:
             yield refused_service(task, self.name)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from trackbook.engine.names import did_you_mean
 
 _SOCKETS = ("/run/podman/podman.sock", "{XDG_RUNTIME_DIR}/podman/podman.sock", "/var/run/docker.sock")
-"""Where engines listen unless told otherwise: Podman as root, Podman as a user, Docker."""
+"""Where engines listen by default: Podman as root, Podman as a user, Docker."""
 _VARIABLES = ("DOCKER_HOST", "CONTAINER_HOST")
 _USER = re.compile(r"image|[0-9]+(?::[0-9]+)?")
 _NUMBERS = {"limit": 1.0, "grace": 0.1, "unreachable_timeout": 0.1}

@@ -27,7 +27,7 @@ from trackbook.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
 _START_HELD_BACK = 0.05
-"""Seconds before a start is reported: a shorter task is told of once, at its end, and saves a commit."""
+"""Seconds before a start is reported: a shorter task is reported once, at its end, which saves a commit."""
 _MOST_BY_TCP = 40
 """Sessions at once on an engine that is not at a socket: each keeps two connections, of which there are 100."""
 _CLEANS_UP_WITHIN = 3.0
@@ -99,7 +99,7 @@ class ContainerExecutor:
         return await self._running[spec.session].stop()
 
     async def close(self, *, cancel: bool = False) -> None:
-        """Let go of the sessions, or stop them all and wait until they are gone and reported (or the sink is)."""
+        """Release the sessions, or stop them all and wait until they are gone and reported (or the sink is)."""
         self._closing = True
         while cancel and (self._running or self._queue):
             self._changed.clear()
@@ -120,7 +120,7 @@ class ContainerExecutor:
         return folders.session_folder(self._data, spec.session)
 
     def _look(self, spec: SessionSpec) -> None:
-        """Report the session's end, go on with its container, or have it wait for a slot."""
+        """Report the session's end, continue with its container, or queue it for a slot."""
         folder = self._folder(spec)
         if record := attempt_state.read(folder):
             self._finish(self._attempt(spec), record)

@@ -198,7 +198,7 @@ class Launch:
         await wait(self.withdrawn, self._failures)
 
     async def _give_up(self, message: str, fault: Fault) -> None:
-        """End the session, which has not begun; if a container was quicker, go on with that."""
+        """End the session, which has not begun; if a container was quicker, continue with that."""
         record = ExitRecord(ended_at=now(), message=message, fault=fault)
         try:
             if not await asyncio.to_thread(attempt_state.withdraw, self.folder, record):

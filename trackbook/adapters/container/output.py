@@ -72,7 +72,7 @@ class Passing:
 
 
 async def follow(client: Client, name: str, log: SessionLog) -> None:
-    """Write a container's output as it comes, until cancelled; where the engine breaks off, go on later."""
+    """Write a container's output as it comes, until cancelled; where the engine breaks off, resume later."""
     while True:
         passing = Passing(log)
         with suppress(EngineAway, EngineRefused):

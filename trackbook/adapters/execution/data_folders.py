@@ -51,7 +51,7 @@ class DataFolders:
             raise UnsafePath(str(error)) from None
 
     async def state(self, pipeline: str) -> FolderState:
-        """Look whether the folder is there; one that was removed can't be told from one never made."""
+        """Look whether the folder is there; a removed one and one never made look the same."""
         root = self.root(pipeline)
         return await asyncio.to_thread(self._state, root)
 

@@ -18,7 +18,7 @@ _LONGEST_PAUSE = 5.0
 
 
 class Reporter:
-    """Keeps nothing on disk: what a crash leaves untold is told when the session is launched again."""
+    """Keeps nothing on disk: what a crash leaves unreported is reported when the session is launched again."""
 
     def __init__(self) -> None:
         self.sink: ReportSink | None = None

@@ -51,7 +51,7 @@ class Upload:
         os.fsync(self._file.fileno())
 
     def discard(self) -> None:
-        """Let go; what did not get its name by then is gone."""
+        """Close; an upload that is not finished is discarded."""
         self.path.unlink(missing_ok=True)
         with suppress(OSError):  # what is left to write, to a disk that is full, say, is not wanted any more
             self._file.close()

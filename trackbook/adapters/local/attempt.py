@@ -45,7 +45,7 @@ class Attempt:
         asyncio.get_running_loop().add_reader(file, self._end if adopted else self._read)
 
     def unwatch(self) -> None:
-        """Watch no more; the session goes on."""
+        """Stop watching; the session keeps running."""
         asyncio.get_running_loop().remove_reader(self._file)
         os.close(self._file)
         if self._timer:

@@ -40,7 +40,7 @@ class LocalBackend:
         """Return an executor of this machine's processes."""
         return self._make()
 
-    def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
+    def validate(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
         """Refuse serving tasks; images, clusters and accelerators mean nothing to processes."""
         found: list[Refused | Warned] = []
         if imaged := [task for task in tasks if task.image]:

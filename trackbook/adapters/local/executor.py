@@ -130,7 +130,7 @@ class LocalExecutor:
         terminate(self._folder(spec))
 
     async def close(self, *, cancel: bool = False) -> None:
-        """Let go of the sessions, or stop them all and wait until they are gone and reported (or the sink is)."""
+        """Release the sessions, or stop them all and wait until they are gone and reported (or the sink is)."""
         self._closing = True
         if cancel:
             await self._stop_all()

@@ -197,7 +197,7 @@ class Spawner:
             self._process = None
 
     async def close(self) -> None:
-        """End it; its launchers go on."""
+        """End it; its launchers keep running."""
         self._closed = True
         if self._restart:
             self._restart.cancel()

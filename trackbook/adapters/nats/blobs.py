@@ -166,10 +166,10 @@ class NatsBlobs:
                 fault = msgspec.json.decode(answer.data).get("error")
             if not fault or fault["err_code"] in HAVE_IT:
                 return bool(fault)
-            await self._judge(fault)
+            await self._raise_if_hopeless(fault)
             await pause(self._nc, self._stream)
 
-    async def _judge(self, fault: dict[str, Any]) -> None:
+    async def _raise_if_hopeless(self, fault: dict[str, Any]) -> None:
         code = fault["err_code"]
         if code and code not in FULL:
             raise BlobRefused(f"a blob isn't stored: {fault['description']} ({code})")

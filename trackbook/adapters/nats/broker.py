@@ -29,7 +29,7 @@ Durability = Literal["always", "fast"]
 SPACE_NEEDED = 64 << 20  # bytes free below which we don't start: a store that fills up breaks in the middle
 FIRST_TRIES = 3  # before a server that is killed while it starts is given up; later there is no end to it
 START_PATIENCE = 30.0  # seconds; a store of a million messages takes about one after a kill
-STOP_PATIENCE = 15.0  # seconds until a server that was told to end is killed
+STOP_PATIENCE = 15.0  # seconds until a server that got SIGTERM is killed
 LEFTOVER_PATIENCE = 5.0  # seconds for a server whose owner died to end by itself
 LEFTOVER_TRIES = 3  # before a store that stays locked is given up
 REVIVE_PAUSE = 10.0  # seconds between restarts of a server that refuses to store
@@ -108,8 +108,8 @@ class EmbeddedBroker:
         """Start and wait until clients can connect; raises BrokerFailed, BrokerHeld, ServerNotFound."""
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._server = find_server()
-        if trouble := self.space_trouble():
-            raise BrokerFailed(trouble)
+        if problem := self.space_problem():
+            raise BrokerFailed(problem)
         self._held = await self._take_store()
         self._credentials = credentials(self.home / "credentials.json")
         try:
@@ -135,12 +135,12 @@ class EmbeddedBroker:
     async def examine(self, refused: bool) -> str | None:
         """Look after a broker that doesn't store (the Keeper of connect.py); restarts it where that helps.
 
-        A server that met a full disk, or the end of the room it was given at its start, goes on refusing when
+        A server that met a full disk, or the end of the room it was given at its start, keeps refusing when
         there is space again. After any other write error too it freezes the stream until it is restarted.
         """
         async with self._examining:
-            if trouble := self.space_trouble():
-                return trouble
+            if problem := self.space_problem():
+                return problem
             if time.monotonic() - self._started_at > REVIVE_PAUSE and (refused or self._met_write_error()):
                 log.warning(
                     "broker.revived", hint="it stores nothing more after a write error until it is restarted"
@@ -162,7 +162,7 @@ class EmbeddedBroker:
         lines = [line.lower() for line in self._log_lines()]
         return any("no space left on device" in line or "critical write error" in line for line in lines)
 
-    def space_trouble(self) -> str | None:
+    def space_problem(self) -> str | None:
         """Return in words that the disk is (nearly) full, None when there is room."""
         free = shutil.disk_usage(self.home).free
         if free >= SPACE_NEEDED:
@@ -231,7 +231,7 @@ class EmbeddedBroker:
             if port := port_in(ports):
                 return port
             await asyncio.sleep(0.005)
-        why = self.space_trouble() or self._last_words() or f"it left no word in {self.home}/nats.log"
+        why = self.space_problem() or self._last_words() or f"it left no word in {self.home}/nats.log"
         if process.returncode is None:
             why = f"it isn't ready after {START_PATIENCE:.0f} s; its last words: {why}"
         await _end(process)

@@ -100,7 +100,7 @@ def known_port(path: Path) -> int:
 
 
 def port_in(folder: Path) -> int:
-    """Return the port that the server has told in its ports file, 0 while it hasn't."""
+    """Return the port from the server's ports file, 0 while there is none."""
     for path in folder.glob("*.ports"):
         with contextlib.suppress(msgspec.DecodeError):  # it is being written
             return int(msgspec.json.decode(path.read_bytes())["nats"][0].rsplit(":", 1)[1])

@@ -6,7 +6,7 @@ repeated until the engine has it on the log. So no process needs storage for wha
 
 Subjects, all under `<prefix>.exec.<name>` and of the engine's account alone: `launch` and `stop` (engine to
 worker), `attach` and `report.<job>` (worker to engine), `who` (is there a worker of this name already?), and
-`engine` (told by an engine that starts, so that nobody waits for the answer of one that died).
+`engine` (sent by an engine that starts, so that nobody waits for the answer of one that died).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.errors import Unanswered
 
 PATIENCE = 60.0
-"""Seconds that an engine may be away or busy before the client is told to ask again."""
+"""Seconds that an engine may be away or busy before the client gets an error that says to retry."""
 ANSWER = 5.0
 """Seconds for one engine to answer. One that died with the request never will, so another is asked then."""
 _WAIT = 0.1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trackbook.errors import UserError
 
-# The child asks the kernel to be told to end when the thread that made it ends, then becomes the server. A
+# The child asks the kernel for a SIGTERM when the thread that made it ends, then becomes the server. A
 # preexec_fn would do this within fork(), where other threads' locks may be held; a small program of its own costs
 # 10 ms once and is safe. The parent may have died before the request was made, hence the second look.
 _LEASH = """\

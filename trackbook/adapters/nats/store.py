@@ -156,7 +156,7 @@ class NatsEventStore:
             await self._rechecks.admit(began)
             if self._fenced and (seqs := await self._find(commits)) is not None:
                 return seqs
-            await self._judge(ack)
+            await self._raise_if_hopeless(ack)
             await pause(self._nc, self._stream)
             await self._rechecks.admit(began)
             ack = await self._send(commits)
@@ -191,7 +191,7 @@ class NatsEventStore:
         except LeaderRefused as error:
             raise AppendRefused(f"can't look up the outcome: {error}") from error
 
-    async def _judge(self, ack: _Ack) -> None:
+    async def _raise_if_hopeless(self, ack: _Ack) -> None:
         """Raise what an append that isn't stored is to its caller; return if it is worth another try."""
         code = ack.error.err_code if ack.error else 0
         if code in CONTESTED or ack.duplicate:

@@ -62,7 +62,7 @@ class Backend(Protocol):
         """Return the one that runs sessions, to be started in the process that has the role `executor`."""
         ...
 
-    def judge(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
+    def validate(self, tasks: Sequence[Task]) -> list[Refused | Warned]:
         """Return what this executor can't do of what the tasks ask for, and what it leaves aside; asks nobody."""
         ...
 
@@ -83,7 +83,7 @@ class Backend(Protocol):
         ...
 
     async def release(self, job: str) -> None:
-        """Let go of what was kept for a job that has ended; may be asked again."""
+        """Release what was kept for a job that has ended; may be called again."""
         ...
 
     async def close(self) -> None:

@@ -73,5 +73,5 @@ class Executor(Protocol):
         ...
 
     async def close(self, *, cancel: bool = False) -> None:
-        """Let go: sessions run on and are adopted by the next start, or end when `cancel` is set."""
+        """Release the sessions, which run on and are adopted by the next start, or end them with `cancel`."""
         ...

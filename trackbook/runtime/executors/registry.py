@@ -69,7 +69,7 @@ class Backends(Mapping[str, Backend]):
             by_executor.setdefault(asked or task.executor or job, []).append(task)
         for name, its in by_executor.items():
             if name in self._backends:
-                for found in self._backends[name].judge(its):
+                for found in self._backends[name].validate(its):
                     (refused if isinstance(found, Refused) else warned).append(found)  # type: ignore[arg-type]
             elif name != job:
                 refused.append(self.unknown(name, f"tasks[{its[0].index}].executor"))

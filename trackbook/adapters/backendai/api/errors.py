@@ -107,7 +107,7 @@ def refusal(cluster: str, answer: httpx.Response, content: bytes, *, changes: bo
 def query_refusal(cluster: str, messages: list[str]) -> ClusterError:
     """Return the error of a GraphQL query, which is answered with status 200.
 
-    Trouble inside the manager (its database is away) looks the same, but for words about the query itself.
+    A failure inside the manager (its database is away) looks the same, but for words about the query itself.
     """
     first = [message.strip().partition("\n")[0] for message in messages[:3]]
     kind: Kind = "permanent" if any(message.startswith(_ABOUT_QUERY) for message in first) else "infrastructure"

@@ -43,9 +43,9 @@ class Hint(Struct, frozen=True):
 async def hints(
     client: Client, prefix: str = "", *, silence: float = SILENCE, longest_pause: float = _LONGEST_PAUSE
 ) -> AsyncGenerator[Hint, None]:
-    """Yield hints for ever, of sessions whose names begin so (a superadmin is told of everybody's).
+    """Yield hints for ever, of sessions whose names begin so (a superadmin gets everybody's).
 
-    The stream is opened again where it breaks, at first at once, and every opening is told as `connected`. Close
+    The stream is opened again where it breaks, at first at once, each is yielded as `connected`. Close
     it with `contextlib.aclosing`.
     """
     back_off, now = BackOff(_FIRST_PAUSE, longest_pause, at_once=True), asyncio.get_running_loop().time

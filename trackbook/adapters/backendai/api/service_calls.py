@@ -27,7 +27,7 @@ def has_revisions(version: Version) -> bool:
 
 
 def has_variants(version: Version) -> bool:
-    """Whether runtime variants, the definition's place and mounts can be told; 24.03's source has them first."""
+    """Whether runtime variants, the definition's place and mounts can be given; 24.03's source has them first."""
     return version.number >= (24, 3)
 
 
@@ -66,7 +66,7 @@ class Service(Struct, frozen=True):
     created_at: datetime | None = None
 
     @property
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether it is no more."""
         return self.stage == "DESTROYED"
 
@@ -119,7 +119,7 @@ async def list_services(client: Client, version: Version) -> list[Service]:
         found |= {item["endpoint_id"]: _service(item) for item in page["items"]}
         offset += len(page["items"])  # a server may give less than it is asked for
         if offset >= page["total_count"] or not page["items"]:
-            return [service for service in found.values() if not service.gone]
+            return [service for service in found.values() if not service.is_gone]
 
 
 async def read(client: Client, version: Version, id: str) -> Service | None:  # noqa: A002
@@ -132,7 +132,7 @@ async def read(client: Client, version: Version, id: str) -> Service | None:  # 
             return None
         raise
     found = _service(item) if item else None
-    return None if found is None or found.gone else found
+    return None if found is None or found.is_gone else found
 
 
 async def create(client: Client, body: dict[str, Any], timeout: float = 60.0) -> str:
@@ -262,7 +262,7 @@ def _route(item: dict[str, Any]) -> Route:
 
 
 def _why(data: Any) -> str:
-    told = json.loads(data) if isinstance(data, str) and data else data
-    errors = told.get("errors") if isinstance(told, dict) else None
+    decoded = json.loads(data) if isinstance(data, str) and data else data
+    errors = decoded.get("errors") if isinstance(decoded, dict) else None
     words = [" ".join(str(each.get("repr") or each.get("name") or "").split()) for each in errors or []]
     return "; ".join(dict.fromkeys(word for word in words if word))[:500]

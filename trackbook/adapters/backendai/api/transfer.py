@@ -30,7 +30,7 @@ class Transfer:
         self._client = client
 
     async def read(self, folder: str, path: str, start: int, end: int | None) -> AsyncIterator[bytes]:
-        """Yield a file's bytes from `start` up to `end`; where it breaks, it goes on there, by a new token.
+        """Yield a file's bytes from `start` up to `end`; where it breaks, it resumes there with a new token.
 
         A file that was replaced in between is a ClusterError, kind infrastructure: read it again.
         """

@@ -26,7 +26,7 @@ KNOWN = ((23, 9), (26, 8))
 """The releases that this adapter is tested with; those between are like one or the other."""
 
 _SKEW_TOLD, _SKEW_TAKEN = 60, 900
-"""Seconds: from where a difference of clocks is told, and what a manager takes."""
+"""Seconds: the difference of clocks that is reported, and the one that a manager refuses."""
 
 _NO_STORAGE = "Files can't be read or written: look whether the storage proxy runs, and whether we can reach it."
 _BY_PROXY = ("unreachable", "timeout", "broken", "proxy", "not-json")
@@ -46,7 +46,7 @@ async def diagnose(connection: ClusterConnection) -> list[Finding]:
     try:
         seen = await snapshot.read_snapshot(client, version, cluster.project)
     except ClusterError as error:
-        return [*found, trouble(cluster, error)]
+        return [*found, error_finding(cluster, error)]
     found += _from_snapshot(cluster, seen)
     found += await asyncio.gather(_storage(connection, seen), _stream(client))
     return found
@@ -55,7 +55,7 @@ async def diagnose(connection: ClusterConnection) -> list[Finding]:
 # Reaching it ------------------------------------------------------------------------------------------------
 
 
-def trouble(cluster: Cluster, error: ClusterError) -> Finding:
+def error_finding(cluster: Cluster, error: ClusterError) -> Finding:
     """Return what it means that the cluster does not answer, or not to us."""
     words = error.message.lower()
     if error.is_clock:
@@ -102,7 +102,7 @@ async def _why_unreachable(cluster: Cluster, error: ClusterError) -> Finding:
     if error.status == 404:
         hint = f"Look at `endpoint` ({cluster.endpoint}): it is the address of the manager's API, without a path."
         return Finding("endpoint", f"there is no manager: {error.message}", "fail", hint)
-    return trouble(cluster, error)
+    return error_finding(cluster, error)
 
 
 def _proxies(cluster: Cluster) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from trackbook.adapters.backendai.api.cluster_connection import ClusterConnectio
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.storage import Storage
 from trackbook.adapters.backendai.preflight import session_checks, snapshot
-from trackbook.adapters.backendai.preflight.diagnose import trouble
+from trackbook.adapters.backendai.preflight.diagnose import error_finding
 from trackbook.adapters.backendai.preflight.findings import ORDER
 from trackbook.engine.mounts import parse
 from trackbook.engine.ports import ExecutorUnavailable, Finding, Folders, FolderState, SessionSpec
@@ -25,7 +25,7 @@ async def check(connection: ClusterConnection, folders: Folders, specs: Sequence
         for its in by_project.values():
             found += await _of_project(connection, folders, its)
     except ClusterError as error:
-        return [trouble(connection.cluster, error)]
+        return [error_finding(connection.cluster, error)]
     return sorted(dict.fromkeys(found), key=lambda each: ORDER.index(each.verdict))
 
 

@@ -10,7 +10,7 @@ from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.service_calls import ModelFolder, Service
 from trackbook.adapters.backendai.api.session_calls import Version
 from trackbook.adapters.backendai.api.storage import Storage
-from trackbook.adapters.backendai.preflight.diagnose import trouble
+from trackbook.adapters.backendai.preflight.diagnose import error_finding
 from trackbook.adapters.backendai.service import plan as service_plan
 from trackbook.adapters.backendai.service.plan import Wanted
 from trackbook.engine.ports import Finding, SessionSpec
@@ -36,7 +36,7 @@ async def check(connection: ClusterConnection, specs: Sequence[SessionSpec]) -> 
                 found.append(_taken(connection, version, spec, wanted, there))
         found += await _proxies(connection, serving)
     except ClusterError as error:
-        return [trouble(connection.cluster, error)]
+        return [error_finding(connection.cluster, error)]
     return found
 
 

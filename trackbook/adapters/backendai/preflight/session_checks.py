@@ -181,7 +181,7 @@ def _agents(
         findings.add("agents", f"no agent lives{where}: sessions would wait for one", "warn", "", spec.task)
         return
     together = spec.cluster_size if spec.cluster_mode == "single-node" else 1
-    known = asked if seen.slots is None else seen.slots  # others are told of already
+    known = asked if seen.slots is None else seen.slots  # others are reported already
     wanted = {slot: amount * together for slot, amount in asked.items() if amount and slot in known}
     if not any(all(agent.slots.get(slot, 0) >= amount for slot, amount in wanted.items()) for agent in machines):
         largest = {slot: max(agent.slots.get(slot, 0) for agent in machines) for slot in wanted}
@@ -210,7 +210,7 @@ def _plan(findings: Findings, seen: Snapshot, cluster: Cluster, installation: st
     """Make the session as it would be asked for, for all else that can be wrong with it."""
     try:
         plan.new_session(spec, cluster, installation, seen.version, "")
-    except plan.NoImage:  # told already
+    except plan.NoImage:  # reported already
         pass
     except ValueError as error:
         findings.add("session", str(error), "fail", "", spec.task)

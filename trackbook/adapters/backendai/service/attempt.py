@@ -38,7 +38,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _AGAIN = 0.3, 15.0, 5.0
 class ServiceAttempt:
     """Has what the executor asks of an attempt; `run` returns once the end is noted and handed to the reporter.
 
-    The service goes on when the task has ended well. What this attempt made is taken down where it ends
+    The service keeps running when the task has ended well. What this attempt made is taken down where it ends
     otherwise; a service that was there before runs again what it ran.
     """
 
@@ -247,7 +247,7 @@ class ServiceAttempt:
         report = verdict.report(self.spec, self._output.tail, self._result)
         self._context.reports.send_end(self.spec, self._context.attempt_states.note_end(self.spec, report))
 
-    # What is told --------------------------------------------------------------------------------------------
+    # Reports --------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         if self._started is None:

@@ -40,14 +40,14 @@ class Lookup:
     async def mounts(self, spec: SessionSpec) -> dict[str, Any]:
         """Return what the task mounts, by the folders' ids. Raises Refusal."""
         found = {each.name: each.id for each in await service_calls.folders(self._client)}
-        told: dict[str, Any] = {}
+        found_mounts: dict[str, Any] = {}
         for folder, inner, place in plan.mounts(spec):
             if folder not in found:
                 raise Refusal(f"there is no folder {folder!r} on the cluster that the key may use")
-            if found[folder] in told:
+            if found[folder] in found_mounts:
                 raise Refusal(f"a service can mount the folder {folder!r} once only")
-            told[found[folder]] = {"mount_destination": place} | ({"subpath": inner} if inner else {})
-        return told
+            found_mounts[found[folder]] = {"mount_destination": place} | ({"subpath": inner} if inner else {})
+        return found_mounts
 
     async def image(self, spec: SessionSpec) -> tuple[str, str]:
         """Return the image with its architecture, as the cluster has it; the manager refuses unknown ones."""

@@ -153,7 +153,7 @@ def find_ignored(version: Version, wanted: Wanted) -> list[Fault]:
     ]
 
 
-def judge(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
+def validate(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
     """Return what is wrong with serving tasks; `version` is the cluster's, where it is known already."""
     found: list[Refused | Warned] = []
     taken: dict[str, str] = {}
@@ -170,7 +170,7 @@ def judge(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
         for fault in faults:
             place = f"{at}.mounts" if fault.key == "mounts" else f"{at}.service.{fault.key}"
             found.append(Refused("service_invalid", f"task {task.name!r}: {fault.message}", place))
-        found += _judged_variables(task, version)
+        found += _variable_problems(task, version)
         for fault in find_ignored(version, wanted) if version else ():
             message = f"task {task.name!r}: {fault.message}"
             found.append(Warned("service_key_ignored", message, f"{at}.service.{fault.key}"))
@@ -189,7 +189,7 @@ def judge(tasks: list[Task], version: Version | None) -> list[Refused | Warned]:
     return found
 
 
-def _judged_variables(task: Task, version: Version | None) -> Iterator[Refused | Warned]:
+def _variable_problems(task: Task, version: Version | None) -> Iterator[Refused | Warned]:
     at = f"tasks[{task.index}].environment.envs"
     for variable in with_breaks(task.variables):
         hint = "Put the text into a file in the model's folder, or encode it."

@@ -19,7 +19,7 @@ _RETRIES = 5
 
 
 class Progress(Struct, frozen=True):
-    """The status as it is told, and whether that is the end: `ready`, or `failed` with the reason."""
+    """The status to report, and whether that is the end: `ready`, or `failed` with the reason."""
 
     status: str
     message: str = ""
@@ -114,5 +114,5 @@ def reasons(service: Service | None, sessions: Mapping[str, Session]) -> list[st
 
 
 def _info(session: Session) -> str:
-    told = [session.status_info, *(container.status_info for container in session.containers)]
-    return ", ".join(dict.fromkeys(word for word in told if word))
+    infos = [session.status_info, *(container.status_info for container in session.containers)]
+    return ", ".join(dict.fromkeys(word for word in infos if word))

@@ -191,7 +191,7 @@ class ServiceReconciler:
         self._save()
 
     async def advance(self, service: Service) -> bool:
-        """Go on with a change that the manager does not do itself; whether it is done. Raises ClusterError."""
+        """Continue a change that the manager does not make; returns whether it is done. Raises ClusterError."""
         replicas = self.wanted.replicas
         return await rolling_update.advance(self._client, self._terminator, self.state, service, replicas)
 

@@ -61,7 +61,7 @@ def previous_service(found: Service) -> PreviousService:
 def changes(
     spec: SessionSpec, wanted: Wanted, image: str, architecture: str, before: PreviousService
 ) -> dict[str, Any]:
-    """Return what the manager is told at the beginning of the change."""
+    """Return the request that begins the change."""
     return {
         "image": {"name": image, "architecture": architecture},
         "resource_slots": json.dumps(plan.resources(spec)),
@@ -106,7 +106,7 @@ async def restore_previous(client: Client, terminator: Terminator, state: Servic
     before = state.previous_service
     if before is None:
         return
-    told = {
+    body = {
         "image": {"name": before.image},
         "resource_slots": json.dumps(before.slots),
         "resource_opts": json.dumps(before.options),
@@ -114,7 +114,7 @@ async def restore_previous(client: Client, terminator: Terminator, state: Servic
         "cluster_size": before.cluster_size,
         "desired_session_count": before.replicas,
     }
-    await service_calls.modify(client, service.id, told)
+    await service_calls.modify(client, service.id, body)
     for route in service.routes:
         if route.session and route.session not in before.sessions:
             terminator.end(route.session)

@@ -44,7 +44,7 @@ def tag(spec: SessionSpec) -> str:
 
     It can be read by others, so the values of variables, which may be secrets, have no part in it.
     """
-    told = [
+    identity = [
         spec.session,
         spec.pipeline,
         spec.task,
@@ -59,7 +59,7 @@ def tag(spec: SessionSpec) -> str:
         spec.cluster_size,
         *([spec.code] if spec.code else []),
     ]
-    return _TAG + hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
+    return _TAG + hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]
 
 
 def is_ours(seen: str, spec: SessionSpec) -> bool:

@@ -79,7 +79,7 @@ class Watched(Protocol):
 
 
 class Watch:
-    """Reads sessions when told to, at intervals, and all of them whenever the event stream is opened."""
+    """Reads sessions on request, at intervals, and all of them whenever the event stream is opened."""
 
     def __init__(self, connection: ClusterConnection, pipeline_folders: PipelineFolders) -> None:
         self._connection = connection
@@ -112,7 +112,7 @@ class Watch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def add(self, watched: Watched) -> None:
-        """Watch a session, and read it at once; the manager has just told of it, so it isn't away."""
+        """Watch a session, and read it at once; the manager has just reported it, so it isn't away."""
         self.away = None
         self._watched[watched.id] = watched
         self.look(watched.id)
@@ -175,7 +175,7 @@ class Watch:
             await wait(self._all, self._connection.cluster.poll_interval)
 
     async def _look(self, ids: Iterable[str]) -> None:
-        """Read sessions and hand on what is seen. The manager's silence is noted."""
+        """Read sessions and pass on their records. The manager's silence is noted."""
         ids = list(ids)
         if not ids:
             return

@@ -173,7 +173,7 @@ def be_launcher(server: Any, board: Board, private: bool) -> NoReturn:
                 if not again:
                     break
     finally:
-        os._exit(0)  # a launcher must never go on as a second spawner
+        os._exit(0)  # a launcher must never continue as a second spawner
 
 
 def run_session(server: Any, board: Board, spare: launcher.Spare) -> bool:
