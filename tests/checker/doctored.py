@@ -16,14 +16,14 @@ NOON_NS = 1_709_208_000 * 10**9
 Event = dict[str, Any]
 
 
-class Book:
+class DoctoredLog:
     """A stream written by hand, each commit a second after the one before."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, str, bytes]] = []
         self._heads: dict[tuple[str, str], tuple[int, str]] = {}
 
-    def commit(self, kind: str, name: str, *events: Event, **rest: Any) -> Book:
+    def commit(self, kind: str, name: str, *events: Event, **rest: Any) -> DoctoredLog:
         """Append a commit; `rest` replaces or adds to its fields."""
         version, prev = self._heads.get((kind, name), (0, ""))
         seq = len(self.messages) + 1
@@ -43,7 +43,7 @@ class Book:
         self.messages.append((seq, f"trackbook.evt.{kind}.{name}", data))
         return self
 
-    def job(self, *events: Event, **rest: Any) -> Book:
+    def job(self, *events: Event, **rest: Any) -> DoctoredLog:
         """Append a commit of the one job."""
         return self.commit("job", "j1", *events, **rest)
 
@@ -81,12 +81,12 @@ def asked(command: str, reply: Any = None) -> list[dict[str, Any]]:
     return [{"actor": "user:ann", "id": command, "command": {}, "reply": reply or {"command_id": command}}]
 
 
-def sound() -> Book:
+def sound() -> DoctoredLog:
     """Return a job that ran to its end: a, then c through the skipped b, then d."""
-    book = Book().commit("pipeline", "p1", {"type": "PipelineCreated", "name": "x"}, inputs=asked("k0"))
-    book.job(created(), launch("a"), inputs=asked("k1")).job(task("TaskStarted", "a"))
-    book.job(done("a"), SKIP_B, launch("c")).job(task("TaskStarted", "c"), done("c"), launch("d"))
-    return book.job(done("d"), SUCCEEDED)
+    log = DoctoredLog().commit("pipeline", "p1", {"type": "PipelineCreated", "name": "x"}, inputs=asked("k0"))
+    log.job(created(), launch("a"), inputs=asked("k1")).job(task("TaskStarted", "a"))
+    log.job(done("a"), SKIP_B, launch("c")).job(task("TaskStarted", "c"), done("c"), launch("d"))
+    return log.job(done("d"), SUCCEEDED)
 
 
 RAN = [
@@ -102,129 +102,133 @@ RAN = [
 ]
 
 
-CASES: dict[str, tuple[Book, list[str], str]] = {
+CASES: dict[str, tuple[DoctoredLog, list[str], str]] = {
     "a command answered twice": (
         sound().commit("outcome", "x", inputs=asked("k1")),
         RAN,
         "I1 seq 7: command k1 had its outcome at 2 already",
     ),
     "an outcome under another's name": (
-        Book().commit("outcome", "x", {"type": "CommandAnswered", "command_id": "k9", "reply": {}}),
+        DoctoredLog().commit("outcome", "x", {"type": "CommandAnswered", "command_id": "k9", "reply": {}}),
         [],
         "I1 seq 1: an outcome of k9 on another's subject",
     ),
     "a reply to someone else": (
-        Book().commit("name", "x", {"type": "A"}, inputs=asked("k1", {"command_id": "k2"})),
+        DoctoredLog().commit("name", "x", {"type": "A"}, inputs=asked("k1", {"command_id": "k2"})),
         [],
         "I1 seq 1: command k1 has no reply of its own",
     ),
     "a gap in versions": (
-        Book().job(created([]), SUCCEEDED, version=2),
+        DoctoredLog().job(created([]), SUCCEEDED, version=2),
         [],
         "I2 seq 1: job j1 has version 2 after 0",
     ),
-    "no events": (Book().commit("name", "x"), [], "I2 seq 1: 0 events with 0 causes"),
+    "no events": (DoctoredLog().commit("name", "x"), [], "I2 seq 1: 0 events with 0 causes"),
     "a cause outside the commit": (
-        Book().commit("name", "x", {"type": "A"}, causes=[1]),
+        DoctoredLog().commit("name", "x", {"type": "A"}, causes=[1]),
         [],
         "I2 seq 1: an event has no cause in its commit: [1]",
     ),
     "a cause that comes later": (
-        Book().commit("name", "x", {"type": "A"}, causes=[-1]),
+        DoctoredLog().commit("name", "x", {"type": "A"}, causes=[-1]),
         [],
         "I2 seq 1: an event has no cause in its commit: [-1]",
     ),
     "a broken chain": (
-        Book().commit("name", "x", {"type": "A"}, prev="0" * 64),
+        DoctoredLog().commit("name", "x", {"type": "A"}, prev="0" * 64),
         [],
         "I3 seq 1: name x does not carry the hash",
     ),
     "a body that is gone": (
-        Book().commit("name", "x", blob={"sha256": "0" * 64, "size": 3}),
+        DoctoredLog().commit("name", "x", blob={"sha256": "0" * 64, "size": 3}),
         [],
         "I3 seq 1: the blob 000",
     ),
     "a second launch": (
-        Book().job(created(TWO), launch("a")).job(launch("a")),
+        DoctoredLog().job(created(TWO), launch("a")).job(launch("a")),
         [],
         "I4 seq 2 job j1: a attempt 1 is launched a second time",
     ),
     "a second attempt while the first is live": (
-        Book().job(created(TWO), launch("a")).job(launch("a", 2)),
+        DoctoredLog().job(created(TWO), launch("a")).job(launch("a", 2)),
         [],
         "I4 seq 2 job j1: a attempt 2 is launched, and another is live",
     ),
     "an attempt left out": (
-        Book().job(created(TWO), launch("a", 2)),
+        DoctoredLog().job(created(TWO), launch("a", 2)),
         [],
         "I4 seq 1 job j1: a attempt 2 is launched, and the one before it is not gone",
     ),
     "a second end": (
-        Book().job(created(TWO), launch("a"), done("a")).job(task("TaskFailed", "a")),
+        DoctoredLog().job(created(TWO), launch("a"), done("a")).job(task("TaskFailed", "a")),
         [],
         "I4 seq 2 job j1: TaskFailed of a attempt 1 after it succeeded",
     ),
     "skipped twice": (
-        Book().job(created(), SKIP_B).job(SKIP_B),
+        DoctoredLog().job(created(), SKIP_B).job(SKIP_B),
         [],
         "I4 seq 2 job j1: b is skipped a second time",
     ),
     "an end without a launch": (
-        Book().job(created(TWO), done("a")),
+        DoctoredLog().job(created(TWO), done("a")),
         [],
         "I5 seq 1 job j1: TaskSucceeded of a attempt 1, and it was never launched",
     ),
     "a launch before its dependencies": (
-        Book().job(created(), launch("a"), launch("d")),
+        DoctoredLog().job(created(), launch("a"), launch("d")),
         [],
         "I6 seq 1 job j1: TaskLaunchRequested of d before a, c succeeded",
     ),
     "a task that is not in the graph": (
-        Book().job(created(), launch("z")),
+        DoctoredLog().job(created(), launch("z")),
         [],
         "I6 seq 1 job j1: TaskLaunchRequested of z before z succeeded",
     ),
     "a skipped task launched": (
-        Book().job(created([{"name": "b", "skip": True}]), launch("b")),
+        DoctoredLog().job(created([{"name": "b", "skip": True}]), launch("b")),
         [],
         "I6 seq 1 job j1: TaskLaunchRequested of b, against what its definition says",
     ),
     "a launch after a cancel": (
-        Book().job(created(TWO), launch("a")).job(CANCEL, launch("c")),
+        DoctoredLog().job(created(TWO), launch("a")).job(CANCEL, launch("c")),
         [],
         "I6 seq 2 job j1: TaskLaunchRequested of c after JobCancelRequested",
     ),
     "a launch after a failure": (
-        Book().job(created(TWO), launch("a")).job(task("TaskFailed", "a"), launch("c")),
+        DoctoredLog().job(created(TWO), launch("a")).job(task("TaskFailed", "a"), launch("c")),
         [],
         "I6 seq 2 job j1: TaskLaunchRequested of c after the failure of a",
     ),
     "a cancel that stops nothing": (
-        Book().job(created(TWO), launch("a")).job(CANCEL),
+        DoctoredLog().job(created(TWO), launch("a")).job(CANCEL),
         [],
         "I6 seq 2 job j1: JobCancelRequested, and nobody stops [('a', 1)]",
     ),
     "an end while something is live": (
-        Book().job(created(TWO), launch("a"), launch("c")).job(done("a"), SUCCEEDED),
+        DoctoredLog().job(created(TWO), launch("a"), launch("c")).job(done("a"), SUCCEEDED),
         [],
         "I7 seq 2 job j1: JobSucceeded, and c are live",
     ),
     "a success with something undone": (
-        Book().job(created(TWO), launch("a")).job(done("a"), SUCCEEDED),
+        DoctoredLog().job(created(TWO), launch("a")).job(done("a"), SUCCEEDED),
         [],
         "I7 seq 2 job j1: JobSucceeded, without a failed task and 1 not done",
     ),
     "a failure of nothing": (
-        Book().job(created([]), FAILED),
+        DoctoredLog().job(created([]), FAILED),
         [],
         "I7 seq 1 job j1: JobFailed, without a failed task and 0 not done",
     ),
     "a cancel that nobody asked for": (
-        Book().job(created([]), CANCELLED),
+        DoctoredLog().job(created([]), CANCELLED),
         [],
         "I7 seq 1 job j1: JobCancelled, without a failed task and 0 not done",
     ),
-    "a job that never ends": (Book().job(created(TWO), launch("a")), [], "I7 job j1: has not ended; live: a"),
+    "a job that never ends": (
+        DoctoredLog().job(created(TWO), launch("a")),
+        [],
+        "I7 job j1: has not ended; live: a",
+    ),
     "an event after the end": (
         sound().job(task("TaskStatusReported", "d")),
         RAN,
@@ -232,17 +236,17 @@ CASES: dict[str, tuple[Book, list[str], str]] = {
     ),
     "a second terminal event": (sound().job(CANCELLED), RAN, "I8 seq 7 job j1: JobCancelled after JobSucceeded"),
     "a job created twice": (
-        Book().job(created()).job(created()),
+        DoctoredLog().job(created()).job(created()),
         [],
         "I8 seq 2 job j1: is created a second time",
     ),
     "a report after the end": (
-        Book().job(created(TWO), launch("a"), done("a")).job(task("TaskStarted", "a")),
+        DoctoredLog().job(created(TWO), launch("a"), done("a")).job(task("TaskStarted", "a")),
         [],
         "I8 seq 2 job j1: TaskStarted of a attempt 1 after it succeeded",
     ),
     "a second start": (
-        Book().job(created(TWO), launch("a"), task("TaskStarted", "a")).job(task("TaskStarted", "a")),
+        DoctoredLog().job(created(TWO), launch("a"), task("TaskStarted", "a")).job(task("TaskStarted", "a")),
         [],
         "I8 seq 2 job j1: TaskStarted of a attempt 1 a second time",
     ),

@@ -23,7 +23,7 @@ from checker.doctored import (
     RAN,
     SUCCEEDED,
     TWO,
-    Book,
+    DoctoredLog,
     asked,
     created,
     launch,
@@ -40,23 +40,23 @@ def test_a_sound_stream_passes() -> None:
 def test_a_failed_and_a_cancelled_job_pass() -> None:
     """A failure that stopped the rest, and a cancel that was confirmed, are sound as well."""
     stop = [task("TaskStopRequested", "c"), task("TaskCancelled", "c")]
-    book = Book().job(created(TWO), launch("a"), launch("c"))
-    assert check(book.job(task("TaskFailed", "a"), CANCEL, stop[0]).job(stop[1], FAILED).messages) == []
-    book = Book().job(created(TWO), launch("a"), launch("c"))
-    book.job(CANCEL, task("TaskStopRequested", "a"), stop[0]).job(task("TaskCancelled", "a"))
-    assert check(book.job(stop[1], CANCELLED).messages) == []
+    log = DoctoredLog().job(created(TWO), launch("a"), launch("c"))
+    assert check(log.job(task("TaskFailed", "a"), CANCEL, stop[0]).job(stop[1], FAILED).messages) == []
+    log = DoctoredLog().job(created(TWO), launch("a"), launch("c"))
+    log.job(CANCEL, task("TaskStopRequested", "a"), stop[0]).job(task("TaskCancelled", "a"))
+    assert check(log.job(stop[1], CANCELLED).messages) == []
 
 
-def lines(book: Book, *ran: str, **options: Any) -> str:
+def lines(log: DoctoredLog, *ran: str, **options: Any) -> str:
     """Return what the checker says."""
-    return "\n".join(check(book.messages, ran, **options))
+    return "\n".join(check(log.messages, ran, **options))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_each_violation_is_found(case: str) -> None:
     """A stream or ledger that is doctored in one way is found out, in words that name the place."""
-    book, ran, expected = CASES[case]
-    assert expected in lines(book, *ran)
+    log, ran, expected = CASES[case]
+    assert expected in lines(log, *ran)
 
 
 def test_what_is_removed_or_changed_is_found() -> None:
@@ -85,25 +85,25 @@ def test_the_stream_must_contain_what_an_earlier_dump_held() -> None:
 
 def test_jobs_may_be_running_where_that_is_said() -> None:
     """A dump from the middle of a run passes with `running`, and only with it."""
-    book = Book().job(created(TWO), launch("a"))
-    assert lines(book, running=True) == ""
-    assert "I7" in lines(book)
+    log = DoctoredLog().job(created(TWO), launch("a"))
+    assert lines(log, running=True) == ""
+    assert "I7" in lines(log)
 
 
 def test_large_commits_stand_in_blobs(tmp_path: Path) -> None:
     """A body in a blob is read from a mapping or a directory, and a changed one is found."""
     body = json.dumps({"inputs": asked("k1"), "events": [created([]), SUCCEEDED], "causes": [0, -1]}).encode()
     digest = hashlib.sha256(body).hexdigest()
-    book = Book().job(blob={"sha256": digest, "size": len(body)}, inputs=[], causes=[])
+    log = DoctoredLog().job(blob={"sha256": digest, "size": len(body)}, inputs=[], causes=[])
     (tmp_path / digest).write_bytes(body)
-    assert check(book.messages, blobs={digest: body}) == []
-    assert check(book.messages, blobs=tmp_path) == []
-    assert "the blob" in lines(book, blobs={digest: body + b" "})
-    assert "the blob" in lines(book)
+    assert check(log.messages, blobs={digest: body}) == []
+    assert check(log.messages, blobs=tmp_path) == []
+    assert "the blob" in lines(log, blobs={digest: body + b" "})
+    assert "the blob" in lines(log)
 
 
-def _dump(path: Path, book: Book) -> str:
-    rows = ({"seq": s, "subject": u, "data": base64.b64encode(d).decode()} for s, u, d in book.messages)
+def _dump(path: Path, log: DoctoredLog) -> str:
+    rows = ({"seq": s, "subject": u, "data": base64.b64encode(d).decode()} for s, u, d in log.messages)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 

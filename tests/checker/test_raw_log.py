@@ -14,7 +14,7 @@ import pytest
 from nats.js.api import StreamConfig
 
 from checker import raw_log
-from checker.doctored import Book
+from checker.doctored import DoctoredLog
 from checker.raw_log import BLOBS, EVENTS, Report, examine
 
 BODY = b"x" * 1000
@@ -24,13 +24,13 @@ EDITED = {"type": "PipelineEdited"}
 PAIR = ["name/n/1", "pipeline/q/1"]
 
 
-def sound() -> Book:
+def sound() -> DoctoredLog:
     """Return a log of two pipelines, one with a large body, and a batch of two."""
-    book = Book()
-    book.commit("pipeline", "p", CREATED).commit("pipeline", "p", EDITED)
-    book.commit("pipeline", "p", blob={"sha256": BODY_SHA256, "size": len(BODY)})
-    book.commit("name", "n", {"type": "NameTaken"}, batch=PAIR).commit("pipeline", "q", CREATED, batch=PAIR)
-    return book.commit("pipeline", "q", EDITED)
+    log = DoctoredLog()
+    log.commit("pipeline", "p", CREATED).commit("pipeline", "p", EDITED)
+    log.commit("pipeline", "p", blob={"sha256": BODY_SHA256, "size": len(BODY)})
+    log.commit("name", "n", {"type": "NameTaken"}, batch=PAIR).commit("pipeline", "q", CREATED, batch=PAIR)
+    return log.commit("pipeline", "q", EDITED)
 
 
 async def store(
@@ -80,7 +80,7 @@ async def test_a_sound_store_passes(tmp_path: Path) -> None:
     assert (report.wrong, report.remarks, len(report.events)) == ([], [], len(messages))
 
 
-Doctor = Callable[[], Book]
+Doctor = Callable[[], DoctoredLog]
 
 
 def _with(kind: str, name: str, **rest: Any) -> Doctor:
@@ -88,19 +88,19 @@ def _with(kind: str, name: str, **rest: Any) -> Doctor:
 
 
 def _raw(subject: str, message: bytes) -> Doctor:
-    def make() -> Book:
-        book = sound()
-        book.messages.append((7, subject, message))
-        return book
+    def make() -> DoctoredLog:
+        log = sound()
+        log.messages.append((7, subject, message))
+        return log
 
     return make
 
 
-def _moved() -> Book:
-    book = sound()
-    seq, _, message = book.messages[5]
-    book.messages[5] = (seq, "trackbook.evt.pipeline.p", message)
-    return book
+def _moved() -> DoctoredLog:
+    log = sound()
+    seq, _, message = log.messages[5]
+    log.messages[5] = (seq, "trackbook.evt.pipeline.p", message)
+    return log
 
 
 DOCTORED: dict[str, tuple[Doctor, str]] = {

@@ -1,4 +1,4 @@
-"""Everything that a server shows of its book, and in what two servers differ."""
+"""Everything that a server shows of its log, and in what two servers differ."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class Case:
 
     def _look(self, server: Server, ready: dict[str, Any]) -> None:
         self.ready = ready
-        self.reports[START] += _of_ready(ready) + _of_book(server)
+        self.reports[START] += _of_ready(ready) + _of_log(server)
         shown = read_again(server, self.known)
         unread = unread_sessions(shown)
         answers = self.original.shown(self.source, shown)
@@ -167,7 +167,7 @@ class Case:
         if status != 200 or not verified.get("ok"):
             self.reports[VERIFY].append(f"{status} {json.dumps(verified)[:600]}")
         self.text = json.dumps([ready, server.get("/api/log"), server.get("/api/quarantine"), verified, unread])
-        self.reports[VERIFY] += [each for each in _of_book(server) if each not in self.reports[START]]
+        self.reports[VERIFY] += [each for each in _of_log(server) if each not in self.reports[START]]
         self.answers = answers
         self.differs += [path for path in differences(self.known, answers) if not self._covers(path)]
 
@@ -225,7 +225,7 @@ class Case:
         server = Server(self.data, self.witness)
         try:
             self.ready = server.wait_ready()
-            again = _of_ready(self.ready) + _of_book(server)
+            again = _of_ready(self.ready) + _of_log(server)
             if self.reports[START] and not again:
                 self.differs.append("at the second start nothing was reported any more")
             if self.damage and self.damage.live:
@@ -295,7 +295,7 @@ def _of_ready(ready: dict[str, Any]) -> list[str]:
     return said + ([f"quarantined: {ready['quarantined']}"] if ready.get("quarantined") else [])
 
 
-def _of_book(server: Server) -> list[str]:
+def _of_log(server: Server) -> list[str]:
     """Return the evidence of loss, and what is quarantined."""
     _, log = server.get("/api/log")
     _, quarantine = server.get("/api/quarantine")

@@ -30,7 +30,7 @@ def job_id(output: str) -> str:
     return found[1]
 
 
-def test_the_demo_tells_its_story_and_the_book_has_it(cli: CommandLine) -> None:
+def test_the_demo_tells_its_story_and_the_log_has_it(cli: CommandLine) -> None:
     """One command runs a pipeline to its end; afterwards, without a server, everything can be looked at."""
     out, err = cli.both("run", str(EXAMPLES / "demo.yaml"))
     job = job_id(out)
@@ -100,7 +100,7 @@ def webhook(status: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def test_a_finished_training_is_told_to_a_webhook(cli: CommandLine) -> None:
-    """The address comes from the executor's environment and stands nowhere in the book."""
+    """The address comes from the executor's environment and stands nowhere in the log."""
     with webhook(200) as (url, taken):
         out = cli(
             "run",
@@ -137,7 +137,7 @@ def test_a_webhook_that_refuses_fails_the_notice(cli: CommandLine) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_cancels_the_job(cli: CommandLine, number: signal.Signals) -> None:
-    """The session is gone before the command ends with 130, and the book says who asked for it."""
+    """The session is gone before the command ends with 130, and the log says who asked for it."""
     file = cli.pipeline("long", a="echo $$ > $PIPELINE_OUTPUTS/pid; exec sleep 600", b="true")
     with cli.begin("run", file) as process:
         wait_for_line(process, " a running")

@@ -1,4 +1,4 @@
-"""Commands against a running server: pipelines through all their versions, jobs, and the book's tools."""
+"""Commands against a running server: pipelines through all their versions, jobs, and the tools of the log."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(cli: CommandLine) -> None:
     cli("job", "cancel", job, "--wait")
 
 
-def test_the_book_is_read_checked_and_its_models_are_made_anew(cli: CommandLine) -> None:
+def test_the_log_is_read_checked_and_its_models_are_made_anew(cli: CommandLine) -> None:
     """Who did what is listed by actor, pipeline, job and time; the log is intact; a rebuild changes nothing."""
     cli("run", cli.pipeline("booked", a="true"))
     job = cli.json("job", "list", "--pipeline", "booked")[0]

@@ -232,10 +232,10 @@ async def test_a_start_gives_up_when_its_broker_is_stopped(
     monkeypatch.setattr(broker_module, "STOP_PATIENCE", 0.1)
     catch_up = AggregateStore.catch_up
 
-    async def stopped_before(book: AggregateStore, *given: Any) -> None:
+    async def stopped_before(aggregates: AggregateStore, *given: Any) -> None:
         owner = msgspec.json.decode((tmp_path / "broker" / "owner.json").read_bytes(), type=Owner)
         os.kill(owner.server, signal.SIGSTOP)
-        await catch_up(book, *given)
+        await catch_up(aggregates, *given)
 
     monkeypatch.setattr(AggregateStore, "catch_up", stopped_before)
     config = Config(data=tmp_path, http="127.0.0.1:0", durability="fast", start_limits=StartLimits(within=0.5))

@@ -42,10 +42,10 @@ async def record() -> list[dict[str, Any]]:
         async with running(config) as system:
             await _edits(system)
             await _jobs(system)
-            assert system.book is not None
+            assert system.aggregates is not None
             return [
                 {"kind": stored.kind, "id": stored.id, "data": stored.data.decode()}
-                async for batch in system.book.store.read_all(1)
+                async for batch in system.aggregates.store.read_all(1)
                 for stored in batch
             ]
 

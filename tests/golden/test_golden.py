@@ -23,7 +23,7 @@ HISTORIES = sorted(Path(__file__).parent.glob("*.jsonl"))
 
 
 @asynccontextmanager
-async def _book(history: Path, folder: Path) -> AsyncIterator[AggregateStore]:
+async def _aggregates(history: Path, folder: Path) -> AsyncIterator[AggregateStore]:
     store = MemoryEventStore()
     last: dict[tuple[str, str], int] = {}
     for line in history.read_text().splitlines():
@@ -35,14 +35,14 @@ async def _book(history: Path, folder: Path) -> AsyncIterator[AggregateStore]:
         yield AggregateStore(store, MemoryBlobs(), ledger)
 
 
-async def _states(book: AggregateStore) -> dict[str, str]:
+async def _states(aggregates: AggregateStore) -> dict[str, str]:
     """Return the SHA-256 of every aggregate's folded state."""
     states: dict[str, Any] = {}
-    async for batch in book.store.read_all(1):
+    async for batch in aggregates.store.read_all(1):
         for stored in batch:
             key = f"{stored.kind}/{stored.id}"
             state = states.get(key) or KINDS[stored.kind].decider.initial(stored.id)
-            states[key] = KINDS[stored.kind].take(state, await book.histories.decode(stored))
+            states[key] = KINDS[stored.kind].take(state, await aggregates.histories.decode(stored))
     return {
         key: hashlib.sha256(msgspec.json.encode(_plain(state), order="sorted")).hexdigest()
         for key, state in states.items()
@@ -59,8 +59,8 @@ def _plain(state: Any) -> Any:
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda path: path.stem)
 async def test_a_stored_history_folds_to_the_states_it_had(history: Path, tmp_path: Path) -> None:
     """Each aggregate's state has the hash that was noted when the history was recorded."""
-    async with _book(history, tmp_path) as book:
-        states = await _states(book)
+    async with _aggregates(history, tmp_path) as aggregates:
+        states = await _states(aggregates)
 
     assert states == json.loads(history.with_suffix(".states").read_text())
 
@@ -68,12 +68,12 @@ async def test_a_stored_history_folds_to_the_states_it_had(history: Path, tmp_pa
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda path: path.stem)
 async def test_a_stored_history_is_decided_the_same_again(history: Path, tmp_path: Path) -> None:
     """Replaying each aggregate finds no divergence, and the chain of hashes holds."""
-    async with _book(history, tmp_path) as book:
-        verified = await log_checks.verify(book, [])
-        keys = {(stored.kind, stored.id) async for batch in book.store.read_all(1) for stored in batch}
+    async with _aggregates(history, tmp_path) as aggregates:
+        verified = await log_checks.verify(aggregates, [])
+        keys = {(stored.kind, stored.id) async for batch in aggregates.store.read_all(1) for stored in batch}
 
         for kind, key in keys:
-            assert (await log_checks.replay(book, kind, key)).divergence is None
+            assert (await log_checks.replay(aggregates, kind, key)).divergence is None
     # The blobs of a golden history are not kept.
     assert not [each for each in verified.defects if not each.problem.endswith(": not stored")]
 

@@ -140,7 +140,7 @@ class Health:
 
 
 class Tools:
-    """The book's tools, which find nothing wrong."""
+    """The tools of the log, which find nothing wrong."""
 
     async def verify(self) -> dict[str, Any]:
         """Return that all is well."""

@@ -208,7 +208,7 @@ async def test_streams_are_made_once(nc: Connection, prefix: str) -> None:
 
 @pytest.mark.parametrize("gone", ["events", "blobs"])
 async def test_a_lost_stream_is_never_made_again(nc: Connection, prefix: str, gone: str) -> None:
-    """Where a stream was and is no more, the start is refused instead of beginning an empty book."""
+    """Where a stream was and is no more, the start is refused instead of beginning an empty log."""
     await ensure(nc, prefix, initialised=False)
     await api(nc, f"STREAM.DELETE.{prefix}_{gone}")
 

@@ -213,10 +213,10 @@ async def apply(system: System, name: str) -> dict[str, Any]:
 async def found_at_start(data: Path) -> list[tuple[str, int, int]]:
     """What a start of the system finds to be lost, having refused a command for it."""
     async with asyncio.timeout(PATIENCE), running(Config(data=data, durability="fast")) as system:
-        assert system.book
+        assert system.aggregates
         reply = await apply(system, "later")
-        assert reply.get("error", {}).get("code") == ("log_damaged" if system.book.integrity.open else None)
-        return [(each.kind, each.first, each.last) for each in system.book.integrity.open]
+        assert reply.get("error", {}).get("code") == ("log_damaged" if system.aggregates.integrity.open else None)
+        return [(each.kind, each.first, each.last) for each in system.aggregates.integrity.open]
 
 
 @pytest.mark.parametrize("torn", TORN, ids=len)

@@ -234,9 +234,9 @@ async def test_a_system_whose_broker_lost_its_tail_refuses_at_once(tmp_path: Pat
     """The broker is killed, loses its last commit, and is restarted: no command is taken on what is left."""
     async with asyncio.timeout(120), running(Config(data=tmp_path, durability="fast")) as system:
         assert system.broker
-        assert system.book
+        assert system.aggregates
         assert (await apply(system, "p1"))["status"] == "accepted"
-        head, integrity = await system.book.store.head(), system.book.integrity
+        head, integrity = await system.aggregates.store.head(), system.aggregates.integrity
         files = StoreFiles(tmp_path)
         os.kill(system.broker.pid, signal.SIGKILL)
         files.cut(100)
@@ -245,20 +245,20 @@ async def test_a_system_whose_broker_lost_its_tail_refuses_at_once(tmp_path: Pat
 
         assert reply["error"]["code"] == "log_damaged"
         assert [each.kind for each in integrity.open] == ["tail"]
-        assert await system.book.store.head() == head - 1
+        assert await system.aggregates.store.head() == head - 1
 
 
 async def test_a_system_finds_a_lost_tail_while_nothing_happens(tmp_path: Path) -> None:
     """Nobody has to send a command for the loss to be known."""
     async with asyncio.timeout(120), running(Config(data=tmp_path, durability="fast")) as system:
         assert system.broker
-        assert system.book
+        assert system.aggregates
         assert (await apply(system, "p1"))["status"] == "accepted"
         files = StoreFiles(tmp_path)
         os.kill(system.broker.pid, signal.SIGKILL)
         files.cut(100)
 
-        await holds(lambda: system.book and system.book.integrity.problems())
+        await holds(lambda: system.aggregates and system.aggregates.integrity.problems())
 
 
 async def apply(system: System, name: str) -> dict[str, Any]:

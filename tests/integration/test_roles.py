@@ -50,11 +50,11 @@ async def test_an_executor_in_a_process_of_its_own_fetches_the_code(tmp_path: Pa
         running(Config(roles=frozenset({"broker", "engine"}), **common)) as engine,  # type: ignore[arg-type]
         running(Config(roles=frozenset({"executor"}), **common)),  # type: ignore[arg-type]
     ):
-        assert engine.book
+        assert engine.aggregates
         assert engine.gateway
         assert engine.jobs
         tasks = [{"name": "a", "command": "test -f here"}]
-        sha256 = await engine.book.blobs.put(file.getvalue())
+        sha256 = await engine.aggregates.blobs.put(file.getvalue())
         definition = {"name": "p", "code": ".", "code_sha256": sha256, "tasks": tasks}
         await engine.gateway.handle("pipeline", "apply", json.dumps({"definition": definition}).encode(), "t")
         job = await engine.gateway.handle("job", "start", b'{"pipeline": "p"}', "t")

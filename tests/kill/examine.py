@@ -29,13 +29,13 @@ async def all_is_well(
     `lost` sessions may be lost beside those whose launchers the world has killed, to failpoints.
     """
     counts: dict[str, int] = {}
-    messages = await book_is_well(world, world.ledger.read_text().splitlines(), jobs, earlier, counts)
+    messages = await log_is_well(world, world.ledger.read_text().splitlines(), jobs, earlier, counts)
     counts["job ends"] = _jobs_ended_as_meant(world, messages, jobs, lost)
     counts["sessions gone"] = await _sessions_are_gone(world)
     return counts
 
 
-async def book_is_well(
+async def log_is_well(
     world: World,
     ledger: Sequence[str],
     jobs: Sequence[Job],
@@ -55,7 +55,7 @@ async def book_is_well(
     made = {"stream and ledger": 1, "I3 by an earlier dump": int(bool(earlier))}
     made["outcomes"] = outcomes_agree(world)
     made["rebuilds"] = await _rebuild_changes_nothing(world, messages[-1][0])
-    made["verified"] = await _book_is_whole(world)
+    made["verified"] = await _log_is_intact(world)
     made["replays"] = await _replays_agree(world, jobs)
     (counts if counts is not None else {}).update(made)
     return messages
@@ -126,7 +126,7 @@ def rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         }
 
 
-async def _book_is_whole(world: World) -> int:
+async def _log_is_intact(world: World) -> int:
     found = await world.client.get("/api/audit/verify")
     assert found["ok"], f"{found} ({world})"
     return int(found["commits"])

@@ -1,4 +1,4 @@
-"""An engine over a log in memory: the real book, gateway, pipelines, jobs and ledger, a scripted executor."""
+"""An engine over a log in memory, all of it real but for a scripted executor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 from trackbook.adapters.local.backend import LocalBackend
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.engine.job_state import JobState
-from trackbook.runtime.aggregate_store import Aggregate, AggregateStore
+from trackbook.runtime.aggregate import Aggregate
+from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.commands.handlers import new_gateway
 from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
@@ -45,18 +46,18 @@ class Office:
         self.folder, self.store, self.blobs = folder, store, blobs
         self.executors, self.executor = executors, executors["local"]
         self.ledger = Ledger(folder / "engine.db")
-        self.book = AggregateStore(store, blobs, self.ledger)
-        self.history = History(self.book)
+        self.aggregates = AggregateStore(store, blobs, self.ledger)
+        self.history = History(self.aggregates)
         made = {name: LocalBackend(name, folder, partial(executors.__getitem__, name)) for name in executors}
         self.backends = Backends(made, default)
         self.sessions = SessionDispatcher(executors, blobs, self.backends)
-        self.jobs = Jobs(self.book, self.sessions)
-        self.gateway = new_gateway(self.book, self.jobs, self.history, self.backends, executors)
+        self.jobs = Jobs(self.aggregates, self.sessions)
+        self.gateway = new_gateway(self.aggregates, self.jobs, self.history, self.backends, executors)
 
     async def open(self) -> Office:
         """Catch up with the log, take reports, and take up what has not ended."""
         try:
-            await self.book.catch_up()
+            await self.aggregates.catch_up()
         except BaseException:
             self.ledger.close()
             raise
@@ -90,7 +91,7 @@ class Office:
         async with asyncio.timeout(60):
             async for batch in self.store.tail(1):
                 if any(stored.id == job for stored in batch):
-                    found = await self.book.load("job", job)
+                    found = await self.aggregates.load("job", job)
                     if found.state.ended:
                         return found
         raise AssertionError("the tail ended")

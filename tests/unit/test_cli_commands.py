@@ -390,7 +390,7 @@ def test_versions_differ_in_words(fake: FakeServer, run: Run) -> None:
     assert queries == ["from=1&to=3", "from=1&to=3", "from=2&to=3"]
 
 
-def test_a_broken_book_is_exit_code_1_with_the_first_defects(fake: FakeServer, run: Run) -> None:
+def test_a_broken_log_is_exit_code_1_with_the_first_defects(fake: FakeServer, run: Run) -> None:
     """The defect is named by sequence, aggregate and version."""
     report = {
         "ok": False, "aggregates": 3, "commits": 9, "events": 20, "witnessed": 3,

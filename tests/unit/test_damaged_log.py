@@ -34,7 +34,7 @@ async def _restarted(office: Office) -> Office:
 
 async def _refused(office: Office, kind: str) -> str:
     """Return the message with which a command is refused; there is one piece of evidence, of this kind."""
-    assert [each.kind for each in office.book.integrity.open] == [kind]
+    assert [each.kind for each in office.aggregates.integrity.open] == [kind]
     reply = await office.ask("pipeline.create", name="other")
     assert reply["error"]["code"] == "log_damaged"
     assert "accept-loss" in reply["error"]["hint"]
@@ -50,7 +50,7 @@ async def test_a_log_that_ends_before_what_was_written_takes_no_commands(tmp_pat
     office = await opened(tmp_path, office.store, office.blobs)
 
     assert "the log ends at sequence" in await _refused(office, "tail")
-    assert not (await log_checks.verify(office.book, [])).ok
+    assert not (await log_checks.verify(office.aggregates, [])).ok
     await office.close()
 
 
@@ -81,10 +81,10 @@ async def test_an_accepted_loss_lets_commands_in_again(tmp_path: Path) -> None:
 
     assert "the log ends at sequence" in accepted["changes"][0]
     assert (await office.must("pipeline.create", name="other"))["seq"] > accepted["seq"] == lost.seq
-    assert (await log_checks.verify(office.book, office.ledger.heads())).ok
+    assert (await log_checks.verify(office.aggregates, office.ledger.heads())).ok
     await office.close()
     again = await opened(tmp_path, office.store, office.blobs)
-    assert not again.book.integrity.open
+    assert not again.aggregates.integrity.open
     await again.close()
 
 
@@ -110,9 +110,9 @@ async def test_a_hole_in_a_history_stops_it_and_is_evidence_of_loss(tmp_path: Pa
 
     assert [line[:8] for line in released["changes"]] == ["left out"] * 2
     assert (await office.must("pipeline.apply", yaml=CHAIN))["version"] == 3
-    assert (await log_checks.verify(office.book, office.ledger.heads())).ok
+    assert (await log_checks.verify(office.aggregates, office.ledger.heads())).ok
     office = await _restarted(office)
-    assert (await log_checks.verify(office.book, office.ledger.heads())).ok
+    assert (await log_checks.verify(office.aggregates, office.ledger.heads())).ok
     await office.close()
 
 
@@ -141,14 +141,14 @@ async def test_a_foreign_message_stops_its_own_aggregate_only(tmp_path: Path, da
         await office.must("pipeline.apply", yaml=CHAIN)
         cancelled = await office.ask("job.cancel", job="j1")
         assert cancelled["status"] == "rejected"
-        assert not office.book.integrity.open
+        assert not office.aggregates.integrity.open
         office = await _restarted(office)
 
-    found = await log_checks.verify(office.book, office.ledger.heads())
+    found = await log_checks.verify(office.aggregates, office.ledger.heads())
     assert {defect.aggregate for defect in found.defects} <= {"job/j1"}
     assert not found.ok or data == FOREIGN["cannot follow"]
     await office.must("quarantine.release", kind="job", id="j1")
-    assert (await log_checks.verify(office.book, office.ledger.heads())).ok
+    assert (await log_checks.verify(office.aggregates, office.ledger.heads())).ok
     await office.close()
 
 
@@ -166,7 +166,7 @@ async def test_half_of_a_batch_is_evidence(tmp_path: Path) -> None:
     office = await opened(tmp_path, office.store, office.blobs)
 
     assert f"half of an atomic batch is missing: pipeline/{pipeline.id}/1" in await _refused(office, "batch")
-    found = await log_checks.verify(office.book, [])
+    found = await log_checks.verify(office.aggregates, [])
     assert (f"pipeline/{pipeline.id}", 1) in [(defect.aggregate, defect.version) for defect in found.defects]
     assert name.seq < pipeline.seq
     await office.close()
@@ -179,7 +179,7 @@ async def test_a_lost_last_commit_is_no_shorter_history(tmp_path: Path) -> None:
     office.store.commits.pop()
 
     with pytest.raises(HistoryDamaged, match="version 2 was written"):
-        await log_checks.state_at(office.book, "pipeline", (await _ids(office, "pipeline"))[0], 2)
+        await log_checks.state_at(office.aggregates, "pipeline", (await _ids(office, "pipeline"))[0], 2)
     await _refused(office, "history")
     await office.close()
 
@@ -203,7 +203,7 @@ async def test_a_history_that_is_known_to_be_cut_short_is_not_waited_for(
     monkeypatch.setattr(aggregate_store, "_LAGS", (0, 0, 0))
     for count in (3, 4, 5):
         with pytest.raises(HistoryDamaged, match="version 2 was written"):
-            await office.book.load("pipeline", pipeline)
+            await office.aggregates.load("pipeline", pipeline)
         assert len(reads) == count
     await office.close()
 
@@ -218,10 +218,10 @@ async def test_nothing_is_launched_or_ended_while_evidence_is_open(tmp_path: Pat
     await office.must("pipeline.apply", yaml=CHAIN)
     started = await office.must("job.start", pipeline="chain")
     await office.close()
-    office.book.integrity.add_evidence("gap", "1-1", "sequence 1 is missing", 1)
-    evidence = office.book.integrity.open
+    office.aggregates.integrity.add_evidence("gap", "1-1", "sequence 1 is missing", 1)
+    evidence = office.aggregates.integrity.open
     again = Office(tmp_path, office.store, office.blobs, office.executors)
-    again.book.integrity.add_evidence("gap", "1-1", "sequence 1 is missing", 1)
+    again.aggregates.integrity.add_evidence("gap", "1-1", "sequence 1 is missing", 1)
     launched = len(office.executor.launches)
     await again.open()
 
@@ -256,14 +256,14 @@ async def test_another_engine_takes_up_what_was_decided(tmp_path: Path) -> None:
     other = await opened(other_folder, office.store, office.blobs)
     asked: list[int] = []
     other.ledger.on_damage = lambda: asked.append(1)
-    await office.book.keep_up()
+    await office.aggregates.keep_up()
     assert other.ledger.faults() == office.ledger.faults() != []
 
     await office.must("quarantine.release", kind="job", id="j1")
-    await other.book.keep_up()
+    await other.aggregates.keep_up()
 
     assert asked == [1]
-    await other.book.rebuild_ledger()
+    await other.aggregates.rebuild_ledger()
     assert other.ledger.faults() == office.ledger.faults() == []
     await other.close()
     await office.close()

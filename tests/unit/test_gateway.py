@@ -229,9 +229,9 @@ async def test_a_full_disk_is_named(tmp_path: Path, problem: Exception) -> None:
 async def test_an_outcome_that_another_engine_wrote_first_stands(tmp_path: Path) -> None:
     """Two engines that refuse the same command at once leave one outcome, and both give it."""
     office = await opened(tmp_path)
-    first = await office.book.answer("c1", "d", {"status": "rejected", "n": 1}, "test")
+    first = await office.aggregates.answer("c1", "d", {"status": "rejected", "n": 1}, "test")
 
-    second = await office.book.answer("c1", "d", {"status": "rejected", "n": 2}, "test")
+    second = await office.aggregates.answer("c1", "d", {"status": "rejected", "n": 2}, "test")
 
     assert second.reply == first.reply
     with pytest.raises(AppendConflict):

@@ -169,7 +169,7 @@ async def test_a_job_has_not_ended_before_its_end_is_on_the_log(
     await waiting
 
     assert not early
-    assert (await office.book.load("job", job)).state.status == "succeeded"
+    assert (await office.aggregates.load("job", job)).state.status == "succeeded"
     await office.close()
 
 

@@ -42,9 +42,9 @@ async def test_a_cut_file_is_made_again(tmp_path: Path, left: float) -> None:
 
     again = await opened(tmp_path, office.store, office.blobs)
 
-    await again.book.rebuild_ledger()
+    await again.aggregates.rebuild_ledger()
     assert len(again.ledger.heads()) == len(office_heads(office))
-    assert not again.book.integrity.open
+    assert not again.aggregates.integrity.open
     await again.close()
 
 
@@ -66,9 +66,9 @@ async def test_damage_that_the_start_meets_while_it_writes_is_mended(tmp_path: P
 
     again = await opened(tmp_path, office.store, office.blobs)
 
-    await again.book.rebuild_ledger()
+    await again.aggregates.rebuild_ledger()
     assert {(head.kind, head.id) for head in again.ledger.heads()} == office_heads(office)
-    assert not again.book.integrity.open
+    assert not again.aggregates.integrity.open
     await again.close()
 
 
@@ -127,7 +127,7 @@ async def test_damage_that_is_met_later_is_told_and_mended(tmp_path: Path) -> No
         again.ledger.check()
     assert calls == [1]
 
-    await again.book.rebuild_ledger()
+    await again.aggregates.rebuild_ledger()
     found = again.ledger.head("pipeline", pipeline.id)
     assert found is not None
     assert found.version == 1
@@ -212,7 +212,7 @@ async def test_rows_that_were_removed_are_named_by_verify(tmp_path: Path, remove
         await office.must("pipeline.edit", pipeline="chain", changes=[_coloured(number)])
     job = (await office.must("job.start", pipeline="chain"))["job"]
     await office.ended(job)
-    verifying = LogTools(office.book, cast("Projector", _ReadModel()))
+    verifying = LogTools(office.aggregates, cast("Projector", _ReadModel()))
     assert (await verifying.verify())["ok"]
     calls: list[int] = []
     office.ledger.on_damage = lambda: calls.append(1)
@@ -227,7 +227,7 @@ async def test_rows_that_were_removed_are_named_by_verify(tmp_path: Path, remove
     assert defect["problem"].startswith("engine.db lacks rows: ")
     assert named.format(job=job) in defect["problem"]
     assert calls
-    await office.book.rebuild_ledger()
+    await office.aggregates.rebuild_ledger()
     assert (await verifying.verify())["ok"]
     await office.close()
 

@@ -90,10 +90,10 @@ async def test_the_server_lives_while_it_replays_a_large_job(
     await history.start("large", "p1", [TaskShape(f"t{number}") for number in range(TASKS)])
     await history.launch_rest("large")
     ledger = Ledger(tmp_path / "engine.db")
-    book = AggregateStore(history.store, history.blobs, ledger)
+    aggregates = AggregateStore(history.store, history.blobs, ledger)
 
     async def replay(_: Tools, job: str) -> dict[str, Any]:
-        return to_builtins(await work.do(log_checks.replay(book, "job", job)))  # type: ignore[no-any-return]
+        return to_builtins(await work.do(log_checks.replay(aggregates, "job", job)))  # type: ignore[no-any-return]
 
     monkeypatch.setattr(Tools, "replay", replay)
     async with site(history, tmp_path / "r.db") as served:

@@ -74,11 +74,11 @@ async def test_the_tools_for_a_large_history_hold_nobody_up(tmp_path: Path) -> N
     history = History()
     version = await large_job(history)
     ledger = Ledger(tmp_path / "engine.db")
-    book = AggregateStore(history.store, history.blobs, ledger)
+    aggregates = AggregateStore(history.store, history.blobs, ledger)
 
     shares = {
-        "state": await held(log_checks.state_at(book, "job", "large", version)),
-        "replay": await held(log_checks.replay(book, "job", "large")),
+        "state": await held(log_checks.state_at(aggregates, "job", "large", version)),
+        "replay": await held(log_checks.replay(aggregates, "job", "large")),
     }
     ledger.close()
 

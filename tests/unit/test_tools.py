@@ -1,4 +1,4 @@
-"""The book's tools: verify finds what was changed or removed, replay finds where code decides otherwise."""
+"""The tools of the log: verify finds what was changed or removed, replay finds where code decides otherwise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_a_sound_log_verifies(tmp_path: Path) -> None:
     """Everything is read, and every aggregate is held against its head."""
     office, _ = await _with_history(tmp_path)
 
-    found = await log_checks.verify(office.book, office.ledger.heads())
+    found = await log_checks.verify(office.aggregates, office.ledger.heads())
 
     assert found.ok
     assert found.commits == len(office.store.commits)
@@ -50,7 +50,7 @@ async def test_a_changed_commit_is_found(tmp_path: Path) -> None:
     at = next(n for n, stored in enumerate(office.store.commits) if stored.id == job)
     office.store.commits[at] = _changed(office.store.commits[at])
 
-    found = await log_checks.verify(office.book, [])
+    found = await log_checks.verify(office.aggregates, [])
 
     assert found.defects[0].aggregate == f"job/{job}"
     assert "hash" in found.defects[0].problem
@@ -64,8 +64,8 @@ async def test_a_changed_last_commit_is_found_by_the_witness(tmp_path: Path) -> 
     at = max(n for n, stored in enumerate(office.store.commits) if stored.kind == "pipeline")
     office.store.commits[at] = _changed(office.store.commits[at])
 
-    assert (await log_checks.verify(office.book, [])).ok
-    assert not (await log_checks.verify(office.book, heads)).ok
+    assert (await log_checks.verify(office.aggregates, [])).ok
+    assert not (await log_checks.verify(office.aggregates, heads)).ok
     await office.close()
 
 
@@ -79,9 +79,9 @@ async def test_a_removed_last_commit_and_a_removed_aggregate_are_found(tmp_path:
         return [msgspec.structs.replace(stored, seq=n + 1) for n, stored in enumerate(kept)]
 
     office.store.commits = renumbered(whole[:-1])
-    shorter = await log_checks.verify(office.book, heads)
+    shorter = await log_checks.verify(office.aggregates, heads)
     office.store.commits = renumbered([stored for stored in whole if stored.id != job])
-    without = await log_checks.verify(office.book, heads)
+    without = await log_checks.verify(office.aggregates, heads)
 
     assert [d.problem for d in shorter.defects if "removed" in d.problem]
     assert any(d.aggregate == f"job/{job}" and "removed" in d.problem for d in without.defects)
@@ -93,7 +93,7 @@ async def test_missing_sequences_are_found(tmp_path: Path) -> None:
     office, _ = await _with_history(tmp_path)
     del office.store.commits[1]
 
-    found = await log_checks.verify(office.book, [])
+    found = await log_checks.verify(office.aggregates, [])
 
     assert "sequences 2 to 2 are missing" in [d.problem for d in found.defects]
     await office.close()
@@ -104,7 +104,7 @@ async def test_today_s_code_decides_every_history_the_same(tmp_path: Path) -> No
     office, _ = await _with_history(tmp_path)
 
     for stored in list(office.store.commits):
-        found = await log_checks.replay(office.book, stored.kind, stored.id)
+        found = await log_checks.replay(office.aggregates, stored.kind, stored.id)
         assert found.divergence is None, found
         assert found.commits >= 1
     await office.close()
@@ -126,7 +126,7 @@ async def test_a_patched_reaction_is_named_where_it_first_decides_otherwise(
     how = KINDS["job"]
     patched: Decider[Any, Any, Any] = msgspec.structs.replace(how.decider, due=due)
     monkeypatch.setitem(KINDS, "job", msgspec.structs.replace(how, decider=patched))
-    found = await log_checks.replay(office.book, "job", job)
+    found = await log_checks.replay(office.aggregates, "job", job)
 
     assert found.divergence is not None
     assert found.divergence.expected["session"] == f"tb-{job}-1-1"
@@ -141,9 +141,9 @@ async def test_a_job_can_be_looked_at_after_every_event(tmp_path: Path) -> None:
     decider = KINDS["job"].decider
     state = decider.initial(job)
 
-    async for _, commit in office.book.commits("job", job):
+    async for _, commit in office.aggregates.commits("job", job):
         for index, event in enumerate(commit.events):
             state = fold(decider, state, [event])
-            seen = await log_checks.state_at(office.book, "job", job, commit.version, index)
+            seen = await log_checks.state_at(office.aggregates, "job", job, commit.version, index)
             assert json.loads(msgspec.json.encode(seen)) == json.loads(msgspec.json.encode(state))
     await office.close()

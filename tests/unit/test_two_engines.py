@@ -15,7 +15,7 @@ from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import Head, Note
 from trackbook.engine.job import ReportTaskEnded
 from trackbook.events.commit import digest
-from trackbook.runtime.aggregate_store import outcomes
+from trackbook.runtime.aggregate import outcomes
 from trackbook.testing.executor import Play
 
 
@@ -94,17 +94,17 @@ async def test_a_command_that_reaches_both_engines_has_one_outcome(
     for office in (one, two):
         monkeypatch.setattr(office.executor, "stop", AsyncMock())  # a job that is cancelled is slow to end
     replies: list[dict[str, Any]] = []
-    keep_up = one.book.keep_up
+    keep_up = one.aggregates.keep_up
 
     async def then_the_other() -> None:
         await keep_up()
         if not replies:
             replies.append(await two.must(command, **given))
 
-    monkeypatch.setattr(one.book, "keep_up", then_the_other)
+    monkeypatch.setattr(one.aggregates, "keep_up", then_the_other)
 
     assert await one.ask(command, **given) == replies[0]
-    commits = [await one.book.histories.decode(stored) for stored in one.store.commits]
+    commits = [await one.aggregates.histories.decode(stored) for stored in one.store.commits]
     assert [found.command_id for commit in commits for found in outcomes(commit, 0)].count("c1") == 1
     await one.close()
     await two.close()

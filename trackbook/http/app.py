@@ -75,7 +75,7 @@ def create_app(
     logs: LogSource,
     history: History,
     status: Status,
-    book_tools: Tools,
+    tools: Tools,
     executors: Executors,
     *,
     blobs: Blobs,
@@ -89,7 +89,7 @@ def create_app(
 
     The Litestar application itself is `.app` of what is returned.
     """
-    services = Services(read, gateway, logs, history, status, book_tools, executors, blobs, backups)
+    services = Services(read, gateway, logs, history, status, tools, executors, blobs, backups)
     app = _App(
         route_handlers=[
             index,

@@ -30,7 +30,7 @@ from trackbook.projections.write.projector import NotProjectedError, Projector
 from trackbook.runtime import log_checks
 from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.backup.writer import Backups
-from trackbook.runtime.engine_role import open_book
+from trackbook.runtime.engine_role import open_aggregates
 from trackbook.runtime.integrity.evidence import Integrity, evidence_json
 from trackbook.runtime.pipeline_contents import History
 from trackbook.runtime.process.descriptors import descriptor_limit
@@ -50,33 +50,33 @@ _LEVEL_WITHIN = 5.0
 async def serve(system: System, stack: AsyncExitStack) -> str:
     """Start the projector and HTTP, stopped with `stack`; returns the address."""
     config = system.config
-    book = system.book or _reader(system, stack)
+    aggregates = system.aggregates or _reader(system, stack)
 
     async def decisions() -> Integrity:
-        book.integrity.set_decisions((await book.load_log()).state)
-        return book.integrity
+        aggregates.integrity.set_decisions((await aggregates.load_log()).state)
+        return aggregates.integrity
 
-    projector = Projector(config.data / "readmodel.db", book.store, book.blobs, decisions)
+    projector = Projector(config.data / "readmodel.db", aggregates.store, aggregates.blobs, decisions)
     stack.push_async_callback(projector.close)  # first: a start that is given up must leave no file open
     async with system.phase("the read model to be opened", f"Look at the disk of {config.data}."):
         await projector.start()
     running = asyncio.create_task(projector.run(), name="projector")
     stack.push_async_callback(_cancel, running)
     async with system.phase("the read model to be level with the log"):
-        await _catch_up(projector, book)
+        await _catch_up(projector, aggregates)
     async with system.phase("the configuration of the executors"):
         await read_executors(system, stack)
     connections = Connections(most_connections(descriptor_limit()))
     application = create_app(
-        ReadModel(projector, book.store, book.blobs),
+        ReadModel(projector, aggregates.store, aggregates.blobs),
         system.gateway or _remote_gateway(system),
         Logs(config.data),
-        Contents(system.history or History(book)),
+        Contents(system.history or History(aggregates)),
         Health(system, connections),
-        LogTools(book, projector),
+        LogTools(aggregates, projector),
         Configured(system),
-        blobs=book.blobs,
-        backups=Backups(system, book),
+        blobs=aggregates.blobs,
+        backups=Backups(system, aggregates),
         token=system.token,
     )
     host, _, port = config.http.rpartition(":")
@@ -88,38 +88,38 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     return url
 
 
-async def _catch_up(projector: Projector, book: AggregateStore) -> None:
+async def _catch_up(projector: Projector, aggregates: AggregateStore) -> None:
     """Wait until the read model is level with the log, as far as that can be had quickly."""
     try:
         async with asyncio.timeout(_LEVEL_WITHIN):
-            await _wait_for_all(projector, book)
+            await _wait_for_all(projector, aggregates)
     except TimeoutError:  # a long catch-up continues in the background
         return
     except Exception as error:  # no stream yet, or the broker is unreachable: health reports it
         log.info("web.not_level", why=str(error))
 
 
-async def _wait_for_all(projector: Projector, book: AggregateStore) -> None:
+async def _wait_for_all(projector: Projector, aggregates: AggregateStore) -> None:
     """Return once the read model has what the log has; its last messages may be lost."""
-    head, before = await book.store.head(), -1
-    while projector.checkpoint != before or await _has_more(book, before + 1):
+    head, before = await aggregates.store.head(), -1
+    while projector.checkpoint != before or await _has_more(aggregates, before + 1):
         before = projector.checkpoint
         with contextlib.suppress(NotProjectedError):
             await projector.wait_for(head, _LOOK)
             return
 
 
-async def _has_more(book: AggregateStore, seq: int) -> bool:
-    async for _ in book.store.read_all(seq):
+async def _has_more(aggregates: AggregateStore, seq: int) -> bool:
+    async for _ in aggregates.store.read_all(seq):
         return True
     return False
 
 
 def _reader(system: System, stack: AsyncExitStack) -> AggregateStore:
-    """Return a book that only reads; its ledger is the engine's, as far as that is written: the witness."""
+    """Return an aggregate store that only reads. Its ledger is the engine's, as far as that is written."""
     ledger = Ledger(private_file(system.config.data / "engine.db"), owner=False)
     stack.callback(ledger.close)
-    return open_book(system, ledger)
+    return open_aggregates(system, ledger)
 
 
 def _remote_gateway(system: System) -> Any:
@@ -220,20 +220,20 @@ class Health:
             found.append("the broker can't be reached")
         if system.broker is not None and (problem := system.broker.space_problem()):
             found.append(problem)
-        if system.book is not None and system.book.store.problem:
-            found.append(system.book.store.problem)
+        if system.aggregates is not None and system.aggregates.store.problem:
+            found.append(system.aggregates.store.problem)
         if system.watchdog is not None and system.watchdog.problem:
             found.append(system.watchdog.problem)
-        if system.book is not None:
-            found += system.book.integrity.problems()
+        if system.aggregates is not None:
+            found += system.aggregates.integrity.problems()
         return found + self._connections.problems()
 
     def warnings(self) -> Sequence[str]:
         """Return in words what else is wrong."""
         warnings = list(self._connections.warnings())
-        if self._system.book is not None:
-            warnings += self._system.book.integrity.warnings()
-            if faults := self._system.book.ledger.faults():
+        if self._system.aggregates is not None:
+            warnings += self._system.aggregates.integrity.warnings()
+            if faults := self._system.aggregates.ledger.faults():
                 names = [f"{each.kind}/{each.id}" for each in faults]
                 more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
                 shown = ", ".join(names[:_NAMED]) + more
@@ -261,13 +261,13 @@ def _lacking(rows: list[str]) -> str:
 class LogTools:
     """Checks of the log for HTTP."""
 
-    def __init__(self, book: AggregateStore, projector: Projector) -> None:
-        self._book = book
+    def __init__(self, aggregates: AggregateStore, projector: Projector) -> None:
+        self._aggregates = aggregates
         self._projector = projector
 
     async def verify(self) -> dict[str, Any]:
         """Check the whole log against itself and its witnesses, and the read model against the log."""
-        ledger = self._book.ledger
+        ledger = self._aggregates.ledger
         problems: list[str] = []
         try:
             ledger.flush()
@@ -277,7 +277,7 @@ class LogTools:
             problems.append(f"{damage}; it is made again from the log")
             ledger.on_damage()
             written = Written()
-        found = await log_checks.verify(self._book, written.heads, written)
+        found = await log_checks.verify(self._aggregates, written.heads, written)
         known = {(defect.seq, defect.aggregate) for defect in found.defects}
         found.defects += [  # only a fold shows what can't be folded
             log_checks.Defect(seq, f"{kind}/{id_}", 0, reason)
@@ -303,21 +303,21 @@ class LogTools:
 
     async def log(self) -> dict[str, Any]:
         """Return how the log is: its end, evidence of loss, and the first fault of each damaged history."""
-        integrity = self._book.integrity
+        integrity = self._aggregates.integrity
         return {
-            "head": await self._book.store.head(),
+            "head": await self._aggregates.store.head(),
             "witness": {"seq": integrity.head.seq, "sha256": integrity.head.sha256},
             "evidence": evidence_json(integrity.open),
             "accepted": evidence_json(integrity.accepted.values()),
             "dismissed": len(integrity.dismissed),
-            "faults": [msgspec.to_builtins(each) for each in self._book.ledger.faults()],
+            "faults": [msgspec.to_builtins(each) for each in self._aggregates.ledger.faults()],
         }
 
     async def quarantined(self, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
         """Read a damaged history: how far it is intact, and each message that can't follow."""
-        return await log_checks.quarantined(self._book, kind, id)
+        return await log_checks.quarantined(self._aggregates, kind, id)
 
     async def replay(self, job: str) -> dict[str, Any]:
         """Decide a job's history again."""
-        plain: dict[str, Any] = msgspec.to_builtins(await log_checks.replay(self._book, "job", job))
+        plain: dict[str, Any] = msgspec.to_builtins(await log_checks.replay(self._aggregates, "job", job))
         return plain

@@ -1,17 +1,14 @@
-"""Reading and writing aggregates: bytes to folded states and back, large bodies in blobs."""
+"""The log as its owners use it: aggregates are loaded from it, and drafts are written to it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct, field
 
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import Fault, Head, LedgerDamaged, Note, Outcome
@@ -20,59 +17,27 @@ from trackbook.engine.kinds import KINDS
 from trackbook.engine.log import LOG, AcceptLoss, LogState
 from trackbook.engine.outcome import AnswerCommand
 from trackbook.engine.ports import Append, AppendConflict, Blobs, EventStore, Stored
-from trackbook.events.chain import BatchCheck, Link
+from trackbook.events.chain import Link
 from trackbook.events.commit import SCHEMA, BlobRef, Body, Commit, Input, digest
+from trackbook.runtime.aggregate import REMEMBERS, Aggregate, Draft, outcomes
 from trackbook.runtime.histories import (
     CANT_FOLLOW,
     AnyCommit,
     Histories,
     HistoryDamaged,
-    Unreadable,
     cant_follow_reason,
     take,
 )
 from trackbook.runtime.integrity.evidence import Claim, Integrity
+from trackbook.runtime.ledger_catch_up import LedgerCatchUp
 
 log = structlog.get_logger(__name__)
 BODY_LIMIT = 256 * 1024
 """Bytes of a commit from which its inputs and events go to a blob; the broker's default limit is 1 MiB."""
 
-_REMEMBERS = "no-dedup" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
-"""Test switch that shows what remembering outcomes is for: without it, a command sent again is decided again."""
-
-S = TypeVar("S")
-
-
-class Aggregate(Struct, Generic[S]):
-    """An aggregate as its commits left it, and where the next one goes."""
-
-    kind: str
-    id: str
-    state: S
-    version: int = 0
-    first_seq: int = 0
-    seq: int = 0
-    sha256: str = ""
-    correlation: str = ""
-    """Of the command that the aggregate began with: what follows from no other command belongs to it."""
-    replies: dict[str, Outcome] = field(default_factory=dict)
-
-    def answered(self, command_id: str) -> Outcome | None:
-        """Return what this command was answered by a commit of the aggregate, None if by none."""
-        return self.replies.get(command_id) if _REMEMBERS else None
-
-
-class Draft(Struct):
-    """A commit decided and not yet appended, with the state that it leads to."""
-
-    aggregate: Aggregate[Any]
-    inputs: list[Input[Any]]
-    events: list[Any]
-    causes: list[int]
-
 
 class AggregateStore:
-    """The one way to the log: load an aggregate, write drafts, all or none."""
+    """The one way to the log: loads aggregates and writes drafts, all of them or none."""
 
     def __init__(
         self, store: EventStore, blobs: Blobs, ledger: Ledger, integrity: Integrity | None = None
@@ -82,6 +47,7 @@ class AggregateStore:
         self.ledger = ledger
         self.integrity = integrity or Integrity(store)
         self.histories = Histories(store, blobs, self.integrity)
+        self._catch_up = LedgerCatchUp(store, ledger, self.histories, self.integrity, self.load_log)
         self._looking = asyncio.Lock()
         self._looks = 0
 
@@ -91,9 +57,7 @@ class AggregateStore:
         Raises HistoryDamaged where its history is not intact: consecutive versions, each with the hash of the one
         before it, up to the last one that is known to have been written.
         """
-        for (
-            pause
-        ) in _LAGS:  # a replica may lag behind the commit that we know of; not behind one known to be lost
+        for pause in _LAGS:
             await asyncio.sleep(pause)
             aggregate, known = await self._fold(kind, id)
             if known is None or known.version < aggregate.version:
@@ -205,7 +169,7 @@ class AggregateStore:
 
     def answered(self, command_id: str) -> Outcome | None:
         """Return what this command was answered, as far as the ledger is caught up."""
-        return self.ledger.outcome(command_id) if _REMEMBERS else None
+        return self.ledger.outcome(command_id) if REMEMBERS else None
 
     async def catch_up(self, claims: Iterable[Claim] = ()) -> None:
         """Look whether the log is what it was, and fold into the ledger what the log has beyond it.
@@ -216,28 +180,10 @@ class AggregateStore:
         seq, sha256 = self.ledger.checkpoint()
         await self.integrity.examine([Claim("engine.db", seq, sha256), *claims])
         try:
-            await self._fold_from(self.ledger, seq + 1)
+            await self._catch_up.fold_from(self.ledger, seq + 1)
         except LedgerDamaged as damage:  # it shows when a page of the file is needed, not when it is opened
             log.warning("ledger.damaged", error=str(damage), hint="It is made again from the log.")
             await self.rebuild_ledger()
-
-    async def _fold_from(self, ledger: Ledger, seq: int) -> None:
-        batches = BatchCheck(resuming=seq > 1)
-        end = await self.store.head()
-        async for some in self.store.read_all(seq):
-            for stored in some:
-                self._found_gap(ledger, seq, stored.seq - 1)
-                seq = stored.seq + 1
-                await self._note_stored(ledger, stored, batches)
-                await asyncio.sleep(0)
-            ledger.flush()
-        self._found_gap(ledger, seq, end)
-        self._found_half(batches.end())
-
-    def _found_gap(self, ledger: Ledger, first: int, last: int) -> None:
-        if first <= last:
-            self.integrity.add_gap(first, last)
-            ledger.skipped(first, last)
 
     async def keep_up(self) -> None:
         """Fold into the ledger what other engines wrote until now; those who ask at once share a look."""
@@ -246,62 +192,12 @@ class AggregateStore:
             if self._looks == looks:
                 self._looks += 1
                 if await self.store.head() > self.ledger.seen:
-                    await self._fold_from(self.ledger, self.ledger.seen + 1)
+                    await self._catch_up.fold_from(self.ledger, self.ledger.seen + 1)
 
     async def rebuild_ledger(self) -> None:
         """Make the ledger again from the whole log, beside the old one, and exchange them."""
         async with self._looking:
-            await self.ledger.rebuild(lambda new: self._fold_from(new, 1))
-
-    async def _note_stored(self, ledger: Ledger, stored: Stored, batches: BatchCheck) -> None:
-        known = ledger.head(stored.kind, stored.id)
-        sha256 = digest(stored.data)
-        if self.integrity.is_dismissed(stored.seq, stored.data):
-            return ledger.passed(stored.seq, sha256)
-        if known and stored.seq <= known.seq:
-            await self._note_outcomes(ledger, stored, known)
-            return ledger.passed(stored.seq, sha256)
-        link = Link(known.version, known.sha256) if known else Link()
-        commit, why = await self.histories.examine(stored, link)
-        if commit is not None:
-            self._found_half(batches.take(f"{commit.kind}/{commit.id}/{commit.version}", commit.batch))
-        if ledger.quarantined(stored.kind, stored.id):
-            return ledger.passed(stored.seq, sha256)
-        if commit is None or why:
-            await self.histories.quarantine(ledger, stored, commit, why, link, known.seq if known else 0)
-            return ledger.passed(stored.seq, sha256)
-        ended = KINDS[stored.kind].ends(commit.events)
-        first = known.first_seq if known else stored.seq
-        head = Head(
-            stored.kind, stored.id, commit.version, first, stored.seq, sha256,
-            not ended and (known is None or known.open),
-        )  # fmt: skip
-        ledger.note(Note(head, list(outcomes(commit, stored.seq))))
-        if (stored.kind, stored.id) == LOG:
-            await self._decided_elsewhere()
-        return None
-
-    async def _note_outcomes(self, ledger: Ledger, stored: Stored, known: Head) -> None:
-        """Note what a commit of another engine answered that stands before the last one of the aggregate.
-
-        Our own were noted with their heads. A commit that can't be read is found when its aggregate is loaded.
-        """
-        if stored.seq < known.seq:
-            with suppress(Unreadable):
-                found = outcomes(await self.histories.decode(stored), stored.seq)
-                ledger.note(Note(known, found))
-
-    async def _decided_elsewhere(self) -> None:
-        """Take up what an operator decided with another engine: this one's ledger was made without it."""
-        before = (self.integrity.accepted, self.integrity.dismissed)
-        self.integrity.set_decisions((await self.load_log()).state)
-        if (self.integrity.accepted, self.integrity.dismissed) != before:
-            self.ledger.on_damage()
-
-    def _found_half(self, missing: list[str]) -> None:
-        if missing:
-            key = " ".join(missing)
-            self.integrity.add_evidence("batch", key, f"half of an atomic batch is missing: {', '.join(missing)}")
+            await self.ledger.rebuild(lambda new: self._catch_up.fold_from(new, 1))
 
     async def load_log(self) -> Aggregate[LogState]:
         """Return what operators decided about the log; what can't follow there is left out."""
@@ -335,18 +231,8 @@ def _loss_key(head: Head) -> str:
     return f"{head.kind}/{head.id}/{head.version}/{head.sha256}"
 
 
-_LAGS = (0, 0.05, 0.2, 1.0)  # seconds to wait for a replica
-
-
-def outcomes(commit: AnyCommit, seq: int) -> list[Outcome]:
-    """Return what the commit answered to commands, each reply with the commit's sequence."""
-    if commit.kind == "outcome":
-        return [Outcome(e.command_id, e.digest, e.reply | {"seq": seq}) for e in commit.events]
-    return [
-        Outcome(given.id, given.digest, given.reply | {"seq": seq})
-        for given in commit.inputs
-        if given.reply is not None
-    ]
+_LAGS = (0, 0.05, 0.2, 1.0)
+"""Seconds to wait for a replica: it may lag behind a commit that we know of, not behind one known to be lost."""
 
 
 def _advance(aggregate: Aggregate[Any], seq: int, sha256: str) -> None:

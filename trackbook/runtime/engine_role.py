@@ -67,10 +67,10 @@ async def start_engine(system: System, stack: AsyncExitStack) -> None:
         witnesses = await _witnesses(config, id_, stack)
     ledger = Ledger(private_file(config.data / "engine.db"))
     stack.callback(ledger.close)
-    book = open_book(system, ledger, witnesses)
-    system.book, system.history = book, History(book)
+    aggregates = open_aggregates(system, ledger, witnesses)
+    system.aggregates, system.history = aggregates, History(aggregates)
     async with system.phase("the log to be read", progress=lambda: ledger.seen):
-        await book.catch_up(_claims(config))
+        await aggregates.catch_up(_claims(config))
     assert system.identity is not None
     if system.identity.forking:
         async with system.phase("the jobs of the copy to be ended", progress=system.answers):
@@ -79,12 +79,12 @@ async def start_engine(system: System, stack: AsyncExitStack) -> None:
         system.backends = await open_backends(system, stack)
     assert system.reload is not None
     executors = {name: new_executor(system, name, backend) for name, backend in system.backends.items()}
-    sessions = SessionDispatcher(executors, book.blobs, system.backends)
+    sessions = SessionDispatcher(executors, aggregates.blobs, system.backends)
     stack.push_async_callback(sessions.close)
-    system.jobs = Jobs(book, sessions)
+    system.jobs = Jobs(aggregates, sessions)
     stack.push_async_callback(system.jobs.close)
     system.gateway = new_gateway(
-        book, system.jobs, system.history, system.backends, executors, system.reload.refresh
+        aggregates, system.jobs, system.history, system.backends, executors, system.reload.refresh
     )
     await start_executors(system, executors, stack)
 
@@ -113,16 +113,16 @@ async def _witnesses(config: Config, installation_id: str, stack: AsyncExitStack
 
 async def _fork(system: System, identity: Identity) -> None:
     """Give the copy an installation id of its own and leave what runs to the original."""
-    assert system.book is not None
+    assert system.aggregates is not None
     assert system.connection is not None
-    ended = await end_open_jobs(system.book)
+    ended = await end_open_jobs(system.aggregates)
     new = await renew_installation(system.connection, system.config.prefix)
-    system.book.integrity.set_installation(new)
+    system.aggregates.integrity.set_installation(new)
     finish_fork(system.config.data, identity)
     log.info("data.forked", installation=new, jobs_ended=ended)
 
 
-def open_book(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = ()) -> AggregateStore:
+def open_aggregates(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = ()) -> AggregateStore:
     """Return the aggregates on this process's connection; `witnesses` record what is written."""
     assert system.connection is not None
     keeper = system.broker.examine if system.broker else no_keeper
@@ -186,9 +186,9 @@ async def _take_commands_later(system: System, stack: AsyncExitStack) -> None:
 
 async def _cancel_jobs(system: System) -> None:
     """Cancel every job that has not ended and wait until they have."""
-    assert system.book is not None
+    assert system.aggregates is not None
     assert system.jobs is not None
-    for head in system.book.ledger.open_heads("job"):
+    for head in system.aggregates.ledger.open_heads("job"):
         with contextlib.suppress(Exception):
             await system.jobs.submit(head.id, Input("engine", jobs.CancelJob("the server was stopped")))
     async with asyncio.timeout(_CANCEL_WITHIN):
@@ -197,19 +197,19 @@ async def _cancel_jobs(system: System) -> None:
 
 async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
     """Make the ledger again when its file turns out to be damaged; all of it is read once, in the background."""
-    book, jobs_ = system.book, system.jobs
-    assert book is not None
+    aggregates, jobs_ = system.aggregates, system.jobs
+    assert aggregates is not None
     assert jobs_ is not None
     damaged, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def on_damage() -> None:
         loop.call_soon_threadsafe(damaged.set)
 
-    book.ledger.on_damage = on_damage
+    aggregates.ledger.on_damage = on_damage
 
     async def check() -> None:
         try:
-            await asyncio.to_thread(book.ledger.check)
+            await asyncio.to_thread(aggregates.ledger.check)
         except LedgerDamaged:
             damaged.set()
 
@@ -219,7 +219,7 @@ async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
             damaged.clear()
             log.warning("ledger.rebuilding", path=str(system.config.data / "engine.db"))
             try:
-                await book.rebuild_ledger()
+                await aggregates.rebuild_ledger()
                 await jobs_.resume()
             except Exception as problem:
                 log.warning("ledger.not_rebuilt", error=str(problem), again_in=_REBUILD_AGAIN)

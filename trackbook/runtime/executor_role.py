@@ -31,7 +31,7 @@ async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
     assert system.connection is not None
     config = system.config
 
-    blobs = system.book.blobs if system.book else NatsBlobs(system.connection, config.prefix)
+    blobs = system.aggregates.blobs if system.aggregates else NatsBlobs(system.connection, config.prefix)
 
     host = Host(
         data=config.data,

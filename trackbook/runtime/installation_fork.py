@@ -33,13 +33,13 @@ class _Untouched(SessionDispatcher):
         """Release nothing."""
 
 
-async def end_open_jobs(book: AggregateStore) -> int:
+async def end_open_jobs(aggregates: AggregateStore) -> int:
     """Cancel each job that has not ended, without touching its sessions; returns how many there were."""
-    sessions = _Untouched({}, book.blobs)
-    owner = Jobs(book, sessions)
+    sessions = _Untouched({}, aggregates.blobs)
+    owner = Jobs(aggregates, sessions)
     ended = 0
     try:
-        for head in book.ledger.open_heads("job"):
+        for head in aggregates.ledger.open_heads("job"):
             try:
                 await _end(owner, head.id)
                 ended += 1

@@ -23,7 +23,8 @@ from trackbook.engine.ports import AppendConflict, Owned, StoreUnanswered
 from trackbook.events import job as facts
 from trackbook.events.commit import Input
 from trackbook.failpoints import failpoint
-from trackbook.runtime.aggregate_store import Aggregate, AggregateStore, Draft
+from trackbook.runtime.aggregate import Aggregate, Draft
+from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.session_dispatcher import SessionDispatcher, executor_of
 
@@ -61,8 +62,8 @@ class _JobMailbox(Struct):
 class Jobs:
     """Owns the jobs that have not ended: decides, commits, and hands launches and stops to the executors."""
 
-    def __init__(self, book: AggregateStore, sessions: SessionDispatcher) -> None:
-        self._book = book
+    def __init__(self, aggregates: AggregateStore, sessions: SessionDispatcher) -> None:
+        self._aggregates = aggregates
         self._sessions = sessions
         self._mailboxes: dict[str, _JobMailbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +83,7 @@ class Jobs:
 
         A job that the ledger does not know may be another engine's: the log will tell.
         """
-        head = self._book.ledger.head("job", job)
+        head = self._aggregates.ledger.head("job", job)
         if head is None or head.open:
             await self.submit(job, Input(f"executor:{executor}", report))
 
@@ -91,7 +92,7 @@ class Jobs:
 
         While a commit is under way the state in memory is ahead of the log: what it says to launch may never be.
         """
-        mailbox, head = self._mailboxes.get(job), self._book.ledger.head("job", job)
+        mailbox, head = self._mailboxes.get(job), self._aggregates.ledger.head("job", job)
         at_rest = mailbox is not None and mailbox.worker is None
         if (
             mailbox
@@ -100,7 +101,7 @@ class Jobs:
             and (head is None or mailbox.aggregate.version >= head.version)
         ):
             return mailbox.aggregate
-        aggregate = await self._book.load("job", job)
+        aggregate = await self._aggregates.load("job", job)
         if (mailbox := self._mailboxes.get(job)) and mailbox.worker:
             return aggregate
         if aggregate.version and not aggregate.state.ended:
@@ -116,10 +117,10 @@ class Jobs:
         Launching again means adopting. With `executor`, only that executor's sessions are dispatched. None are
         while evidence of loss is open: what the log lost may be a launch or an end.
         """
-        if self._book.integrity.open:
+        if self._aggregates.integrity.open:
             return 0
-        await self._book.keep_up()
-        heads = self._book.ledger.open_heads("job")
+        await self._aggregates.keep_up()
+        heads = self._aggregates.ledger.open_heads("job")
         for head in heads:
             try:
                 aggregate = await self.state(head.id)
@@ -142,11 +143,11 @@ class Jobs:
 
         Raises LogDamaged while evidence of loss is open: what seems to belong to nobody may be in what was lost.
         """
-        self._book.integrity.refuse()
-        await self._book.keep_up()
+        self._aggregates.integrity.refuse()
+        await self._aggregates.keep_up()
         found: set[str] = set()
         unknown: set[str] = set()
-        for head in self._book.ledger.open_heads("job"):
+        for head in self._aggregates.ledger.open_heads("job"):
             try:
                 state = (await self.state(head.id)).state
             except (HistoryDamaged, StoreUnanswered):
@@ -157,7 +158,7 @@ class Jobs:
                 for task in state.tasks.values()
                 if (task.status in LIVE or task.serves) and executor_of(state, task.shape.name) == executor
             }
-        ledger = self._book.ledger
+        ledger = self._aggregates.ledger
         return Owned(
             found,
             lambda job: (
@@ -254,16 +255,16 @@ class Jobs:
 
         Inputs leave the inbox once it is acknowledged.
         """
-        aggregate = mailbox.aggregate or await self._book.load("job", job)
+        aggregate = mailbox.aggregate or await self._aggregates.load("job", job)
         mailbox.aggregate = aggregate
         draft, taken = self._decide(aggregate, mailbox.inbox)
         seq = aggregate.seq
         if draft.events:
             failpoint("engine.commit.before")
-            seq = await self._book.write(draft)
+            seq = await self._aggregates.write(draft)
             failpoint("engine.commit.acked")
             self._dispatch_stored(aggregate, draft.events)
-        elif taken and not await self._book.is_current(aggregate):
+        elif taken and not await self._aggregates.is_current(aggregate):
             raise AppendConflict("what seems to change nothing may change what another engine made of the job")
         for waiting, outcome in taken:
             mailbox.inbox.popleft()

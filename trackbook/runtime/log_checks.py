@@ -17,7 +17,8 @@ from trackbook.engine.kinds import KINDS
 from trackbook.engine.ports import Stored
 from trackbook.events.chain import BatchCheck, Link, fault
 from trackbook.events.commit import digest
-from trackbook.runtime.aggregate_store import AggregateStore, outcomes
+from trackbook.runtime.aggregate import outcomes
+from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.histories import AnyCommit, take
 
 
@@ -83,21 +84,21 @@ _BLOBS = re.compile(rb'"(?:definition|code_sha256)":"([0-9a-f]{64})"')
 """Where commits and definitions name what they need of the stream of large bodies."""
 
 
-async def verify(book: AggregateStore, witness: list[Head], written: Written | None = None) -> Verified:
+async def verify(aggregates: AggregateStore, witness: list[Head], written: Written | None = None) -> Verified:
     """Read the whole log and list every gap and every commit that is damaged, missing, reordered or foreign.
 
     Each aggregate's versions and hash chain, atomic batches, the bodies that commits name, and the heads that the
     `witness` knows are checked; it continues after each defect. What follows from the log up to the checkpoint
     should be `written` in the ledger.
     """
-    return await _Verification(book, witness, written or Written()).run()
+    return await _Verification(aggregates, witness, written or Written()).run()
 
 
 class _Verification:
     """One reading of the whole log."""
 
-    def __init__(self, book: AggregateStore, witness: list[Head], written: Written) -> None:
-        self._book, self._witness, self._written = book, witness, written
+    def __init__(self, aggregates: AggregateStore, witness: list[Head], written: Written) -> None:
+        self._aggregates, self._witness, self._written = aggregates, witness, written
         self._heads = {(head.kind, head.id) for head in written.heads}
         self._found = Verified()
         self._chains: dict[tuple[str, str], _Chain] = {}
@@ -108,8 +109,8 @@ class _Verification:
     async def run(self) -> Verified:
         """Read, compare, and return what was found."""
         expected = 1
-        head = await self._book.store.head()
-        async for batch in self._book.store.read_all(1):
+        head = await self._aggregates.store.head()
+        async for batch in self._aggregates.store.read_all(1):
             for stored in batch:
                 self._gap(expected, stored.seq - 1)
                 expected = stored.seq + 1
@@ -129,7 +130,7 @@ class _Verification:
     def _gap(self, first: int, last: int) -> None:
         if first > last:
             return
-        if self._book.integrity.is_accepted(first, last):
+        if self._aggregates.integrity.is_accepted(first, last):
             self._found.accepted += last - first + 1
         else:
             self._defect(first, "", 0, f"sequences {first} to {last} are missing")
@@ -140,12 +141,12 @@ class _Verification:
             self._defect(seq, aggregate, int(version), "it is missing, and the rest of its atomic batch is there")
 
     async def _take(self, stored: Stored) -> None:
-        if self._book.integrity.is_dismissed(stored.seq, stored.data):
+        if self._aggregates.integrity.is_dismissed(stored.seq, stored.data):
             self._found.dismissed += 1
             return
         chain = self._chains.setdefault((stored.kind, stored.id), _Chain())
         aggregate = f"{stored.kind}/{stored.id}"
-        commit, why = await self._book.histories.examine(stored, chain.link)
+        commit, why = await self._aggregates.histories.examine(stored, chain.link)
         if commit is None:
             self._defect(stored.seq, aggregate, chain.link.version + 1, why)
             return
@@ -184,7 +185,7 @@ class _Verification:
         names = list(self._blobs.items())
         for sha256, seq in names:
             try:
-                body = await self._book.blobs.get(sha256)
+                body = await self._aggregates.blobs.get(sha256)
             except LookupError as error:
                 self._defect(seq, "", 0, str(error))
                 continue
@@ -195,10 +196,10 @@ class _Verification:
     def _add_known(self) -> None:
         """Add what was found otherwise: evidence of loss, and histories that can't be folded."""
         listed = {(defect.seq, defect.aggregate) for defect in self._found.defects}
-        for each in self._book.ledger.faults():
+        for each in self._aggregates.ledger.faults():
             if (each.seq, f"{each.kind}/{each.id}") not in listed:
                 self._defect(each.seq, f"{each.kind}/{each.id}", each.version, each.reason)
-        for evidence in self._book.integrity.open:
+        for evidence in self._aggregates.integrity.open:
             if evidence.kind != "gap" or (evidence.first, "") not in listed:
                 self._defect(evidence.first, "", 0, evidence.message)
 
@@ -231,16 +232,16 @@ _SHOWN = 2_000
 """Bytes of a message that are shown."""
 
 
-async def quarantined(book: AggregateStore, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
+async def quarantined(aggregates: AggregateStore, kind: str, id: str) -> dict[str, Any]:  # noqa: A002
     """Return how far a history is intact and what can't follow, with the messages; raises Refused if all can."""
     try:
-        faults, version = await book.histories.faults(kind, id)
+        faults, version = await aggregates.histories.faults(kind, id)
     except ValueError:  # what can't be part of a subject
         faults, version = [], 0
     if not faults:
         raise Refused("not_quarantined", f"{kind}/{id} is not in quarantine", "id", hint=_QUARANTINE)
     wanted = {each.seq for each in faults}
-    messages = {each.seq: each.data async for each in book.store.read(kind, id) if each.seq in wanted}
+    messages = {each.seq: each.data async for each in aggregates.store.read(kind, id) if each.seq in wanted}
     shown = [
         msgspec.to_builtins(each)
         | {"data": messages.get(each.seq, b"")[:_SHOWN].decode(errors="backslashreplace")}
@@ -252,12 +253,12 @@ async def quarantined(book: AggregateStore, kind: str, id: str) -> dict[str, Any
 _QUARANTINE = "`trackbook quarantine list` shows what is."
 
 
-async def replay(book: AggregateStore, kind: str, id: str) -> Replayed:  # noqa: A002
+async def replay(aggregates: AggregateStore, kind: str, id: str) -> Replayed:  # noqa: A002
     """Fold the history with today's code, decide and react again, and name the first divergence."""
     how = KINDS[kind]
     state = how.decider.initial(id)
     found = Replayed(id)
-    async for stored, commit in book.commits(kind, id):
+    async for stored, commit in aggregates.commits(kind, id):
         found.commits += 1
         found.events += len(commit.events)
         decision = await asyncio.to_thread(_decide_again, how.decider, state, commit)
@@ -297,11 +298,11 @@ def _differs(seq: int, commit: AnyCommit, again: Decision[Any, Any]) -> Divergen
     return None
 
 
-async def state_at(book: AggregateStore, kind: str, id: str, version: int, index: int | None = None) -> Any:  # noqa: A002
+async def state_at(aggregates: AggregateStore, kind: str, id: str, version: int, index: int | None = None) -> Any:  # noqa: A002
     """Return the aggregate's state after a commit, or after the event `index` of it; raises Refused."""
     how = KINDS[kind]
     state = how.decider.initial(id)
-    async for _, commit in book.commits(kind, id):
+    async for _, commit in aggregates.commits(kind, id):
         if commit.version < version or index is None:
             state = await take(how, state, commit)
         elif index < len(commit.events):

@@ -15,15 +15,15 @@ _KEPT = 64
 class History:
     """Reads contents from the log; versions never change, so the latest few are cached."""
 
-    def __init__(self, book: AggregateStore) -> None:
-        self._book = book
+    def __init__(self, aggregates: AggregateStore) -> None:
+        self._aggregates = aggregates
         self._contents: OrderedDict[tuple[str, int], dict[str, Any]] = OrderedDict()
 
     async def content(self, pipeline: str, version: int) -> dict[str, Any]:
         """Return the content of a pipeline's version; raises Refused where there is none."""
         key = (pipeline, version)
         if key not in self._contents:
-            state = await log_checks.state_at(self._book, "pipeline", pipeline, version)
+            state = await log_checks.state_at(self._aggregates, "pipeline", pipeline, version)
             if state.deleted and state.version < version:
                 raise Refused("pipeline_version_not_found", f"version {version} deleted the pipeline")
             self._contents[key] = state.content

@@ -70,7 +70,7 @@ class System(Struct):
     broker: EmbeddedBroker | None = None
     access: Access | None = None
     connection: Connection | None = None
-    book: AggregateStore | None = None
+    aggregates: AggregateStore | None = None
     history: History | None = None
     jobs: Jobs | None = None
     gateway: Gateway | None = None

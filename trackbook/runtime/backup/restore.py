@@ -217,9 +217,9 @@ async def _verify(nc: Connection, manifest: Manifest, work: Path) -> Verified:
         if manifest.events.head_sha256:
             witness.record_head(manifest.events.last, manifest.events.head_sha256)
         store = NatsEventStore(nc, manifest.prefix)
-        book = AggregateStore(store, NatsBlobs(nc, manifest.prefix), ledger, Integrity(store, [witness]))
-        await book.catch_up()
-        return await log_checks.verify(book, [])
+        aggregates = AggregateStore(store, NatsBlobs(nc, manifest.prefix), ledger, Integrity(store, [witness]))
+        await aggregates.catch_up()
+        return await log_checks.verify(aggregates, [])
     finally:
         ledger.close()
         witness.close()

@@ -43,8 +43,8 @@ log = structlog.get_logger(__name__)
 class Backups:
     """Makes backups of a system: without output and files of tasks, credentials, and what the log can make."""
 
-    def __init__(self, system: System, book: AggregateStore) -> None:
-        self._system, self._book = system, book
+    def __init__(self, system: System, aggregates: AggregateStore) -> None:
+        self._system, self._aggregates = system, aggregates
 
     async def backup(self, *, damaged: bool) -> AsyncIterator[bytes]:
         """Return the bytes of a backup, which end with a manifest unless something failed.
@@ -52,7 +52,7 @@ class Backups:
         Raises Refused where the log lost something and nobody accepted that, unless `damaged`: a good backup is
         not to be replaced by one of a damaged log unasked.
         """
-        integrity = self._book.integrity
+        integrity = self._aggregates.integrity
         await integrity.examine()
         if integrity.open and not damaged:
             raise Refused(

@@ -59,8 +59,8 @@ Handler = Callable[[CommandRequest], Awaitable[Reply]]
 class Gateway:
     """Answers commands. Accepted means committed; no reply means: send it again under the same id."""
 
-    def __init__(self, book: AggregateStore, handlers: dict[tuple[str, str], Handler]) -> None:
-        self._book = book
+    def __init__(self, aggregates: AggregateStore, handlers: dict[tuple[str, str], Handler]) -> None:
+        self._aggregates = aggregates
         self._handlers = handlers
         self._under_way: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self._looks: dict[tuple[str, str], asyncio.Task[dict[str, Any]]] = {}
@@ -90,7 +90,7 @@ class Gateway:
         """Answer from the ledger if this id was answered before; let the same id under way finish first."""
         while asked.command_id in self._under_way:
             await asyncio.wait([self._under_way[asked.command_id]])
-        known = self._book.answered(asked.command_id)
+        known = self._aggregates.answered(asked.command_id)
         if known is not None:
             return _repeat_answer(known, asked)
         work = asyncio.create_task(self._decide(kind, verb, asked))
@@ -115,26 +115,28 @@ class Gateway:
             done.get_loop().call_later(_KEPT_FOR, self._looks.pop, key)
 
     async def _answer_read(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
-        await self._book.keep_up()
+        await self._aggregates.keep_up()
         try:
             return _encode_reply(await self._handlers[kind, verb](asked))
         except Refused as refused:
             return _encode_reply(rejection(asked.command_id, refused))
 
     async def _decide(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
-        await self._book.keep_up()
-        if known := self._book.answered(asked.command_id):  # by another engine
+        await self._aggregates.keep_up()
+        if known := self._aggregates.answered(asked.command_id):  # by another engine
             return _repeat_answer(known, asked)
         try:
             reply = await self._handlers[kind, verb](asked)
         except Refused as refused:
             reply = rejection(asked.command_id, refused)
         if reply.seq == 0 and not getattr(asked.request, "dry_run", False):
-            await self._book.keep_up()  # it may have changed nothing since another engine had carried it out
-            if known := self._book.answered(asked.command_id):
+            await self._aggregates.keep_up()  # another engine may have carried it out
+            if known := self._aggregates.answered(asked.command_id):
                 return _repeat_answer(known, asked)
             failpoint("engine.outcome.before")
-            outcome = await self._book.answer(asked.command_id, asked.digest, _encode_reply(reply), asked.actor)
+            outcome = await self._aggregates.answer(
+                asked.command_id, asked.digest, _encode_reply(reply), asked.actor
+            )
             failpoint("engine.outcome.acked")
             return _repeat_answer(outcome, asked)
         return _encode_reply(reply)

@@ -25,7 +25,7 @@ async def _no_refresh() -> None:
 
 
 def new_gateway(
-    book: AggregateStore,
+    aggregates: AggregateStore,
     jobs: Jobs,
     history: History,
     backends: Backends,
@@ -50,13 +50,13 @@ def new_gateway(
         pipelines.forget()
         await jobs.resume()
 
-    pipelines = Pipelines(book, history)
-    on_log = LogCommands(book, resume)
-    preparing = Preparing(book.blobs, history, backends, executors)
-    commands = JobCommands(book, jobs, pipelines, preparing)
+    pipelines = Pipelines(aggregates, history)
+    on_log = LogCommands(aggregates, resume)
+    preparing = Preparing(aggregates.blobs, history, backends, executors)
+    commands = JobCommands(aggregates, jobs, pipelines, preparing)
     checks = Checks(jobs, pipelines, preparing, backends)
     return Gateway(
-        book,
+        aggregates,
         {
             ("pipeline", "create"): pipelines.create,
             ("pipeline", "apply"): pipelines.apply,

@@ -18,8 +18,10 @@ from trackbook.runtime.jobs import Jobs
 class JobCommands:
     """Handlers of `job.start`, `job.cancel`, `job.pause` and `job.resume`."""
 
-    def __init__(self, book: AggregateStore, jobs: Jobs, pipelines: Pipelines, preparing: Preparing) -> None:
-        self._book = book
+    def __init__(
+        self, aggregates: AggregateStore, jobs: Jobs, pipelines: Pipelines, preparing: Preparing
+    ) -> None:
+        self._aggregates = aggregates
         self._jobs = jobs
         self._pipelines = pipelines
         self._preparing = preparing
@@ -88,7 +90,7 @@ class JobCommands:
         return await self._submit(asked, reply, command)
 
     def _find(self, ref: str) -> str:
-        ids = self._book.ledger.ids("job", ref) if ref else []
+        ids = self._aggregates.ledger.ids("job", ref) if ref else []
         if len(ids) == 1 or ref in ids:
             return ids[0]
         if ids:

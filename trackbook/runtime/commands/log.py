@@ -28,15 +28,15 @@ class LogCommands:
     `resume` is called once the log may be decided on again: drop what was folded, and resume the open jobs.
     """
 
-    def __init__(self, book: AggregateStore, resume: Callable[[], Awaitable[None]]) -> None:
-        self._book = book
+    def __init__(self, aggregates: AggregateStore, resume: Callable[[], Awaitable[None]]) -> None:
+        self._aggregates = aggregates
         self._resume = resume
 
     async def accept_loss(self, asked: CommandRequest) -> Reply:
         """`log.accept-loss`: accepted once it is on the log; commands are taken again then."""
         request = asked.request
         assert isinstance(request, requests.AcceptLoss)
-        found = {each.id: each for each in self._book.integrity.open}
+        found = {each.id: each for each in self._aggregates.integrity.open}
         if unknown := sorted(set(request.evidence) - found.keys()):
             message = f"there is no open evidence {unknown[0]!r}"
             raise Refused("evidence_not_found", message, "evidence", hint="`trackbook log status` lists it.")
@@ -48,7 +48,7 @@ class LogCommands:
         )
         if accepted:
             # The ledger comes first: a crash in between leaves the evidence open, and a ledger that is right.
-            await self._book.rebuild_ledger()
+            await self._aggregates.rebuild_ledger()
             if any(each.kind == "limits" for each in accepted):
                 accepted += await self._restore_limits(reply)
             reply.seq = await self._decide(asked, reply, AcceptLoss(accepted))
@@ -59,9 +59,9 @@ class LogCommands:
         """`quarantine.release`: the aggregate continues as of its last intact version."""
         request = asked.request
         assert isinstance(request, requests.ReleaseQuarantine)
-        self._book.integrity.refuse()
+        self._aggregates.integrity.refuse()
         try:
-            faults, _ = await self._book.histories.faults(request.kind, request.id)
+            faults, _ = await self._aggregates.histories.faults(request.kind, request.id)
         except ValueError:  # what can't be part of a subject
             faults = []
         name = f"{request.kind}/{request.id}"
@@ -77,7 +77,7 @@ class LogCommands:
         left_out = [Dismissed(each.seq, each.sha256) for each in faults]
         command = DismissCommits(request.kind, request.id, left_out, faults[0].reason)
         reply.seq = await self._decide(asked, reply, command)
-        await self._book.rebuild_ledger()
+        await self._aggregates.rebuild_ledger()
         await self._resume()
         return reply
 
@@ -86,9 +86,9 @@ class LogCommands:
 
         It comes before the acceptance, so that a crash in between hides nothing.
         """
-        known = {each.id for each in self._book.integrity.open}
+        known = {each.id for each in self._aggregates.integrity.open}
         reply.changes, reply.warnings = reply.changes or [], []
-        for each in await self._book.store.restore_limits():
+        for each in await self._aggregates.store.restore_limits():
             settings = "; ".join(each.settings)
             if not each.problem:
                 log.warning("log.limits_restored", stream=each.stream, changed=settings)
@@ -104,9 +104,9 @@ class LogCommands:
         if not reply.warnings:
             reply.warnings = None
             return []
-        await self._book.integrity.examine()
-        return [e for e in self._book.integrity.open if e.kind == "limits" and e.id not in known]
+        await self._aggregates.integrity.examine()
+        return [e for e in self._aggregates.integrity.open if e.kind == "limits" and e.id not in known]
 
     async def _decide(self, asked: CommandRequest, reply: Reply, command: AnyLogCommand) -> int:
         given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply))
-        return await self._book.decide_on_log(given)
+        return await self._aggregates.decide_on_log(given)

@@ -20,7 +20,8 @@ from trackbook.engine.names import forms
 from trackbook.engine.pipeline import PipelineState
 from trackbook.engine.ports import AppendConflict
 from trackbook.events.commit import Input, digest
-from trackbook.runtime.aggregate_store import Aggregate, AggregateStore, Draft
+from trackbook.runtime.aggregate import Aggregate, Draft
+from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.commands.gateway import CommandRequest, Invalid
 from trackbook.runtime.commands.requests import (
     ApplyPipeline,
@@ -45,8 +46,8 @@ def derived_id(command_id: str) -> str:
 class Pipelines:
     """Decides on pipelines, one command at a time: edits are rare, and names are unique across all of them."""
 
-    def __init__(self, book: AggregateStore, history: History) -> None:
-        self._book = book
+    def __init__(self, aggregates: AggregateStore, history: History) -> None:
+        self._aggregates = aggregates
         self._history = history
         self._lock = asyncio.Lock()
         self._kept: dict[tuple[str, str], Aggregate[Any]] = {}
@@ -145,7 +146,7 @@ class Pipelines:
         for form in forms(ref):
             if bearer := await self._bearer(form):
                 return await self._load("pipeline", bearer)
-        ids = self._book.ledger.ids("pipeline", ref) if ref else []
+        ids = self._aggregates.ledger.ids("pipeline", ref) if ref else []
         if len(ids) == 1 or ref in ids:
             return await self._load("pipeline", ids[0])
         if ids:
@@ -163,9 +164,9 @@ class Pipelines:
         return bearer
 
     async def _load(self, kind: str, id: str) -> Aggregate[Any]:  # noqa: A002
-        kept, head = self._kept.get((kind, id)), self._book.ledger.head(kind, id)
+        kept, head = self._kept.get((kind, id)), self._aggregates.ledger.head(kind, id)
         if kept is None or (head is not None and head.version > kept.version):  # another engine wrote it
-            self._kept[kind, id] = await self._book.load(kind, id)
+            self._kept[kind, id] = await self._aggregates.load(kind, id)
             while len(self._kept) > _KEPT:
                 self._kept.pop(next(iter(self._kept)))
         return self._kept[kind, id]
@@ -177,7 +178,7 @@ class Pipelines:
     async def _new(self, asked: CommandRequest) -> Aggregate[Any]:
         """Return the pipeline that a command creates; it may be there already, its outcome not known."""
         new_id = derived_id(asked.command_id)
-        if self._book.ledger.head("pipeline", new_id):
+        if self._aggregates.ledger.head("pipeline", new_id):
             return await self._load("pipeline", new_id)
         return Aggregate("pipeline", new_id, KINDS["pipeline"].decider.initial(new_id))
 
@@ -189,7 +190,7 @@ class Pipelines:
                     return await decide()
                 except AppendConflict:
                     self._kept.clear()
-                    await self._book.keep_up()
+                    await self._aggregates.keep_up()
                 except Refused:
                     raise
                 except BaseException:
@@ -223,14 +224,14 @@ class Pipelines:
         aggregate.state = state
         given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, _reply_json(reply))
         names = await self._names(aggregate, old_name, asked)
-        reply.seq = await self._book.write(*names, Draft(aggregate, [given], events, causes))
+        reply.seq = await self._aggregates.write(*names, Draft(aggregate, [given], events, causes))
         self._kept["pipeline", aggregate.id] = aggregate
         return reply
 
     async def _refuse_unknown_code(self, old: str | None, state: PipelineState) -> None:
         """Raise Refused where the content comes to name an archive of code that is not stored."""
         sha256 = state.settings.get("code_sha256")
-        if sha256 and sha256 != old and not await self._book.blobs.has(sha256):
+        if sha256 and sha256 != old and not await self._aggregates.blobs.has(sha256):
             self._kept.pop(("pipeline", state.id), None)
             message = f"no archive with the SHA-256 {sha256[:12]}… is stored here"
             hint = "Upload it first, by PUT /api/code/SHA256; or leave out `code_sha256` and apply by the CLI."
