@@ -97,6 +97,29 @@ def test_functions_are_not_named_by_bare_participles() -> None:
     assert found == []
 
 
+def _singular(word: str) -> str:
+    if word.endswith("ies"):
+        return f"{word[:-3]}y"
+    return word[: -2 if word.endswith(("sses", "xes")) else -1] if re.search(r"[^su]s$", word) else word
+
+
+def test_the_glossary_has_the_noun_of_every_module() -> None:
+    """What a module is, by the last word of its name, is explained or listed as a word of the field."""
+    text = GLOSSARY.read_text()
+    ordinary = (
+        text.partition("as the field uses them:")[2]
+        .partition("\n\n")[0]
+        .replace("back-off", "off")
+        .replace("Backend.AI", "backendai")
+    )
+    known = {_singular(word) for word in re.findall(r"[a-z]+", " ".join((*_terms(), ordinary)).lower())}
+    modules = {path.parent if path.stem == "__init__" else path for path in _sources() if path.stem != "__main__"}
+    modules -= {ROOT / "trackbook"}
+    nouns = {_singular(path.stem.rpartition("_")[2]): path for path in modules}
+
+    assert [f"{noun}: {path.relative_to(ROOT)}" for noun, path in nouns.items() if noun not in known] == []
+
+
 @pytest.mark.parametrize(
     "states", [JobStatus, TaskStatus, Outcome, Fault], ids=["job", "task", "outcome", "fault"]
 )

@@ -24,7 +24,7 @@ from trackbook.http.endpoints import (
     folders,
     health,
     jobs,
-    log_tools,
+    log_checks,
     pipelines,
     task_files,
 )
@@ -103,7 +103,7 @@ def create_app(
             audit.router,
             commands.router,
             health.router,
-            log_tools.router,
+            log_checks.router,
             backup.router,
         ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
