@@ -12,7 +12,7 @@ from trackbook.runtime.commands.log import LogCommands
 from trackbook.runtime.commands.pipelines import Pipelines
 from trackbook.runtime.commands.preflight import Checks
 from trackbook.runtime.commands.requests import Reply
-from trackbook.runtime.commands.run_plan import Preparing
+from trackbook.runtime.commands.run_plan import RunPlanner
 from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipeline_contents import History
@@ -52,9 +52,9 @@ def new_gateway(
 
     pipelines = Pipelines(aggregates, history)
     on_log = LogCommands(aggregates, resume)
-    preparing = Preparing(aggregates.blobs, history, backends, executors)
-    commands = JobCommands(aggregates, jobs, pipelines, preparing)
-    checks = Checks(jobs, pipelines, preparing, backends)
+    planner = RunPlanner(aggregates.blobs, history, backends, executors)
+    commands = JobCommands(aggregates, jobs, pipelines, planner)
+    checks = Checks(jobs, pipelines, planner, backends)
     return Gateway(
         aggregates,
         {

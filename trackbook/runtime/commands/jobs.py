@@ -11,20 +11,18 @@ from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.commands.gateway import CommandRequest
 from trackbook.runtime.commands.pipelines import Pipelines, derived_id
 from trackbook.runtime.commands.requests import CancelJob, PauseJob, Reply, ResumeJob, StartJob
-from trackbook.runtime.commands.run_plan import Preparing, warnings_of
+from trackbook.runtime.commands.run_plan import RunPlanner, warnings_of
 from trackbook.runtime.jobs import Jobs
 
 
 class JobCommands:
     """Handlers of `job.start`, `job.cancel`, `job.pause` and `job.resume`."""
 
-    def __init__(
-        self, aggregates: AggregateStore, jobs: Jobs, pipelines: Pipelines, preparing: Preparing
-    ) -> None:
+    def __init__(self, aggregates: AggregateStore, jobs: Jobs, pipelines: Pipelines, planner: RunPlanner) -> None:
         self._aggregates = aggregates
         self._jobs = jobs
         self._pipelines = pipelines
-        self._preparing = preparing
+        self._planner = planner
 
     async def start(self, asked: CommandRequest) -> Reply:
         """`job.start`: the version and its content hash are fixed here; later edits never reach the job."""
@@ -35,14 +33,14 @@ class JobCommands:
         if pipeline.state.deleted:
             raise Refused("pipeline_deleted", f"the pipeline {pipeline.state.name} was deleted", "pipeline")
         version = request.version if request.version is not None else pipeline.state.version
-        prepared = await self._preparing.version(pipeline.id, version)
-        assigned = self._preparing.assign(prepared, request.executor)
-        unused = parameters.unused(request.parameters, prepared.tasks)
+        plan = await self._planner.version(pipeline.id, version)
+        assigned = self._planner.assign(plan, request.executor)
+        unused = parameters.unused(request.parameters, plan.tasks)
         command = job.StartJob(
             pipeline.id,
-            prepared.name,
+            plan.name,
             version,
-            await self._preparing.store(prepared),
+            await self._planner.store(plan),
             assigned.shapes,
             assigned.executor,
             request.parameters,
@@ -53,10 +51,10 @@ class JobCommands:
             status="accepted",
             job=derived_id(asked.command_id),
             pipeline=pipeline.id,
-            name=prepared.name,
+            name=plan.name,
             version=version,
-            summary=prepared.summary,
-            warnings=[*warnings_of([*prepared.warnings, *assigned.warned, *unused]), *assigned.limits],
+            summary=plan.summary,
+            warnings=[*warnings_of([*plan.warnings, *assigned.warned, *unused]), *assigned.limits],
         )
         return await self._submit(asked, reply, command)
 

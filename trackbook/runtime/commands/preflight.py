@@ -17,7 +17,7 @@ from trackbook.engine.ports import Backend, Finding, SessionInput, SessionSpec
 from trackbook.runtime.commands.gateway import CommandRequest, Invalid
 from trackbook.runtime.commands.pipelines import Pipelines, derived_id
 from trackbook.runtime.commands.requests import ApplyPipeline, CheckJob, Found, Reply, SweepExecutors
-from trackbook.runtime.commands.run_plan import Prepared, Preparing, combine_refusals, prepare, warnings_of
+from trackbook.runtime.commands.run_plan import RunPlan, RunPlanner, combine_refusals, make_plan, warnings_of
 from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.session_dispatcher import demands
@@ -35,10 +35,10 @@ _REPORTED = 200
 class Checks:
     """Handlers of `job.check` and `executor.sweep`, which put nothing on the log."""
 
-    def __init__(self, jobs: Jobs, pipelines: Pipelines, preparing: Preparing, backends: Backends) -> None:
+    def __init__(self, jobs: Jobs, pipelines: Pipelines, planner: RunPlanner, backends: Backends) -> None:
         self._jobs = jobs
         self._pipelines = pipelines
-        self._preparing = preparing
+        self._planner = planner
         self._backends = backends
 
     async def check(self, asked: CommandRequest) -> Reply:
@@ -51,49 +51,47 @@ class Checks:
         parameters.refuse_malformed(request.parameters)
         loaded: Loaded | None = None
         if request.yaml is None and request.definition is None:
-            reply, ready = await self._of_version(asked, request)
+            reply, plan = await self._of_version(asked, request)
         else:
             reply, loaded = await self._of_text(asked, request)
-            ready = prepare(loaded.content)
-        assigned, refused = self._preparing.validate(ready, request.executor)
+            plan = make_plan(loaded.content)
+        assigned, refused = self._planner.validate(plan, request.executor)
         warned = [locate(w, loaded.positions) if loaded and w.path else w for w in assigned.warned]
-        warned += parameters.unused(request.parameters, ready.tasks)
+        warned += parameters.unused(request.parameters, plan.tasks)
         reply.warnings = [*(reply.warnings or []), *warnings_of(warned), *assigned.limits]
         job, pipeline = derived_id(asked.command_id), reply.pipeline or ""
         found = await asyncio.gather(
             *(
-                self._run_preflight(name, Specs(ready, indexes, job, pipeline, request.parameters))
+                self._run_preflight(name, Specs(plan, indexes, job, pipeline, request.parameters))
                 for name, indexes in assigned.by_executor().items()
                 if name in self._backends and not request.offline
             )
         )
         reply.findings = [finding for findings in found for finding in findings]
         text = None if request.executor else loaded  # an executor that is asked for is in no text
-        if refused := [*_with_positions(ready.blockers, loaded), *_with_positions(refused, text)]:
-            raise combine_refusals(
-                [*refused, *_with_positions(_failures(reply.findings, ready, refused), loaded)]
-            )
+        if refused := [*_with_positions(plan.blockers, loaded), *_with_positions(refused, text)]:
+            raise combine_refusals([*refused, *_with_positions(_failures(reply.findings, plan, refused), loaded)])
         reply.ok = all(finding.verdict != "fail" for finding in reply.findings)
         return reply
 
-    async def _of_version(self, asked: CommandRequest, request: CheckJob) -> tuple[Reply, Prepared]:
+    async def _of_version(self, asked: CommandRequest, request: CheckJob) -> tuple[Reply, RunPlan]:
         if request.pipeline is None:
             raise Invalid(Refused("invalid_payload", "give `pipeline`, `yaml` or `definition`", "pipeline"))
         pipeline = await self._pipelines.find(request.pipeline)
         if pipeline.state.deleted:
             raise Refused("pipeline_deleted", f"the pipeline {pipeline.state.name} was deleted", "pipeline")
         version = request.version if request.version is not None else pipeline.state.version
-        ready = await self._preparing.version(pipeline.id, version)
+        plan = await self._planner.version(pipeline.id, version)
         reply = Reply(
             command_id=asked.command_id,
             status="accepted",
             pipeline=pipeline.id,
-            name=ready.name,
+            name=plan.name,
             version=version,
-            summary=ready.summary,
-            warnings=warnings_of(ready.warnings),
+            summary=plan.summary,
+            warnings=warnings_of(plan.warnings),
         )
-        return reply, ready
+        return reply, plan
 
     async def _of_text(self, asked: CommandRequest, request: CheckJob) -> tuple[Reply, Loaded]:
         if request.version is not None:
@@ -176,9 +174,9 @@ def _limit_findings(found: list[Found]) -> list[Found]:
     ]
 
 
-def _failures(findings: Sequence[Found], ready: Prepared, refused: Sequence[Refused]) -> Iterator[Refused]:
+def _failures(findings: Sequence[Found], plan: RunPlan, refused: Sequence[Refused]) -> Iterator[Refused]:
     """Yield what would fail besides what is refused already."""
-    places = {task.name: f"tasks[{task.index}]" for task in ready.tasks}
+    places = {task.name: f"tasks[{task.index}]" for task in plan.tasks}
     without_image = any(each.code in ("no_image", "image_missing") for each in refused)
     for each in findings:
         known = any(each.found in other.message for other in refused)
@@ -198,9 +196,9 @@ class Specs(Sequence[SessionSpec]):
     """The sessions that a job would have on one executor, created lazily: local preflights never read them."""
 
     def __init__(
-        self, ready: Prepared, indexes: Sequence[int], job: str, pipeline: str, parameters: Mapping[str, str]
+        self, plan: RunPlan, indexes: Sequence[int], job: str, pipeline: str, parameters: Mapping[str, str]
     ) -> None:
-        self._ready = ready
+        self._plan = plan
         self._indexes = indexes
         self._job, self._pipeline = job, pipeline
         self._parameters = parameters
@@ -215,18 +213,18 @@ class Specs(Sequence[SessionSpec]):
     def __getitem__(self, at: slice) -> list[SessionSpec]: ...
     def __getitem__(self, at: int | slice) -> SessionSpec | list[SessionSpec]:
         if isinstance(at, slice):
-            return [self._spec(self._ready.tasks[index]) for index in self._indexes[at]]
-        return self._spec(self._ready.tasks[self._indexes[at]])
+            return [self._spec(self._plan.tasks[index]) for index in self._indexes[at]]
+        return self._spec(self._plan.tasks[self._indexes[at]])
 
     def _spec(self, task: Task) -> SessionSpec:
-        self._numbers = self._numbers or {each.name: each.index for each in self._ready.tasks}
-        tasks = self._ready.tasks
+        self._numbers = self._numbers or {each.name: each.index for each in self._plan.tasks}
+        tasks = self._plan.tasks
         inputs = [(name, self._numbers[name]) for name in task.dependencies]
         return SessionSpec(
             session=session_name(self._job, task.index, 1),
             job=self._job,
             pipeline=self._pipeline,
-            pipeline_name=self._ready.name,
+            pipeline_name=self._plan.name,
             task=task.name,
             index=task.index,
             attempt=1,

@@ -22,7 +22,7 @@ from trackbook.runtime.pipeline_contents import History
 _KEPT = 64
 
 
-class Prepared(Struct):
+class RunPlan(Struct):
     """What all jobs of one content have in common; `content` is there until it is stored, under `sha256`."""
 
     name: str
@@ -54,8 +54,8 @@ class Assigned(Struct, frozen=True):
         return found
 
 
-class Preparing:
-    """Prepares contents for jobs, each version once."""
+class RunPlanner:
+    """Makes the plans of contents, each version's once."""
 
     def __init__(
         self, blobs: Blobs, history: History, backends: Backends, executors: Mapping[str, Executor]
@@ -64,38 +64,38 @@ class Preparing:
         self._history = history
         self._backends = backends
         self._executors = executors
-        self._prepared: OrderedDict[tuple[str, int], Prepared] = OrderedDict()
+        self._plans: OrderedDict[tuple[str, int], RunPlan] = OrderedDict()
 
-    async def version(self, pipeline: str, version: int) -> Prepared:
-        """Return a version made ready; raises Refused for one that isn't there."""
+    async def version(self, pipeline: str, version: int) -> RunPlan:
+        """Return the plan of a version; raises Refused for one that isn't there."""
         key = (pipeline, version)
-        if key not in self._prepared:
-            self._prepared[key] = prepare(await self._history.content(pipeline, version))
-            while len(self._prepared) > _KEPT:
-                self._prepared.popitem(last=False)
-        self._prepared.move_to_end(key)
-        return self._prepared[key]
+        if key not in self._plans:
+            self._plans[key] = make_plan(await self._history.content(pipeline, version))
+            while len(self._plans) > _KEPT:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return self._plans[key]
 
-    async def store(self, ready: Prepared) -> str:
+    async def store(self, plan: RunPlan) -> str:
         """Store the content, unless it was, and return its hash."""
-        if ready.content is not None:
-            ready.sha256 = await self._blobs.put(definition.canonical(ready.content))
-            ready.content = None
-        return ready.sha256
+        if plan.content is not None:
+            plan.sha256 = await self._blobs.put(definition.canonical(plan.content))
+            plan.content = None
+        return plan.sha256
 
-    def assign(self, ready: Prepared, asked: str | None) -> Assigned:
+    def assign(self, plan: RunPlan, asked: str | None) -> Assigned:
         """Say who runs what, `asked` before all; raises Refused, with others, for all that can't be run."""
-        assigned, refused = self.validate(ready, asked)
-        if refused := [*ready.blockers, *refused]:
+        assigned, refused = self.validate(plan, asked)
+        if refused := [*plan.blockers, *refused]:
             raise combine_refusals(refused)
         return assigned
 
-    def validate(self, ready: Prepared, asked: str | None) -> tuple[Assigned, list[Refused]]:
+    def validate(self, plan: RunPlan, asked: str | None) -> tuple[Assigned, list[Refused]]:
         """Say who runs what, `asked` before all, and what an executor can't do of it."""
-        executor, refused, warned = self._backends.validate(ready.tasks, asked, ready.executor)
+        executor, refused, warned = self._backends.validate(plan.tasks, asked, plan.executor)
         shapes = [
             _place(shape, "" if asked or task.executor == executor else task.executor)
-            for shape, task in zip(ready.shapes, ready.tasks, strict=True)
+            for shape, task in zip(plan.shapes, plan.tasks, strict=True)
         ]
         return Assigned(executor, shapes, warned, self._limits(executor, shapes)), refused
 
@@ -106,9 +106,9 @@ class Preparing:
         return [Warning_(code="executor_limited", message=limit) for limit in limits]
 
 
-def prepare(content: Content) -> Prepared:
-    """Return a content made ready, with what keeps it from being run."""
-    return Prepared(
+def make_plan(content: Content) -> RunPlan:
+    """Return the plan of a content, with what keeps it from being run."""
+    return RunPlan(
         name=str(content["name"]),
         shapes=definition.shapes(content),
         tasks=list(definition.tasks(content).values()),
