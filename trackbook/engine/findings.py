@@ -55,3 +55,15 @@ class Findings(Struct):
             others.append(Refused("more_problems", f"{self.more} more problems are not shown"))
         first.others = others
         raise first
+
+
+def spell_value(value: Any) -> str:
+    """Return how a message spells a value: short, and a collection by its type only."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "empty"}[value]
+    text = repr(value[:60] if isinstance(value, str) else value)
+    return text if len(text) <= 64 else f"{text[:60]}…{text[-1:]}"

@@ -8,16 +8,16 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from trackbook.engine import amounts, graph, mounts
+from trackbook.engine import amounts, mounts
 from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.fields import FREE, LONGEST_TEXT, PIPELINE, TASK, VARIABLES, Field
-from trackbook.engine.findings import AT_MOST, Findings, Path
+from trackbook.engine.findings import AT_MOST, Findings, Path, spell_value
 from trackbook.engine.foreign_keys import command_synonym, folded
+from trackbook.engine.graph_rules import check_graph
 from trackbook.engine.names import (
     did_you_mean,
     near,
     pipeline_name_problem,
-    printable,
     set_by_system,
     task_name_problem,
 )
@@ -96,7 +96,7 @@ def examine(document: Mapping[str, Any]) -> Findings:
             _task(task, index, first_of, found)
         elif task is None:
             found.no("wrong_type", f"task {index + 1} of the list is empty", ("tasks", index))
-    _graph(tasks, first_of, found)
+    check_graph(tasks, first_of, found)
     by_index = {index: task if isinstance(task, dict) else {} for index, task in enumerate(tasks)}
     for path, name in secrets({**document, "tasks": by_index}):
         message = f"the secret {name!r} isn't resolved yet, and keeps the pipeline from running"
@@ -136,7 +136,7 @@ def _mapping(mapping: dict[Any, Any], wanted: Field, at: Path, found: Findings) 
         return
     for key, value in mapping.items():
         if not isinstance(key, str) or "\0" in key or len(key) > LONGEST_TEXT:
-            found.no("bad_key", f"the key {_type_name(key)} isn't a text without NUL", at)
+            found.no("bad_key", f"the key {spell_value(key)} isn't a text without NUL", at)
             continue
         inner = wanted.fields.get(key) or wanted.rest
         if inner is None:
@@ -144,7 +144,7 @@ def _mapping(mapping: dict[Any, Any], wanted: Field, at: Path, found: Findings) 
             if wanted.fields:
                 _unknown_key(key, value, wanted, at, found)
         if wanted.key and (problem := wanted.key(key)):
-            found.no("bad_variable_name", f"{_type_name(key)}: {problem}", (*at, key))
+            found.no("bad_variable_name", f"{spell_value(key)}: {problem}", (*at, key))
         _by_table(value, inner, (*at, key), found)
 
 
@@ -154,7 +154,7 @@ def _unknown_key(key: str, value: Any, wanted: Field, at: Path, found: Findings)
     if instead is None and _is_misplaced_variable(key, value, wanted):
         instead = f"Write `envs: {{{key}: …}}` in `environment`."
     if instead is not None:
-        found.no("unsupported_key", f"{_type_name(key)} has no meaning here", (*at, key), instead)
+        found.no("unsupported_key", f"{spell_value(key)} has no meaning here", (*at, key), instead)
         return
     if found.has_enough_warnings:
         return
@@ -164,7 +164,7 @@ def _unknown_key(key: str, value: Any, wanted: Field, at: Path, found: Findings)
     did = f"; did you mean {meant!r}?" if meant else ""
     found.warn(
         "unknown_key",
-        f"{_type_name(key)} is not a key that is known here: it is kept, and not acted on{did}",
+        f"{spell_value(key)} is not a key that is known here: it is kept, and not acted on{did}",
         (*at, key),
     )
 
@@ -187,18 +187,7 @@ def _wrong(value: Any, wanted: Field, at: Path, found: Findings) -> None:
     single = not isinstance(value, dict | list)
     code = wanted.kind.code if wanted.kind and single else "wrong_type"
     place = next((part for part in reversed(at) if isinstance(part, str)), "pipeline")
-    found.no(code, f"{place} is {_type_name(value)}, where {wanted.what()} is wanted", at)
-
-
-def _type_name(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "empty"}[value]
-    text = repr(value[:60] if isinstance(value, str) else value)
-    return text if len(text) <= 64 else f"{text[:60]}…{text[-1:]}"
+    found.no(code, f"{place} is {spell_value(value)}, where {wanted.what()} is wanted", at)
 
 
 # The pipeline itself ----------------------------------------------------------------------------------------
@@ -223,7 +212,7 @@ def _code(document: Mapping[str, Any], found: Findings) -> None:
     """Refuse a folder of code without the hash of its archive, and a hash without a folder."""
     folder, sha256 = document.get("code"), document.get("code_sha256")
     if folder and not sha256:
-        message = f"the folder {_type_name(folder)} was not packed: `code_sha256` is missing"
+        message = f"the folder {spell_value(folder)} was not packed: `code_sha256` is missing"
         hint = (
             "`trackbook pipeline apply` and `trackbook run` pack and upload it. Other clients upload an archive "
             "by PUT /api/code/SHA256 and give its `code_sha256`."
@@ -270,7 +259,7 @@ def _task(task: dict[str, Any], index: int, first_of: dict[str, int], found: Fin
     _command(task, at, found)
     mode = task.get("cluster_mode")
     if isinstance(mode, str) and mode not in ("", *_MODES):
-        message = f"cluster_mode is {_type_name(mode)}, where single-node or multi-node is wanted"
+        message = f"cluster_mode is {spell_value(mode)}, where single-node or multi-node is wanted"
         found.no("unknown_cluster_mode", message, (*at, "cluster_mode"), did_you_mean(mode, _MODES))
     if task.get("retry"):
         found.warn("retry_ignored", "`retry` isn't acted on yet: a task that fails ends the job", (*at, "retry"))
@@ -290,7 +279,7 @@ def _command(task: dict[str, Any], at: Path, found: Findings) -> None:
         return  # refused as that key
     meant = next((key for key in others if _near_miss(key, ("command",))), None)
     hint = f"Did you mean `command` by {meant!r}?" if meant else ""
-    found.no("missing_command", f"task {_type_name(task.get('name'))} has no command", (*at, "command"), hint)
+    found.no("missing_command", f"task {spell_value(task.get('name'))} has no command", (*at, "command"), hint)
 
 
 def _task_name(name: Any, index: int, first_of: dict[str, int], found: Findings) -> None:
@@ -301,51 +290,6 @@ def _task_name(name: Any, index: int, first_of: dict[str, int], found: Findings)
         if problem := task_name_problem(name):
             found.no("bad_name", problem, at)
         if name in first_of:
-            found.no("duplicate_name", f"the name {_type_name(name)} is that of tasks[{first_of[name]}] too", at)
+            found.no("duplicate_name", f"the name {spell_value(name)} is that of tasks[{first_of[name]}] too", at)
         else:
             first_of[name] = index
-
-
-# The graph --------------------------------------------------------------------------------------------------
-
-
-def _graph(tasks: list[Any], first_of: dict[str, int], found: Findings) -> None:
-    edges: dict[str, list[str]] = {}
-    for name, index in first_of.items():
-        edges[name] = _dependencies(name, tasks[index], ("tasks", index, "dependencies"), first_of, found)
-    for cycle in graph.cycles(edges, AT_MOST):
-        index = first_of[cycle[0]]
-        position = tasks[index]["dependencies"].index(cycle[-1])
-        place = ("tasks", index, "dependencies", position)
-        found.no("cycle", f"the tasks wait for one another: {_chain(cycle)}", place)
-
-
-def _dependencies(name: str, task: dict[str, Any], at: Path, known: dict[str, int], found: Findings) -> list[str]:
-    """Return the dependencies that can stand in the graph, having noted what is wrong with the others."""
-    given = task.get("dependencies")
-    good: dict[str, None] = {}
-    for position, dependency in enumerate(given if isinstance(given, list) else ()):
-        place = (*at, position)
-        if dependency is None:
-            found.no("wrong_type", "the dependency is empty, where the name of a task is wanted", place)
-        elif not isinstance(dependency, str):
-            continue
-        elif dependency == name:
-            found.no("self_dependency", f"task {_type_name(name)} depends on itself", place)
-        elif dependency not in known:
-            message = f"task {_type_name(name)} depends on {_type_name(dependency)}, which isn't a task"
-            found.no("unknown_dependency", message, place, found.suggest(dependency, known))
-        elif dependency in good:
-            found.no(
-                "duplicate_dependency",
-                f"task {_type_name(name)} depends on {_type_name(dependency)} twice",
-                place,
-            )
-        else:
-            good[dependency] = None
-    return list(good)
-
-
-def _chain(cycle: list[str]) -> str:
-    shown = cycle if len(cycle) <= 12 else [*cycle[:10], f"({len(cycle) - 11} more)", cycle[-1]]
-    return printable(" → ".join([*shown, cycle[0]]))
