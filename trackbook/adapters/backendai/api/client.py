@@ -30,6 +30,8 @@ _QUEUE = 120.0
 _CONNECTIONS = 32
 _KEPT = 20.0
 """Seconds that an idle connection is kept; managers close theirs after 75."""
+_CORRECTIONS = 4
+"""How often a request is sent at most while its date is refused: two clocks may jump one after the other."""
 
 Clock = Callable[[], datetime]
 
@@ -147,15 +149,23 @@ class Client:
         *,
         stream: bool = False,
     ) -> httpx.Response:
-        """Ask, and once more by the manager's time where it refuses ours: nothing was done then."""
-        while True:
+        """Ask, and again by the manager's time where it refuses ours: nothing was done then.
+
+        Of requests on their way at once one corrects the time, and all that had the wrong one are repeated.
+        """
+        for _ in range(_CORRECTIONS):
+            dated = self._correction
             answer = await self.http.send(self._sign(method, path, query, content, timeout), stream=stream)
             self._see_clock(answer)
             if answer.status_code != httpx.codes.BAD_REQUEST:
-                return answer
+                break
             await answer.aread()
-            if not self._refusal(answer, changing=False).is_clock or not self._correct():
-                return answer
+            if not self._refusal(answer, changing=False).is_clock:
+                break
+            self._correct()
+            if self._correction == dated:
+                break
+        return answer
 
     def _sign(
         self, method: str, path: str, query: Mapping[str, Any] | None, content: bytes | None, timeout: float
@@ -189,13 +199,12 @@ class Client:
         seconds = (theirs - self._clock()).total_seconds()
         self.skew = 0.0 if -2 < seconds < 1 else round(seconds)  # the header has whole seconds
 
-    def _correct(self) -> bool:
-        """Take over the manager's time as last seen; whether that changes anything."""
+    def _correct(self) -> None:
+        """Take over the manager's time as last seen."""
         if self.skew is None or abs(self.skew - self.correction) < 1:
-            return False
+            return
         self._correction = timedelta(seconds=self.skew)
         _log.warning("the cluster's clock is not ours", cluster=self.cluster.name, ahead_by_seconds=self.skew)
-        return True
 
     def _refusal(self, answer: httpx.Response, changing: bool) -> ClusterError:
         error = refusal(self.cluster.name, answer, answer.content, changes=changing)
