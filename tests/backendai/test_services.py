@@ -260,7 +260,7 @@ async def test_a_deadline_ends_the_waiting(serving: Cluster, tmp_path: Path) -> 
     """A service that isn't healthy in time fails with what it last did."""
     world = ServiceWorld(serving, tmp_path, service_timeout=4.0)
     await world.made()
-    ended = await world.run(world.spec("job1", {"SIM_START_DELAY": "60"}))
+    ended = await world.run(world.spec("job1", {"SIM_START_DELAY": "8"}))
     assert ended.outcome == "failed"
     assert "service_timeout" in ended.message
     assert await world.services() == []

@@ -47,8 +47,8 @@ class Sizes:
     mem_gib: int = 256
     sessions: int = 400
     accelerators: str = "cuda.device=4"
-    heartbeat_timeout: float = 40.0
-    """Seconds of silence after which the manager calls an agent LOST."""
+    heartbeat_timeout: float = 20.0
+    """Seconds of silence after which the manager calls an agent LOST; 40 by default. Agents report every 3 s."""
 
 
 @dataclass(frozen=True)

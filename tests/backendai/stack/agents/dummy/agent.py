@@ -1,4 +1,7 @@
-"""The life cycle of 23.09's agent around sandboxes in the place of containers."""
+"""The life cycle of 23.09's agent around sandboxes in the place of containers.
+
+It also looks every 2 s for those that have ended by themselves; the published agent, every 10.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
+import aiotools
 import serving
 from ai.backend.agent.agent import ACTIVE_STATUS_SET, AbstractAgent, AbstractKernelCreationContext
 from ai.backend.agent.exception import UnsupportedResource
@@ -17,6 +21,9 @@ from devices import make_plugins
 from sandbox import Sandbox, chunks, faults_after, faults_before
 
 from .kernel import SandboxKernel, folder_of
+
+LOOK = 2.0
+"""Seconds."""
 
 
 class SandboxContext(AbstractKernelCreationContext):
@@ -102,6 +109,10 @@ class SandboxContext(AbstractKernelCreationContext):
 
 
 class SandboxAgent(AbstractAgent):
+    async def __ainit__(self):
+        await super().__ainit__()
+        self.timer_tasks.append(aiotools.create_timer(self.sync_container_lifecycles, LOOK))
+
     async def load_resources(self):
         return make_plugins()
 
