@@ -14,24 +14,19 @@ from typing import Any
 import pytest
 import structlog
 import typer
-from cli_server import Answer, Asked, FakeServer, event_row, frame, job_row, serving, task_row
-from hypothesis import given
-from hypothesis import strategies as st
+from cli_server import CONTROL, Answer, Asked, FakeServer, event_row, frame, job_row, serving, task_row
 from rich.console import Console
 
-from trackbook.adapters.yaml.dump import dump
-from trackbook.adapters.yaml.load import load
 from trackbook.cli import main
 from trackbook.cli.commands import doctor
 from trackbook.cli.commands.doctor_check import Check
-from trackbook.cli.terminal.escapes import OutputLines, escape, escape_json, escaping_output
+from trackbook.cli.terminal.escapes import escape, escaping_output
 from trackbook.cli.terminal.formatting import style_text
 from trackbook.cli.watch.live_view import LiveView
 from trackbook.cli.watch.progress import progress_of
 from trackbook.runtime.process import log_output
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31mred\u202etxt.exe\u2066\rfake\x08\x7f\u2028end"
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 JOB = "1f2e3d4c5b6a7988"
 NOON = "2026-01-31T12:00:00.000000Z"
 
@@ -330,33 +325,3 @@ def test_the_log_of_a_server_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert stream.getvalue().count("owned") == 3
     assert not CONTROL.search(stream.getvalue())
-
-
-@given(st.text())
-def test_escaped_json_means_the_same(text: str) -> None:
-    """JSON for scripts loses nothing."""
-    printed = escape_json(json.dumps({"a": text}, ensure_ascii=False))
-
-    assert not CONTROL.search(printed)
-    assert json.loads(printed) == {"a": text}
-
-
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20))
-def test_printed_yaml_means_the_same(text: str) -> None:
-    """Nor does YAML."""
-    printed = dump({"name": "p", "description": text, "tasks": {}})
-
-    assert not CONTROL.search(printed)
-    assert load(printed).content.get("description", "") == text
-
-
-@given(st.lists(st.binary(max_size=9), max_size=9))
-def test_output_is_safe_however_it_is_cut(pieces: list[bytes]) -> None:
-    """Characters and sequences that are cut between two pieces are recognised."""
-    lines = OutputLines()
-    found = [line for piece in pieces for line in lines.take(piece)] + lines.take(b"", final=True)
-
-    assert not any(CONTROL.search(line) for line in found)
-    assert len(found) == len(b"".join(pieces).decode(errors="replace").split("\n")) - (
-        not pieces or b"".join(pieces)[-1:] in (b"\n", b"")
-    )
