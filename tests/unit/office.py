@@ -48,7 +48,8 @@ class Office:
         self.ledger = Ledger(folder / "engine.db")
         self.aggregates = AggregateStore(store, blobs, self.ledger)
         self.history = History(self.aggregates)
-        made = {name: LocalBackend(name, folder, partial(executors.__getitem__, name)) for name in executors}
+        data = {name: folder if name == "local" else folder / name for name in executors}  # as other machines
+        made = {name: LocalBackend(name, data[name], partial(executors.__getitem__, name)) for name in executors}
         self.backends = Backends(made, default)
         self.sessions = SessionDispatcher(executors, blobs, self.backends)
         self.jobs = Jobs(self.aggregates, self.sessions)

@@ -57,6 +57,7 @@ def test_an_installed_kind_is_an_executor_where_the_file_has_its_table(installed
     found = opened(installed)
 
     assert (found["nice"].name, found.default) == ("nice", "nice")
+    assert found.store("nice") == "local"  # whose folders it has
 
 
 def test_a_kind_may_have_several_executors(installed: Path) -> None:

@@ -183,14 +183,15 @@ def test_containers_and_processes_share_their_folders(tmp_path: Path) -> None:
     assert backends.validate(mixed, None) == ("local", [], [])
 
 
-def test_a_wide_fan_is_told_in_few_words(tmp_path: Path) -> None:
+async def test_a_wide_fan_is_told_in_few_words(tmp_path: Path) -> None:
     """A thousand empty inputs are twenty warnings, and one that counts the rest."""
-    backends = Backends(
-        dict.fromkeys(("local", "far"), make_backends(Host(data=tmp_path, installation="0" * 8))["local"])
-    )
-    wide = [{"name": f"t{number}", "dependencies": ["a"], "executor": "far"} for number in range(1000)]
+    far = {"endpoint": "https://cluster.example.org", "access_key": "a", "secret_key": "b"}
+    found = Configuration(tmp_path / "executors.toml", clusters={"far": far})
+    backends = make_backends(Host(data=tmp_path, installation="0" * 8), found)
+    wide = [{"name": f"t{number}", "dependencies": ["a"], "executor": "backendai/far"} for number in range(1000)]
 
     _, _, warned = backends.validate(_tasks({"name": "a"}, *wide), None)
+    await backends.close()
 
     assert len(warned) == 21
     assert "980 more" in warned[-1].message

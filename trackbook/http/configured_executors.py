@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 from trackbook.engine.ports import ExecutorUnavailable, Folders
 from trackbook.runtime.executor_role import open_backends
-from trackbook.runtime.executors.configuration import CONTAINER, LOCAL
+from trackbook.runtime.executors.configuration import LOCAL
 from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.system import System
 
@@ -72,8 +72,8 @@ class Configured:
         return [name for name in self.names() if self.store(name) == name]
 
     def store(self, name: str) -> str:
-        """Return whose folders an executor has: those of containers are the local ones."""
-        return LOCAL if name == CONTAINER else name
+        """Return whose folders an executor has."""
+        return self._backends().store(name)
 
     def folders(self, name: str) -> Folders:
         """Return the folders on an executor; raises Refused."""

@@ -10,6 +10,11 @@ _JITTER = 0.25
 """The part of a pause that is left to chance."""
 
 
+def with_jitter(seconds: float) -> float:
+    """Return a pause that is shortened at random by up to a quarter."""
+    return seconds * random.uniform(1 - _JITTER, 1)  # noqa: S311 - nothing secret
+
+
 class BackOff:
     """Pauses that grow by `factor` from `first` up to `longest` seconds.
 
@@ -34,7 +39,7 @@ class BackOff:
         """Return the next pause in seconds, and let the one after it grow."""
         pause = self._next
         self._next = min(self._longest, max(self._first, pause * self._factor))
-        return pause * random.uniform(1 - _JITTER, 1)  # noqa: S311 - nothing secret
+        return with_jitter(pause)
 
     def pauses(self, count: int) -> Iterator[float]:
         """Yield so many pauses in seconds, for that many tries."""

@@ -43,6 +43,10 @@ class DataFolders:
     def __init__(self, data: Path) -> None:
         self._data = data.resolve()
 
+    def shares(self, other: object) -> bool:
+        """Whether these are the same folders as another executor's."""
+        return isinstance(other, DataFolders) and other._data == self._data
+
     def root(self, pipeline: str) -> Path:
         """Return where the pipeline's folder is or would be; raises UnsafePath."""
         try:

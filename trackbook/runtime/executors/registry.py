@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from trackbook.adapters.execution.data_folders import DataFolders
 from trackbook.adapters.execution.kind import Host
 from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused, Warned
@@ -73,10 +74,30 @@ class Backends(Mapping[str, Backend]):
                     (refused if isinstance(found, Refused) else warned).append(found)  # type: ignore[arg-type]
             elif name != job:
                 refused.append(self.unknown(name, f"tasks[{its[0].index}].executor"))
-        if len({_store(name) for name in by_executor}) > 1:
+        if len({self.store(name) for name in by_executor}) > 1:
             executors = {task.name: name for name, its in by_executor.items() for task in its}
-            warned += _merge_warnings(list(_split_inputs(executors, running)))
+            warned += _merge_warnings(list(self._split_inputs(executors, running)))
         return job, refused, warned
+
+    def store(self, name: str) -> str:
+        """Return the executor whose folders this one has: all that use the data directory have the local's."""
+        if name not in self._backends or LOCAL not in self._backends:
+            return name
+        folders = self._backends[name].folders
+        shared = isinstance(folders, DataFolders) and folders.shares(self._backends[LOCAL].folders)
+        return LOCAL if shared else name
+
+    def _split_inputs(self, executors: Mapping[str, str], tasks: Sequence[Task]) -> Iterator[Warned]:
+        """Yield the inputs that a task can't see, since its dependency's outputs are on another executor."""
+        for task in tasks:
+            for number, dependency in enumerate(task.dependencies, 1):
+                here, there = executors[task.name], executors.get(dependency, executors[task.name])
+                if self.store(here) != self.store(there):
+                    message = (
+                        f"/pipeline/input{number} of task {task.name!r} is empty: it runs on {here!r}, while the "
+                        f"outputs of {dependency!r} are on {there!r}"
+                    )
+                    yield Warned("input_elsewhere", message, f"tasks[{task.index}].dependencies[{number - 1}]")
 
     def unknown(self, name: str, path: str) -> Refused:
         """Return the refusal of an executor that there is not."""
@@ -91,29 +112,12 @@ class Backends(Mapping[str, Backend]):
                 log.warning("executor.not_closed", executor=name, error=repr(problem))
 
 
-def _split_inputs(executors: Mapping[str, str], tasks: Sequence[Task]) -> Iterator[Warned]:
-    """Yield the inputs that a task can't see, since its dependency's outputs are on another executor."""
-    for task in tasks:
-        for number, dependency in enumerate(task.dependencies, 1):
-            here, there = executors[task.name], executors.get(dependency, executors[task.name])
-            if _store(here) != _store(there):
-                message = (
-                    f"/pipeline/input{number} of task {task.name!r} is empty: it runs on {here!r}, while the "
-                    f"outputs of {dependency!r} are on {there!r}"
-                )
-                yield Warned("input_elsewhere", message, f"tasks[{task.index}].dependencies[{number - 1}]")
-
-
 def _merge_warnings(apart: list[Warned]) -> list[Warned]:
     """Return the first of them, and how many there are beside."""
     if len(apart) <= _REPORTED_SINGLY:
         return apart
     more = f"the same goes for {len(apart) - _REPORTED_SINGLY:,} more inputs of tasks on other executors"
     return [*apart[:_REPORTED_SINGLY], Warned("input_elsewhere", more)]
-
-
-def _store(executor: str) -> str:
-    return LOCAL if executor == CONTAINER else executor
 
 
 def make_backends(host: Host, found: Configuration | None = None) -> Backends:

@@ -12,6 +12,7 @@ import httpx
 
 from trackbook.adapters.backendai.api.client import Client, part
 from trackbook.adapters.backendai.api.errors import ClusterError, no_answer, refusal
+from trackbook.adapters.execution.back_off import with_jitter
 
 _TRIES = 6
 """How often in a row a transfer may break without a byte getting through."""
@@ -87,7 +88,7 @@ class Transfer:
         """Wait until the next try; raises ClusterError where there is none left."""
         if not tries:
             raise no_answer(self._client.cluster.name, lost, changes=False) from None
-        await asyncio.sleep(_FIRST_PAUSE * 2 ** (_TRIES - tries - 1))
+        await asyncio.sleep(with_jitter(_FIRST_PAUSE * 2 ** (_TRIES - tries - 1)))
 
     async def _part(
         self, folder: str, path: str, start: int, end: int | None
