@@ -16,7 +16,7 @@ from trackbook.engine.decider import Decision
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import ReportTaskEnded, ReportTaskStarted, StartJob
 from trackbook.events import job as facts
-from trackbook.events.job import AnyJobEvent, TaskError, TaskShape
+from trackbook.events.job import AnyJobEvent, JobCancelRequested, JobFailing, JobStarted, TaskError, TaskShape
 
 JOB = "j1"
 
@@ -154,3 +154,10 @@ def given(*history: AnyJobEvent) -> Given:
 def fold(*history: AnyJobEvent) -> Any:
     """Return the state that a history leads to."""
     return core().fold(core().decider, core().decider.initial(JOB), history)
+
+
+OOM = TaskError("killed for want of memory", None, 9, "epoch 3\nepoch 4")
+EXIT_3 = TaskError("exit code 3", 3)
+A_FAILED = JobFailing("a")
+ON_REQUEST = JobCancelRequested("on request")
+RUNNING = (created("a", "b"), launched("a"), launched("b"), started("a"), JobStarted(at(1)), started("b"))

@@ -19,15 +19,15 @@ from simulation.core import chosen
 from simulation.handmade import EQUIVALENT, MISTAKES
 from simulation.mutation import Mutant, Runaway, by_hand, systematic
 
-STORIES = Path(__file__).parents[1] / "unit" / "test_job.py"
+STORIES = [Path(__file__).parents[1] / "unit" / name for name in ("test_job.py", "test_job_reports.py")]
 STEPS, MOST_TASKS, SEED = 20_000, 12, 1
 SECONDS = 30.0
 """Of processor time; a mutant that takes longer loops without end, in a way that counting calls doesn't see."""
 
 
 def _stories() -> list[Callable[[], None]]:
-    names = runpy.run_path(str(STORIES))
-    return [story for name, story in names.items() if name.startswith("test_")]
+    found = [item for path in STORIES for item in runpy.run_path(str(path)).items()]
+    return [story for name, story in found if name.startswith("test_")]
 
 
 @contextmanager

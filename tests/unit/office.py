@@ -116,3 +116,28 @@ async def opened(
     cast = played or {name: ScriptedExecutor(script) for name in executors}
     office = Office(folder, store or MemoryEventStore(), blobs or MemoryBlobs(), cast, default)
     return await office.open()
+
+
+async def start_job(office: Office, yaml: str = CHAIN, **payload: Any) -> str:
+    """Apply a pipeline and start it; return the job's id."""
+    made = await office.must("pipeline.apply", yaml=yaml)
+    started = await office.must("job.start", pipeline=made["pipeline"], **payload)
+    return str(started["job"])
+
+
+async def until_launched(office: Office, count: int) -> None:
+    """Wait until so many sessions were launched."""
+    async with asyncio.timeout(60):
+        while len(office.executor.launches) < count:  # noqa: ASYNC110 - each turn of the loop may launch
+            await asyncio.sleep(0)
+
+
+def wide(count: int) -> str:
+    """Return a pipeline of so many tasks that depend on nothing."""
+    return "name: wide\ntasks:\n" + "".join(f"- {{name: t{n}, command: x}}\n" for n in range(count))
+
+
+def event_types(office: Office, job: str) -> list[list[str]]:
+    """Return the types of a job's events, commit by commit."""
+    commits = [json.loads(stored.data) for stored in office.store.commits if stored.id == job]
+    return [[event["type"] for event in commit["events"]] for commit in commits]

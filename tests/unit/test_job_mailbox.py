@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from office import CHAIN, Office, opened
+from office import Office, event_types, opened, start_job, until_launched, wide
 from structlog.testing import capture_logs
 
 from trackbook.engine import job as jobs
@@ -19,79 +19,15 @@ from trackbook.testing.executor import Play
 from trackbook.testing.store import MemoryEventStore
 
 
-async def _started(office: Office, yaml: str = CHAIN, **payload: Any) -> str:
-    made = await office.must("pipeline.apply", yaml=yaml)
-    started = await office.must("job.start", pipeline=made["pipeline"], **payload)
-    return str(started["job"])
-
-
-def _wide(count: int) -> str:
-    return "name: wide\ntasks:\n" + "".join(f"- {{name: t{n}, command: x}}\n" for n in range(count))
-
-
-def _events(office: Office, job: str) -> list[list[str]]:
-    """Return the types of a job's events, commit by commit."""
-    commits = [json.loads(stored.data) for stored in office.store.commits if stored.id == job]
-    return [[event["type"] for event in commit["events"]] for commit in commits]
-
-
 async def test_a_tasks_end_and_its_successors_launch_are_one_commit(tmp_path: Path) -> None:
     """No crash can come between a task's end and what follows from it."""
     office = await opened(tmp_path)
 
-    job = await _started(office)
+    job = await start_job(office)
     ended = await office.ended(job)
 
     assert ended.state.status == "succeeded"
-    assert any({"TaskSucceeded", "TaskLaunchRequested"} <= set(types) for types in _events(office, job))
-    await office.close()
-
-
-async def test_the_executor_sees_merged_variables_and_inputs_in_order(tmp_path: Path) -> None:
-    """Pipeline variables, then the task's, then the job's parameters; inputs as the dependencies stand."""
-    yaml = CHAIN.replace("[first]}", "[first], environment: {envs: {SHADE: dark}}}")
-    office = await opened(tmp_path)
-
-    job = await _started(office, yaml, parameters={"COLOUR": "green"})
-    await office.ended(job)
-
-    second = office.executor.launches[-1]
-    assert second.variables == {"COLOUR": "green", "SHADE": "dark"}
-    assert [given.task for given in second.inputs] == ["first"]
-    assert second.session == f"tb-{job}-1-1"
-    await office.close()
-
-
-async def test_a_job_keeps_its_version_whatever_is_edited_later(tmp_path: Path) -> None:
-    """Later edits never reach a job: its definition is fixed by hash when it starts."""
-    office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "first"))
-    job = await _started(office)
-    await _launched(office, 1)
-
-    await office.must("pipeline.apply", yaml=CHAIN.replace("echo two", "echo changed"))
-    office.executor.finish(f"tb-{job}-0-1")
-    await office.ended(job)
-
-    assert office.executor.launches[-1].command.strip() == "echo two"
-    await office.close()
-
-
-async def _launched(office: Office, count: int) -> None:
-    async with asyncio.timeout(60):
-        while len(office.executor.launches) < count:  # noqa: ASYNC110 - each turn of the loop may launch
-            await asyncio.sleep(0)
-
-
-async def test_an_older_version_can_be_run(tmp_path: Path) -> None:
-    """`version` says which content runs."""
-    office = await opened(tmp_path)
-    await office.must("pipeline.apply", yaml=CHAIN)
-    await office.must("pipeline.apply", yaml=CHAIN.replace("echo two", "echo changed"))
-
-    started = await office.must("job.start", pipeline="chain", version=1)
-    await office.ended(started["job"])
-
-    assert office.executor.launches[-1].command.strip() == "echo two"
+    assert any({"TaskSucceeded", "TaskLaunchRequested"} <= set(types) for types in event_types(office, job))
     await office.close()
 
 
@@ -105,7 +41,7 @@ async def test_a_failure_stops_what_runs_and_the_job_ends_once_it_is_gone(tmp_pa
 
     office = await opened(tmp_path, script=script)
 
-    job = await _started(office, yaml)
+    job = await start_job(office, yaml)
     ended = await office.ended(job)
 
     assert ended.state.status == "failed"
@@ -120,8 +56,8 @@ async def test_a_failure_stops_what_runs_and_the_job_ends_once_it_is_gone(tmp_pa
 async def test_what_is_not_on_the_log_is_not_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An executor that attaches while a commit waits for the broker gets nothing that stands in that commit."""
     office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "first"))
-    job = await _started(office)
-    await _launched(office, 1)
+    job = await start_job(office)
+    await until_launched(office, 1)
     append, asked, answers = office.store.append, asyncio.Event(), asyncio.Event()
 
     async def slow(*commits: Append) -> list[int]:
@@ -149,8 +85,8 @@ async def test_a_job_has_not_ended_before_its_end_is_on_the_log(
 ) -> None:
     """A stop that waits for all jobs waits for the commit of the last end as well."""
     office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "second"))
-    job = await _started(office)
-    await _launched(office, 2)
+    job = await start_job(office)
+    await until_launched(office, 2)
     append, asked, answers = office.store.append, asyncio.Event(), asyncio.Event()
 
     async def slow(*commits: Append) -> list[int]:
@@ -176,8 +112,8 @@ async def test_a_job_has_not_ended_before_its_end_is_on_the_log(
 async def test_a_paused_job_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
     """Whatever ends meanwhile, and across a restart, nothing is launched before somebody resumes the job."""
     office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "first"))
-    job = await _started(office)
-    await _launched(office, 1)
+    job = await start_job(office)
+    await until_launched(office, 1)
     await office.must("job.pause", job=job, reason="at night")
     office.executor.finish(f"tb-{job}-0-1")
     async with asyncio.timeout(60):
@@ -201,8 +137,8 @@ async def test_a_paused_job_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
 async def test_cancel_ends_the_job_once_every_session_is_gone(tmp_path: Path) -> None:
     """Accepted at once; cancelled when confirmed; a second cancel finds it ended."""
     office = await opened(tmp_path, script=lambda _: Play(hold=True))
-    job = await _started(office)
-    await _launched(office, 1)
+    job = await start_job(office)
+    await until_launched(office, 1)
 
     reply = await office.must("job.cancel", job=job[:1], reason="enough")
     ended = await office.ended(job)
@@ -217,8 +153,8 @@ async def test_cancel_ends_the_job_once_every_session_is_gone(tmp_path: Path) ->
 async def test_a_new_engine_takes_up_what_the_old_one_left(tmp_path: Path) -> None:
     """After a restart each outstanding session is handed on again under its name, and the job goes on."""
     office = await opened(tmp_path, script=lambda spec: Play(hold=spec.task == "first"))
-    job = await _started(office)
-    await _launched(office, 1)
+    job = await start_job(office)
+    await until_launched(office, 1)
     await office.close()
 
     later = Office(tmp_path, office.store, office.blobs, office.executors)
@@ -234,7 +170,7 @@ async def test_a_new_engine_takes_up_what_the_old_one_left(tmp_path: Path) -> No
 async def test_late_and_doubled_reports_change_nothing(tmp_path: Path) -> None:
     """Once a job has ended, reports are taken without a commit."""
     office = await opened(tmp_path)
-    job = await _started(office)
+    job = await start_job(office)
     await office.ended(job)
     before = list(office.store.commits)
 
@@ -249,14 +185,14 @@ async def test_late_and_doubled_reports_change_nothing(tmp_path: Path) -> None:
 async def test_reports_that_wait_together_share_a_commit(tmp_path: Path) -> None:
     """A busy job's rate is that of its reports per commit, not of its commits."""
     office = await opened(tmp_path, script=lambda _: Play(hold=True, silent=True))
-    job = await _started(office, _wide(50))
-    await _launched(office, 50)
+    job = await start_job(office, wide(50))
+    await until_launched(office, 50)
 
     for n in range(50):
         office.executor.finish(f"tb-{job}-{n}-1", Play())
     await office.ended(job)
 
-    assert len(_events(office, job)) < 10
+    assert len(event_types(office, job)) < 10
     await office.close()
 
 
@@ -264,11 +200,11 @@ async def test_more_ready_tasks_than_a_commit_launches_follow_in_the_next(tmp_pa
     """A fan-out of 700 is launched whole, at most 256 to a commit."""
     office = await opened(tmp_path)
 
-    job = await _started(office, _wide(700))
+    job = await start_job(office, wide(700))
     ended = await office.ended(job)
 
     assert ended.state.status == "succeeded"
-    assert max(types.count("TaskLaunchRequested") for types in _events(office, job)) <= 256
+    assert max(types.count("TaskLaunchRequested") for types in event_types(office, job)) <= 256
     assert len(office.executor.runs) == 700
     await office.close()
 
@@ -287,7 +223,7 @@ async def test_what_is_due_is_launched_although_a_commit_is_lost(
         return await append(*commits)
 
     monkeypatch.setattr(office.store, "append", failing)
-    job = await _started(office, _wide(700))
+    job = await start_job(office, wide(700))
     ended = await office.ended(job)
 
     assert not fails
@@ -309,7 +245,7 @@ async def test_a_cancel_does_not_wait_for_all_that_is_due(
         return await append(*commits)
 
     monkeypatch.setattr(office.store, "append", slow)
-    job = await _started(office, _wide(2000))
+    job = await start_job(office, wide(2000))
     await asked.wait()
     cancelled = asyncio.create_task(office.must("job.cancel", job=job))
     for _ in range(50):
@@ -318,7 +254,7 @@ async def test_a_cancel_does_not_wait_for_all_that_is_due(
     await cancelled
     await office.ended(job)
 
-    assert sum(types.count("TaskLaunchRequested") for types in _events(office, job)) == 512
+    assert sum(types.count("TaskLaunchRequested") for types in event_types(office, job)) == 512
     await office.close()
 
 
@@ -327,8 +263,8 @@ async def test_a_refusal_is_answered_once_what_it_rests_on_is_stored(tmp_path: P
     that report's commit is lost to another writer."""
     office = await opened(tmp_path, _Contested(0), script=lambda _: Play(hold=True, silent=True))
     one = "name: one\ntasks:\n- {name: only, command: x}\n"
-    job = await _started(office, one)
-    await _launched(office, 1)
+    job = await start_job(office, one)
+    await until_launched(office, 1)
     assert isinstance(office.store, _Contested)
     office.store.times = 1
 
@@ -348,7 +284,7 @@ async def test_a_refusal_is_answered_once_what_it_rests_on_is_stored(tmp_path: P
 async def test_what_follows_from_a_start_carries_its_correlation(tmp_path: Path) -> None:
     """Every event of a job leads back to the command that began it, across restarts of the engine."""
     office = await opened(tmp_path)
-    job = await _started(office, correlation_id="order-66")
+    job = await start_job(office, correlation_id="order-66")
     await office.ended(job)
 
     commits = [json.loads(stored.data) for stored in office.store.commits if stored.id == job]
@@ -377,60 +313,18 @@ async def test_a_lost_race_loses_no_report(tmp_path: Path) -> None:
     """Inputs stay in the job's inbox until their commit is acknowledged."""
     office = await opened(tmp_path, _Contested(3))
 
-    job = await _started(office)
+    job = await start_job(office)
     ended = await office.ended(job)
 
     assert ended.state.status == "succeeded"
     await office.close()
 
 
-async def test_a_pipeline_that_must_not_run_is_refused_at_start(tmp_path: Path) -> None:
-    """What isn't acted on yet is never silently ignored: a secret that nobody would resolve stops the start."""
-    office = await opened(tmp_path)
-    yaml = CHAIN.replace("red", "'${{ secrets.COLOUR }}'")
-    applied = await office.must("pipeline.apply", yaml=yaml)
-
-    refused = await office.ask("job.start", pipeline="chain")
-
-    assert applied["warnings"]
-    assert refused["status"] == "rejected"
-    assert "COLOUR" in refused["error"]["path"]
-    await office.close()
-
-
-async def test_what_a_local_session_does_not_have_is_told_at_the_start(tmp_path: Path) -> None:
-    """An image and a cluster of nodes are never silently ignored."""
-    yaml = CHAIN.replace("command: echo two", "command: echo two, cluster_mode: multi-node, cluster_size: 2")
-    yaml = yaml.replace("command: echo one", "command: echo one, environment: {image: x/y:1}")
-    office = await opened(tmp_path)
-    await office.must("pipeline.apply", yaml=yaml)
-
-    started = await office.must("job.start", pipeline="chain")
-
-    told = {warning["code"]: warning for warning in started["warnings"]}
-    assert set(told) == {"image_ignored", "cluster_ignored"}
-    assert told["cluster_ignored"]["path"] == "tasks[1].cluster_size"
-    await office.ended(started["job"])
-    await office.close()
-
-
-async def test_an_unknown_executor_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    """The reply names what could be asked for."""
-    office = await opened(tmp_path)
-    await office.must("pipeline.apply", yaml=CHAIN)
-
-    refused = await office.ask("job.start", pipeline="chain", executor="moon")
-
-    assert refused["error"]["code"] == "unknown_executor"
-    assert "local" in refused["error"]["hint"]
-    await office.close()
-
-
 async def test_an_unknown_event_stops_its_own_job_only(tmp_path: Path) -> None:
     """An engine that meets an event of a later version leaves that job alone, says so, and runs the others."""
     office = await opened(tmp_path, script=lambda _: Play(hold=True))
-    strange, sound = await _started(office), await _started(office)
-    await _launched(office, 2)
+    strange, sound = await start_job(office), await start_job(office)
+    await until_launched(office, 2)
     await office.close()
     last = [stored for stored in office.store.commits if stored.id == strange][-1]
     commit = json.loads(last.data) | {"events": [{"type": "JobTeleported"}], "causes": [0]}
@@ -441,7 +335,7 @@ async def test_an_unknown_event_stops_its_own_job_only(tmp_path: Path) -> None:
     with capture_logs() as logs:
         await later.open()
     for task in (0, 1):
-        await _launched(later, 3 + task)
+        await until_launched(later, 3 + task)
         office.executor.finish(f"tb-{sound}-{task}-1")
     ended = await later.ended(sound)
 
