@@ -22,7 +22,7 @@ def test_a_dry_run_leaves_nothing_behind(cli: CommandLine) -> None:
     out = cli("run", DEMO, "--dry-run")
 
     assert "Pipeline demo: would be created, version 1" in out
-    assert "It would go well" in out
+    assert "It would succeed" in out
     assert cli.json("pipeline", "list") == cli.json("job", "list") == []
 
 

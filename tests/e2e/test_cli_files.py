@@ -325,7 +325,7 @@ def test_what_can_t_be_purged_is_told_and_done_later(tmp_path: Path) -> None:
         place.rename(tmp_path / "elsewhere")
         place.symlink_to(tmp_path / "elsewhere")
         out = cli("pipeline", "delete", "letters", "--purge", "--yes", code=1)
-        assert "Pipeline letters is deleted" in out
+        assert "Pipeline letters was deleted" in out
         assert "local: not deleted:" in out
         assert "is a link" in out
         assert f"trackbook pipeline delete {place.name} --purge" in out

@@ -112,7 +112,7 @@ def _place(error: tomllib.TOMLDecodeError) -> str:
 
 
 def _refuse_unknown(given: Mapping[str, Any], path: Path) -> None:
-    """Refuse a table that is of no installed kind of executor (see executor_kinds)."""
+    """Refuse a table that is of no installed kind of executor (see `kinds`)."""
     if not given.keys() - set(_KEYS):
         return
     from trackbook.runtime.executors.kinds import kinds
