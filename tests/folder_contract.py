@@ -13,6 +13,7 @@ from trackbook.engine.ports import FolderMissing, Folders, NoSuchFile, UnsafePat
 from trackbook.http.endpoints.path_spelling import with_stored_spelling
 
 UNSAFE = ("..", "a/../..", "vfroot/../../b", "/etc/passwd", "//etc", "a\0b", "vfroot/" + "n" * 300, "x/" * 2100)
+SECRET = b"not yours"
 ODD = (
     "two words",
     "한글 이름",

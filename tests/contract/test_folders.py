@@ -8,23 +8,15 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from folder_contract import FoldersContract, names, pieces, put, whole
-from hypothesis import given
-from hypothesis import strategies as st
+from folder_contract import SECRET, FoldersContract, names, pieces, put, whole
 
 from trackbook.adapters.execution.data_folders import DataFolders
-from trackbook.engine.files import clean
 from trackbook.engine.ports import ExecutorUnavailable, FolderMissing, NoSuchFile, UnsafePath
-
-SECRET = b"not yours"
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -303,35 +295,6 @@ async def test_what_the_disk_refuses_is_told_in_words(folders: DataFolders, pipe
         await put(folders, pipeline, "vfroot/a", b"x")
 
 
-@pytest.fixture
-def ordinary() -> Iterator[Path]:
-    """A data directory of a user who isn't root, as whom the test runs meanwhile."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        if os.geteuid() != 0:
-            yield Path(folder)
-            return
-        os.chown(folder, NOBODY, NOBODY)
-        os.seteuid(NOBODY)
-        try:
-            yield Path(folder)
-        finally:
-            os.seteuid(0)
-
-
-async def test_what_may_not_be_read_is_told_in_words(ordinary: Path, pipeline: str) -> None:
-    """A file of another user, as containers may leave, is told so and not taken for one that is missing."""
-    folders = DataFolders(ordinary)
-    await put(folders, pipeline, "vfroot/a", b"x")
-    vfroot = folders.root(pipeline) / "vfroot"
-    (vfroot / "a").chmod(0)
-    with pytest.raises(ExecutorUnavailable, match=r"'vfroot/a' of pipeline \w+ can't be read: Permission denied"):
-        await whole(folders, pipeline, "vfroot/a")
-    vfroot.chmod(0o500)
-    with pytest.raises(ExecutorUnavailable, match="can't be written: Permission denied"):
-        await put(folders, pipeline, "vfroot/b", b"x")
-    assert await folders.purge(pipeline) is True  # its own folder, read-only or not
-
-
 async def test_times_out_of_range_are_no_times(folders: DataFolders, pipeline: str, vfroot: Path) -> None:
     """A task may set any time on a file; one that is no date is left out."""
     await put(folders, pipeline, "vfroot/a", b"x")
@@ -350,46 +313,3 @@ async def test_large_folders_are_listed(folders: DataFolders, pipeline: str, vfr
         (vfroot / f"{number:05}").touch()
 
     assert await names(folders, pipeline, "vfroot") == [f"{number:05}" for number in range(5000)]
-
-
-SEGMENTS = st.one_of(
-    st.sampled_from(["..", ".", "", "vfroot", "sub", "out", "inside", "secret", "\0", ".trackbook"]),
-    st.text(st.characters(exclude_characters="/"), max_size=8),
-)
-
-
-@given(parts=st.lists(SEGMENTS, max_size=8), absolute=st.booleans())
-def test_a_path_is_clean_or_refused(parts: list[str], absolute: bool) -> None:
-    """What passes has no way up, no NUL and no root, and is its own clean form."""
-    path = "/" * absolute + "/".join(parts)
-    try:
-        found = clean(path)
-    except UnsafePath:
-        assert (
-            path.startswith("/") or ".." in parts or "\0" in path or ".trackbook" in parts or not path.isascii()
-        )
-        return
-    assert clean(found) == found
-    assert not found.startswith("/")
-    assert not {"..", ".", ""} & set(found.split("/")) or not found
-    assert "\0" not in found
-
-
-@given(parts=st.lists(SEGMENTS, max_size=6))
-async def test_no_path_reads_what_is_outside(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
-    """Over folders and links in and out, whatever is asked for, the secret outside never comes."""
-    base = tmp_path_factory.getbasetemp() / "hostile"
-    folders = DataFolders(base / "data")
-    if not base.exists():
-        vfroot = folders.root("p") / "vfroot"
-        (vfroot / "sub").mkdir(parents=True)
-        (base / "outside").mkdir()
-        (base / "outside" / "secret").write_bytes(SECRET)
-        (vfroot / "out").symlink_to(base / "outside")
-        (vfroot / "sub" / "out").symlink_to("../../../../../outside")
-        (vfroot / "inside").symlink_to("sub")
-    path = "/".join(parts)
-    with suppress(UnsafePath, NoSuchFile):
-        assert await whole(folders, "p", path) != SECRET
-    with suppress(UnsafePath, NoSuchFile):
-        assert "secret" not in await names(folders, "p", path)

@@ -109,3 +109,19 @@ def wait_for_line(process: subprocess.Popen[str], text: str, stream: Any = None)
     raise AssertionError(
         f"{text!r} never came, exit code {process.returncode}:\n{''.join(seen)}{process.communicate()}"
     )
+
+
+def run_letters(cli: CommandLine) -> str:
+    """Run a pipeline `letters` whose tasks leave files; returns the job's id."""
+    file = cli.pipeline(
+        "letters",
+        write='echo dear > "$PIPELINE_OUTPUTS/two words"; mkdir "$PIPELINE_OUTPUTS/sub"; '
+        'echo 한글 > "$PIPELINE_OUTPUTS/sub/한글"; echo shared > "$PIPELINE_VFROOT/notes"',
+        read="true",
+    )
+    return str(cli.json("run", file)["id"])
+
+
+def folder_of_letters(cli: CommandLine) -> Path:
+    """Return the folder of `letters` on disk."""
+    return cli.data / "pipelines" / str(cli.json("pipeline", "show", "letters")["id"])

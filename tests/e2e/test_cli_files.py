@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import CommandLine, finish
+from command_line import CommandLine, finish, folder_of_letters, run_letters
 
 LARGE = 48 * 1024 * 1024
 PATIENCE = 60.0
@@ -27,24 +27,8 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """One server for all that don't stop it, with a pipeline `letters` that has run."""
     command_line = CommandLine(tmp_path_factory.mktemp("home"))
     with command_line.up():
-        run(command_line)
+        run_letters(command_line)
         yield command_line
-
-
-def run(cli: CommandLine) -> str:
-    """Run a pipeline whose tasks leave files; returns the job's id."""
-    file = cli.pipeline(
-        "letters",
-        write='echo dear > "$PIPELINE_OUTPUTS/two words"; mkdir "$PIPELINE_OUTPUTS/sub"; '
-        'echo 한글 > "$PIPELINE_OUTPUTS/sub/한글"; echo shared > "$PIPELINE_VFROOT/notes"',
-        read="true",
-    )
-    return str(cli.json("run", file)["id"])
-
-
-def folder(cli: CommandLine) -> Path:
-    """Return the folder of `letters` on disk."""
-    return cli.data / "pipelines" / str(cli.json("pipeline", "show", "letters")["id"])
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -90,7 +74,7 @@ def test_what_tasks_wrote_is_listed_printed_and_fetched(cli: CommandLine) -> Non
 def test_a_folder_is_fetched_however_its_accents_are_composed(cli: CommandLine) -> None:
     """A folder that a Mac named is listed and fetched with all below it, by the name that people type."""
     composed, decomposed = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
-    place = folder(cli) / "vfroot" / decomposed / decomposed
+    place = folder_of_letters(cli) / "vfroot" / decomposed / decomposed
     place.mkdir(parents=True)
     (place / "notes").write_text("sea\n")
 
@@ -166,7 +150,7 @@ def test_programs_are_put_and_fetched_as_such(cli: CommandLine) -> None:
         (source / name).write_text("#!/bin/sh\necho it runs\n")
         (source / name).chmod(mode)
     _, err = cli.both("files", "put", "tools", "letters:vfroot/")
-    there = folder(cli) / "vfroot" / "tools"
+    there = folder_of_letters(cli) / "vfroot" / "tools"
 
     assert "executable" not in err
     assert [os.access(there / name, os.X_OK) for name in ("program", "text")] == [True, False]
@@ -224,149 +208,16 @@ def test_what_is_refused_is_told(cli: CommandLine, words: tuple[str, ...], code:
 def test_names_that_don_t_print_can_t_play_with_the_terminal(cli: CommandLine) -> None:
     """A task may call a file what it likes; a listing shows escapes as text, JSON has the name itself."""
     name = "red \x1b[31m\nnext"
-    (folder(cli) / "vfroot" / name).write_text("x")
+    (folder_of_letters(cli) / "vfroot" / name).write_text("x")
 
     assert cli("files", "list", "letters:vfroot").splitlines() == ["notes", "red \\x1b[31m\\nnext"]
     assert [entry["name"] for entry in cli.json("files", "list", "letters:vfroot")] == ["notes", name]
     assert "\x1b" not in cli("files", "remove", f"letters:vfroot/{name}")
 
 
-def test_a_reader_needs_no_server(tmp_path: Path) -> None:
-    """Where none runs, commands use the data directory themselves."""
-    cli = CommandLine(tmp_path)
-    run(cli)
-
-    out, err = cli.both("files", "list", "letters:vfroot")
-    assert out.splitlines() == ["notes"]
-    assert "no server is running" in err
-    assert cli("files", "cat", "letters:vfroot/notes") == "shared\n"
-    assert "→ letters:vfroot/put" in cli("files", "put", "letters.yaml", "letters:vfroot/put")
-
-
-def test_a_removed_folder_shows_as_missing_and_is_made_anew(tmp_path: Path) -> None:
-    """In words, by `pipeline show` and by whatever asks for its files; never as if it had been empty."""
-    cli = CommandLine(tmp_path)
-    with cli.up():
-        cli("pipeline", "apply", cli.pipeline("letters", write="true"))
-        assert "none yet on local" in cli("pipeline", "show", "letters")
-        run(cli)
-        assert f"folder:   {folder(cli).name} on local" in " ".join(
-            cli("pipeline", "show", "letters").splitlines()
-        ).replace("folder:    ", "folder:   ")
-        shutil.rmtree(folder(cli))
-
-        assert "missing on local: it was there and was removed" in cli("pipeline", "show", "letters")
-        _, err = cli.both("files", "list", "letters", code=1)
-        assert "folder_missing" in err
-        assert "trackbook files create" in err
-        assert "is there" in cli("files", "create", "letters")
-        assert cli("files", "list", "letters").splitlines() == ["vfroot/"]
-
-
-def test_a_purge_deletes_all_and_says_so(tmp_path: Path) -> None:
-    """The pipeline and its folder, with --yes where nobody can be asked; without --purge the folder stays."""
-    cli = CommandLine(tmp_path)
-    with cli.up():
-        run(cli)
-        place = folder(cli)
-        _, err = cli.both("pipeline", "delete", "letters", "--purge", code=1)
-        assert "--yes" in err
-        assert place.exists()
-        assert cli.json("pipeline", "show", "letters")["state"] == "active"
-
-        kept = cli("pipeline", "delete", "letters", "--yes")
-        assert f"trackbook pipeline delete {place.name} --purge" in kept
-        assert place.exists()
-        _, err = cli.both("files", "put", "letters.yaml", f"{place.name}:vfroot/x", code=1)
-        assert "pipeline_deleted" in err
-        assert cli("files", "cat", f"{place.name}:vfroot/notes") == "shared\n"
-
-        assert f"local: the folder {place.name} is deleted" in cli(
-            "pipeline", "delete", "letters", "--purge", "-y"
-        )
-        assert not place.exists()
-        assert "there was no folder" in cli("pipeline", "delete", place.name, "--purge", "--yes")
-
-        run(cli)
-        place = folder(cli)
-        reply = cli.json("pipeline", "delete", "letters", "--purge", "--yes")
-        assert reply["status"] == "accepted"
-        assert reply["folders"] == [{"executor": "local", "name": place.name, "deleted": True}]
-        assert not place.exists()
-        run(cli)
-        cli("pipeline", "delete", "letters", "--yes")
-        _, err = cli.both("pipeline", "delete", "nothing", "--purge", "--yes", code=1)
-        assert "there is no pipeline 'nothing'" in err
-        _, err = cli.both("pipeline", "delete", "letters", "--purge", "--yes", code=1)
-        assert "several deleted pipelines were called 'letters'" in err
-
-
-def test_a_purge_waits_for_no_job_and_takes_none_its_folder(tmp_path: Path) -> None:
-    """While a job has not ended nothing is deleted, the pipeline neither."""
-    cli = CommandLine(tmp_path)
-    with cli.up():
-        file = cli.pipeline("long", sleep="sleep 600")
-        cli("run", file, "--detach")
-        job = cli.json("job", "list")[0]["id"]
-        _, err = cli.both("pipeline", "delete", "long", "--purge", "--yes", code=1)
-        assert f"trackbook job cancel {job[:8]} --wait" in err
-        assert cli.json("pipeline", "show", "long")["state"] == "active"
-
-        cli("job", "cancel", job, "--wait")
-        assert "is deleted" in cli("pipeline", "delete", "long", "--purge", "--yes")
-
-
-def test_what_can_t_be_purged_is_told_and_done_later(tmp_path: Path) -> None:
-    """Exit code 1 and the way to go on; the same command again does the rest."""
-    cli = CommandLine(tmp_path)
-    with cli.up():
-        run(cli)
-        place = folder(cli)
-        place.rename(tmp_path / "elsewhere")
-        place.symlink_to(tmp_path / "elsewhere")
-        out = cli("pipeline", "delete", "letters", "--purge", "--yes", code=1)
-        assert "Pipeline letters was deleted" in out
-        assert "local: not deleted:" in out
-        assert "is a link" in out
-        assert f"trackbook pipeline delete {place.name} --purge" in out
-        assert (tmp_path / "elsewhere" / "vfroot" / "notes").exists()
-
-        place.unlink()
-        (tmp_path / "elsewhere").rename(place)
-        assert "is deleted" in cli("pipeline", "delete", place.name, "--purge", "--yes")
-        assert not place.exists()
-
-
-def test_a_cluster_that_is_away_holds_up_nothing(tmp_path: Path) -> None:
-    """Its files can't be had, in words and at once; what others have can, and is purged."""
-    cli = CommandLine(tmp_path)
-    cli.data.mkdir(parents=True)
-    settings = cli.data / "executors.toml"
-    settings.touch(0o600)
-    settings.write_text(
-        '[backendai.away]\nendpoint = "http://127.0.0.1:9"\naccess_key = "AKIA"\nsecret_key = "s"\n'
-    )
-    with cli.up():
-        run(cli)
-        began = time.monotonic()
-        _, err = cli.both("files", "list", "letters", "--executor", "backendai/away", code=1)
-        assert "executor_unavailable" in err
-        assert "cluster 'away'" in err
-        file = cli.home / "there.yaml"
-        file.write_text(json.dumps({"name": "there", "executor": "backendai/away", "tasks": []}))
-        cli("pipeline", "apply", str(file))
-        assert "its executor did not answer" in cli("pipeline", "show", "there")
-        kept = cli("pipeline", "delete", "letters", "--yes")
-        assert "Its folder on local stays. To delete it:" in kept
-        out = cli("pipeline", "delete", "letters", "--purge", "--yes", code=1)
-        assert "local: the folder" in out
-        assert "backendai/away: not deleted: " in out
-        assert time.monotonic() - began < PATIENCE / 2
-
-
 def large(cli: CommandLine) -> Path:
     """Make a large file in the pipeline's vfroot."""
-    place = folder(cli) / "vfroot" / "large"
+    place = folder_of_letters(cli) / "vfroot" / "large"
     place.write_bytes(os.urandom(1024 * 1024) * (LARGE // (1024 * 1024)))
     return place
 
@@ -375,7 +226,7 @@ def test_a_download_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
     """kill -9 in the middle, and a server that comes back: the file is whole, and only then there."""
     cli = CommandLine(tmp_path)
     with cli.up() as server:
-        run(cli)
+        run_letters(cli)
         source = large(cli)
         # The reader of a pipe that is not emptied stands still in the middle.
         with cli.begin("files", "cat", "letters:vfroot/large") as reading:
@@ -398,7 +249,7 @@ def test_a_download_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C in the middle: exit code 130, no file and no part of one."""
     cli = CommandLine(tmp_path)
     with cli.up():
-        run(cli)
+        run_letters(cli)
         large(cli)
         target = tmp_path / "target"
         target.mkdir()
@@ -423,8 +274,8 @@ def test_an_upload_in_the_middle_of_which_the_server_is_killed_is_whole_in_the_e
     file = tmp_path / "large"
     file.write_bytes(os.urandom(1024 * 1024) * (LARGE // (1024 * 1024)))
     with cli.up() as server:
-        run(cli)
-        place = folder(cli)
+        run_letters(cli)
+        place = folder_of_letters(cli)
         with cli.begin("files", "put", "large", "letters:vfroot/large") as putting:
             until(lambda: any((place / ".trackbook" / "uploads").glob("*")))
             server.kill()
@@ -442,13 +293,13 @@ def test_a_large_upload_that_is_refused_says_why(cli: CommandLine) -> None:
     """The bytes need not be sent to hear it, and it is not tried again."""
     file = cli.home / "large"
     file.write_bytes(bytes(LARGE))
-    (folder(cli) / "vfroot" / "taken" / "large").mkdir(parents=True)
+    (folder_of_letters(cli) / "vfroot" / "taken" / "large").mkdir(parents=True)
     for place, told in (("letters:../large", "unsafe_path"), ("letters:vfroot/taken/", "is a folder")):
         began = time.monotonic()
         _, err = cli.both("files", "put", "large", place, code=1)
         assert told in err
         assert time.monotonic() - began < PATIENCE / 3
-    shutil.rmtree(folder(cli) / "vfroot" / "taken")
+    shutil.rmtree(folder_of_letters(cli) / "vfroot" / "taken")
 
 
 def test_completion_knows_paths_and_executors(cli: CommandLine) -> None:

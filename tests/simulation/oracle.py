@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
+from simulation.causes import FROM_INPUT, REACTIONS, agrees
 from trackbook.events import job as facts
 from trackbook.events.job import TaskShape
 
@@ -22,33 +23,6 @@ class Real(Protocol):
 
     running: bool
     outcome: str | None
-
-
-_DONE = (facts.JobCreated, facts.TaskSucceeded, facts.TaskSkipped)
-_ENDING = (facts.JobCancelRequested, facts.JobFailing)
-_GONE = (facts.TaskSucceeded, facts.TaskFailed, facts.TaskCancelled, *_ENDING)
-REACTIONS: dict[type, tuple[type, ...]] = {
-    facts.JobStarted: (facts.TaskStarted,),
-    facts.TaskStopRequested: _ENDING,
-    facts.JobFailing: (facts.TaskFailed,),
-    facts.JobSucceeded: _DONE,
-    facts.JobFailed: _GONE,
-    facts.JobCancelled: _GONE,
-}
-"""What may follow from what; everything else follows from an input alone."""
-FROM_INPUT: dict[Any, str] = {
-    facts.TaskSkipped: "NoneType",
-    facts.TaskLaunchRequested: "NoneType",
-    facts.JobCancelRequested: "CancelJob",
-    facts.JobPaused: "PauseJob",
-    facts.JobResumed: "ResumeJob",
-    facts.JobCreated: "StartJob",
-    facts.TaskStarted: "Report",
-    facts.TaskStatusReported: "Report",
-    facts.TaskSucceeded: "Report",
-    facts.TaskFailed: "Report",
-    facts.TaskCancelled: "Report",
-}
 
 
 class Oracle:
@@ -116,7 +90,7 @@ class Oracle:
 
     def _check_faithful(self, inputs: Sequence[Any], events: Sequence[Any], causes: Sequence[int]) -> None:
         for event, cause in zip(events, causes, strict=True):
-            if cause >= 0 and not _told(event, inputs[cause]):
+            if cause >= 0 and not agrees(event, inputs[cause]):
                 self.fail(f"{event} is not what was told: {inputs[cause]}")
         for given in inputs:
             if getattr(given, "started_at", None) and given.task not in self.began:
@@ -315,25 +289,6 @@ class Oracle:
         if self.cancel is None or self.failure or event.reason != self.cancel.reason:
             self.fail(f"{event}, and it was asked {self.cancel}")
         self._end("cancelled")
-
-
-def _told(event: Any, given: Any) -> bool:
-    """Whether an event says of a report, or of a cancel, what was said."""
-    match event:
-        case facts.TaskStarted(at=at):
-            return bool(at == getattr(given, "at", getattr(given, "started_at", None)))
-        case facts.TaskStatusReported(status=status):
-            return bool(status == given.status)
-        case facts.TaskFailed(at=at, error=error):
-            said = (given.message or given.outcome, given.exit_code, given.signal, given.tail)
-            return (error.message, error.exit_code, error.signal, error.tail) == said and at == given.ended_at
-        case facts.TaskSucceeded(at=at):
-            return bool(at == given.ended_at)
-        case facts.TaskCancelled(at=at, exit_code=code, signal=signal):
-            return (at, code, signal) == (given.ended_at, given.exit_code, given.signal)
-        case facts.JobCancelRequested(reason=reason) | facts.JobPaused(reason=reason):
-            return bool(reason == given.reason)
-    return True
 
 
 _HEAR: dict[type, Callable[[Oracle, Any], None]] = {
