@@ -251,8 +251,10 @@ async def test_what_a_replica_lacks_comes_from_the_leader(
     await api(nc, f"STREAM.MSG.DELETE.{prefix}_events", {"seq": 5})
     direct = reads.direct
 
-    async def lagging(nc: Connection, stream: str, query: dict[str, Any]) -> tuple[list[Msg], int]:
-        found, more = await direct(nc, stream, query)
+    async def lagging(
+        nc: Connection, stream: str, query: dict[str, Any], timeout: float
+    ) -> tuple[list[Msg], int]:
+        found, more = await direct(nc, stream, query, timeout)
         return [message for message in found if reads.sequence(message) not in (1, 4, 6, 8, 9)], more
 
     monkeypatch.setattr(reads, "direct", lagging)
