@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from store_files import StoreFiles
 
-from trackbook.adapters.nats import reads
+from trackbook.adapters.nats import reads, silences
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.adapters.nats.reads import ReadsUnanswered
+from trackbook.adapters.nats.server_process import memory_limit
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append
@@ -75,3 +77,27 @@ async def test_a_stream_that_leaves_a_batch_unanswered_is_waited_for_shortly_the
         assert [each.seq async for each in NatsEventStore(nc).read("pipeline", "one")] == [1]
         await nc.close()
     assert asked == [reads.SOON, reads.ANSWER]
+
+
+async def test_a_read_waits_for_a_broker_that_is_away_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that can't be started again, since a damaged block has it take all memory it may have, say."""
+    monkeypatch.setattr(silences, "PATIENCE", 0.2)
+    async with EmbeddedBroker(tmp_path, durability="fast") as broker:
+        nc = await connect(broker.engine)
+        store = NatsEventStore(nc)
+        await fill(nc, store)
+        await broker.stop()
+        with pytest.raises(ReadsUnanswered, match="the broker is away"):
+            assert [each async for each in store.read("pipeline", "one")]
+        await nc.close()
+
+
+async def test_the_broker_may_not_take_all_memory(tmp_path: Path) -> None:
+    """nats-server 2.15.1 took 22 GB over one flipped bit."""
+    async with EmbeddedBroker(tmp_path, durability="fast") as broker:
+        limits = Path(f"/proc/{broker.pid}/limits").read_text()
+    (line,) = (line for line in limits.splitlines() if line.startswith("Max data size"))
+    assert line.split()[3:5] == [str(memory_limit())] * 2
+    assert 2**30 <= memory_limit() <= 2**32

@@ -14,7 +14,7 @@ from trackbook.adapters.sql.rows import Head, Written
 from trackbook.engine.decider import Decider, Decision, answer, fold, take_due
 from trackbook.engine.errors import Refused
 from trackbook.engine.kinds import KINDS
-from trackbook.engine.ports import Stored
+from trackbook.engine.ports import Stored, StoreUnanswered
 from trackbook.events.chain import BatchCheck, Link, fault
 from trackbook.events.commit import digest
 from trackbook.runtime.aggregate import outcomes
@@ -146,7 +146,10 @@ class _Verification:
             return
         chain = self._chains.setdefault((stored.kind, stored.id), _Chain())
         aggregate = f"{stored.kind}/{stored.id}"
-        commit, why = await self._aggregates.histories.examine(stored, chain.link)
+        try:
+            commit, why = await self._aggregates.histories.examine(stored, chain.link)
+        except StoreUnanswered as error:
+            commit, why = None, f"its body can't be read: {error}"
         if commit is None:
             self._defect(stored.seq, aggregate, chain.link.version + 1, why)
             return
@@ -189,6 +192,9 @@ class _Verification:
             except LookupError as error:
                 self._defect(seq, "", 0, str(error))
                 continue
+            except StoreUnanswered as error:  # and so it will be for the others: each takes seconds
+                self._defect(seq, "", 0, f"the bodies from here on can't be read: {error}")
+                return
             new = {m.decode() for m in _BLOBS.findall(body)} - self._blobs.keys()
             self._blobs |= dict.fromkeys(new, seq)
             names += [(each, seq) for each in new]

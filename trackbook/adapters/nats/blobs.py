@@ -13,16 +13,14 @@ import structlog
 from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.errors import FULL, StoreFull, Unanswered
 from trackbook.adapters.nats.pending_writes import Keeper, PendingWrite, PendingWrites, no_keeper
-from trackbook.adapters.nats.reads import pause, walk
+from trackbook.adapters.nats.reads import pause
 from trackbook.adapters.nats.streams import blobs_stream
-from trackbook.engine.ports import BlobMissing, StoreUnanswered
+from trackbook.engine.ports import BlobMissing
 from trackbook.failpoints import failpoint
 
 CHUNK = 256 << 10  # bytes
 CACHE = 32 << 20  # bytes kept in memory, the least recently used go first
 PATIENCE = 10.0  # seconds for one acknowledgement
-READ_PATIENCE = 20.0
-"""Seconds for which reads are repeated while the connection stands; one is tried at a time after that."""
 HAVE_IT = frozenset({10071, 10164})  # wrong last sequence: the chunk is there, and its name is its content
 ASIDE = 1 << 20  # bytes; the digest of more is not computed on the event loop
 COUNT = "Trackbook-Chunks"
@@ -104,14 +102,8 @@ class NatsBlobs:
             return data
         found: dict[int, bytes] = {}
         subject = f"{self._prefix}.blob.{sha256}.*"
-        patience = 0 if self._pending.unanswered else READ_PATIENCE
-        try:
-            async for batch in walk(self._nc, self._stream, 1, subject, patience):
-                found |= {int(message.id): message.data for message in batch}
-        except StoreUnanswered as error:
-            self._pending.unanswered = str(error)
-            raise
-        self._pending.unanswered = ""
+        async for batch in self._pending.silences.walk(self._nc, self._stream, 1, subject):
+            found |= {int(message.id): message.data for message in batch}
         data = b"".join(found.pop(number) for number in sorted(found))
         if await _digest(data) != sha256:
             raise BlobMissing(f"blob {sha256}: {'damaged or incomplete' if data else 'not stored'}")

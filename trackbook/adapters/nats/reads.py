@@ -61,7 +61,7 @@ async def walk(
 ) -> AsyncIterator[list[Stored]]:
     """Yield batches of a subject from a sequence on until nothing more matches; waits while the broker is away.
 
-    Raises StoreUnanswered where the connection stands and no answer comes for `patience` seconds, if given.
+    Raises ReadsUnanswered where no answer comes for `patience` seconds, if given.
     """
     seq, alone = max(from_seq, 1), False
     asked_at = time.monotonic()
@@ -72,13 +72,8 @@ async def walk(
             if nc.is_connected and not alone:
                 alone = True
                 continue
-            waited = time.monotonic() - asked_at
-            if not nc.is_connected:
-                asked_at = math.inf
-            elif patience is not None and waited > patience:
-                raise _unanswered(stream, waited) from None
-            await pause(nc, stream)
-            alone, asked_at = False, min(asked_at, time.monotonic())
+            await _pause_within(nc, stream, asked_at, patience)
+            alone = False
             continue
         asked_at = time.monotonic()
         if alone:
@@ -106,7 +101,20 @@ async def _one(nc: Connection, stream: str, seq: int, subject: str) -> tuple[lis
     return ([found], True) if found else ([], False)
 
 
-def _unanswered(stream: str, waited: float) -> ReadsUnanswered:
+async def _pause_within(nc: Connection, stream: str, asked_at: float, patience: float | None) -> None:
+    """Pause until the next try; raises ReadsUnanswered once `patience` has passed since `asked_at`."""
+    left = None if patience is None else asked_at + patience - time.monotonic()
+    try:
+        async with asyncio.timeout(None if left is None else max(0.0, left)):
+            await pause(nc, stream)
+    except TimeoutError:
+        raise _unanswered(nc, stream, time.monotonic() - asked_at) from None
+
+
+def _unanswered(nc: Connection, stream: str, waited: float) -> ReadsUnanswered:
+    if not nc.is_connected:
+        message = f"the broker is away, and a read of the stream {stream} has waited {waited:.0f} s for it"
+        return ReadsUnanswered(message, "Its log in the data directory says why; then start again.")
     return ReadsUnanswered(
         f"the broker is connected and has not answered reads of the stream {stream} for {waited:.0f} s: "
         "nats-server does so after a block of the stream was damaged under it",

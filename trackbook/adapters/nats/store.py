@@ -16,7 +16,7 @@ from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.errors import FULL, StoreFull, Unanswered
 from trackbook.adapters.nats.limits import restore_limits
 from trackbook.adapters.nats.pending_writes import Keeper, PendingWrite, PendingWrites, no_keeper
-from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, head, pause, walk
+from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, head, pause
 from trackbook.adapters.nats.rechecks import Recheck, Rechecks
 from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live
@@ -203,7 +203,8 @@ class NatsEventStore:
 
     async def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
         """Yield one aggregate's commits from a stream sequence on, in order."""
-        async for batch in walk(self._nc, self._stream, from_seq, event_subject(self._prefix, kind, id)):
+        subject = event_subject(self._prefix, kind, id)
+        async for batch in self.pending_writes.silences.walk(self._nc, self._stream, from_seq, subject):
             for message in batch:
                 yield message
 

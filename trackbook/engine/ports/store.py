@@ -57,7 +57,7 @@ class EventStore(Protocol):
         ...
 
     def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
-        """Yield one aggregate's commits from a stream sequence on, in order."""
+        """Yield one aggregate's commits from a stream sequence on, in order; raises StoreUnanswered."""
         ...
 
     def read_all(self, from_seq: int) -> AsyncIterator[list[Stored]]:
