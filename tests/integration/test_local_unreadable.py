@@ -11,7 +11,7 @@ import pytest
 from local_process import ExecutorProcess
 
 from trackbook.adapters.container import attempt_state as container_state
-from trackbook.adapters.execution import folders
+from trackbook.adapters.execution import folders, output_log
 from trackbook.adapters.local import attempt_state
 from trackbook.adapters.local.cleanup import find
 from trackbook.engine.ports import SessionSpec
@@ -54,6 +54,30 @@ async def test_an_attempt_whose_files_can_not_be_read_is_lost(
             assert f"{folder / name}" in ended.message
             assert "it is not run again" in ended.message
             assert find(session.session) == []
+
+
+@pytest.mark.parametrize("instead", INSTEAD)
+async def test_an_end_is_reported_without_an_output_that_can_not_be_read(tmp_path: Path, instead: str) -> None:
+    """The report says why there is none; the task stayed running for ever."""
+    session = SessionSpec(f"tb-unread-{os.getpid()}", "j1", "p1", "pipe", "a", 0, 1, "sleep 600")
+    folder = folders.session_folder(tmp_path, session.session)
+    executor = ExecutorProcess(tmp_path)
+    await executor.start()
+    executor.ask("launch", session)
+    await executor.report()
+    os.kill(attempt_state.examine(folder).pid, signal.SIGKILL)
+    await executor.kill()
+    (folder / "log").unlink(missing_ok=True)
+    INSTEAD[instead](folder / "log")
+
+    async with executor:
+        executor.ask("launch", session)
+        ended = await executor.ended("a")
+
+    assert ended.outcome == "lost"
+    assert "the output can't be read" in ended.tail
+    with pytest.raises(OSError, match=f"{folder / 'log'}"):
+        output_log.read(folder / "log", 0, 10)
 
 
 @pytest.mark.parametrize("instead", INSTEAD)

@@ -21,6 +21,7 @@ from trackbook.engine.ports import (
     StoreUnanswered,
     UnsafePath,
 )
+from trackbook.private_files import NotAFile
 from trackbook.projections.errors import DamagedError, UnavailableError
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.write.projector import NotProjectedError, SequenceUnknownError
@@ -37,6 +38,7 @@ _STATUSES = {
     "unknown_command": 404,
     "unavailable": 503,
     "store_unanswered": 503,
+    "not_a_file": 503,
     "invalid_json": 400,
     "reserved_actor": 403,
     "invalid_cursor": 400,
@@ -144,6 +146,11 @@ def on_store_unanswered(_: Request[Any, Any, Any], error: StoreUnanswered) -> Re
     return _answer(status_of("store_unanswered"), "store_unanswered", str(error), UNANSWERED)
 
 
+def on_not_a_file(_: Request[Any, Any, Any], error: NotAFile) -> Response[ErrorBody]:
+    """Answer where something else is in the place of a file of Trackbook's."""
+    return _answer(status_of("not_a_file"), "not_a_file", str(error), error.hint)
+
+
 def on_folder_missing(request: Request[Any, Any, Any], error: FolderMissing) -> Response[ErrorBody]:
     """Answer where a pipeline has no folder: nothing to read, or nowhere to write."""
     hint = "`trackbook files create PIPELINE` makes it again; another executor is named by `executor=`."
@@ -191,6 +198,7 @@ HANDLERS: dict[int | type[Exception], Any] = {
     HistoryDamaged: on_history_damaged,
     BlobMissing: on_blob_missing,
     StoreUnanswered: on_store_unanswered,
+    NotAFile: on_not_a_file,
     FolderMissing: on_folder_missing,
     NoSuchFile: on_no_such_file,
     UnsafePath: on_unsafe_path,

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+from trackbook.private_files import require_file
+
 TAIL = 4096
 """Bytes of output that a report carries."""
 _WANTED = "wanted"
@@ -37,14 +39,20 @@ def is_wanted(log: Path) -> bool:
 
 
 def tail(log: Path) -> str:
-    """Return the end of the output, at most TAIL bytes, from the start of a line where there is one."""
+    """Return the end of the output, at most TAIL bytes, from the start of a line where there is one.
+
+    A log that can't be read is no reason not to report an end: the text says why.
+    """
     try:
+        require_file(log)
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
             data = file.read(TAIL)
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        return f"[the output can't be read: {error}]\n"
     if size > TAIL:
         data = data.partition(b"\n")[2] or data
     text = data.decode(errors="replace")

@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from trackbook.private_files import read_file, require_file
+
 NOTE = b"\n[trackbook: %d bytes of output are left out here]\n"
 
 
@@ -77,7 +79,7 @@ class _Cut(NamedTuple):
 
 def _cut(log: Path) -> _Cut | None:
     try:
-        return _Cut(*(int(part) for part in cut_file(log).read_bytes().split()))
+        return _Cut(*(int(part) for part in read_file(cut_file(log)).split()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
@@ -86,6 +88,7 @@ def _cut(log: Path) -> _Cut | None:
 
 def find_kept(log: Path) -> Kept | None:
     """Return what is there; None while the log is being cut. Raises FileNotFoundError."""
+    require_file(log)
     cut = _cut(log)
     if cut is not None and not _agrees(log, cut):
         return None
@@ -103,6 +106,7 @@ def read(log: Path, offset: int, limit: int) -> Piece | None:
 
     Raises FileNotFoundError.
     """
+    require_file(log)
     cut = _cut(log)
     with log.open("rb") as file:
         if cut is None:
