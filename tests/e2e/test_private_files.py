@@ -64,9 +64,10 @@ def test_a_data_directory_is_closed_to_others(tmp_path: Path, first: str) -> Non
 def test_a_directory_that_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None:
     """The next start closes what was open, and leaves a folder alone that holds other things."""
     program = (
-        "from pathlib import Path; from trackbook.runtime.data_directory.directory import held; import sys\n"
+        "import sys; from pathlib import Path\n"
+        "from trackbook.runtime.data_directory.directory import hold_directory\n"
+        "with hold_directory(Path(sys.argv[1]), frozenset({'web', 'engine'})): pass"
     )
-    program += "with held(Path(sys.argv[1]), frozenset({'web', 'engine'})): pass"
     old, project = tmp_path / "old", tmp_path / "project"
     for folder, name in ((old, "lock-engine"), (project, "train.py")):
         folder.mkdir(mode=0o755)
