@@ -238,7 +238,7 @@ async def test_a_start_gives_up_when_its_broker_is_stopped(
         await catch_up(aggregates, *given)
 
     monkeypatch.setattr(AggregateStore, "catch_up", stopped_before)
-    config = Config(data=tmp_path, http="127.0.0.1:0", durability="fast", start_limits=StartLimits(within=0.5))
+    config = Config(data=tmp_path, http="127.0.0.1:0", durability="fast", start_limits=StartLimits(within=3.0))
 
     with pytest.raises(StartTimedOut, match="the log to be read") as found:
         async with running(config):

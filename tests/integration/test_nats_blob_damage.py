@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from store_files import StoreFiles
 
-from trackbook.adapters.nats import silences
+from trackbook.adapters.nats import circuit_breaker
 from trackbook.adapters.nats.blobs import CHUNK, NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import connect
@@ -57,8 +57,8 @@ async def test_reads_that_a_connected_broker_never_answers_end_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped process keeps its connection, as a server does that is lost in a damaged block."""
-    monkeypatch.setattr(silences, "PATIENCE", 0.0)
-    monkeypatch.setattr(silences, "REFUSED_FOR", 0.0)
+    monkeypatch.setattr(circuit_breaker, "PATIENCE", 0.0)
+    monkeypatch.setattr(circuit_breaker, "REFUSED_FOR", 0.0)
     async with EmbeddedBroker(tmp_path, durability="fast") as broker:
         nc = await connect(broker.engine)
         await ensure(nc, initialised=False)

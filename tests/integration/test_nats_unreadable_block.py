@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from store_files import StoreFiles
 
-from trackbook.adapters.nats import reads, silences
+from trackbook.adapters.nats import circuit_breaker, reads
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.reads import ReadsUnanswered
@@ -50,7 +50,7 @@ async def test_a_read_that_the_broker_leaves_unanswered_ends_by_the_leaders_word
         nc = await connect(broker.engine)
         store = NatsEventStore(nc)
         assert [each async for each in store.read("pipeline", "one", from_seq)] == []
-        assert bool(nc.silences) == (from_seq > 1)
+        assert bool(nc.unanswered_batches) == (from_seq > 1)
         assert [each.seq async for each in store.read("pipeline", f"p{last - 2}", last)] == [last]
         assert [[each.seq for each in batch] async for batch in store.read_all(last)] == [[last]]
         await nc.close()
@@ -71,9 +71,9 @@ async def test_a_stream_that_leaves_a_batch_unanswered_is_waited_for_shortly_the
     async with EmbeddedBroker(tmp_path, durability="fast") as broker:
         nc = await connect(broker.engine)
         await fill(nc, NatsEventStore(nc))
-        nc.silences["trackbook_events"] = time.monotonic()
+        nc.unanswered_batches["trackbook_events"] = time.monotonic()
         assert [each.seq async for each in NatsEventStore(nc).read("pipeline", "one")] == [1]
-        nc.silences.clear()
+        nc.unanswered_batches.clear()
         assert [each.seq async for each in NatsEventStore(nc).read("pipeline", "one")] == [1]
         await nc.close()
     assert asked == [reads.SOON, reads.ANSWER]
@@ -83,7 +83,7 @@ async def test_a_read_waits_for_a_broker_that_is_away_and_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that can't be started again, since a damaged block has it take all memory it may have, say."""
-    monkeypatch.setattr(silences, "PATIENCE", 0.2)
+    monkeypatch.setattr(circuit_breaker, "PATIENCE", 0.2)
     async with EmbeddedBroker(tmp_path, durability="fast") as broker:
         nc = await connect(broker.engine)
         store = NatsEventStore(nc)

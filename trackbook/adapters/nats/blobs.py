@@ -102,7 +102,7 @@ class NatsBlobs:
             return data
         found: dict[int, bytes] = {}
         subject = f"{self._prefix}.blob.{sha256}.*"
-        async for batch in self._pending.silences.walk(self._nc, self._stream, 1, subject):
+        async for batch in self._pending.reads.walk(self._nc, self._stream, 1, subject):
             found |= {int(message.id): message.data for message in batch}
         data = b"".join(found.pop(number) for number in sorted(found))
         if await _digest(data) != sha256:

@@ -38,7 +38,7 @@ class Connection(Client):
         self._refused = ""
         self._on_reconnect: list[Callable[[], None]] = []
         self._on_close: list[Callable[[], None]] = []
-        self.silences: dict[str, float] = {}
+        self.unanswered_batches: dict[str, float] = {}
         """When a stream's leader last answered what a batch had left unanswered, by stream (monotonic)."""
 
     async def open(self, access: Access, name: str, patience: float) -> None:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from trackbook.adapters.nats.circuit_breaker import CircuitBreaker
 from trackbook.adapters.nats.errors import StoreFull
-from trackbook.adapters.nats.silences import Silences
 
 NOTED_AFTER = 2.0  # seconds that a write may take before it counts as waiting; one takes milliseconds
 REFUSED_FOR = 60.0  # seconds for which a refusal counts: there may be room again without anybody writing
@@ -36,10 +36,10 @@ class PendingWrite(Struct, eq=False):
 
 
 class PendingWrites:
-    """The writes that are under way, the last refusal for want of room, and `silences`: reads given up."""
+    """The writes that are under way, the last refusal for want of room, and `reads`, which may be given up."""
 
     def __init__(self) -> None:
-        self.silences = Silences()
+        self.reads = CircuitBreaker()
         self._pending: dict[int, PendingWrite] = {}
         self._refused = ""
         self._refused_at = 0.0
@@ -64,7 +64,7 @@ class PendingWrites:
         late = [wait for wait in self._pending.values() if time.monotonic() - wait.began >= NOTED_AFTER]
         if not late:
             refused = self._refused if time.monotonic() - self._refused_at < REFUSED_FOR else ""
-            return refused or self.silences.problem()
+            return refused or self.reads.problem()
         oldest = min(late, key=lambda wait: wait.began)
         what = "a write has" if len(late) == 1 else f"{len(late)} writes have"
         return f"{what} waited for the broker since {oldest.at:%H:%M:%S} UTC: {oldest.why}"

@@ -77,7 +77,7 @@ async def walk(
             continue
         asked_at = time.monotonic()
         if alone:
-            nc.silences[stream] = asked_at
+            nc.unanswered_batches[stream] = asked_at
         if batch:
             yield batch
             seq = batch[-1].seq + 1
@@ -90,7 +90,7 @@ async def _batch(nc: Connection, stream: str, seq: int, subject: str) -> tuple[l
     query: dict[str, Any] = {"seq": seq, "batch": BATCH, "max_bytes": BATCH_BYTES}
     if subject != ">":
         query |= {"next_by_subj": subject}
-    silent = time.monotonic() - nc.silences.get(stream, -math.inf) < SILENT_FOR
+    silent = time.monotonic() - nc.unanswered_batches.get(stream, -math.inf) < SILENT_FOR
     found, more = await direct(nc, stream, query, SOON if silent else ANSWER)
     return [stored(message) for message in found], more > 0
 

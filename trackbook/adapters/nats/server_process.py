@@ -62,9 +62,9 @@ async def spawn(server: Path, conf: Path, held: int) -> asyncio.subprocess.Proce
 
     `held` is the locked descriptor that it keeps open: as long as it is locked, a server uses the store.
     """
-    told = (str(os.getpid()), str(memory_limit()), str(server), "-c", str(conf))
+    arguments = (str(os.getpid()), str(memory_limit()), str(server), "-c", str(conf))
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", "-c", _LEASH, *told),
+        *(sys.executable, "-I", "-S", "-c", _LEASH, *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,

@@ -204,7 +204,7 @@ class NatsEventStore:
     async def read(self, kind: str, id: str, from_seq: int = 1) -> AsyncIterator[Stored]:  # noqa: A002
         """Yield one aggregate's commits from a stream sequence on, in order."""
         subject = event_subject(self._prefix, kind, id)
-        async for batch in self.pending_writes.silences.walk(self._nc, self._stream, from_seq, subject):
+        async for batch in self.pending_writes.reads.walk(self._nc, self._stream, from_seq, subject):
             for message in batch:
                 yield message
 

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from trackbook.adapters.nats import silences
+from trackbook.adapters.nats import circuit_breaker
+from trackbook.adapters.nats.circuit_breaker import AFTER_ONE, PATIENCE, CircuitBreaker
 from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.pending_writes import PendingWrites
 from trackbook.adapters.nats.reads import ReadsUnanswered
-from trackbook.adapters.nats.silences import AFTER_ONE, PATIENCE
 from trackbook.engine.ports import Stored
 
 NC = cast("Connection", None)
@@ -38,11 +38,11 @@ class Broker:
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     """Give a broker that keeps silent about one subject."""
     broker = Broker("bad")
-    monkeypatch.setattr(silences, "walk", broker.walk)
+    monkeypatch.setattr(circuit_breaker, "walk", broker.walk)
     return broker
 
 
-async def read(reads: silences.Silences, subject: str) -> list[Any]:
+async def read(reads: CircuitBreaker, subject: str) -> list[Any]:
     """Read a subject."""
     return [stored.seq async for batch in reads.walk(NC, "events", 7, subject) for stored in batch]
 
@@ -52,7 +52,7 @@ async def test_what_was_given_up_is_not_asked_for_again_at_once(broker: Broker) 
     pending = PendingWrites()
     for _ in range(3):
         with pytest.raises(ReadsUnanswered, match="no answer of bad") as raised:
-            await read(pending.silences, "bad")
+            await read(pending.reads, "bad")
         assert raised.value.hint == "Copy it."
     assert broker.asked == [("bad", PATIENCE)]
     assert pending.problem() == "no answer of bad"
@@ -62,20 +62,20 @@ async def test_other_reads_are_answered_and_waited_for_shortly(broker: Broker) -
     """A broker that left one read unanswered may leave more so."""
     pending = PendingWrites()
     with pytest.raises(ReadsUnanswered):
-        await read(pending.silences, "bad")
-    assert await read(pending.silences, "good") == [7]
+        await read(pending.reads, "bad")
+    assert await read(pending.reads, "good") == [7]
     assert broker.asked == [("bad", PATIENCE), ("good", AFTER_ONE)]
     assert pending.problem()
 
 
 async def test_an_answer_ends_it(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while it is asked for again; once it is read nothing is named any more."""
-    monkeypatch.setattr(silences, "REFUSED_FOR", 0.0)
+    monkeypatch.setattr(circuit_breaker, "REFUSED_FOR", 0.0)
     pending = PendingWrites()
     with pytest.raises(ReadsUnanswered):
-        await read(pending.silences, "bad")
+        await read(pending.reads, "bad")
     broker.silent.clear()
-    assert await read(pending.silences, "bad") == [7]
+    assert await read(pending.reads, "bad") == [7]
     assert pending.problem() == ""
-    assert await read(pending.silences, "bad") == [7]
+    assert await read(pending.reads, "bad") == [7]
     assert broker.asked[-1] == ("bad", PATIENCE)

@@ -21,7 +21,7 @@ request (measured: 22 GB after four minutes).
 """
 
 
-class Silences:
+class CircuitBreaker:
     """The subjects whose reads were given up, until one is answered."""
 
     def __init__(self) -> None:
