@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from container.engine import container_engine  # noqa: F401 - a fixture
+from hypothesis import settings
 from seed import SEED
 from summary import Summary
 
@@ -47,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Pin all chance, and undo what a shell does to commands in the background: it has them ignore signals."""
     config.pluginmanager.register(Summary())
     config.option.hypothesis_seed = str(SEED)  # as --hypothesis-seed does
+    settings.register_profile("trackbook", settings(), deadline=None)  # no test fails for a busy machine
+    settings.load_profile("trackbook")
     os.environ.pop("COLUMNS", None)  # workers of a parallel run have it, and tables would be cut to it
     for number in (signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
