@@ -19,6 +19,7 @@ from container.engine import container_engine  # noqa: F401 - a fixture
 from hypothesis import settings
 from seed import SEED
 from summary import Summary
+from teardown_limit import TeardownLimit
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
@@ -46,7 +47,8 @@ _SLOWEST_FIRST = (
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Pin all chance, and undo what a shell does to commands in the background: it has them ignore signals."""
-    config.pluginmanager.register(Summary())
+    config.pluginmanager.register(Summary(config))
+    config.pluginmanager.register(TeardownLimit())
     config.option.hypothesis_seed = str(SEED)  # as --hypothesis-seed does
     settings.register_profile("trackbook", settings(), deadline=None)  # no test fails for a busy machine
     settings.load_profile("trackbook")

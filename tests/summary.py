@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+_MOST = 1000
+"""Characters of a failure's cause that are printed at once; all of it stands at the end."""
 _LINES: dict[str, list[str]] = {}
 _COUNTS: dict[str, Counter[str]] = {}
 
@@ -25,7 +27,19 @@ def add_count(section: str, name: str, number: int = 1) -> None:
 
 
 class Summary:
-    """A pytest plugin that gathers the parts and prints them."""
+    """A pytest plugin that gathers the parts and prints them, and names each failure when it happens."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Name a failure at once: a run that is ended before its end has no list of them."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and reporter is not None:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = f"{crash.path}:{crash.lineno}: {crash.message}" if crash else report.longreprtext
+            reporter.ensure_newline()
+            reporter.write_line(f"{report.when} of {report.nodeid} failed: {why[:_MOST]}")
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Send this worker's part."""

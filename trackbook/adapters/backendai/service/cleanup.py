@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from trackbook.adapters.backendai.api import service_calls
 from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.service_calls import Service
-from trackbook.adapters.backendai.api.session_calls import Version
+from trackbook.adapters.backendai.api.session_calls import Session, Version
 from trackbook.adapters.backendai.service import plan
 from trackbook.adapters.backendai.service.plan import JOB, SESSION
 from trackbook.adapters.backendai.session.terminator import Terminator
 from trackbook.adapters.execution.back_off import BackOff
 from trackbook.engine.ports import UNKNOWN_JOB, ExecutorUnavailable, Finding, Live
 
+_log = structlog.get_logger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.3, 5.0
 
 
@@ -92,8 +95,8 @@ class Services:
             return
         terminator = Terminator(self._connection)
         try:
-            # Twice, since a replica that does not end by then is ended by force.
-            async with asyncio.timeout(2 * self._connection.cluster.stop_timeout):
+            # A replica that does not end in the first of three is forced to; a service may stay beyond them.
+            async with asyncio.timeout(3 * self._connection.cluster.stop_timeout):
                 await asyncio.gather(
                     *(take_down(self._connection, version, each, terminator) for each in services)
                 )
@@ -111,17 +114,25 @@ async def take_down(
 ) -> None:
     """Delete a service and wait until it and its replicas are gone. Raises ClusterError.
 
-    Replicas are ended besides: 23.09 leaves one that is being made, or waits for resources, to itself.
+    Replicas are ended besides: 23.09 leaves one that is being made, or waits for resources, to itself. A service
+    of which nothing runs any more for `stop_timeout` seconds counts as gone: a 23.09 that missed the end of a
+    replica says DESTROYING for good.
     """
     if not service.going:
         await service_calls.delete(connection.client, service.id)
-    back_off, ending = BackOff(_FIRST_PAUSE, _LONGEST_PAUSE, 1.5), {}
+    back_off, ending = BackOff(_FIRST_PAUSE, _LONGEST_PAUSE, 1.5), dict[str, asyncio.Task[Session | None]]()
+    at = asyncio.get_running_loop().time
+    idle_since = at()
     found: Service | None = service
-    while found is not None:
+    while found is not None and at() - idle_since < connection.cluster.stop_timeout:
         for route in found.routes:
             if route.session and route.session not in ending:
-                ending[route.session] = terminator.end(route.session)
+                ending[route.session] = terminator.end_replica(route.session)
         await back_off.pause()
+        if not all(task.done() for task in ending.values()):
+            idle_since = at()
         found = await service_calls.read(connection.client, version, service.id)
+    if found is not None:
+        _log.warning("a service whose replicas have ended is not removed by the cluster", service=service.name)
     for task in ending.values():
         await asyncio.shield(task)

@@ -262,7 +262,7 @@ class ServiceReconciler:
         """End the replicas of a service that is taken down: 23.09 leaves those being made to themselves."""
         for route in service.routes:
             if route.session:
-                self._terminator.end(route.session)
+                self._terminator.end_replica(route.session)
 
     async def roll_back(self, service: Service) -> None:
         """Have the service run again what it ran before this attempt changed it. Raises ClusterError, NotYet."""

@@ -83,7 +83,7 @@ async def advance(
     if old:
         healthy = [route for route in here if route.healthy]
         if len(healthy) > replicas and len(old) < len(here):
-            terminator.end(old[0].session)
+            terminator.end_replica(old[0].session)
         return False
     if service.replicas != replicas:
         await service_calls.modify(client, service.id, {"desired_session_count": replicas})
@@ -117,4 +117,4 @@ async def restore_previous(client: Client, terminator: Terminator, state: Servic
     await service_calls.modify(client, service.id, body)
     for route in service.routes:
         if route.session and route.session not in before.sessions:
-            terminator.end(route.session)
+            terminator.end_replica(route.session)

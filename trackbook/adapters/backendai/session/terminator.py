@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 
 import structlog
 
-from trackbook.adapters.backendai.api import session_calls
+from trackbook.adapters.backendai.api import service_calls, session_calls
 from trackbook.adapters.backendai.api.cluster_connection import ClusterConnection
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.session_calls import Session
@@ -47,10 +48,19 @@ class Terminator:
         """
         if begun:
             self._begun.add(session)
-        task = self._ending.get(session)
-        if task is None:
-            task = self._ending[session] = asyncio.create_task(self._end(session, patience=patience))
-            task.add_done_callback(lambda _: self._forget(session))
+        return self._ending.get(session) or self._begin(session, self._end(session, patience=patience))
+
+    def end_replica(self, session: str) -> asyncio.Task[Session | None]:
+        """Have a service's replica ended, as `end` does; on 23.09 once the scheduler has looked at its session.
+
+        Of a session that is cancelled before that, 23.09.10 fails to note the end at the replica's route (its
+        `status_data` is null, which `update_route` does not expect): the service stays DESTROYING for good.
+        """
+        return self._ending.get(session) or self._begin(session, self._end_replica(session))
+
+    def _begin(self, session: str, ending: Coroutine[None, None, Session | None]) -> asyncio.Task[Session | None]:
+        task = self._ending[session] = asyncio.create_task(ending)
+        task.add_done_callback(lambda _: self._forget(session))
         return task
 
     def _forget(self, session: str) -> None:
@@ -113,6 +123,22 @@ class Terminator:
             found = await self._connection.by_id.read(session)
             return not found or found[0].final
         return False
+
+    async def _end_replica(self, session: str) -> Session | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._connection.cluster.stop_timeout):
+                await self._looked_at(session)
+        return await self._end(session, patience=False)
+
+    async def _looked_at(self, session: str) -> None:
+        back_off = BackOff(_FIRST_PAUSE, _LONGEST_PAUSE, 1.5)
+        while not self._hurry.is_set():
+            with contextlib.suppress(ClusterError):
+                found = await self._connection.by_id.read(session)
+                unseen = bool(found) and found[0].status == "PENDING" and not found[0].status_data
+                if not unseen or service_calls.has_revisions(await self._connection.version()):
+                    return
+            await back_off.pause(self._hurry)
 
     def _is_forceable(self, session: Session) -> bool:
         return session.status in _FORCEABLE or (session.id in self._begun and session.status in _STALE)
