@@ -120,7 +120,7 @@ async def world(serving: Cluster, tmp_path: Path) -> AsyncIterator[ServiceWorld]
     await made.close()
 
 
-async def test_a_service_is_made_and_its_address_is_the_result(world: ServiceWorld) -> None:
+async def test_a_service_is_made_and_its_address_is_reported(world: ServiceWorld) -> None:
     """The task has succeeded once the replicas are healthy; another run replaces what it runs, not its name."""
     await world.made()
     limits = {"max_surge": 1, "max_unavailable": 0} if world.cluster.newer else {}
@@ -128,25 +128,25 @@ async def test_a_service_is_made_and_its_address_is_the_result(world: ServiceWor
     ended = await world.run(first)
     assert (ended.outcome, ended.message) == ("succeeded", "")
     assert ended.started_at
-    assert set(ended.result) == {"url", "service", "id"}
+    assert set(ended.service) == {"url", "service", "id"}
     (service,) = await world.services()
     assert (service.name, service.id, service.url) == (
-        ended.result["service"],
-        ended.result["id"],
-        ended.result["url"],
+        ended.service["service"],
+        ended.service["id"],
+        ended.service["url"],
     )
     assert service.variables["GREETING"] == "hello"
     assert service.variables["BACKENDAI_PIPELINE_JOB_ID"] == "job1"
     if world.cluster.newer:
         assert "pages" in await _page(f"{service.url}model-definition.yml")
     written = world.backend.folders.read("p1", "jobs/job1/0-serve/outputs/service.json")
-    assert json.loads(b"".join([chunk async for chunk in written])) == ended.result
+    assert json.loads(b"".join([chunk async for chunk in written])) == ended.service
     assert "model-definition.yml" in folders.log_file(world.folder, first.session).read_text()
     told = [each.status for each in world.reports.of("serve", ReportTaskStatus)]  # type: ignore[union-attr]
     assert "PREPARING" in told
 
     again = await world.run(first)
-    assert again.result == ended.result, "a session that has ended is reported again, and nothing is made"
+    assert again.service == ended.service, "a session that has ended is reported again, and nothing is made"
 
     second = await world.run(world.spec("job2", {"GREETING": "good day"}, replicas=2, **limits))
     assert (second.outcome, second.message) == ("succeeded", "")
@@ -167,7 +167,7 @@ async def test_an_older_manager_is_led_through_a_change(world: ServiceWorld) -> 
     other = f"{world.cluster.image}-cuda11.8"
     changed = await world.run(replace(world.spec("job2"), image=other))
     assert (changed.outcome, changed.message) == ("succeeded", "")
-    assert changed.result == made.result
+    assert changed.service == made.service
     (after,) = await world.services()
     assert (after.image, after.replicas, len(after.routes)) == (other, 1, 1)
     assert not {route.session for route in after.routes} & {route.session for route in before.routes}
@@ -187,7 +187,7 @@ async def test_an_ephemeral_service_ends_with_its_job(world: ServiceWorld) -> No
     await world.made()
     ended = await world.run(world.spec("job1", name=f"own-{world.installation}", ephemeral="true"))
     assert ended.outcome == "succeeded", ended.message
-    assert ended.result["service"] == f"own-{world.installation}"
+    assert ended.service["service"] == f"own-{world.installation}"
     await world.backend.release("job2")
     assert len(await world.services()) == 1
     await _released(world, "job1")
@@ -226,7 +226,7 @@ async def test_a_stopped_task_leaves_no_service(world: ServiceWorld) -> None:
     await world.reports.started("serve")
     await executor.stop(spec)
     ended = await world.reports.ended("serve")
-    assert (ended.outcome, ended.result) == ("cancelled", {})
+    assert (ended.outcome, ended.service) == ("cancelled", {})
     assert await world.services() == []
     await executor.launch(spec)
     assert (await world.reports.ended("serve", 2)).outcome == "cancelled"
@@ -279,7 +279,7 @@ async def test_a_crash_is_followed_by_adoption(world: ServiceWorld) -> None:
     for note in folders.session_folder(world.folder, spec.session).iterdir():
         note.unlink()
     ended = await world.run(spec)
-    assert (ended.outcome, ended.result["id"]) == ("succeeded", begun.id)
+    assert (ended.outcome, ended.service["id"]) == ("succeeded", begun.id)
     assert len(await world.services()) == 1
 
 

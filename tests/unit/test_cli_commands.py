@@ -338,7 +338,10 @@ def test_a_list_that_is_cut_says_how_many_there_are(
 def test_a_service_is_shown_with_its_address(fake: FakeServer, run: Run) -> None:
     """It is what the task was run for; nothing else says where it answers."""
     served = task_row(
-        "serve", state="succeeded", finished_at="2026-01-31T12:00:01.000000Z", result={"url": "http://proxy/app/"}
+        "serve",
+        state="succeeded",
+        finished_at="2026-01-31T12:00:01.000000Z",
+        service={"url": "http://proxy/app/"},
     )
     fake.scripts |= {
         f"GET /api/jobs/{JOB}": job_row(),

@@ -133,7 +133,7 @@ async def test_a_service_is_live_until_its_job_ends(tmp_path: Path) -> None:
     """What a task offers outlives the task, and is nobody's once the job has ended."""
 
     def script(spec: SessionSpec) -> Play:
-        return Play(result={"url": "http://there/"}) if spec.task == "make" else Play(hold=True)
+        return Play(service={"url": "http://there/"}) if spec.task == "make" else Play(hold=True)
 
     office = await _office(tmp_path, script=script)
     await office.must("pipeline.apply", yaml=MIXED)

@@ -120,15 +120,23 @@ def test_why_a_session_waits_is_kept() -> None:
 
 
 def test_what_a_service_offers_is_kept() -> None:
-    """A task that succeeded with a result serves from then on; one without, or one that goes on, does not."""
+    """A task that succeeded with a service serves from then on; one without, or one that runs on, does not."""
     url = {"url": "https://model.example.org"}
-    end = ReportTaskEnded("a", 1, "succeeded", at(2), result=url)
+    end = ReportTaskEnded("a", 1, "succeeded", at(2), service=url)
     told = given(created("a", "b"), launched("a"), launched("b"), started("a")).when(end)
     state = told.then(TaskSucceeded("a", 1, at(2), url)).state
     assert (state.tasks["a"].serves, state.tasks["b"].serves) == (True, False)
     plain = given(created("a", "b"), launched("a"), launched("b"), started("a"))
     ended = plain.when(ReportTaskEnded("a", 1, "succeeded", at(2))).then(TaskSucceeded("a", 1, at(2)))
     assert not ended.state.tasks["a"].serves
+
+
+def test_what_a_command_left_as_its_result_is_kept() -> None:
+    """A result is kept with the success, and makes no service of the task."""
+    end = ReportTaskEnded("a", 1, "succeeded", at(2), result={"loss": 0.5})
+    told = given(created("a", "b"), launched("a"), launched("b"), started("a")).when(end)
+    state = told.then(TaskSucceeded("a", 1, at(2), result={"loss": 0.5})).state
+    assert not state.tasks["a"].serves
 
 
 def test_whose_failure_it_was_is_kept() -> None:

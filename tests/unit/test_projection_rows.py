@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from histories.made import History
 from histories.served import projected
+from msgspec import UNSET
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from trackbook.engine import job
@@ -76,6 +77,44 @@ async def test_a_task_tells_when_it_ran_and_how_it_ended(tmp_path: Path) -> None
     assert (tasks[0].exit_code, tasks[0].error, tasks[0].executor_status) == (0, None, "PULLING")
     assert (tasks[0].link, tasks[1].link) == ("https://web.example.org/a", None)
     assert tasks[1].state == "launching"
+
+
+@pytest.mark.parametrize("result", [{"loss": 0.5}, [], "", 0, False, None])
+async def test_a_task_shows_its_result_apart_from_its_service(tmp_path: Path, result: Any) -> None:
+    """Any JSON value is shown as it was left, even an empty one; how a service is reached is another field."""
+    history = History()
+    await history.start("j", "p1", CHAIN)
+    ends = history.now
+    service = {"url": "http://there/"}
+    await history.tell(
+        "j", job.ReportTaskEnded("a", 1, "succeeded", ends, ends, 0, service=service, result=result)
+    )
+
+    async with projected(history, tmp_path / "r.db") as read:
+        await at_end(history, read)
+        listed, single = (await read.tasks("j", 1000)).items, await read.task("j", "a")
+        moment = await read.job_at("j", 2)
+
+    assert (single.result, single.service) == (result, service)
+    assert listed[0] == moment.tasks[0] == single
+    assert (listed[1].result, listed[1].service) == (None, None)
+
+
+async def test_a_long_result_is_shown_with_its_task_alone(tmp_path: Path) -> None:
+    """A list of tasks leaves out a result of more than 4 KiB, so that a list of many stays short."""
+    history = History()
+    await history.start("j", "p1", CHAIN)
+    ends = history.now
+    await history.tell("j", job.ReportTaskEnded("a", 1, "succeeded", ends, ends, 0, result="x" * 4095))
+
+    async with projected(history, tmp_path / "r.db") as read:
+        await at_end(history, read)
+        listed, single = (await read.tasks("j", 1000)).items, await read.task("j", "a")
+        moment = await read.job_at("j", 2)
+
+    assert single.result == "x" * 4095
+    assert listed[0].result is UNSET
+    assert moment.tasks[0].result is UNSET
 
 
 async def test_a_failure_stands_on_the_task_and_on_the_job(tmp_path: Path) -> None:
@@ -265,4 +304,4 @@ def test_the_tables_have_a_number_of_their_own() -> None:
         for index in sorted(table.indexes, key=lambda index: str(index.name))
     ]
     digest = hashlib.sha256("\n".join(ddl).encode()).hexdigest()
-    assert (MODEL, digest[:16]) == (7, "af8439cffe104f51")
+    assert (MODEL, digest[:16]) == (8, "0f9ddd62f84c1812")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
@@ -72,8 +72,10 @@ class ReportTaskStatus(JobCommand, frozen=True):
 class ReportTaskEnded(JobCommand, frozen=True):
     """The session is gone. `started_at` is None when its command never ran; `tail` ends its output.
 
-    `fault` says whose failure it is (see TaskError); `result` is what a service offers, such as its `url`;
-    `run_time` is in seconds, by a clock that can't be set, None where nobody measured it.
+    `fault` says whose failure it is (see TaskError). `service` is how a serving task's service is reached, such
+    as its `url`. `result` is the JSON value that the command left as its result, None where it left none; both
+    count only for a success. `run_time` is in seconds, by a clock that can't be set, None where nobody measured
+    it.
     """
 
     task: str
@@ -86,8 +88,9 @@ class ReportTaskEnded(JobCommand, frozen=True):
     message: str = ""
     tail: str = ""
     fault: Fault = ""
-    result: dict[str, str] = field(default_factory=dict)
+    service: dict[str, str] = field(default_factory=dict)
     run_time: float | None = None
+    result: Any = None
 
 
 Report = ReportTaskStarted | ReportTaskStatus | ReportTaskEnded
@@ -174,7 +177,9 @@ def _started(task: TaskState, at: datetime | None) -> list[AnyJobEvent]:
 
 def _ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
     if report.outcome == "succeeded":
-        return facts.TaskSucceeded(report.task, report.attempt, report.ended_at, report.result, report.run_time)
+        return facts.TaskSucceeded(
+            report.task, report.attempt, report.ended_at, report.service, report.run_time, report.result
+        )
     if task.stop_requested:
         return facts.TaskCancelled(
             report.task, report.attempt, report.ended_at, report.exit_code, report.signal, report.run_time

@@ -84,7 +84,7 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
             state.tasks[event.task].status = "running"
         case facts.TaskSucceeded() | facts.TaskSkipped():
             _end_task(state, event.task, "skipped" if isinstance(event, facts.TaskSkipped) else "succeeded")
-            state.tasks[event.task].serves = isinstance(event, facts.TaskSucceeded) and bool(event.result)
+            state.tasks[event.task].serves = isinstance(event, facts.TaskSucceeded) and bool(event.service)
             _release_successors(state, event.task)
         case facts.TaskFailed():
             _end_task(state, event.task, "failed")

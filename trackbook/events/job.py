@@ -7,7 +7,7 @@ seconds, by a clock that can't be set, and left out where nobody measured it.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
@@ -109,13 +109,18 @@ class TaskStopRequested(JobEvent, frozen=True):
 
 
 class TaskSucceeded(JobEvent, frozen=True):
-    """The session's command ended with exit code 0, or its service is there, with what it offers as `result`."""
+    """The session's command ended with exit code 0, or its service is healthy.
+
+    `service` is how a serving task's service is reached: `url`, `service` (its name), `id`. `result` is the JSON
+    value that the command left as its result, None where it left none.
+    """
 
     task: str
     attempt: int
     at: datetime
-    result: dict[str, str] = field(default_factory=dict)
+    service: dict[str, str] = field(default_factory=dict)
     run_time: float | None = None
+    result: Any = None
 
 
 class TaskFailed(JobEvent, frozen=True):

@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
 )
 
-MODEL = 7
+MODEL = 8
 """Goes up with any change of the tables or of what they hold; a file with another number is rebuilt."""
 
 metadata = MetaData()
@@ -176,10 +176,18 @@ tasks = Table(
     _text("error"),
     _text("tail"),
     _text("fault"),
-    _text("result"),  # JSON: what a service offers, '' for none
+    _text("service"),  # JSON: how a service is reached, '' for none
     sqlite_with_rowid=False,
 )
 
+results = Table(
+    "results",
+    metadata,
+    _number("job", key=True),
+    _number("idx", key=True),
+    Column("json", LargeBinary, nullable=False),
+)
+"""Results of tasks, up to 1 MiB each: apart from the tasks, whose rows are read by the thousand."""
 
 states = Table("states", metadata, _number("seq", key=True), Column("json", LargeBinary, nullable=False))
 """What each event of a job's commit led to: a list of JobStates (views.py), an event each."""

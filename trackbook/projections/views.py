@@ -102,7 +102,10 @@ class TaskView(Struct):
     `clock_jump` says by how many seconds the clock was moved between `started_at` and `finished_at`, if it was.
 
     `executor_message` says why it is that, `link` is where the executor's own interface shows the session,
-    `fault` whose failure it is (see TaskError), `result` is what a service offers, such as its `url`.
+    `fault` whose failure it is (see TaskError), `service` how a service is reached, such as its `url`.
+
+    `result` is the JSON value that the task left as its result, null where it left none. Where several tasks are
+    listed, one of more than 4 KiB is left out: the key is missing, and the task alone has it.
     """
 
     name: str
@@ -124,7 +127,8 @@ class TaskView(Struct):
     error: str | None
     tail: str | None
     fault: str | None
-    result: dict[str, str] | None
+    service: dict[str, str] | None
+    result: Any | UnsetType
     dependencies: list[str]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -23,8 +24,10 @@ class Play(Struct, frozen=True):
     hold: bool = False
     silent: bool = False
     """Whether its start is left out of the reports, as an executor may for a short one."""
-    result: dict[str, str] = {}
-    """What it offers, as a service does."""
+    service: dict[str, str] = {}
+    """How what it serves is reached, as of a serving task."""
+    result: Any = None
+    """The JSON value that it leaves as its result."""
 
 
 class _Session(Struct):
@@ -134,6 +137,7 @@ class ScriptedExecutor:
             play.signal,
             message,
             play.tail,
+            service=play.service,
             result=play.result,
         )
         self._tell(spec.job, session.end)

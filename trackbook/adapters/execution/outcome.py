@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -28,12 +29,16 @@ class Verdict(Struct, frozen=True):
     run_time: float | None = None
 
     def report(
-        self, spec: SessionSpec, tail: Callable[[], str], result: Mapping[str, str] | None = None
+        self,
+        spec: SessionSpec,
+        tail: Callable[[], str],
+        service: Mapping[str, str] | None = None,
+        result: Any = None,
     ) -> ReportTaskEnded:
         """Return the report of the attempt's end.
 
-        The tail of its output is read and reported only if it did not succeed, and a result only if it did:
-        events are kept for ever.
+        The tail of its output is read and reported only if it did not succeed; how its service is reached and the
+        JSON value that is its result only if it did: events are kept for ever.
         """
         succeeded = self.outcome == "succeeded"
         return ReportTaskEnded(
@@ -47,8 +52,9 @@ class Verdict(Struct, frozen=True):
             message=self.message,
             tail="" if succeeded else tail(),
             fault=self.fault,
-            result=dict(result or {}) if succeeded else {},
+            service=dict(service or {}) if succeeded else {},
             run_time=self.run_time,
+            result=result if succeeded else None,
         )
 
 

@@ -127,7 +127,7 @@ def _note(task: dict[str, Any]) -> str:
     """Return the task's failure, the address of its service, or its status on the executor while it runs."""
     from trackbook.cli.watch.progress import status_text
 
-    if not task["error"] and (url := (task.get("result") or {}).get("url")):
+    if not task["error"] and (url := (task.get("service") or {}).get("url")):
         return f"serves {url}"
     if task["error"] or task["finished_at"] is not None:  # what its executor said last may not be the last of it
         return str(task["error"] or "")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Select, func, select
 
@@ -22,8 +21,13 @@ from trackbook.projections.read.row_views import (
     show_job,
     show_pipeline,
     show_quarantine,
-    show_task,
     show_version,
+)
+from trackbook.projections.read.task_rows import (
+    select_listed_tasks,
+    select_task,
+    show_listed_task,
+    show_single_task,
 )
 from trackbook.projections.read.time_travel import job_moment
 from trackbook.projections.tables import (
@@ -167,14 +171,14 @@ class ReadModel:
 
         def read_page(connection: Connection) -> Page[TaskView]:
             rows, names = _tasks(connection, key, after, limit, states)
-            return page(rows, limit, lambda row: _show_task(row, names), lambda row: int(row.idx))
+            return page(rows, limit, lambda row: show_listed_task(row, names), lambda row: int(row.idx))
 
         return await self._read(read_page)
 
     async def task(self, key: str, name: str) -> TaskView:
         """Return one task of a job by its name; raises ReadError."""
         row, names = await self._read(lambda connection: _task(connection, key, name))
-        return _show_task(row, names)
+        return show_single_task(row, names)
 
     async def job_at(self, key: str, version: int, index: int | None = None) -> JobMoment:
         """Return a job and its tasks as of a commit, or of one event in it; raises ReadError."""
@@ -276,7 +280,7 @@ def _tasks(
     connection: Connection, key: str, after: int, limit: int, states: Sequence[str]
 ) -> tuple[Sequence[Any], list[str]]:
     job = _job(connection, key)
-    query = select(tasks).where(tasks.c.job == job.no, tasks.c.idx > after).order_by(tasks.c.idx)
+    query = select_listed_tasks().where(tasks.c.job == job.no, tasks.c.idx > after).order_by(tasks.c.idx)
     if states:
         query = query.where(tasks.c.state.in_(states))
     return connection.execute(query.limit(limit + 1)).all(), _names(connection, job.no)
@@ -284,9 +288,8 @@ def _tasks(
 
 def _task(connection: Connection, key: str, name: str) -> tuple[Any, list[str]]:
     job = _job(connection, key)
-    row = connection.execute(
-        select(tasks).where(tasks.c.job == job.no, tasks.c.name.in_(_spellings(name)))
-    ).first()
+    query = select_task().where(tasks.c.job == job.no, tasks.c.name.in_(_spellings(name)))
+    row = connection.execute(query).first()
     names = _names(connection, job.no)
     if row is None:
         hint = f"Its tasks: {_names_text(names)}."
@@ -297,11 +300,6 @@ def _task(connection: Connection, key: str, name: str) -> tuple[Any, list[str]]:
 def _names_text(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN_TASKS} more" if len(names) > _SHOWN_TASKS else ""
     return ", ".join(names[:_SHOWN_TASKS]) + more
-
-
-def _show_task(row: Any, names: list[str]) -> TaskView:
-    numbers = msgspec.json.decode(row.dependencies, type=list[int])
-    return show_task(row, [names[number] for number in numbers])
 
 
 def _commits(only: CommitFilter) -> Select[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from trackbook.events.clock_jump import clock_jump
 from trackbook.projections.times import optional_text, to_text
@@ -18,6 +19,9 @@ from trackbook.projections.views import (
     VersionView,
 )
 from trackbook.projections.write.job_rows import FoldedJob, JobRow, TaskRow
+
+LISTED_RESULT = 4096
+"""Bytes of a result, in JSON, from which it is left out where several tasks are listed."""
 
 
 def show_pipeline(row: Any) -> PipelineView:
@@ -84,8 +88,8 @@ def show_job(row: JobRow | Any) -> JobView:
     )
 
 
-def show_task(row: TaskRow | Any, dependencies: list[str]) -> TaskView:
-    """Return the view of a row of `tasks`, or of one folded in memory."""
+def show_task(row: TaskRow | Any, dependencies: list[str], result: Any) -> TaskView:
+    """Return the view of a row of `tasks`, or of one folded in memory, with its result (see `result_value`)."""
     return TaskView(
         name=row.name,
         index=row.idx,
@@ -106,7 +110,8 @@ def show_task(row: TaskRow | Any, dependencies: list[str]) -> TaskView:
         error=row.error or None,
         tail=row.tail or None,
         fault=row.fault or None,
-        result=msgspec.json.decode(row.result) if row.result else None,
+        service=msgspec.json.decode(row.service) if row.service else None,
+        result=result,
         dependencies=dependencies,
     )
 
@@ -115,8 +120,20 @@ def show_fold(fold: FoldedJob) -> tuple[JobView, list[TaskView]]:
     """Return the views of a job that was folded in memory."""
     names = [task.name for task in fold.tasks]
     return show_job(fold.job), [
-        show_task(task, [names[number] for number in task.dependencies]) for task in fold.tasks
+        show_task(
+            task, [names[number] for number in task.dependencies], _listed_result(fold.results.get(task.idx, b""))
+        )
+        for task in fold.tasks
     ]
+
+
+def _listed_result(json: bytes) -> Any:
+    return UNSET if len(json) > LISTED_RESULT else result_value(json)
+
+
+def result_value(json: bytes | None) -> Any:
+    """Return the value of a result as it is stored, None where there is none."""
+    return msgspec.json.decode(json) if json else None
 
 
 def show_commit(row: Any) -> CommitView:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from trackbook.projections.decoded_commit import DecodedCommit
-from trackbook.projections.tables import jobs, snapshots, states, tasks
+from trackbook.projections.tables import jobs, results, snapshots, states, tasks
 from trackbook.projections.write.job_rows import CANT_FOLLOW, FoldedJob, JobRow, TaskRow, new_job
 from trackbook.projections.write.quarantine_model import Quarantine
 
@@ -41,6 +41,7 @@ _UPDATE_TASK = (
 )
 _DELETE_SNAPSHOT = delete(snapshots).where(snapshots.c.job == bindparam("job_"))
 _INSERT_JOB, _INSERT_TASK, _INSERT_STATES = insert(jobs), insert(tasks), insert(states)
+_INSERT_RESULT = insert(results)
 
 
 class StoredJob(Struct, frozen=True):
@@ -155,6 +156,7 @@ def _write(connection: Connection, folds: Iterable[FoldedJob]) -> None:
     old_jobs: list[dict[str, Any]] = []
     new_tasks: list[dict[str, Any]] = []
     old_tasks: list[dict[str, Any]] = []
+    new_results: list[dict[str, Any]] = []
     for fold in folds:
         if fold.new:
             new_jobs.append(msgspec.structs.asdict(fold.job))
@@ -162,13 +164,16 @@ def _write(connection: Connection, folds: Iterable[FoldedJob]) -> None:
         else:
             old_jobs.append({"no_": fold.job.no, **{name: getattr(fold.job, name) for name in _JOB_CHANGES}})
             old_tasks += [_task_changes(fold.job.no, fold.tasks[index]) for index in fold.changed]
+        new_results += [{"job": fold.job.no, "idx": idx, "json": json} for idx, json in fold.results.items()]
         fold.new = False
         fold.changed.clear()
+        fold.results.clear()
     for statement, rows in (
         (_INSERT_JOB, new_jobs),
         (_UPDATE_JOB, old_jobs),
         (_INSERT_TASK, new_tasks),
         (_UPDATE_TASK, old_tasks),
+        (_INSERT_RESULT, new_results),
     ):
         if rows:
             connection.execute(statement, rows)

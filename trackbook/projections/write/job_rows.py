@@ -46,7 +46,7 @@ class TaskRow(Struct, gc=False):
     error: str = ""
     tail: str = ""
     fault: str = ""
-    result: str = ""
+    service: str = ""
 
 
 class JobRow(Struct):
@@ -90,13 +90,15 @@ _End = job_events.TaskSucceeded | job_events.TaskFailed | job_events.TaskCancell
 class FoldedJob(Struct):
     """A job as the engine folds it, its rows, and which of those changed since they were last stored.
 
-    The state of the job and of its tasks is the engine's; rows add times, counts and texts.
+    The state of the job and of its tasks is the engine's; rows add times, counts and texts. `results` are the
+    tasks' results in JSON, by index, that were not stored yet; each may have 1 MiB, so none is kept longer.
     """
 
     job: JobRow
     tasks: list[TaskRow]
     state: JobState
     changed: dict[int, None] = field(default_factory=dict)
+    results: dict[int, bytes] = field(default_factory=dict)
     new: bool = False
 
     def apply(self, commit: DecodedCommit, upto: int | None = None) -> None:
@@ -122,7 +124,9 @@ class FoldedJob(Struct):
                 self._row(event.task).started_at = to_micros(event.at)
             case job_events.TaskSucceeded():
                 row = self._end(event, 0, None)
-                row.result = msgspec.json.encode(event.result).decode() if event.result else ""
+                row.service = msgspec.json.encode(event.service).decode() if event.service else ""
+                if event.result is not None:
+                    self.results[row.idx] = _encode(event.result)
             case job_events.TaskFailed():
                 row = self._end(event, event.error.exit_code, event.error.signal)
                 row.error, row.tail, row.fault = event.error.message, event.error.tail, event.error.fault
@@ -177,7 +181,7 @@ class FoldedJob(Struct):
         row.launched_at = at
         row.executor_status = row.executor_message = row.link = ""
         row.started_at = row.finished_at = row.run_time = row.exit_code = row.signal = None
-        row.error = row.tail = row.fault = row.result = ""
+        row.error = row.tail = row.fault = row.service = ""
 
     def _end(self, event: _End, exit_code: int | None, signal: int | None) -> TaskRow:
         row = self._row(event.task)

@@ -30,8 +30,8 @@ from trackbook.engine.job import ReportTaskStarted, ReportTaskStatus
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
-RESULT = "service.json"
-"""The file in the task's outputs that has the result: url, service, id."""
+ADDRESS = "service.json"
+"""The file in the task's outputs that says how the service is reached: url, service, id."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _AGAIN = 0.3, 15.0, 5.0
 
 
@@ -53,7 +53,7 @@ class ServiceAttempt:
         self._started: ReportTaskStarted | None = None
         self._sessions: dict[str, Session] = {}
         self._output = ServiceLog(context.attempt_states.log(spec))
-        self._result: dict[str, str] = {}
+        self._address: dict[str, str] = {}
         self._at = asyncio.get_running_loop().time
 
     def request_end(self) -> None:
@@ -139,7 +139,7 @@ class ServiceAttempt:
                     return Verdict("lost", words, "unknown")
                 self._report_status(self._reported[0], str(error))
             else:
-                if seen.ready and await self._leave_result(deadline):
+                if seen.ready and await self._leave_address(deadline):
                     return Verdict("succeeded")
                 if seen.failed:
                     return await self._failed(reconciler, seen.failed)
@@ -161,7 +161,7 @@ class ServiceAttempt:
             rollout = await service_calls.rollout(self._connection.client, id)
         if service:
             await self._see_replicas(service)
-            self._result = {"url": service.url, "service": service.name, "id": service.id}
+            self._address = {"url": service.url, "service": service.name, "id": service.id}
         replicas = reconciler.wanted.replicas
         seen = progress.progress(service, rollout, reconciler.state.revision, replicas, self._sessions)
         if seen.failed or service is None:
@@ -172,18 +172,18 @@ class ServiceAttempt:
             return seen
         return Progress("PREPARING", f"replicas are replaced one by one; {seen.message}")
 
-    async def _leave_result(self, deadline: float) -> bool:
-        """Put the result into the task's outputs, for the tasks behind it; whether that is done, or late."""
+    async def _leave_address(self, deadline: float) -> bool:
+        """Put the address into the task's outputs, for the tasks behind it; whether that is done, or late."""
         try:
             spec = self.spec
             folder = await self._context.pipeline_folders.prepare(
                 spec.pipeline, plan.folders_for(spec), spec.pipeline_name
             )
-            path = f"{plan.outputs(self.spec)}/{RESULT}"
-            text = msgspec.json.format(msgspec.json.encode(self._result)) + b"\n"
+            path = f"{plan.outputs(self.spec)}/{ADDRESS}"
+            text = msgspec.json.format(msgspec.json.encode(self._address)) + b"\n"
             await Storage(self._connection.client).write_small(folder, path, text)
         except ClusterError as error:
-            self._report_status("RUNNING", f"the result can't be put into the task's outputs: {error}")
+            self._report_status("RUNNING", f"the service's address can't be put into the task's outputs: {error}")
             return self._at() > deadline
         return True
 
@@ -244,7 +244,7 @@ class ServiceAttempt:
     def _conclude(self, verdict: Verdict) -> None:
         if self._started:
             verdict = replace(verdict, started_at=self._started.at)
-        report = verdict.report(self.spec, self._output.tail, self._result)
+        report = verdict.report(self.spec, self._output.tail, self._address)
         self._context.reports.send_end(self.spec, self._context.attempt_states.note_end(self.spec, report))
 
     # Reports --------------------------------------------------------------------------------------------
