@@ -62,7 +62,7 @@ async def looker(stack: Cluster, tmp_path: Path) -> AsyncIterator[Looker]:
 
 async def test_nothing_is_amiss_with_what_would_run(looker: Looker) -> None:
     """Cluster, image and folder are told as good, once, and nothing else."""
-    found = await looker.check(looker.spec(), looker.spec(1, inputs=[SessionInput("t0", 0)]))
+    found = await looker.check(looker.spec(), looker.spec(1, inputs=[SessionInput("j1", "t0", 0, 1)]))
 
     assert [(each.what, each.verdict) for each in found] == [
         ("cluster", "ok"),
@@ -184,7 +184,9 @@ async def test_quotas_are_compared(stack: Cluster, tmp_path: Path) -> None:
     small = KEYS["small"]
     looker = Looker(stack, tmp_path, access_key=small.access, secret_key=small.secret)
     wide = [looker.spec(index) for index in range(4)]
-    chain = [looker.spec(index, inputs=[SessionInput(f"t{index - 1}", index - 1)]) for index in (1, 2, 3)]
+    chain = [
+        looker.spec(index, inputs=[SessionInput("j1", f"t{index - 1}", index - 1, 1)]) for index in (1, 2, 3)
+    ]
     too_large = await looker.check(looker.spec(resources={"cpu": 4, "mem": 4 << 30}))
     side_by_side = await looker.check(*wide)
     one_by_one = await looker.check(wide[0], *chain)

@@ -139,7 +139,7 @@ async def test_a_service_is_made_and_its_address_is_reported(world: ServiceWorld
     assert service.variables["BACKENDAI_PIPELINE_JOB_ID"] == "job1"
     if world.cluster.newer:
         assert "pages" in await _page(f"{service.url}model-definition.yml")
-    written = world.backend.folders.read("p1", "jobs/job1/0-serve/outputs/service.json")
+    written = world.backend.folders.read("p1", "jobs/job1/0-serve/1/outputs/service.json")
     assert json.loads(b"".join([chunk async for chunk in written])) == ended.service
     assert "model-definition.yml" in folders.log_file(world.folder, first.session).read_text()
     told = [each.status for each in world.reports.of("serve", ReportTaskStatus)]  # type: ignore[union-attr]

@@ -79,6 +79,7 @@ class ClusterWorld:
         self.reports = Reports(PATIENCE)
         self.installation = secrets.token_hex(4)
         self.cluster = cluster
+        self.protects_inputs = cluster.newer  # 23.09 has no read-only mount of a part of a folder
         self.settings = settings(cluster, **other)
         self.folder = self.data = folder
         self.began = time.time()

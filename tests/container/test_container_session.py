@@ -39,7 +39,7 @@ async def test_a_task_finds_its_folders(world: World) -> None:
         echo out > $PIPELINE_OUTPUTS/out; echo shared > $PIPELINE_VFROOT/shared
         pwd; echo $HOME $PIPELINE_INPUT1 $PIPELINE_INPUT2
     """
-    inputs = [SessionInput("made", 1), SessionInput("left", 2, skipped=True)]
+    inputs = [SessionInput("j1", "made", 1, 1), SessionInput("j1", "left", 2, 1, skipped=True)]
 
     said = await run(world, command, inputs=inputs)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +13,7 @@ from container.engine import SH_IMAGE, ContainerEngine
 
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.executor import ContainerExecutor
+from trackbook.adapters.execution import folders
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.engine.ports import Executor, SessionSpec
 from trackbook.testing.executor import Play, ScriptedExecutor
@@ -19,26 +22,44 @@ from trackbook.testing.executor_contract import World
 from trackbook.testing.reports import Reports
 
 
-def play(spec: SessionSpec) -> Play:
-    """Do in memory what the commands of these tests do in a shell."""
-    word, _, rest = spec.command.partition(" ")
-    if word == "sleep":
-        return Play(hold=True)
-    if word == "exit":
-        return Play(exit_code=int(rest), tail="")
-    if word.startswith("-"):
-        return Play(exit_code=127, tail="")
-    return Play(tail="said\n" if word == "echo" else "")
+class Shell:
+    """What sessions of an executor without processes do: as the commands of these tests, at once."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+
+    def __call__(self, spec: SessionSpec) -> Play:
+        """Return what a session does; a command about outputs is run, upon folders below the data directory."""
+        word, _, rest = spec.command.partition(" ")
+        if word == "sleep":
+            return Play(hold=True)
+        if word == "exit":
+            return Play(exit_code=int(rest), tail="")
+        if word.startswith("-"):
+            return Play(exit_code=127, tail="")
+        return self._run(spec) if "$PIPELINE_" in spec.command else Play()
+
+    def _run(self, spec: SessionSpec) -> Play:
+        places = {"outputs": folders.outputs(self._data, spec)}
+        places |= {name: folders.outputs(self._data, spec, of) for name, of in folders.sources(spec).items()}
+        for place in places.values():
+            place.mkdir(parents=True, exist_ok=True)
+        environment = {f"PIPELINE_{name.upper()}": str(place) for name, place in places.items()}
+        done = subprocess.run(["sh", "-c", spec.command], env=os.environ | environment, check=False)
+        return Play(exit_code=done.returncode)
 
 
 class MemoryWorld:
-    def __init__(self, _: Path) -> None:
+    protects_inputs = False
+
+    def __init__(self, folder: Path) -> None:
         self.reports = Reports()
+        self._shell = Shell(folder)
         self._executor: ScriptedExecutor | None = None
 
     async def open(self, limit: int = 8) -> Executor:
         """Go on with the one executor, as its sessions live in it."""
-        self._executor = self._executor or ScriptedExecutor(play, limit=limit)
+        self._executor = self._executor or ScriptedExecutor(self._shell, limit=limit)
         await self._executor.start(self.reports)
         return self._executor
 
@@ -49,6 +70,8 @@ class MemoryWorld:
 
 
 class LocalWorld:
+    protects_inputs = False
+
     def __init__(self, folder: Path) -> None:
         self.reports = Reports()
         self._folder = folder
@@ -58,6 +81,7 @@ class LocalWorld:
         """Open another executor on the same data directory."""
         self._executors.append(LocalExecutor(self._folder, limit=limit, grace=1, durable=False))
         await self._executors[-1].start(self.reports)
+        self.protects_inputs = self._executors[-1].private_root
         return self._executors[-1]
 
     async def close(self) -> None:
@@ -67,6 +91,8 @@ class LocalWorld:
 
 
 class ContainerWorld:
+    protects_inputs = True
+
     def __init__(self, folder: Path, engine: ContainerEngine) -> None:
         self.reports = Reports()
         self._folder = folder

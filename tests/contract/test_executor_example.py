@@ -15,6 +15,8 @@ from trackbook.testing.reports import Reports
 class ExampleWorld:
     """The example's executors upon one data directory."""
 
+    protects_inputs = False
+
     def __init__(self, data: Path) -> None:
         self.reports = Reports()
         self._data = data

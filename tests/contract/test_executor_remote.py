@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from test_executor import play
+from test_executor import Shell
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
@@ -36,11 +36,14 @@ class Pair:
 class RemoteWorld:
     """An executor behind a broker, with sessions that outlive it."""
 
-    def __init__(self, broker: EmbeddedBroker, connection: Connection) -> None:
+    protects_inputs = False
+
+    def __init__(self, folder: Path, broker: EmbeddedBroker, connection: Connection) -> None:
         self.reports = Reports()
         self.attached = 0
         self.scripted: ScriptedExecutor | None = None
         self.broker, self.connection = broker, connection
+        self._shell = Shell(folder)
         self._pairs: list[Pair] = []
 
     async def engine(self) -> RemoteExecutor:
@@ -53,9 +56,9 @@ class RemoteWorld:
         await engine.start(self.reports)
         return engine
 
-    def worker(self, limit: int = 8, script: Callable[[SessionSpec], Play] = play) -> ExecutorWorker:
+    def worker(self, limit: int = 8, script: Callable[[SessionSpec], Play] | None = None) -> ExecutorWorker:
         """Make a worker; its sessions live in this world."""
-        self.scripted = self.scripted or ScriptedExecutor(script, limit=limit)
+        self.scripted = self.scripted or ScriptedExecutor(script or self._shell, limit=limit)
         return ExecutorWorker(self.scripted, self.broker.engine, "trackbook", "far")
 
     async def open(self, limit: int = 8) -> Executor:
@@ -77,7 +80,7 @@ async def remote(folder: Path) -> AsyncIterator[RemoteWorld]:
     """Run a broker with a world on it."""
     async with EmbeddedBroker(folder) as broker:
         connection = await connect(broker.engine, name="engine")
-        world = RemoteWorld(broker, connection)
+        world = RemoteWorld(folder, broker, connection)
         try:
             yield world
         finally:

@@ -267,7 +267,7 @@ async def test_a_tasks_outputs_are_found_by_job_and_task(served: Site) -> None:
     answer = await served.client.get(TASK)
     assert problem(answer) == (404, "no_such_file")
     assert "it is launching" in answer.json()["error"]["message"]
-    lay(served, "jobs/j/0-a-b/outputs/sub/model")
+    lay(served, "jobs/j/0-a-b/1/outputs/sub/model")
 
     assert [(each["path"], each["type"]) for each in (await served.get(TASK))["items"]] == [("sub", "folder")]
     assert (await served.get(TASK, path="sub"))["items"][0]["path"] == "sub/model"
@@ -277,9 +277,24 @@ async def test_a_tasks_outputs_are_found_by_job_and_task(served: Site) -> None:
     put = await served.client.put(f"{TASK}/content", params={"path": "note"}, content=b"x", headers=BYTES)
     assert (put.status_code, put.json()["path"]) == (201, "note")
     assert (await served.client.delete(f"{TASK}/content", params={"path": "note"})).json() == {"path": "note"}
-    assert problem(await served.client.get(f"{TASK}/content", params={"path": "../../1-c/outputs/x"})) == (
+    assert problem(await served.client.get(f"{TASK}/content", params={"path": "../../1-c/1/outputs/x"})) == (
         400, "unsafe_path",
     )  # fmt: skip
+
+
+async def test_each_attempt_has_outputs_of_its_own(served: Site) -> None:
+    """The latest attempt's are meant unless another one is named; one without any is not found."""
+    lay(served, "jobs/j/0-a-b/1/outputs/first")
+    lay(served, "jobs/j/0-a-b/2/outputs/second")
+
+    assert [each["path"] for each in (await served.get(TASK))["items"]] == ["first"]
+    assert [each["path"] for each in (await served.get(TASK, attempt=2))["items"]] == ["second"]
+    sent = await served.client.get(f"{TASK}/content", params={"path": "second", "attempt": 2})
+    assert (sent.status_code, sent.content) == (200, TEXT)
+    answer = await served.client.get(TASK, params={"attempt": 3})
+    assert problem(answer) == (404, "no_such_file")
+    assert "attempt 3 of task a b has no outputs" in answer.json()["error"]["message"]
+    assert (await served.client.get(TASK, params={"attempt": 0})).status_code == 400
 
 
 @pytest.mark.parametrize("path", [path for path in UNSAFE if "\0" not in path] + ["a\0b", ".trackbook/uploads"])

@@ -40,7 +40,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(await example(), tmp_path / "readmodel.db") as found:
         found.logs.write("tb-running-job-0-1", b"one\ntwo\n")
         of_job = (await found.read.job("running-job")).pipeline
-        for file in ("p1/vfroot/note", f"{of_job}/jobs/running-job/0-a/outputs/result"):
+        for file in ("p1/vfroot/note", f"{of_job}/jobs/running-job/0-a/1/outputs/result"):
             path = tmp_path / "pipelines" / file
             path.parent.mkdir(parents=True)
             path.write_text("written")

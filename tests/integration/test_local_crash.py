@@ -292,7 +292,7 @@ async def test_as_an_ordinary_user() -> None:
             executor.ask("stop", spec("a", ""))
             assert (await executor.ended("a")).outcome == "cancelled"
             command = "cat $PIPELINE_INPUT1/user; touch $PIPELINE_INPUT1/x; exit 3"
-            reader = msgspec.structs.replace(spec("b", command), index=1, inputs=[SessionInput("a", 0)])
+            reader = msgspec.structs.replace(spec("b", command), index=1, inputs=[SessionInput("j1", "a", 0, 1)])
             executor.ask("launch", reader)
             end = await executor.ended("b")
             assert "nobody\n" in end.tail

@@ -74,7 +74,7 @@ async def test_the_private_root_is_used_where_it_can_be(tmp_path: Path) -> None:
 async def test_a_file_is_handed_on(bench: Bench) -> None:
     """What a task writes to its outputs, its successor reads as input 1, at the place that the variable names."""
     first, _ = await bench.run(spec("a", "echo 97.5 > $PIPELINE_OUTPUTS/accuracy"))
-    inputs = [SessionInput("a", 0)]
+    inputs = [SessionInput("j1", "a", 0, 1)]
     second, output = await bench.run(spec("b", "cat $PIPELINE_INPUT1/accuracy", index=1, inputs=inputs))
     assert (first.outcome, second.outcome, output) == ("succeeded", "succeeded", "97.5\n")
 
@@ -84,7 +84,7 @@ async def test_the_paths_of_the_contract(bench: Bench) -> None:
     if not bench.executor.private_root:
         pytest.skip("variables only")
     await bench.run(spec("a", "echo 1 > /pipeline/outputs/f; echo 2 > /pipeline/vfroot/g"))
-    inputs = [SessionInput("a", 0), SessionInput("s", 7, skipped=True)]
+    inputs = [SessionInput("j1", "a", 0, 1), SessionInput("j1", "s", 7, 1, skipped=True)]
     command = "ls /pipeline; cat /pipeline/input1/f /pipeline/vfroot/g; ls -A /pipeline/input2; pwd; echo $HOME"
     _, output = await bench.run(spec("b", command, index=1, inputs=inputs))
     assert output.split() == ["input1", "input2", "outputs", "vfroot", "1", "2", "/home/work", "/home/work"]
@@ -95,7 +95,7 @@ async def test_inputs_are_read_only(bench: Bench) -> None:
     if not bench.executor.private_root:
         pytest.skip("variables only")
     await bench.run(spec("a", "echo 1 > $PIPELINE_OUTPUTS/f"))
-    inputs = [SessionInput("a", 0), SessionInput("s", 7, skipped=True)]
+    inputs = [SessionInput("j1", "a", 0, 1), SessionInput("j1", "s", 7, 1, skipped=True)]
     command = "echo 2 > /pipeline/input1/f; rm /pipeline/input1/f; touch /pipeline/input2/x; ls /pipeline/input2"
     end, output = await bench.run(spec("b", command, index=1, inputs=inputs))
     assert output.count("Read-only file system") == 3
@@ -105,7 +105,7 @@ async def test_inputs_are_read_only(bench: Bench) -> None:
 
 async def test_a_skipped_input_is_an_empty_folder(bench: Bench) -> None:
     """The variable of a skipped dependency names a folder that is there and empty."""
-    inputs = [SessionInput("s", 7, skipped=True)]
+    inputs = [SessionInput("j1", "s", 7, 1, skipped=True)]
     end, output = await bench.run(spec("b", "cd $PIPELINE_INPUT1 && ls -A", inputs=inputs))
     assert (end.outcome, output) == ("succeeded", "")
 
@@ -187,10 +187,10 @@ async def test_too_large_an_environment(bench: Bench) -> None:
 async def test_any_name_of_a_task(bench: Bench, name: str) -> None:
     """Whatever a task is called, its outputs are in a folder of its own below the job's."""
     session = spec("a", "pwd > $PIPELINE_OUTPUTS/f", index=4)
-    folder = folders.task_folder(Path("/data"), "p1", "j1", 4, name)
-    assert folder.parent == Path("/data/pipelines/p1/jobs/j1")
-    assert folder.name.startswith("4-")
-    assert len(folder.name) < 60
+    jobs, job, folder, attempt, outputs = folders.outputs_path("j1", 4, name, 1).split("/")
+    assert (jobs, job, attempt, outputs) == ("jobs", "j1", "1", "outputs")
+    assert folder.startswith("4-")
+    assert len(folder) < 60
     assert (await bench.run(session))[0].outcome == "succeeded"
 
 

@@ -178,7 +178,11 @@ def test_a_cluster_that_hides_much_is_not_in_the_way() -> None:
 def test_levels_are_added_up_not_the_whole_job() -> None:
     """A chain never asks for more than its largest task; a fan asks for all of it at once."""
     chain = [
-        spec(index, resources={"cpu": 8}, inputs=[SessionInput(f"t{index - 1}", index - 1)] if index else [])
+        spec(
+            index,
+            resources={"cpu": 8},
+            inputs=[SessionInput("j1", f"t{index - 1}", index - 1, 1)] if index else [],
+        )
         for index in range(5)
     ]
     fan = [spec(index, resources={"cpu": 4}) for index in range(11)]

@@ -27,7 +27,7 @@ SPEC = SessionSpec(
     1,
     "python train.py",
     {"TOKEN": "very secret", "TRACKBOOK_JOB_ID": "mine"},
-    [SessionInput("get data", 0), SessionInput("left out", 1, skipped=True)],
+    [SessionInput("j1", "get data", 0, 1), SessionInput("j1", "left out", 1, 1, skipped=True)],
     ["models:weights", "data/2026/may", "scratch"],
     resources={"cpu": 2, "mem": 2**30, "cuda.shares": 0.5},
     shmem=2**28,
@@ -56,9 +56,9 @@ def test_mounts() -> None:
     """The pipeline's folder is mounted in parts, and the user's folders below /home/work."""
     folder = "tb-aabbccdd-p1"
     assert planned().mounts == {
-        f"{folder}/jobs/j1/2-fine-tune-1/outputs": "/pipeline/outputs",
-        f"{folder}/jobs/j1/0-get-data/outputs": "/pipeline/input1",
-        f"{folder}/jobs/j1/1-left-out/outputs": "/pipeline/input2",
+        f"{folder}/jobs/j1/2-fine-tune-1/1/outputs": "/pipeline/outputs",
+        f"{folder}/jobs/j1/0-get-data/1/outputs": "/pipeline/input1",
+        f"{folder}/jobs/j1/1-left-out/1/outputs": "/pipeline/input2",
         f"{folder}/vfroot": "/pipeline/vfroot",
         f"{folder}/.trackbook/j1": wrapper.RECORDS,
         "models": "/home/work/weights",
@@ -73,19 +73,38 @@ def test_inputs_are_read_only_where_the_version_can() -> None:
     """23.09 answers 500 to a mount's options."""
     assert planned().read_only == []
     assert planned(version=NEW).read_only == [
-        "tb-aabbccdd-p1/jobs/j1/0-get-data/outputs",
-        "tb-aabbccdd-p1/jobs/j1/1-left-out/outputs",
+        "tb-aabbccdd-p1/jobs/j1/0-get-data/1/outputs",
+        "tb-aabbccdd-p1/jobs/j1/1-left-out/1/outputs",
     ]
 
 
 def test_folders_are_there_before_they_are_mounted() -> None:
-    """Mounts make no folders; that of a dependency that ran is there, that of a skipped one isn't."""
+    """Mounts make no folders; a skipped task never had one, nor an attempt that was never begun."""
     assert plan.folders_for(SPEC) == [
         "vfroot",
         ".trackbook/j1",
-        "jobs/j1/2-fine-tune-1/outputs",
-        "jobs/j1/1-left-out/outputs",
+        "jobs/j1/2-fine-tune-1/1/outputs",
+        "jobs/j1/0-get-data/1/outputs",
+        "jobs/j1/1-left-out/1/outputs",
     ]
+
+
+def test_a_second_attempt_reads_the_first() -> None:
+    """Each attempt has outputs of its own; those of the one before are mounted, read-only where that goes."""
+    first = SessionInput("j1", "fine tune/1", 2, 1)
+    again = replace(SPEC, session="tb-j1-2-2", attempt=2, previous=first)
+    place = "jobs/j1/2-fine-tune-1/1/outputs"
+    assert planned(again).mounts[f"tb-aabbccdd-p1/{place}"] == "/pipeline/previous"
+    assert planned(again).mounts["tb-aabbccdd-p1/jobs/j1/2-fine-tune-1/2/outputs"] == "/pipeline/outputs"
+    assert planned(again).variables["PIPELINE_PREVIOUS"] == "/pipeline/previous"
+    assert f"tb-aabbccdd-p1/{place}" in planned(again, NEW).read_only
+    assert place in plan.folders_for(again)
+
+
+def test_an_input_of_another_job() -> None:
+    """An input names its job, so that a session can read what an earlier job left."""
+    reader = replace(SPEC, inputs=[SessionInput("j0", "get data", 0, 3)])
+    assert planned(reader).mounts["tb-aabbccdd-p1/jobs/j0/0-get-data/3/outputs"] == "/pipeline/input1"
 
 
 def test_code() -> None:

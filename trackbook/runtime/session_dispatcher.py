@@ -136,6 +136,7 @@ class SessionDispatcher:
             command=effective.command,
             variables={**effective.variables, **created.parameters},
             inputs=[self._input(state, dependency) for dependency in instance.shape.dependencies],
+            previous=self._previous(state, task),
             mounts=list(effective.mounts),
             virtual_env=created.virtual_env,
             **demands(effective),
@@ -144,7 +145,12 @@ class SessionDispatcher:
     @staticmethod
     def _input(state: JobState, dependency: str) -> SessionInput:
         task = state.tasks[dependency]
-        return SessionInput(dependency, task.index, task.shape.skip)
+        return SessionInput(state.id, dependency, task.index, task.attempt, task.shape.skip)
+
+    @staticmethod
+    def _previous(state: JobState, name: str) -> SessionInput | None:
+        task = state.tasks[name]
+        return SessionInput(state.id, name, task.index, task.attempt - 1) if task.attempt > 1 else None
 
     async def _tasks(self, sha256: str) -> dict[str, Task]:
         if sha256 not in self._definitions:

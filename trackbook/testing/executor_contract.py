@@ -2,16 +2,17 @@
 
 A test module imports the tests (`from trackbook.testing.executor_contract import *`) and has a fixture `world`,
 which gives a World upon the executor. The suite needs pytest, and pytest-asyncio in its mode `auto`. Its commands
-are run by a shell: `true`, `exit 3`, `sleep 1000`.
+are run by a shell: `true`, `exit 3`, `sleep 1000`, and some with `echo`, `grep` and `test`.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
+from unittest import SkipTest
 
 from msgspec.structs import replace
 
-from trackbook.engine.ports import Executor, SessionSpec
+from trackbook.engine.ports import Executor, SessionInput, SessionSpec
 from trackbook.testing.reports import Reports
 
 __all__ = [
@@ -21,6 +22,10 @@ __all__ = [
     "test_failure",
     "test_launch_again_reports_again",
     "test_limit_and_order",
+    "test_outputs_of_attempts_are_kept_apart",
+    "test_previous_attempt_that_never_began",
+    "test_previous_outputs_are_read_only",
+    "test_previous_outputs_are_seen",
     "test_refused_reports_are_repeated",
     "test_sessions_outlive_the_executor",
     "test_start_of_a_long_session_is_reported",
@@ -31,9 +36,13 @@ __all__ = [
 
 
 class World(Protocol):
-    """An executor that can be closed and opened again upon the same sessions."""
+    """An executor that can be closed and opened again upon the same sessions.
+
+    `protects_inputs`, known once it is open, says whether a session can't change the outputs that it reads.
+    """
 
     reports: Reports
+    protects_inputs: bool
 
     async def open(self, limit: int = 8) -> Executor:
         """Start an executor on the sessions of this world."""
@@ -48,6 +57,27 @@ def spec(task: str, command: str) -> SessionSpec:
     """Return a session of the test's job."""
     index = int.from_bytes(task.encode())
     return SessionSpec(f"tb-j1-{index}-1", "j1", "p1", "pipeline", task, index, 1, command)
+
+
+def second_attempt(first: SessionSpec, command: str) -> SessionSpec:
+    """Return a second attempt, which sees the outputs of the first one."""
+    session = first.session.removesuffix("1") + "2"
+    return replace(first, session=session, attempt=2, command=command, previous=outputs_of(first))
+
+
+def outputs_of(spec: SessionSpec) -> SessionInput:
+    """Return an attempt as one whose outputs another session reads."""
+    return SessionInput(spec.job, spec.task, spec.index, spec.attempt)
+
+
+def keep(text: str) -> str:
+    """Return a command that writes a line to a file of its outputs."""
+    return f'echo {text} >"$PIPELINE_OUTPUTS/kept"'
+
+
+def has(place: str, text: str) -> str:
+    """Return a command that fails unless that file of the outputs at a place has this line."""
+    return f'grep -qx {text} "$PIPELINE_{place}/kept"'
 
 
 async def test_success(world: World) -> None:
@@ -171,3 +201,53 @@ async def test_attempts_are_sessions_of_their_own(world: World) -> None:
     await executor.launch(replace(second, session=f"tb-j1-{second.index}-2"))
     end = await world.reports.ended("a", 2)
     assert (end.attempt, end.outcome) == (2, "succeeded")
+
+
+async def test_outputs_of_attempts_are_kept_apart(world: World) -> None:
+    """A second attempt begins with empty outputs, and an input names the attempt that it reads."""
+    executor = await world.open()
+    first = spec("a", keep("one"))
+    second = second_attempt(first, f'test ! -e "$PIPELINE_OUTPUTS/kept" && {keep("two")}')
+    reading = f"{has('INPUT1', 'one')} && {has('INPUT2', 'two')}"
+    reader = replace(spec("b", reading), inputs=[outputs_of(first), outputs_of(second)])
+    await executor.launch(first)
+    await world.reports.ended("a")
+    await executor.launch(second)
+    assert (await world.reports.ended("a", 2)).exit_code == 0
+    await executor.launch(reader)
+    assert (await world.reports.ended("b")).exit_code == 0
+
+
+async def test_previous_outputs_are_seen(world: World) -> None:
+    """What an attempt left, the next one finds at $PIPELINE_PREVIOUS, however it ended; the first has no such."""
+    executor = await world.open()
+    first = spec("a", f'test -z "$PIPELINE_PREVIOUS" && {keep("one")} && exit 3')
+    await executor.launch(first)
+    assert (await world.reports.ended("a")).exit_code == 3
+    await executor.launch(second_attempt(first, has("PREVIOUS", "one")))
+    assert (await world.reports.ended("a", 2)).exit_code == 0
+
+
+async def test_previous_outputs_are_read_only(world: World) -> None:
+    """An attempt can't change what the one before it left."""
+    executor = await world.open()
+    if not world.protects_inputs:
+        raise SkipTest("this executor can't keep a session from changing what it reads")
+    first = spec("a", keep("one"))
+    await executor.launch(first)
+    await world.reports.ended("a")
+    await executor.launch(second_attempt(first, 'echo two >"$PIPELINE_PREVIOUS/kept"'))
+    assert (await world.reports.ended("a", 2)).outcome == "failed"
+    await executor.launch(replace(spec("b", has("INPUT1", "one")), inputs=[outputs_of(first)]))
+    assert (await world.reports.ended("b")).exit_code == 0
+
+
+async def test_previous_attempt_that_never_began(world: World) -> None:
+    """After an attempt that left nothing, $PIPELINE_PREVIOUS is an empty folder."""
+    executor = await world.open()
+    first = spec("a", keep("one"))
+    await executor.stop(first)
+    await world.reports.ended("a")
+    empty = 'test -d "$PIPELINE_PREVIOUS" && test ! -e "$PIPELINE_PREVIOUS/kept"'
+    await executor.launch(second_attempt(first, empty))
+    assert (await world.reports.ended("a", 2)).exit_code == 0

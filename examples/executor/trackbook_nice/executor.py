@@ -95,14 +95,14 @@ class NiceExecutor:
 
     def _begin(self, spec: SessionSpec, folder: Path) -> ExitRecord | None:
         """Start the launcher, which has claimed the attempt when this returns; return why it can't be."""
-        outputs = folders.outputs(self._data, spec)
-        environment = {"PATH": variables.PATH, "PIPELINE_OUTPUTS": str(outputs)}
-        for number, source in enumerate(spec.inputs, 1):
-            environment[f"PIPELINE_INPUT{number}"] = str(folders.outputs(self._data, spec, source))
-        environment |= spec.variables | variables.of(spec)
+        sources = folders.sources(spec).items()
+        places = {name: folders.outputs(self._data, spec, source) for name, source in sources}
+        places["outputs"] = folders.outputs(self._data, spec)
+        environment = {f"PIPELINE_{name.upper()}": str(place) for name, place in places.items()}
+        environment |= {"PATH": variables.PATH} | spec.variables | variables.of(spec)
         try:
-            outputs.mkdir(parents=True, exist_ok=True)
-            folder.mkdir(parents=True, exist_ok=True)
+            for path in (folder, *places.values()):
+                path.mkdir(parents=True, exist_ok=True)
             attempt_state.write_plan(folder, Plan(spec.command, environment, self._niceness, self._grace))
             launcher = [sys.executable, "-m", "trackbook_nice.launcher", str(folder)]
             subprocess.run(launcher, check=True, stdin=subprocess.DEVNULL)  # noqa: S603 - ours

@@ -142,9 +142,9 @@ class Planner:
             (folders.vfroot(self._data, spec.pipeline), f"{PIPELINE}/vfroot", False),
             (work, WORK, False),
         ]
-        for number, source in enumerate(spec.inputs, 1):
+        for name, source in folders.sources(spec).items():
             path = self._empty() if source.skipped else folders.outputs(self._data, spec, source)
-            found.append((path, f"{PIPELINE}/input{number}", True))
+            found.append((path, f"{PIPELINE}/{name}", True))
         for mount in map(parse, spec.mounts):
             if mount.below_work:
                 (work / mount.below_work).mkdir(parents=True, exist_ok=True)  # else the engine makes it, as root

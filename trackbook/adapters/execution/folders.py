@@ -35,15 +35,25 @@ def vfroot(data: Path, pipeline: str) -> Path:
     return data / "pipelines" / part(pipeline) / "vfroot"
 
 
-def task_folder(data: Path, pipeline: str, job: str, index: int, task: str) -> Path:
-    """Return the folder of a task in a job; the index keeps names apart that have the same slug."""
-    return data / "pipelines" / part(pipeline) / "jobs" / part(job) / f"{index}-{slug(task)}"
+def outputs_path(job: str, index: int, task: str, attempt: int) -> str:
+    """Return the outputs folder of an attempt, in the pipeline's folder. Raises ValueError.
+
+    The index keeps names of tasks apart that have the same slug.
+    """
+    return f"jobs/{part(job)}/{index}-{slug(task)}/{attempt}/outputs"
 
 
 def outputs(data: Path, spec: SessionSpec, source: SessionInput | None = None) -> Path:
-    """Return the outputs folder of the session's task, or of one of its dependencies."""
-    task, index = (source.task, source.index) if source else (spec.task, spec.index)
-    return task_folder(data, spec.pipeline, spec.job, index, task) / "outputs"
+    """Return the outputs folder of the session's attempt, or of one whose outputs it reads."""
+    of = source or spec
+    path = outputs_path(of.job, of.index, of.task, of.attempt)
+    return data / "pipelines" / part(spec.pipeline) / path
+
+
+def sources(spec: SessionSpec) -> dict[str, SessionInput]:
+    """Return the attempts whose outputs the session reads, each by its place: `input1` …, `previous`."""
+    found = {f"input{number}": source for number, source in enumerate(spec.inputs, 1)}
+    return found | ({"previous": spec.previous} if spec.previous else {})
 
 
 def vfolder(data: Path, name: str) -> Path:

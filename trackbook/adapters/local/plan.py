@@ -38,11 +38,10 @@ class Planner:
         folder = folders.session_folder(self._data, spec.session)
         binds = self._binds(spec)
         mounts = [self._mount(text) for text in spec.mounts]
-        own = [source for source, _, read_only in binds if source and not read_only]
         return self._limits | {
             "binds": binds,
             "mounts": mounts,
-            "make": [*own, *(source for source, _ in mounts)],
+            "make": [source for source, *_ in [*binds, *mounts] if source],
             "work": str(folder / "work"),
             "private_root": self.private_root,
             "own_work": self.own_work,
@@ -64,14 +63,14 @@ class Planner:
 
     def _binds(self, spec: SessionSpec) -> list[tuple[str, str, bool]]:
         """Return (source, name below /pipeline, read only)."""
-        inputs = []
-        for number, source in enumerate(spec.inputs, 1):
-            path = "" if source.skipped else str(folders.outputs(self._data, spec, source))
-            inputs.append((path, f"input{number}", True))
+        read = [
+            ("" if source.skipped else str(folders.outputs(self._data, spec, source)), name, True)
+            for name, source in folders.sources(spec).items()
+        ]
         return [
             (str(folders.outputs(self._data, spec)), "outputs", False),
             (str(folders.vfroot(self._data, spec.pipeline)), "vfroot", False),
-            *inputs,
+            *read,
         ]
 
     def _mount(self, text: str) -> tuple[str, str]:

@@ -44,6 +44,10 @@ Job = Annotated[
     typer.Option("--job", metavar="JOB", help="Use the outputs of a task of this job.", autocompletion=job_ids),
 ]
 Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="The task; the only one by default.")]
+Attempt = Annotated[
+    int | None,
+    typer.Option("--attempt", metavar="N", min=1, help="The task's attempt; the latest by default."),
+]
 
 
 @contextmanager
@@ -80,6 +84,7 @@ def list_(
     executor: Executor = None,
     job: Job = None,
     task: Task = None,
+    attempt: Attempt = None,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
@@ -93,7 +98,7 @@ def list_(
     from trackbook.engine.names import printable
 
     with _client(url, data, token_file, place) as client:
-        at = resolve_path(client, place, executor, job, task)
+        at = resolve_path(client, place, executor, job, task, attempt)
         file, entries = file_or_entries(client, at)
         if file is not None:
             found = [(at.name, file)]
@@ -132,6 +137,7 @@ def cat(
     executor: Executor = None,
     job: Job = None,
     task: Task = None,
+    attempt: Attempt = None,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
@@ -141,7 +147,7 @@ def cat(
     from trackbook.cli.transfer.remote_path import resolve_path
 
     with _client(url, data, token_file, place) as client:
-        at = resolve_path(client, place, executor, job, task)
+        at = resolve_path(client, place, executor, job, task, attempt)
         done = 0
         for start, chunk in pieces(client, at):
             if start != done:
@@ -169,6 +175,7 @@ def get(
     executor: Executor = None,
     job: Job = None,
     task: Task = None,
+    attempt: Attempt = None,
     url: options.Url = None,
     token_file: options.TokenFile = None,
     data: options.Data = None,
@@ -183,7 +190,7 @@ def get(
     from trackbook.cli.transfer.remote_path import resolve_path
 
     with _client(url, data, token_file, place) as client:
-        at = resolve_path(client, place, executor, job, task)
+        at = resolve_path(client, place, executor, job, task, attempt)
         done, there, top = received(client, at, destination, force=force)
     _print_transfer("got", done, str(top), json=json)
     if there and not json:

@@ -54,10 +54,17 @@ class RemotePath:
         return printable(f"{spell_name(self.owner, ':')}:{self.path}")
 
 
-def resolve_path(client: Client, ref: str, executor: str | None, job: str | None, task: str | None) -> RemotePath:
+def resolve_path(
+    client: Client,
+    ref: str,
+    executor: str | None,
+    job: str | None,
+    task: str | None,
+    attempt: int | None = None,
+) -> RemotePath:
     """Return what was named; raises bad usage where that makes no sense."""
     if job is None:
-        if task is not None:
+        if task is not None or attempt is not None:
             raise typer.BadParameter("name the job as well", param_hint="--job")
         name, path, _ = take_name(ref, ":")
         name = options.without_version(name)
@@ -68,7 +75,7 @@ def resolve_path(client: Client, ref: str, executor: str | None, job: str | None
         raise typer.BadParameter("a task's outputs are where it ran: leave it out", param_hint="--executor")
     task = task or _only_task(client, job)
     base = f"/api/jobs/{quote_part(job)}/tasks/{quote_part(task)}/files"
-    return RemotePath(task, base, _clean(ref.removeprefix(":")))
+    return RemotePath(task, base, _clean(ref.removeprefix(":")), {"attempt": attempt})
 
 
 def _clean(path: str) -> str:

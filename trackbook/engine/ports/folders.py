@@ -51,8 +51,9 @@ class UnsafePath(ValueError):
 class Folders(Protocol):
     """The pipelines' folders of one executor, each by the pipeline's id.
 
-    A folder has `vfroot/` and, for each task of a job, `jobs/<job>/<index>-<name>/outputs/`. Paths are relative
-    to it, with `/` between their parts, '' the folder itself. Any call may raise ExecutorUnavailable.
+    A folder has `vfroot/` and, for each attempt of a task, `jobs/<job>/<index>-<name>/<attempt>/outputs/`.
+    Paths are relative to it, with `/` between their parts, '' the folder itself. Any call may raise
+    ExecutorUnavailable.
     """
 
     async def state(self, pipeline: str) -> FolderState:

@@ -11,10 +11,15 @@ from trackbook.engine.job import Report
 
 
 class SessionInput(Struct, frozen=True):
-    """A dependency whose outputs the task reads as `/pipeline/inputN`; empty when it was skipped."""
+    """An attempt of the same pipeline whose outputs a session reads; empty when its task was skipped.
 
+    `job` is the session's own or an earlier one.
+    """
+
+    job: str
     task: str
     index: int
+    attempt: int
     skipped: bool = False
 
 
@@ -27,6 +32,9 @@ class SessionSpec(Struct, frozen=True):
     `settings` is the task as the pipeline has it. `virtual_env` is the Python virtual environment of whoever
     started the job, for executors that run on the machine where it is. `code` is the SHA-256 of a tar archive,
     stored as a blob, of which the session starts in a writable copy; '' for none.
+
+    The session finds the outputs of `inputs` at `/pipeline/input1` …, in their order, and those of `previous`, an
+    earlier attempt of its own task, at `/pipeline/previous`: both read-only where the executor can.
     """
 
     session: str
@@ -51,6 +59,7 @@ class SessionSpec(Struct, frozen=True):
     settings: dict[str, Any] = field(default_factory=dict)
     virtual_env: str = ""
     code: str = ""
+    previous: SessionInput | None = None
 
 
 ReportSink = Callable[[str, Report], Awaitable[None]]

@@ -26,6 +26,10 @@ After = Annotated[
 PipelineKey = Annotated[str, PathParameter(description="A pipeline's name, id, or a unique beginning of its id.")]
 JobKey = Annotated[str, PathParameter(description="A job's id, or a unique beginning of it.")]
 TaskName = Annotated[str, PathParameter(description="A task's name.")]
+Attempt = Annotated[
+    int | None,
+    QueryParameter(ge=1, le=LARGEST, description="The attempt whose outputs are meant; the latest by default."),
+]
 EventType = Annotated[str, QueryParameter(description="Only events of this type.")]
 Total = Annotated[bool, QueryParameter(description="Count the whole list as well, in `total`.")]
 Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="Which come first.")]

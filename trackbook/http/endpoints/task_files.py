@@ -1,4 +1,4 @@
-"""The outputs of a task: the same as the files of its pipeline, with paths below the task's own folder."""
+"""The outputs of a task's attempts: as the files of its pipeline, with paths below the attempt's folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from litestar import HttpMethod, Request, Response, Router, delete, get, put, route
 from litestar.response import Stream
 
-from trackbook.adapters.execution.folders import slug
+from trackbook.adapters.execution.folders import outputs_path
 from trackbook.engine.ports import FolderMissing, NoSuchFile
 from trackbook.http.endpoints.files import (
     BYTES,
@@ -33,16 +33,19 @@ from trackbook.http.endpoints.files import (
     remove,
     store_file,
 )
-from trackbook.http.endpoints.parameters import After, JobKey, Served, TaskName
+from trackbook.http.endpoints.parameters import After, Attempt, JobKey, Served, TaskName
 from trackbook.http.errors import ErrorBody, error_responses
 from trackbook.projections.read.paging import ReadError
 from trackbook.projections.views import TaskView
 
 
-async def _area(services: Served, job: str, name: str, after: int | None) -> tuple[Area, TaskView]:
+async def _area(
+    services: Served, job: str, name: str, after: int | None = None, attempt: int | None = None
+) -> tuple[Area, TaskView]:
+    """Return the outputs of one attempt, the latest by default, and the task."""
     await services.read.settled(after)
     found, task = await services.read.job(job), await services.read.task(job, name)
-    outputs = f"jobs/{found.id}/{task.index}-{slug(task.name)}/outputs"
+    outputs = outputs_path(found.id, task.index, task.name, attempt or task.attempt)
     folders = services.executors.folders(task.executor or found.executor)
     return Area(folders, found.pipeline, outputs), task
 
@@ -55,16 +58,18 @@ async def list_outputs(
     path: FilePath = "",
     limit: FileLimit = 1000,
     cursor: FileCursor = None,
+    attempt: Attempt = None,
     after: After = None,
 ) -> FilePage:
-    """List what a task wrote to its outputs, by name; of a file, itself."""
-    area, task = await _area(services, job, name, after)
+    """List what a task's attempt wrote to its outputs, by name; of a file, itself."""
+    area, task = await _area(services, job, name, after, attempt)
     try:
         return await listing(area, path, limit, cursor)
     except (NoSuchFile, FolderMissing):
         if path.strip("/"):
             raise
-        raise ReadError("no_such_file", f"task {name} has no outputs: it is {task.state}") from None
+        which = f"attempt {attempt} of task {name} has no outputs" if attempt else f"task {name} has no outputs"
+        raise ReadError("no_such_file", f"{which}: it is {task.state}") from None
 
 
 @get(
@@ -79,19 +84,25 @@ async def get_output(
     path: OneFile,
     bytes_range: Range = None,
     if_range: IfRange = None,
+    attempt: Attempt = None,
     after: After = None,
 ) -> Stream | Response[ErrorBody]:
-    """Send a file of a task's outputs, or a range of its bytes."""
-    area, _ = await _area(services, job, name, after)
+    """Send a file of an attempt's outputs, or a range of its bytes."""
+    area, _ = await _area(services, job, name, after, attempt)
     return await file_part(area, path, bytes_range, if_range)
 
 
 @get("/{job:str}/tasks/{name:str}/files/archive", responses=error_responses(422), media_type=ZIP)
 async def get_outputs(
-    services: Served, job: JobKey, name: TaskName, path: FilePath = "", after: After = None
+    services: Served,
+    job: JobKey,
+    name: TaskName,
+    path: FilePath = "",
+    attempt: Attempt = None,
+    after: After = None,
 ) -> Stream:
-    """Send a folder of a task's outputs, all of them by default, as a zip archive."""
-    area, _ = await _area(services, job, name, after)
+    """Send a folder of an attempt's outputs, all of them by default, as a zip archive."""
+    area, _ = await _area(services, job, name, after, attempt)
     return await archive(area, path)
 
 
@@ -107,10 +118,11 @@ async def head_output(
     name: TaskName,
     path: OneFile,
     bytes_range: Range = None,
+    attempt: Attempt = None,
     after: After = None,
 ) -> Stream | Response[ErrorBody]:
     """Return a file's length without its content."""
-    area, _ = await _area(services, job, name, after)
+    area, _ = await _area(services, job, name, after, attempt)
     return await file_part(area, path, bytes_range, None, body=False)
 
 
@@ -128,8 +140,8 @@ async def put_output(
     path: OneFile,
     executable: Executable = False,
 ) -> Response[FileView]:
-    """Write a file to a task's outputs: whole or not at all."""
-    area, _ = await _area(services, job, name, None)
+    """Write a file to the outputs of a task's latest attempt: whole or not at all."""
+    area, _ = await _area(services, job, name)
     return await store_file(area, path, request, executable=executable)
 
 
@@ -137,8 +149,8 @@ async def put_output(
 async def delete_output(
     services: Served, job: JobKey, name: TaskName, path: OneFile, recursive: Recursive = False
 ) -> DeletedFile:
-    """Delete a file of a task's outputs, or a folder with all that is in it."""
-    area, _ = await _area(services, job, name, None)
+    """Delete a file of the outputs of a task's latest attempt, or a folder with all that is in it."""
+    area, _ = await _area(services, job, name)
     return await remove(area, path, recursive=recursive)
 
 

@@ -230,7 +230,7 @@ class Specs(Sequence[SessionSpec]):
             attempt=1,
             command=task.command,
             variables={**task.variables, **self._parameters},
-            inputs=[SessionInput(name, number, tasks[number].skip) for name, number in inputs],
+            inputs=[SessionInput(self._job, name, number, 1, tasks[number].skip) for name, number in inputs],
             mounts=list(task.mounts),
             **demands(task),
         )

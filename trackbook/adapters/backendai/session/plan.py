@@ -24,19 +24,19 @@ class NoImage(ValueError):
 
 
 def outputs(spec: SessionSpec, source: SessionInput | None = None) -> str:
-    """Return the outputs folder of the task, or of a dependency, in the pipeline's folder."""
-    task, index = (source.task, source.index) if source else (spec.task, spec.index)
-    return f"jobs/{folders.part(spec.job)}/{index}-{folders.slug(task)}/outputs"
+    """Return the outputs folder of the attempt, or of one whose outputs it reads, in the pipeline's folder."""
+    of = source or spec
+    return folders.outputs_path(of.job, of.index, of.task, of.attempt)
 
 
 def folders_for(spec: SessionSpec) -> list[str]:
     """Return the folders that have to be there before the session is made; mounts don't make them.
 
-    Those of dependencies that ran were made for them; a skipped one never had its own.
+    An attempt that ran has its own already; a skipped task has none, nor an attempt that never began.
     """
-    skipped = [outputs(spec, source) for source in spec.inputs if source.skipped]
+    read = [outputs(spec, source) for source in folders.sources(spec).values()]
     code = [exit_record.ARCHIVES] if spec.code else []
-    return ["vfroot", exit_record.folder(spec.job), *code, outputs(spec), *dict.fromkeys(skipped)]
+    return ["vfroot", exit_record.folder(spec.job), *code, outputs(spec), *dict.fromkeys(read)]
 
 
 def tag(spec: SessionSpec) -> str:
@@ -87,7 +87,7 @@ def new_session(
             f"task {spec.task!r} names no image, and neither does the configuration of cluster {cluster.name!r}"
         )
     own = [mounts.parse(text) for text in spec.mounts]
-    read_only = [f"{folder}/{outputs(spec, source)}" for source in spec.inputs]
+    read_only = [f"{folder}/{outputs(spec, source)}" for source in folders.sources(spec).values()]
     if spec.code:
         read_only.append(f"{folder}/{exit_record.ARCHIVES}")
     return NewSession(
@@ -113,7 +113,7 @@ def new_session(
 def environment(spec: SessionSpec) -> dict[str, str]:
     """Return the variables that the command sees beside those of the cluster. Raises ValueError."""
     found = spec.variables | variables.of(spec)
-    for name in ("outputs", "vfroot", *(f"input{number}" for number in range(1, len(spec.inputs) + 1))):
+    for name in ("outputs", "vfroot", *folders.sources(spec)):
         found[f"PIPELINE_{name.upper()}"] = f"{PIPELINE}/{name}"
     variables.check(found)
     return found
@@ -134,11 +134,11 @@ def startup(spec: SessionSpec) -> tuple[str, bytes]:
 
 
 def _pipeline_mounts(spec: SessionSpec, folder: str) -> dict[str, str]:
-    inputs = {
-        f"{folder}/{outputs(spec, source)}": f"{PIPELINE}/input{number}"
-        for number, source in enumerate(spec.inputs, 1)
+    read = {
+        f"{folder}/{outputs(spec, source)}": f"{PIPELINE}/{name}"
+        for name, source in folders.sources(spec).items()
     }
-    found = inputs | {
+    found = read | {
         f"{folder}/{outputs(spec)}": f"{PIPELINE}/outputs",
         f"{folder}/vfroot": f"{PIPELINE}/vfroot",
         f"{folder}/{exit_record.folder(spec.job)}": wrapper.RECORDS,
