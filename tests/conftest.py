@@ -89,7 +89,9 @@ def _shared(item: pytest.Item) -> str:
     fixtures = getattr(item, "fixturenames", ())
     callspec = getattr(item, "callspec", None)
     if "stack" in fixtures and callspec:
-        return f"backendai-{callspec.params['stack'].removesuffix('?')}"
+        # Two groups, each with an own cluster where processes are enough: one chain would be as long as the run.
+        part = "-faults" if "faults" in item.path.parts else ""
+        return f"backendai-{callspec.params['stack'].removesuffix('?')}{part}"
     if "container_engine" in fixtures:
         return "container"
     info = getattr(item, "_fixtureinfo", None)
