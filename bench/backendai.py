@@ -192,17 +192,17 @@ def main() -> None:
     parser.add_argument("--idle", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--image", default=IMAGE)
-    told = parser.parse_args()
+    options = parser.parse_args()
     keys: dict[str, Any] = {
         key: os.environ[f"BACKEND_{key.upper()}"] for key in ("endpoint", "access_key", "secret_key")
     }
-    cluster = Cluster(name="main", image=told.image, **keys)
-    if told.chain:
-        asyncio.run(chain(cluster, told.chain))
-    if told.many:
-        asyncio.run(many(cluster, told.many))
-    if told.idle:
-        asyncio.run(idle(cluster, told.idle, told.seconds))
+    cluster = Cluster(name="main", image=options.image, **keys)
+    if options.chain:
+        asyncio.run(chain(cluster, options.chain))
+    if options.many:
+        asyncio.run(many(cluster, options.many))
+    if options.idle:
+        asyncio.run(idle(cluster, options.idle, options.seconds))
 
 
 if __name__ == "__main__":

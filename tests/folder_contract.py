@@ -197,7 +197,7 @@ class FoldersContract:
             assert await with_stored_spelling(folders, pipeline, new) == f"vfroot/a/{there}/{asked}/new"
             await folders.delete(pipeline, f"vfroot/a/{there}")
 
-    async def test_what_is_not_there_is_told_so(self, folders: Folders, pipeline: str) -> None:
+    async def test_what_is_not_there_is_reported(self, folders: Folders, pipeline: str) -> None:
         """A missing file or folder, a file taken for a folder and a folder for a file are NoSuchFile."""
         await put(folders, pipeline, "vfroot/file", b"x")
         for path in ("nothing", "vfroot/nothing", "vfroot/file/below"):

@@ -89,7 +89,7 @@ def _require(path: Path, matches: Callable[[int], bool], wanted: str, hint: str)
 
 
 def write_private(path: Path, data: bytes, *, synced: bool = False) -> None:
-    """Replace a file by one that only its owner can read, whole or not at all, whoever else writes it meanwhile.
+    """Replace a file by one that only its owner can read, whole or not at all, even if others write it meanwhile.
 
     With `synced` it is on the disk when this returns. Raises OSError and leaves what was there.
     """

@@ -37,7 +37,7 @@ async function accepted(name, payload) {
   return reply;
 }
 
-// Commits are told live once, to those who listen: so listen first, then start.
+// Commits are published live once, to those who listen: so listen first, then start.
 const commits = broker.subscribe(`${prefix}.live.job.*`);
 await broker.flush();
 

@@ -1,4 +1,4 @@
-"""A process with an executor, for tests that kill it: launches and stops what it is told, and keeps the ends."""
+"""A process with an executor, for tests that kill it: launches and stops as instructed, and keeps the ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trackbook.engine.job import Report, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 
 
-class Told(msgspec.Struct):
+class Instructions(msgspec.Struct):
     """What the process is to do."""
 
     cluster: Cluster
@@ -25,9 +25,9 @@ class Told(msgspec.Struct):
     stops: list[str] = []
 
 
-async def main(told: Told, ends: Path) -> None:
+async def main(reported: Instructions, ends: Path) -> None:
     """Run until all have ended; each end is a line of the file, written before it counts as taken."""
-    left = {spec.task for spec in told.specs}
+    left = {spec.task for spec in reported.specs}
     done = asyncio.Event()
 
     async def sink(_: str, report: Report) -> None:
@@ -40,16 +40,16 @@ async def main(told: Told, ends: Path) -> None:
             if not left:
                 done.set()
 
-    executor = BackendAIExecutor(told.cluster, Path(told.data), told.installation)
+    executor = BackendAIExecutor(reported.cluster, Path(reported.data), reported.installation)
     await executor.start(sink)
-    for spec in told.specs:
+    for spec in reported.specs:
         await executor.launch(spec)
-    for spec in told.specs:
-        if spec.task in told.stops:
+    for spec in reported.specs:
+        if spec.task in reported.stops:
             await executor.stop(spec)
     await done.wait()
     await executor.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Told), Path(sys.argv[2])))
+    asyncio.run(main(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Instructions), Path(sys.argv[2])))

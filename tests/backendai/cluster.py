@@ -1,4 +1,4 @@
-"""What a test is told of a real manager, and may do to it."""
+"""What a test knows of a real manager, and may do to it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.backendai)
 
 
-def told(config: pytest.Config) -> AbstractContextManager[None]:
+def reported(config: pytest.Config) -> AbstractContextManager[None]:
     """Let progress be seen while it is made: the first boot on a machine takes a minute."""
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is None:
@@ -55,7 +55,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         os.setpriority(os.PRIO_PROCESS, 0, FIRST)
     with ExitStack() as rest:
         try:
-            with told(request.config):
+            with reported(request.config):
                 own = rest.enter_context(booted(series))
         except Unavailable as error:
             if request.param.endswith("?"):

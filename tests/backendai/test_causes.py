@@ -1,4 +1,4 @@
-"""Why a task ended, or can't be seen, on a real manager: the cause that is told is the one that there was."""
+"""Why a task ended, or can't be seen, on a real manager: the cause that is reported is the one that there was."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ async def test_a_folder_that_is_deleted_under_a_task_is_named_as_the_cause(make:
     assert "begun" in world.log("a")
 
 
-async def test_a_revoked_key_is_told_while_the_session_goes_on(make: Made, stack: Cluster, admin: Client) -> None:
+async def test_a_revoked_key_is_reported_while_the_session_goes_on(
+    make: Made, stack: Cluster, admin: Client
+) -> None:
     """Nobody can say that it runs: UNREACHABLE, with the manager's reason, until the key is good again."""
     key = KEYS[stack.key if stack.newer else "small"]
     if stack.newer:
@@ -73,7 +75,7 @@ async def test_a_revoked_key_is_told_while_the_session_goes_on(make: Made, stack
     try:
         await _activate(admin, key.access, active=False)
         await world.status("a", UNREACHABLE)
-        told = [
+        reported = [
             why for status, why in zip(world.statuses("a"), world.whys("a"), strict=True) if status == UNREACHABLE
         ]
     finally:
@@ -82,7 +84,7 @@ async def test_a_revoked_key_is_told_while_the_session_goes_on(make: Made, stack
     await executor.stop(spec("a", ""))
     end = await world.reports.ended("a")
 
-    assert told[0]
+    assert reported[0]
     assert end.outcome == "cancelled"
 
 
@@ -93,7 +95,7 @@ async def _activate(admin: Client, key: str, *, active: bool) -> None:
 
 
 async def test_what_is_ended_by_force_while_it_is_prepared_never_begins(make: Made, stack: Cluster) -> None:
-    """23.09 starts its container all the same: the attempt is claimed before the job is told that it failed."""
+    """23.09 starts its container all the same: the attempt is claimed before the job learns that it failed."""
     world = make()
     executor = await world.open()
     await executor.launch(spec("a", COUNT, SIM_START_DELAY="15"))

@@ -61,7 +61,7 @@ async def looker(stack: Cluster, tmp_path: Path) -> AsyncIterator[Looker]:
 
 
 async def test_nothing_is_amiss_with_what_would_run(looker: Looker) -> None:
-    """Cluster, image and folder are told as good, once, and nothing else."""
+    """Cluster, image and folder are reported as good, once, and nothing else."""
     found = await looker.check(looker.spec(), looker.spec(1, inputs=[SessionInput("j1", "t0", 0, 1)]))
 
     assert [(each.what, each.verdict) for each in found] == [
@@ -127,7 +127,7 @@ async def test_what_would_wait_for_ever_is_said_to_fail(looker: Looker) -> None:
     assert " cpu" in found[0].hint
 
 
-async def test_all_that_would_fail_is_told_at_once(looker: Looker) -> None:
+async def test_all_that_would_fail_is_reported_at_once(looker: Looker) -> None:
     """Each with its task; the same about many tasks is one line."""
     many = [looker.spec(index, image="sim-registry/none:1") for index in range(2, 50)]
     found = await looker.check(looker.spec(0, mounts=["a:x", "b:x"]), looker.spec(1, mounts=["../up"]), *many)
@@ -160,7 +160,7 @@ async def test_mounts_that_are_there_are_good(looker: Looker) -> None:
     assert twice == both == [("mounts", "t0")]
 
 
-async def test_a_pipelines_folder_that_was_removed_is_told(looker: Looker) -> None:
+async def test_a_pipelines_folder_that_was_removed_is_reported(looker: Looker) -> None:
     """Its files are gone: that is for somebody to say yes to, before anything runs."""
     folders = looker.backend.folders
     state = await folders.create(looker.pipeline)
@@ -246,7 +246,7 @@ async def test_the_folder_quota_of_23_09_is_the_keys(stack: Cluster, tmp_path: P
 
 
 async def test_a_fault_of_a_service_is_found_once(looker: Looker) -> None:
-    """Its session and the service are looked at apart, and what both find is told once, with the task."""
+    """Its session and the service are looked at apart, and what both find is reported once, with the task."""
     specs = [looker.spec(service={"model": "no-such-folder"}), looker.spec(1, service={})]
     failing = await looker.failing(*specs)
 

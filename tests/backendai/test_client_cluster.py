@@ -43,7 +43,7 @@ async def test_the_raw_path_is_signed(stack: Cluster) -> None:
 
 
 async def test_a_wrong_secret_is_for_the_operator(stack: Cluster) -> None:
-    """The manager's words are told, the secret isn't."""
+    """The manager's words are reported, the secret isn't."""
     async with connected(stack, secret_key="x-wrong-secret-x") as client:
         with pytest.raises(ClusterError, match="ignature") as refused:
             await inventory.key(client)
@@ -53,7 +53,7 @@ async def test_a_wrong_secret_is_for_the_operator(stack: Cluster) -> None:
 
 
 @pytest.mark.parametrize("ahead", [-4000, 4000])
-async def test_a_wrong_clock_is_worked_with_and_told(stack: Cluster, ahead: int) -> None:
+async def test_a_wrong_clock_is_worked_with_and_reported(stack: Cluster, ahead: int) -> None:
     """After one refusal the client dates its requests by the manager's clock, and says by how much."""
     async with connected(stack, clock=off_by(ahead)) as client:
         with capture_logs() as logged:
@@ -95,7 +95,7 @@ async def test_nobody_there(stack: Cluster) -> None:
 
 
 async def test_something_else_there(stack: Cluster) -> None:
-    """An address of something else is told as such."""
+    """An address of something else is reported as such."""
     async with connected(stack, endpoint=f"{stack.endpoint}/etc") as client:
         with pytest.raises(ClusterError):
             await session_calls.version(client)

@@ -35,7 +35,7 @@ async def until(stream: AsyncGenerator[Hint, None], *kinds: str, seconds: float 
 
 
 async def test_a_session_is_hinted_at_from_start_to_end(stack: Cluster, client: Client) -> None:
-    """Opening the stream is told first; then what happens to sessions of the prefix, and of no other."""
+    """Opening the stream is reported first; then what happens to sessions of the prefix, and of no other."""
     prefix = names.prefix(installation())
     async with aclosing(hints(client, prefix)) as stream:
         opened = await until(stream, "connected")

@@ -70,7 +70,7 @@ async def test_none_present_and_none_again(folders: ClusterFolders, pipeline: st
 async def test_a_folder_that_somebody_removed_is_missing(
     folders: ClusterFolders, storage: Storage, pipeline: str, stack: Cluster
 ) -> None:
-    """It is told so until it is made again, by whatever way the folder went."""
+    """That is reported until it is made again, by whatever way the folder went."""
     made = await folders.create(pipeline)
     await storage.client.request("DELETE", f"/folders/{made.name}")
 
@@ -130,7 +130,7 @@ async def test_two_who_make_a_folder_under_two_names_have_one(
 
 
 async def test_a_renamed_folder_is_found(folders: ClusterFolders, storage: Storage, pipeline: str) -> None:
-    """Its id leads to it; its name is told as it is now."""
+    """Its id leads to it; its name is given as it is now."""
     made = await folders.create(pipeline)
     await storage.client.request("POST", f"/folders/{made.name}/rename", body={"new_name": f"{made.name}-x"})
 
@@ -197,7 +197,7 @@ async def test_what_is_ours_is_not_shown(folders: ClusterFolders, storage: Stora
 
 
 async def test_a_manager_that_is_away(stack: Cluster, tmp_path: Path, pipeline: str) -> None:
-    """It is told as such: a folder isn't missing because nobody answers."""
+    """It is reported as such: a folder isn't missing because nobody answers."""
     async with connected(stack, endpoint="http://127.0.0.1:9") as client:
         folders = ClusterFolders(Storage(client), tmp_path, OURS)
         for asked in (folders.state, folders.create, folders.purge, folders.entries):

@@ -92,7 +92,7 @@ async def test_a_name_is_one_live_session(stack: Cluster, client: Client, prefix
 
 
 async def test_six_creates_at_once_make_one_session(stack: Cluster, client: Client, prefix: str) -> None:
-    """One may succeed; what the others are told is that nobody knows, or that it exists."""
+    """One may succeed; the others learn that nobody knows, or that it exists."""
     made = new(stack, f"{prefix}a-0-1", "sleep 60")
 
     outcomes = await asyncio.gather(

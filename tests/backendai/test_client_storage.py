@@ -164,7 +164,7 @@ async def test_a_large_file_over_connections_that_break(stack: Cluster, folder: 
     assert cuts > 6
 
 
-async def test_a_file_of_another_size_than_told(storage: Storage, folder: Folder) -> None:
+async def test_a_file_of_another_size_than_reported(storage: Storage, folder: Folder) -> None:
     """More or fewer bytes than announced: refused, and the file of before is still there."""
     await storage.write_small(folder.name, "a", b"before")
 

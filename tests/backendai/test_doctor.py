@@ -87,7 +87,7 @@ async def test_each_thing_that_is_amiss_has_its_words(
     assert hint in found.hint
 
 
-async def test_what_is_no_manager_is_told(stack: Cluster) -> None:
+async def test_what_is_no_manager_is_reported(stack: Cluster) -> None:
     """An address below the API's, and one where https is expected and not spoken."""
     below = (await looked(stack, endpoint=f"{stack.endpoint}/folders"))["endpoint"]
     plain = (await looked(stack, endpoint=stack.endpoint.replace("http:", "https:")))["endpoint"]
@@ -103,6 +103,6 @@ async def test_clocks_are_compared(stack: Cluster, seconds: int, verdict: str) -
     found = await looked(stack, lambda: clients.utc_now() + timedelta(seconds=seconds))
 
     assert found["clock"].verdict == verdict
-    told = [int(word) for word in found["clock"].found.split() if word.isdecimal()]
-    assert abs(told[0] - abs(seconds)) <= 2
+    reported = [int(word) for word in found["clock"].found.split() if word.isdecimal()]
+    assert abs(reported[0] - abs(seconds)) <= 2
     assert found["key"].verdict == "ok"

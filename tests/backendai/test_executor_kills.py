@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from backendai.adapter_process import Told
+from backendai.adapter_process import Instructions
 from backendai.cluster import Cluster
 from backendai.worlds import ClusterWorld, spec
 from trackbook.engine.job import ReportTaskEnded
@@ -36,14 +36,16 @@ class Killed:
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.world = ClusterWorld(cluster, folder / "data")
         self.specs = [spec(task, f"{COUNT}; sleep 1; exit {code}") for code, task in enumerate(TASKS)]
-        self._told = folder / "told.json"
+        self._reported = folder / "reported.json"
         self._ends = folder / "ends"
-        told = Told(self.world.settings, str(folder / "data"), self.world.installation, self.specs, ["d"])
-        self._told.write_bytes(msgspec.json.encode(told))
+        reported = Instructions(
+            self.world.settings, str(folder / "data"), self.world.installation, self.specs, ["d"]
+        )
+        self._reported.write_bytes(msgspec.json.encode(reported))
 
     def begin(self, failpoints: str = "") -> subprocess.Popen[bytes]:
         """Start the adapter."""
-        arguments = [sys.executable, "-m", "backendai.adapter_process", str(self._told), str(self._ends)]
+        arguments = [sys.executable, "-m", "backendai.adapter_process", str(self._reported), str(self._ends)]
         tests = str(Path(__file__).parents[1])
         environment = os.environ | {"PYTHONPATH": tests, "TRACKBOOK_FAILPOINTS": failpoints}
         return subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -142,8 +142,8 @@ async def test_a_service_is_made_and_its_address_is_reported(world: ServiceWorld
     written = world.backend.folders.read("p1", "jobs/job1/0-serve/1/outputs/service.json")
     assert json.loads(b"".join([chunk async for chunk in written])) == ended.service
     assert "model-definition.yml" in folders.log_file(world.folder, first.session).read_text()
-    told = [each.status for each in world.reports.of("serve", ReportTaskStatus)]  # type: ignore[union-attr]
-    assert "PREPARING" in told
+    reported = [each.status for each in world.reports.of("serve", ReportTaskStatus)]  # type: ignore[union-attr]
+    assert "PREPARING" in reported
 
     again = await world.run(first)
     assert again.service == ended.service, "a session that has ended is reported again, and nothing is made"

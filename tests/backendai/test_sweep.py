@@ -122,21 +122,21 @@ async def test_only_what_no_attempt_owns_is_ended(sessions: Sessions, connection
     foreign = await sessions.make("tb-0a-0-1", installation=secrets.token_hex(4))
     live = _owning("tb-0a-1-1")
 
-    told = await sweep(connection, live, end=False)
+    reported = await sweep(connection, live, end=False)
     before = await sessions.running()
     ended = await sweep(connection, live, end=True)
     after = await sessions.running()
     again = await sweep(connection, live, end=True)
 
-    assert [each.verdict for each in told] == ["warn"]
-    assert names.session(connection.installation, "tb-0a-0-1") in told[0].found
+    assert [each.verdict for each in reported] == ["warn"]
+    assert names.session(connection.installation, "tb-0a-0-1") in reported[0].found
     assert before == [left, owned, foreign]
     assert [each.verdict for each in ended] == ["ok"]
     assert after == [owned, foreign]
     assert again == []
 
 
-async def test_a_session_of_a_job_that_the_log_does_not_know_is_only_told_of(
+async def test_a_session_of_a_job_that_the_log_does_not_know_is_only_reported(
     sessions: Sessions, connection: ClusterConnection
 ) -> None:
     """A copy of the data directory may own it: it is ended on request alone."""
@@ -146,11 +146,11 @@ async def test_a_session_of_a_job_that_the_log_does_not_know_is_only_told_of(
     async def live() -> Owned:
         return Owned(set(), lambda job: job == "0a")
 
-    told = await sweep(connection, live, end=True)
+    reported = await sweep(connection, live, end=True)
     spared = await sessions.running()
     await sweep(connection, live, end=True, unknown=True)
 
-    assert [(each.verdict, "does not know its job" in each.hint) for each in told] == [
+    assert [(each.verdict, "does not know its job" in each.hint) for each in reported] == [
         ("warn", True),
         ("ok", False),
     ]
@@ -203,7 +203,7 @@ async def test_without_the_log_nothing_is_ended(sessions: Sessions, connection: 
 
 
 async def test_one_that_goes_by_itself_is_left_to_it(sessions: Sessions, connection: ClusterConnection) -> None:
-    """An attempt that has just ended leaves its session a moment behind: it is told of by nobody."""
+    """An attempt that has just ended leaves its session a moment behind: nobody reports it."""
     left = await sessions.make("tb-0e-0-1")
 
     async def live() -> Owned:

@@ -170,18 +170,18 @@ class ClusterWorld:
         finally:
             await client.close()
 
-    # What was told -------------------------------------------------------------------------------------------
+    # What was reported ---------------------------------------------------------------------------------------
 
-    def _told(self, task: str) -> list[ReportTaskStatus]:
+    def _reported(self, task: str) -> list[ReportTaskStatus]:
         return [each for each in self.reports.of(task, ReportTaskStatus) if isinstance(each, ReportTaskStatus)]
 
     def statuses(self, task: str) -> list[str]:
         """Return the statuses that were reported."""
-        return [each.status for each in self._told(task)]
+        return [each.status for each in self._reported(task)]
 
     def whys(self, task: str) -> list[str]:
         """Return what was reported with them."""
-        return [each.message for each in self._told(task)]
+        return [each.message for each in self._reported(task)]
 
     async def status(self, task: str, *statuses: str) -> None:
         """Wait until one of the statuses was reported."""

@@ -166,7 +166,7 @@ async def test_a_witness_beyond_the_end_or_of_another_message_is_found(tmp_path:
     assert (report.wrong, report.remarks[0]) == ([], "witness: line 1 is damaged")
 
 
-async def test_a_lost_end_is_told_from_an_earlier_report(tmp_path: Path) -> None:
+async def test_a_lost_end_is_distinguished_from_an_earlier_report(tmp_path: Path) -> None:
     """What an earlier reading had, and this one has not, is lost; without a witness nothing else shows it."""
     messages = sound().messages
     earlier = Report(events={seq: (subject, data) for seq, subject, data in messages})

@@ -43,7 +43,7 @@ async def test_a_container_that_somebody_removed_is_lost(world: World) -> None:
     assert sorted(world.ledger()) == ["seen", "unseen"]
 
 
-async def test_an_end_that_nobody_saw_is_told_later(world: World) -> None:
+async def test_an_end_that_nobody_saw_is_reported_later(world: World) -> None:
     """A container ends while no executor runs; the next one finds how, with all the output, and tidies up."""
     executor = await world.open()
     session = spec("a", WAIT + "echo late; exit 7")
@@ -128,7 +128,7 @@ async def test_a_session_of_before_a_restart_of_the_machine_is_not_begun(world: 
 
 
 async def test_the_engine_is_stopped_and_started(world: World) -> None:
-    """Containers run on meanwhile; what ends, what is launched and what is stopped is told when it is back."""
+    """Containers run on meanwhile; what ends, what is launched and what is stopped is reported afterwards."""
     executor = await world.open()
     for name in ("ends", "stops"):
         await executor.launch(
@@ -141,10 +141,10 @@ async def test_the_engine_is_stopped_and_started(world: World) -> None:
         await executor.launch(spec("comes", RECORD))
         await executor.stop(spec("stops", ""))
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return bool(world.reports.of("comes", ReportTaskStatus))
 
-        assert await holds(told)
+        assert await holds(reported)
     finally:
         world.real.start()
     assert (await world.reports.ended("ends")).exit_code == 3
@@ -196,9 +196,9 @@ async def finish(world: World, given: Orders) -> None:
     process = await start(given, world.data / "orders.json")
     async with asyncio.timeout(PATIENCE * 2):
         assert await process.wait() == 0
-    told = ends(given)
+    reported = ends(given)
     assert sorted(world.ledger()) == sorted(each.task for each in given.specs)
-    assert {task: {end.outcome for end in reports} for task, reports in told.items()} == {
+    assert {task: {end.outcome for end in reports} for task, reports in reported.items()} == {
         each.task: {"succeeded"} for each in given.specs
     }
     for each in given.specs:

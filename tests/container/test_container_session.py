@@ -1,4 +1,4 @@
-"""What a task finds in its container, and what is told of its end; on a real engine."""
+"""What a task finds in its container, and what is reported at its end; on a real engine."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_limits_are_the_containers(world: World) -> None:
     assert "32768" in world.log(session)
 
 
-async def test_running_out_of_memory_is_told(world: World) -> None:
+async def test_running_out_of_memory_is_reported(world: World) -> None:
     """The end says so, with the limit, and how the command ended."""
     executor = await world.open()
     command = "x=$(head -c 200000000 /dev/zero | tr '\\0' a); echo survived"
@@ -134,7 +134,7 @@ async def test_running_out_of_memory_is_told(world: World) -> None:
     assert "out of memory: its limit is 64 MiB" in end.message or "out of memory; its limit is" in end.message
 
 
-async def test_an_end_by_a_signal_is_told(world: World) -> None:
+async def test_an_end_by_a_signal_is_reported(world: World) -> None:
     """A shell tells of it by 128 and the signal's number."""
     executor = await world.open()
     await executor.launch(spec("a", "sh -c 'kill -SEGV $$'"))
@@ -158,7 +158,7 @@ async def test_output_is_bounded(world: World) -> None:
 
 
 async def test_the_last_line_needs_no_end(world: World) -> None:
-    """All that was written is in the log when the end is told, whatever comes last, on whichever stream."""
+    """All that was written is in the log when the end is reported, whatever comes last, on whichever stream."""
     executor = await world.open()
     sessions = [
         spec(f"a{number}", "printf one; sleep 0.05; echo; echo two >&2; printf three") for number in range(5)
@@ -216,7 +216,7 @@ async def test_a_command_gets_term(world: World) -> None:
     assert "tidy" in world.log(session)
 
 
-async def test_a_missing_image_is_told(world: World) -> None:
+async def test_a_missing_image_is_reported(world: World) -> None:
     """It is no failure of the command's, and would fail again."""
     executor = await world.open()
     await executor.launch(spec("a", "true", image="localhost/nothing:1"))
@@ -226,23 +226,23 @@ async def test_a_missing_image_is_told(world: World) -> None:
     assert await world.is_gone()
 
 
-async def test_an_image_from_afar_is_fetched_and_its_absence_told(world: World) -> None:
+async def test_an_image_from_afar_is_fetched_and_its_absence_reported(world: World) -> None:
     """The status says that it is being fetched; a registry that can't be reached may work another time."""
     executor = await world.open()
     image = "127.0.0.1:9/nothing/here:1"
     await executor.launch(spec("a", "true", image=image))
     end = await world.reports.ended("a")
-    told = [
+    reported = [
         report.status
         for report in world.reports.of("a", ReportTaskStatus)
         if isinstance(report, ReportTaskStatus)
     ]
-    assert told == ["PULLING"]
+    assert reported == ["PULLING"]
     assert (end.outcome, end.fault) == ("failed", "infrastructure")
     assert image in end.message
 
 
-async def test_a_missing_network_is_told(container_engine: ContainerEngine, tmp_path: Path) -> None:
+async def test_a_missing_network_is_reported(container_engine: ContainerEngine, tmp_path: Path) -> None:
     """It isn't taken for a missing image, though engines answer both alike."""
     async with opened(tmp_path, container_engine, network="nowhere") as world:
         executor = await world.open()
@@ -262,7 +262,7 @@ async def test_gpus_are_refused_where_there_are_none(world: World) -> None:
     assert "gpu" in end.message.lower()
 
 
-async def test_no_engine_is_waited_for_and_told(world: World, tmp_path: Path) -> None:
+async def test_no_engine_is_waited_for_and_reported(world: World, tmp_path: Path) -> None:
     """The status says what is missing; after a while the session has failed, and never runs."""
     socket = f"unix://{tmp_path}/nobody.sock"
     async with opened(tmp_path / "else", world.real, socket=socket, unreachable_timeout=0.3) as nobody:

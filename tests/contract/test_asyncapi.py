@@ -102,7 +102,7 @@ def test_every_command_is_in_it_with_its_reply(parsed: dict[str, Any]) -> None:
 
 
 def test_every_kind_of_commit_is_in_it(parsed: dict[str, Any]) -> None:
-    """Each kind of aggregate has a subject on which its commits are told live."""
+    """Each kind of aggregate has a subject on which its commits are reported live."""
     addresses = {address for operation in parsed["operations"] for address in operation["addresses"]}
     assert {f"trackbook.live.{kind}.{{id}}" for kind in KINDS} <= addresses
 

@@ -40,8 +40,8 @@ def ordinary() -> Iterator[Path]:
             os.seteuid(0)
 
 
-async def test_what_may_not_be_read_is_told_in_words(ordinary: Path) -> None:
-    """A file of another user, as containers may leave, is told so and not taken for one that is missing."""
+async def test_what_may_not_be_read_is_reported_in_words(ordinary: Path) -> None:
+    """A file of another user, as containers may leave, is named as such: it is not called missing."""
     folders = DataFolders(ordinary)
     await put(folders, "p", "vfroot/a", b"x")
     vfroot = folders.root("p") / "vfroot"

@@ -269,7 +269,7 @@ async def test_of_two_uploads_at_once_one_is_there_whole(folders: DataFolders, p
     assert await whole(folders, pipeline, "vfroot/a") in texts
 
 
-async def test_a_folder_that_is_not_here_is_told_in_words(
+async def test_a_folder_that_is_not_here_is_reported_in_words(
     folders: DataFolders, pipeline: str, data: Path
 ) -> None:
     """Where no pipeline's folder is at all, the executor may be another machine's."""
@@ -283,8 +283,10 @@ async def test_a_folder_that_is_not_here_is_told_in_words(
             await folders.state(no_id)
 
 
-async def test_what_the_disk_refuses_is_told_in_words(folders: DataFolders, pipeline: str, data: Path) -> None:
-    """Where something stands in the way, the path and the system's reason are told."""
+async def test_what_the_disk_refuses_is_reported_in_words(
+    folders: DataFolders, pipeline: str, data: Path
+) -> None:
+    """Where something stands in the way, the path and the system's reason are reported."""
     (data / "pipelines").mkdir(parents=True)
     folders.root(pipeline).write_text("a file where a folder should be")
 

@@ -188,7 +188,7 @@ def _raises(problem: Exception) -> Any:
     return doctor
 
 
-def test_a_hang_and_a_refused_start_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hang_and_a_refused_start_are_distinguished(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A start that ends with words is refused, a false alarm without damage; one that does not end is a hang."""
     assert judged(monkeypatch, tmp_path, _raises(Hang("no answer"))).verdict == HANG
     assert judged(monkeypatch, tmp_path, _raises(Refused("damaged")), lost=True).verdict == REFUSED

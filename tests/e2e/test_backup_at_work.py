@@ -100,7 +100,7 @@ def _commits(cli: CommandLine) -> dict[int, Any]:
 
 
 def test_a_damaged_log_is_backed_up_only_when_asked(cli: CommandLine) -> None:
-    """What it lost is told at the backup and at the restore, and is evidence in the restored directory."""
+    """What it lost is reported at the backup and at the restore, and is evidence in the restored directory."""
     cli("run", cli.pipeline("short", only="echo done"), "--durability", "fast")
     whole = cli.home / "whole.tar"
     cli("backup", str(whole))
@@ -115,8 +115,8 @@ def test_a_damaged_log_is_backed_up_only_when_asked(cli: CommandLine) -> None:
         assert "--damaged" in refused
         assert not file.exists()
 
-        told = cli("backup", "--damaged", str(file))
-        assert f"The log is damaged: {evidence['message']}" in told
+        reported = cli("backup", "--damaged", str(file))
+        assert f"The log is damaged: {evidence['message']}" in reported
 
     shown = cli.json("restore", str(file), "--verify", code=1)
     assert [each["message"] for each in shown["evidence"]] == [evidence["message"]]

@@ -28,15 +28,15 @@ def test_a_dry_run_leaves_nothing_behind(cli: CommandLine) -> None:
 
 def test_an_unknown_executor_is_refused_before_anything(cli: CommandLine) -> None:
     """With what there is, and nothing was run."""
-    _, told = cli.both("run", DEMO, "--executor", "backendai/main", code=1)
+    _, reported = cli.both("run", DEMO, "--executor", "backendai/main", code=1)
 
-    assert "there is no executor 'backendai/main'" in told
-    assert "executors.toml" in told
+    assert "there is no executor 'backendai/main'" in reported
+    assert "executors.toml" in reported
     assert cli.json("job", "list") == []
 
 
 @pytest.mark.parametrize("command", [("run", DEMO), ("run", DEMO, "--dry-run"), ("up",), ("job", "list")])
-def test_a_misconfiguration_is_told_in_a_line(cli: CommandLine, command: tuple[str, ...]) -> None:
+def test_a_misconfiguration_is_reported_in_a_line(cli: CommandLine, command: tuple[str, ...]) -> None:
     """Whatever the command: exit 1, what is wrong and what to do, no trace of a stack."""
     cli.data.mkdir(parents=True, mode=0o700)
     (cli.data / "broker").mkdir()
@@ -51,9 +51,9 @@ def test_a_misconfiguration_is_told_in_a_line(cli: CommandLine, command: tuple[s
     assert f"chmod 600 {file}" in open_to_all
     assert "endpoint and access_key must be set" in incomplete
     assert "Did you mean 'TRACKBOOK_BACKENDAI_ENDPOINT'?" in slip
-    for told in (open_to_all, incomplete, slip):
-        assert "Traceback" not in told
-        assert "s3cr3t" not in told
+    for reported in (open_to_all, incomplete, slip):
+        assert "Traceback" not in reported
+        assert "s3cr3t" not in reported
 
 
 def test_doctor_tells_of_executors(cli: CommandLine) -> None:

@@ -100,7 +100,7 @@ def test_what_is_refused_uploads_nothing(cli: CommandLine) -> None:
 
 
 def test_other_clients_give_the_hash_of_what_they_uploaded(cli: CommandLine) -> None:
-    """Given a client of HTTP; when it names a folder alone, or an unknown archive; then it is told what to do."""
+    """Given a client of HTTP; when it names no archive, or an unknown one; then the answer says what to do."""
     definition = {"name": "p", "code": ".", "tasks": [{"name": "a", "command": "true"}]}
 
     with httpx.Client(base_url=cli.server_url(), headers=cli.server_headers(), timeout=60) as client:

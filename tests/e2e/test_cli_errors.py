@@ -119,7 +119,7 @@ def test_a_taken_port_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="takes root to be two users")
 @pytest.mark.parametrize("command", [("up",), ("job", "list"), ("run", "p.yaml"), ("run", "p.yaml", "--detach")])
 def test_a_data_directory_of_somebody_else_says_whose(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """An ordinary user is told who owns it and which option names another."""
+    """An ordinary user learns who owns it and which option names another."""
     theirs = tmp_path / "theirs"
     (theirs / "broker").mkdir(parents=True)
     theirs.chmod(0o700)

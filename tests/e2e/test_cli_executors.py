@@ -47,9 +47,9 @@ def test_a_server_that_is_older_than_the_file_runs_nothing_on_the_wrong_machine(
     assert server["verdict"] == "ok"
     assert server["found"].endswith("what names none runs on backendai/main")
     assert "backendai/main" in server["found"]
-    told = [each for each in broken if each["what"] == "server" and each["verdict"] == "warn"]
-    assert "is not TOML" in told[0]["found"]
-    assert "stays in use" in told[0]["found"]
+    reported = [each for each in broken if each["what"] == "server" and each["verdict"] == "warn"]
+    assert "is not TOML" in reported[0]["found"]
+    assert "stays in use" in reported[0]["found"]
 
 
 def test_where_a_job_runs_is_shown_and_an_image_is_not_left_out_silently(cli: CommandLine) -> None:

@@ -91,7 +91,7 @@ def test_a_folder_is_fetched_however_its_accents_are_composed(cli: CommandLine) 
     assert not place.parent.exists()
 
 
-def test_a_download_overwrites_only_when_told(cli: CommandLine) -> None:
+def test_a_download_overwrites_only_when_reported(cli: CommandLine) -> None:
     """Before anything is fetched it says what is in the way."""
     target = cli.home / "kept"
     (target / "vfroot").mkdir(parents=True)
@@ -197,12 +197,12 @@ REFUSED: tuple[tuple[tuple[str, ...], int, str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("words", "code", "told"), REFUSED, ids=[" ".join(each[0]) for each in REFUSED])
-def test_what_is_refused_is_told(cli: CommandLine, words: tuple[str, ...], code: int, told: str) -> None:
+@pytest.mark.parametrize(("words", "code", "reported"), REFUSED, ids=[" ".join(each[0]) for each in REFUSED])
+def test_what_is_refused_is_reported(cli: CommandLine, words: tuple[str, ...], code: int, reported: str) -> None:
     """With the exit codes of all commands."""
     _, err = cli.both("files", *words, code=code)
 
-    assert told in " ".join(err.replace("│", " ").split())
+    assert reported in " ".join(err.replace("│", " ").split())
 
 
 def test_names_that_don_t_print_can_t_play_with_the_terminal(cli: CommandLine) -> None:
@@ -294,10 +294,10 @@ def test_a_large_upload_that_is_refused_says_why(cli: CommandLine) -> None:
     file = cli.home / "large"
     file.write_bytes(bytes(LARGE))
     (folder_of_letters(cli) / "vfroot" / "taken" / "large").mkdir(parents=True)
-    for place, told in (("letters:../large", "unsafe_path"), ("letters:vfroot/taken/", "is a folder")):
+    for place, reported in (("letters:../large", "unsafe_path"), ("letters:vfroot/taken/", "is a folder")):
         began = time.monotonic()
         _, err = cli.both("files", "put", "large", place, code=1)
-        assert told in err
+        assert reported in err
         assert time.monotonic() - began < PATIENCE / 3
     shutil.rmtree(folder_of_letters(cli) / "vfroot" / "taken")
 

@@ -95,7 +95,7 @@ def test_a_purge_waits_for_no_job_and_takes_none_its_folder(tmp_path: Path) -> N
         assert "is deleted" in cli("pipeline", "delete", "long", "--purge", "--yes")
 
 
-def test_what_can_t_be_purged_is_told_and_done_later(tmp_path: Path) -> None:
+def test_what_can_t_be_purged_is_reported_and_done_later(tmp_path: Path) -> None:
     """Exit code 1 and the way to go on; the same command again does the rest."""
     cli = CommandLine(tmp_path)
     with cli.up():

@@ -55,7 +55,7 @@ def test_the_demo_tells_its_story_and_the_log_has_it(cli: CommandLine) -> None:
 
 
 def test_a_failing_pipeline_is_exit_code_1_with_the_cause(cli: CommandLine) -> None:
-    """The exit code, the last lines of the output, and what was stopped for it are told."""
+    """The exit code, the last lines of the output, and what was stopped for it are reported."""
     out = cli("run", str(EXAMPLES / "failing.yaml"), code=1)
 
     assert "  check failed: the command ended with exit code 3" in out
@@ -99,7 +99,7 @@ def webhook(status: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         server.server_close()
 
 
-def test_a_finished_training_is_told_to_a_webhook(cli: CommandLine) -> None:
+def test_a_finished_training_is_asked_to_a_webhook(cli: CommandLine) -> None:
     """The address comes from the executor's environment and stands nowhere in the log."""
     with webhook(200) as (url, taken):
         out = cli(
@@ -120,12 +120,12 @@ def test_without_a_webhook_the_notice_says_so_politely(cli: CommandLine) -> None
     """No address is no failure, and one that is not passed on does not reach the task."""
     out = cli("run", str(EXAMPLES / "train-and-notify.yaml"), NOTIFY_WEBHOOK_URL="http://127.0.0.1:1/never")
 
-    assert "Nobody is told: set NOTIFY_WEBHOOK_URL" in out
+    assert "Nobody was notified: set NOTIFY_WEBHOOK_URL" in out
     assert "2 succeeded" in out
 
 
 def test_a_webhook_that_refuses_fails_the_notice(cli: CommandLine) -> None:
-    """What could not be told is a failure with a cause."""
+    """What could not be reported is a failure with a cause."""
     with webhook(500) as (url, _):
         out = cli(
             "run", str(EXAMPLES / "train-and-notify.yaml"), code=1,
@@ -249,7 +249,7 @@ def test_up_leaves_tasks_running_and_takes_them_up_again(cli: CommandLine) -> No
     assert cli("job", "logs", first) == "once\n"
 
 
-def test_a_job_that_stands_still_is_told_and_can_be_cancelled(cli: CommandLine) -> None:
+def test_a_job_that_stands_still_is_reported_and_can_be_cancelled(cli: CommandLine) -> None:
     """Without a server its session runs on and nobody takes note: following is refused, ending it is not."""
     file = cli.pipeline("standing", a="sleep 600")
     with cli.up():
@@ -275,8 +275,8 @@ def test_commands_without_a_server_take_turns(cli: CommandLine) -> None:
     assert [code for _, code in ended] == [0] * 4, ended
 
 
-def test_a_fallback_without_private_roots_is_told(cli: CommandLine) -> None:
-    """Where it would matter, the person is told on stderr; here the kernel gives namespaces, so nothing is."""
+def test_a_fallback_without_private_roots_is_reported(cli: CommandLine) -> None:
+    """Where it would matter, stderr says so; here the kernel gives namespaces, so nothing is."""
     _, err = cli.both("run", cli.pipeline("short", a="true"))
     doctor = {finding["what"]: finding for finding in json.loads(cli("doctor", "--json"))}
 

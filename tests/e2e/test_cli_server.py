@@ -21,7 +21,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
 
 
 def test_a_pipeline_lives_through_its_versions(cli: CommandLine) -> None:
-    """Each edit session is one version, told in words, and any of them can be shown, compared and led back to."""
+    """Each edit session is one version, described in words; each can be shown, compared and restored."""
     file = cli.pipeline("life", a="echo a", b="echo b")
     assert "created, version 1" in cli("pipeline", "apply", file)
     assert "unchanged, version 1" in cli("pipeline", "apply", file)
@@ -162,7 +162,7 @@ def test_the_log_is_read_checked_and_its_models_are_made_anew(cli: CommandLine) 
 
 
 def test_the_server_is_found_by_its_address_too(cli: CommandLine, tmp_path: Path) -> None:
-    """TRACKBOOK_URL leads to it from anywhere; --url goes before it; a wrong one is told with what to do."""
+    """TRACKBOOK_URL leads to it from anywhere; --url goes before it; a wrong one is reported with what to do."""
     elsewhere = CommandLine(tmp_path)
     url, token = cli.server_url(), cli.server_headers()["Authorization"].removeprefix("Bearer ")
     (tmp_path / "token").write_text(f"{token}\n")

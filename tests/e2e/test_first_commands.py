@@ -17,9 +17,9 @@ def cli(tmp_path: Path) -> CommandLine:
 
 def test_a_pipeline_can_be_the_first_thing_that_is_made(cli: CommandLine) -> None:
     """Applying a pipeline needs neither a server nor a data directory that was there before."""
-    told = cli("pipeline", "apply", cli.pipeline("first", only="true"))
+    reported = cli("pipeline", "apply", cli.pipeline("first", only="true"))
 
-    assert told.startswith("Pipeline first: created, version 1\n")
+    assert reported.startswith("Pipeline first: created, version 1\n")
 
 
 def test_what_is_read_is_level_with_the_log(cli: CommandLine) -> None:

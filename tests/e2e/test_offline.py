@@ -41,9 +41,9 @@ def test_init_overwrites_nothing(cli: CommandLine) -> None:
     file = cli.home / "pipeline.yaml"
     file.write_text("mine")
 
-    _, told = cli.both("init", code=1)
+    _, reported = cli.both("init", code=1)
 
-    assert "pipeline.yaml exists already" in told
+    assert "pipeline.yaml exists already" in reported
     assert file.read_text() == "mine"
 
 
@@ -52,11 +52,11 @@ def test_validate_needs_and_starts_no_server(cli: CommandLine) -> None:
     file = cli.home / "wrong.yaml"
     file.write_text(WRONG)
 
-    _, told = cli.both("validate", "wrong.yaml", code=1)
+    _, reported = cli.both("validate", "wrong.yaml", code=1)
     error = json.loads(cli("validate", "wrong.yaml", "--json", code=1))["error"]
 
-    assert "wrong.yaml:5:10, tasks[0].needs" in told
-    assert "wrong.yaml:6:45, tasks[1].dependencies[0]" in told
+    assert "wrong.yaml:5:10, tasks[0].needs" in reported
+    assert "wrong.yaml:6:45, tasks[1].dependencies[0]" in reported
     assert (error["code"], [each["code"] for each in error["others"]]) == (
         "unsupported_key", ["unknown_dependency"],
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_validate_needs_and_starts_no_server(cli: CommandLine) -> None:
 
 
 def test_validate_tells_warnings(cli: CommandLine) -> None:
-    """What has no effect is told, and is no failure."""
+    """What has no effect is reported, and is no failure."""
     file = cli.home / "odd.yaml"
     file.write_text("name: odd\nowner: ann\ntasks:\n- {name: a, command: 'true'}\n")
 
@@ -86,6 +86,6 @@ def test_a_type_or_kind_that_does_not_exist_is_bad_usage(
     cli: CommandLine, command: tuple[str, ...], meant: str
 ) -> None:
     """An empty list would say that nothing of it ever happened."""
-    _, told = cli.both(*command, code=2)
+    _, reported = cli.both(*command, code=2)
 
-    assert f"Did you mean '{meant}'?" in told
+    assert f"Did you mean '{meant}'?" in reported

@@ -180,12 +180,12 @@ class Shell:
             f"source '{self._step}' < /dev/null; status=$?; printf '\\n{self._end}\\n'; (exit $status)\n"
         )
         self._bash.stdin.flush()
-        told: list[str] = []
+        reported: list[str] = []
         while (line := self._bash.stdout.readline()) != f"{self._end}\n":
             if not line:
-                raise AssertionError(f"the shell ended, or time was up, in: {command}\n{''.join(told)}")
-            told.append(line)
-        output = "".join(told)[:-1]  # less the line end before the mark
+                raise AssertionError(f"the shell ended, or time was up, in: {command}\n{''.join(reported)}")
+            reported.append(line)
+        output = "".join(reported)[:-1]  # less the line end before the mark
         return output if output.endswith("\n") or not output else f"{output}\n"
 
 

@@ -121,7 +121,7 @@ class Contents:
 
 
 class Health:
-    """Says what it is told to say."""
+    """Says what it is asked to say."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
@@ -266,7 +266,7 @@ async def all_rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
 async def written(
     history: History, path: Path, cuts: Iterable[int] = (), *, restarts: bool = False
 ) -> dict[str, list[tuple[Any, ...]]]:
-    """Project a history in batches that end at `cuts`, with a restart before each if told so; return the rows."""
+    """Project a history in batches that end at `cuts`, with a restart before each if asked; return the rows."""
     database = Database(path)
     writer = Writer(database, history.store, history.blobs)
     await writer.resume(await database.open())

@@ -148,7 +148,7 @@ def _walls(path: Path) -> list[Path]:
 
 
 async def main() -> None:
-    """Serve until told to close, or stdin ends."""
+    """Serve until asked to close, or stdin ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("--user")

@@ -97,7 +97,7 @@ async def _engine(plan: Plan) -> None:
     executor = RemoteExecutor(connection, "trackbook", NAME, take_up)
     await executor.start(report)
     await take_up()
-    await _told_to_end()
+    await _asked_to_end()
     for task in handing_on:
         task.cancel()
     await executor.close()
@@ -108,14 +108,14 @@ async def _worker(plan: Plan) -> None:
     local = LocalExecutor(plan.folder / "data", limit=8, grace=1, durable=False)
     worker = ExecutorWorker(local, plan.access, "trackbook", NAME)
     await worker.start()
-    await _told_to_end()
+    await _asked_to_end()
     await worker.close()
 
 
-async def _told_to_end() -> None:
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    await told.wait()
+async def _asked_to_end() -> None:
+    reported = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, reported.set)
+    await reported.wait()
 
 
 if __name__ == "__main__":

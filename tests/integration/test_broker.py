@@ -135,10 +135,10 @@ async def test_a_killed_server_comes_back_where_it_was(own: EmbeddedBroker) -> N
     await nc.close()
 
 
-async def test_a_taken_port_is_given_up_and_told(own: EmbeddedBroker) -> None:
+async def test_a_taken_port_is_given_up_and_reported(own: EmbeddedBroker) -> None:
     """When another program has taken the port meanwhile, the broker moves and tells; connections follow."""
-    told: list[str] = []
-    own.moved.append(told.append)
+    reported: list[str] = []
+    own.moved.append(reported.append)
     nc = await connect(own.engine, where=lambda: own.url)
     old = own.url
     port = int(old.rsplit(":", 1)[1])
@@ -148,7 +148,7 @@ async def test_a_taken_port_is_given_up_and_told(own: EmbeddedBroker) -> None:
     await until(lambda: own.url != old)
     await nc.up()
 
-    assert told == [own.url]
+    assert reported == [own.url]
     assert own.url.encode() in (own.data / "nats.json").read_bytes()
     assert (await nc.ask("$JS.API.INFO")).data
     thief.close()
@@ -233,7 +233,7 @@ async def test_another_process_with_a_leftover_s_id_is_not_ended(
 
 
 async def test_one_store_has_one_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second owner is told who holds the store, and the first goes on."""
+    """A second owner learns who holds the store, and the first goes on."""
     monkeypatch.setattr(module, "LEFTOVER_PATIENCE", 0.1)
     owner, server = own_process(tmp_path)
 
@@ -245,7 +245,7 @@ async def test_one_store_has_one_owner(tmp_path: Path, monkeypatch: pytest.Monke
     await until(lambda: not alive(server))
 
 
-async def test_a_full_disk_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_reported_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without room the broker doesn't start, and says which directory lacks how much."""
     monkeypatch.setattr(module, "SPACE_NEEDED", 1 << 60)
 

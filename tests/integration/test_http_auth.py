@@ -62,7 +62,7 @@ async def test_every_route_asks_for_the_token(served: Site) -> None:
     assert served.gateway.asked == []
 
 
-async def test_health_is_told_to_anybody(served: Site) -> None:
+async def test_health_is_asked_to_anybody(served: Site) -> None:
     """Whether the server lives and works can be watched without the token."""
     for path in OPEN:
         assert (await served.client.get(path)).status_code == 200

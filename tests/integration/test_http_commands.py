@@ -123,7 +123,7 @@ async def test_our_own_page_may_post(served: Site) -> None:
 
 
 async def test_bodies_have_a_limit(served: Site) -> None:
-    """A body of more than 16 MiB is refused, also when its length isn't told before."""
+    """A body of more than 16 MiB is refused, also when its length isn't announced."""
     large = b" " * (16 * 1024 * 1024 + 1)
     headers = {"content-type": "application/json"}
 
@@ -131,16 +131,16 @@ async def test_bodies_have_a_limit(served: Site) -> None:
         for _ in range(17):
             yield b" " * 1024 * 1024
 
-    told = await served.client.post(START, content=large, headers=headers)
-    untold = await served.client.post(START, content=piecemeal(), headers=headers)
+    reported = await served.client.post(START, content=large, headers=headers)
+    unreported = await served.client.post(START, content=piecemeal(), headers=headers)
     fitting = await served.client.post(START, content=large[1:], headers=headers)
 
-    assert (told.status_code, told.json()["error"]["code"]) == (413, "too_large")
-    assert (untold.status_code, untold.json()["error"]["code"]) == (413, "too_large")
+    assert (reported.status_code, reported.json()["error"]["code"]) == (413, "too_large")
+    assert (unreported.status_code, unreported.json()["error"]["code"]) == (413, "too_large")
     assert fitting.status_code == 200
 
 
-async def test_other_methods_are_told_so(served: Site) -> None:
+async def test_other_methods_are_reported(served: Site) -> None:
     """Reading a command's address or writing a read's is 405."""
     assert (await served.client.get(START)).status_code == 405
     answer = await served.client.put("/api/jobs", json={})
@@ -154,7 +154,7 @@ async def test_only_loopback_is_served(host: str) -> None:
         await HttpServer(None, host, 0).start()  # type: ignore[arg-type]
 
 
-async def test_a_taken_port_is_told_in_words(served: Site) -> None:
+async def test_a_taken_port_is_reported_in_words(served: Site) -> None:
     """A port that is in use is named, with what to do about it."""
     port = int(served.server.url.rpartition(":")[2])
 

@@ -175,13 +175,13 @@ RANGES: tuple[tuple[str, int, bytes, str | None], ...] = (
 )
 
 
-@pytest.mark.parametrize(("asked", "status", "body", "told"), RANGES, ids=[each[0] for each in RANGES])
-async def test_parts_of_a_file(served: Site, asked: str, status: int, body: bytes, told: str | None) -> None:
+@pytest.mark.parametrize(("asked", "status", "body", "reported"), RANGES, ids=[each[0] for each in RANGES])
+async def test_parts_of_a_file(served: Site, asked: str, status: int, body: bytes, reported: str | None) -> None:
     """One range of bytes is answered with 206 and its place; what isn't understood, with the whole."""
     lay(served, "vfroot/a")
     answer = await served.client.get(CONTENT, params={"path": "vfroot/a"}, headers={"range": asked})
 
-    assert (answer.status_code, answer.content, answer.headers.get("content-range")) == (status, body, told)
+    assert (answer.status_code, answer.content, answer.headers.get("content-range")) == (status, body, reported)
     assert answer.headers["content-length"] == str(len(body))
     assert answer.headers["accept-ranges"] == "bytes"
 
@@ -405,7 +405,7 @@ async def test_strangers_write_nothing(served: Site, headers: dict[str, str], st
 
 
 async def test_an_executor_is_named_or_the_pipelines_own(served: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By `executor=`, else by the pipeline's content, else the default; one that isn't there is told."""
+    """By `executor=`, else by the pipeline's content, else the default; one that isn't there is reported."""
     answer = await served.client.get(FILES, params={"executor": "backendai/other"})
     assert problem(answer) == (422, "unknown_executor")
     answer = await served.client.get(FILES, params={"executor": "backendai/away"})
@@ -424,7 +424,7 @@ async def test_an_executor_is_named_or_the_pipelines_own(served: Site, monkeypat
     assert (await served.get(FILES, executor="local"))["items"][0]["name"] == "vfroot"
 
 
-async def test_how_folders_are_is_told_in_words(served: Site) -> None:
+async def test_how_folders_are_is_reported_in_words(served: Site) -> None:
     """None yet, there, removed by somebody, or not to be had: each says so, and waits for nobody."""
     assert problem(await served.client.get(FILES)) == (404, "folder_missing")
     folder = await served.get(FOLDER)

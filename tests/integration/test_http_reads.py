@@ -122,7 +122,7 @@ async def test_every_route_answers_and_is_in_the_openapi_document(served: Site) 
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_every_read_waits_for_what_it_is_told_to_show(
+async def test_every_read_waits_for_what_it_is_asked_to_show(
     served: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every read of the model takes `after`; a sequence that doesn't come in time is answered 504, in words."""

@@ -178,7 +178,7 @@ async def test_filters(tmp_path: Path) -> None:
 
 
 async def test_an_id_beyond_the_log_is_reset(tmp_path: Path) -> None:
-    """A client that knows of more than the log has is told to read again, and follows from the log's end."""
+    """A client that knows of more than the log has is asked to read again, and follows from the log's end."""
     history = await world(1)
     head = len(history.store.commits)
     async with site(history, tmp_path / "r.db") as served, aclosing(sent(served, "100000.0")) as blocks:
@@ -242,7 +242,7 @@ async def test_a_quiet_stream_shows_that_it_lives(tmp_path: Path, monkeypatch: p
                 pass
 
 
-async def test_what_cannot_be_read_is_told_to_followers(tmp_path: Path) -> None:
+async def test_what_cannot_be_read_is_asked_to_followers(tmp_path: Path) -> None:
     """A commit that can't be read stands in the stream as `quarantined`; one of an unknown type as it is."""
     history = History()
     await history.start("j", "p1", ONE)

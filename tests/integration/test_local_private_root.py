@@ -48,7 +48,7 @@ async def test_without_it_roots_files_are_roots(data: Path) -> None:
 
 
 async def test_a_refusal_names_the_switch(data: Path) -> None:
-    """A task that fails since ssh refuses root's files is told what helps; others are not."""
+    """A task that fails since ssh refuses root's files reports what helps; others are not."""
     async with ExecutorProcess(data, "--user", "nobody") as executor:
         if not executor.ready["private_root"]:
             pytest.skip("this kernel gives an ordinary account no private root")

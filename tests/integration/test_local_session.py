@@ -63,7 +63,7 @@ def kernel_gives_namespaces() -> bool:
 
 
 async def test_the_private_root_is_used_where_it_can_be(tmp_path: Path) -> None:
-    """The fallback to variables is taken only where the kernel gives no mount namespace, and it is told."""
+    """The fallback to variables is taken only where the kernel gives no mount namespace, and it is reported."""
     executor = LocalExecutor(tmp_path)
     await executor.start(Reports())
     await executor.close()
@@ -274,7 +274,7 @@ async def test_stop_lets_a_command_clean_up(bench: Bench) -> None:
 
 
 async def test_a_short_session_reports_once(bench: Bench) -> None:
-    """A short session's start is told with its end, in one report."""
+    """A short session's start is reported with its end, in one report."""
     await bench.run(spec("a", "true"))
     assert len(bench.reports.all) == 1
 
@@ -311,7 +311,7 @@ async def test_a_session_starts_afresh(bench: Bench) -> None:
 
 
 def test_the_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The floor for benchmarks launches as many sessions as it is told."""
+    """The floor for benchmarks launches as many sessions as asked."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["floor", "5", "-P", "2"])
     floor.main()

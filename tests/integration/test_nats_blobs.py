@@ -107,7 +107,7 @@ async def test_memory_is_bounded(blobs: NatsBlobs, nc: Connection, monkeypatch: 
     assert len(await blobs.get(await blobs.put(bytes(5000)))) == 5000
 
 
-async def test_no_room_is_told_in_words(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:
+async def test_no_room_is_reported_in_words(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:
     """A full store refuses a blob with words."""
     config = (await api(nc, f"STREAM.INFO.{prefix}_blobs"))["config"]
     await api(nc, f"STREAM.UPDATE.{prefix}_blobs", config | {"max_bytes": 1000})
@@ -144,7 +144,7 @@ async def _never(sha256: str, count: int) -> bool:
     return False
 
 
-async def test_what_the_broker_forbids_is_told(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:
+async def test_what_the_broker_forbids_is_reported(blobs: NatsBlobs, nc: Connection, prefix: str) -> None:
     """Any other refusal of the broker is passed on, not repeated for ever."""
     config = (await api(nc, f"STREAM.INFO.{prefix}_blobs"))["config"]
     await api(nc, f"STREAM.UPDATE.{prefix}_blobs", config | {"max_msg_size": 1000})

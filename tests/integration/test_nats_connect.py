@@ -123,7 +123,7 @@ async def test_an_old_broker_is_refused() -> None:
     listener.close()
 
 
-async def test_nobody_there_is_told() -> None:
+async def test_nobody_there_is_reported() -> None:
     """Where no broker listens, the connection fails in time and says where it looked."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -132,7 +132,7 @@ async def test_nobody_there_is_told() -> None:
             await connect(Access(f"127.0.0.1:{port}"), patience=0.2)
 
 
-async def test_wrong_credentials_are_told(tmp_path: Path) -> None:
+async def test_wrong_credentials_are_reported(tmp_path: Path) -> None:
     """A server that refuses the credentials is not asked for ever."""
     async with server(tmp_path, "authorization { token: right }") as url:
         with pytest.raises(BrokerUnfit, match="refuses these credentials"):

@@ -100,7 +100,7 @@ async def test_the_lost_commit_is_ours_even_behind_others(
     assert await append == [1]
 
 
-async def test_a_loser_is_told_even_without_an_answer(
+async def test_a_loser_is_reported_even_without_an_answer(
     through: Connection, nc: Connection, proxy: Proxy, prefix: str
 ) -> None:
     """When another commit stands there after the connection came back, that is a conflict."""
@@ -187,7 +187,7 @@ async def test_an_append_waits_for_the_broker(tmp_path: Path) -> None:
 
 
 async def test_a_closed_connection_ends_the_waiting(nc: Connection, prefix: str) -> None:
-    """Whoever waits on a connection that is closed for good is told."""
+    """A waiter on a connection that is closed for good gets an error."""
     await ensure(nc, prefix, initialised=False)
     store = NatsEventStore(nc, prefix)
     await nc.close()
@@ -239,7 +239,7 @@ async def append_many(store: NatsEventStore, count: int) -> None:
         await store.append(Append("job", f"a{number}", 0, bytes(500), f"m{number}"))
 
 
-async def test_no_room_is_told_in_words(nc: Connection, prefix: str) -> None:
+async def test_no_room_is_reported_in_words(nc: Connection, prefix: str) -> None:
     """A log that is full refuses the next commit, keeps what it has, and says that it is full."""
     await limited(nc, prefix)
     store = NatsEventStore(nc, prefix)

@@ -184,7 +184,7 @@ async def test_what_is_no_commit_disturbs_nobody(store: NatsEventStore, nc: Conn
 
 
 async def test_a_log_that_ends_early_is_refused(store: NatsEventStore) -> None:
-    """Whoever has seen more than the log holds is told that commits are lost."""
+    """A client that has seen more than the log holds learns that commits are lost."""
     await write(store, 1)
 
     with pytest.raises(StreamDamaged, match="commits are lost"):
@@ -192,7 +192,7 @@ async def test_a_log_that_ends_early_is_refused(store: NatsEventStore) -> None:
 
 
 async def test_a_log_put_back_is_noticed(tmp_path: Path) -> None:
-    """When the store is replaced by an older copy that grew differently, the follower is told, not fed."""
+    """When the store is replaced by an older copy that grew differently, the follower gets an error."""
     broker = EmbeddedBroker(tmp_path)
     await broker.start()
     nc = await connect(broker.engine)
@@ -265,7 +265,7 @@ async def test_what_a_replica_lacks_comes_from_the_leader(
 
 
 async def test_a_closed_connection_ends_a_follower(store: NatsEventStore, nc: Connection) -> None:
-    """A follower on a connection that is closed for good is told."""
+    """A follower on a connection that is closed for good gets an error."""
     await write(store, 1)
     batches = store.tail(1)
     await anext(batches)

@@ -42,7 +42,7 @@ def client(tmp_path: Path) -> Path:
 async def test_a_node_client_runs_a_pipeline(client: Path, tmp_path: Path) -> None:
     """It applies, starts and follows a job to its end; the start that it repeats has the same outcome.
 
-    What it gets, and what is told live meanwhile, is what the AsyncAPI document says.
+    What it gets, and what is reported live meanwhile, is what the AsyncAPI document says.
     """
     (tmp_path / "pipeline.yaml").write_text(_YAML)
     data = tmp_path / "data"

@@ -180,10 +180,10 @@ async def test_another_log_under_the_same_file_is_noticed(tmp_path: Path) -> Non
             assert await all_rows(read.projector.database) == await written(other, tmp_path / f"{id(other)}.new")
 
 
-async def test_a_full_disk_is_told_in_words_and_outlived(
+async def test_a_full_disk_is_reported_in_words_and_outlived(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the disk is full the problem is told in words and reads go on; with space again so do writes."""
+    """While the disk is full the problem is reported in words and reads go on; with space again so do writes."""
     history = await world(3)
     async with projected(history, tmp_path / "r.db") as read:
         await caught_up(read, history)
@@ -215,7 +215,7 @@ async def test_a_full_disk_is_told_in_words_and_outlived(
         assert (await read.job("large")).tasks.total == 2000
 
 
-async def test_a_log_that_is_away_is_told_and_outlived(tmp_path: Path) -> None:
+async def test_a_log_that_is_away_is_reported_and_outlived(tmp_path: Path) -> None:
     """While the log can't be read the problem says so; when it is back the rows follow."""
     history = await world(3)
     head = history.store.head

@@ -49,7 +49,7 @@ async def test_a_server_that_is_killed_while_it_starts_is_started_again(
 
 
 async def test_a_server_that_never_comes_up_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for ever, though: a start that fails again and again is told."""
+    """Not for ever, though: a start that fails again and again is reported."""
     pids = _killed(monkeypatch, 100)
 
     with pytest.raises(BrokerFailed):

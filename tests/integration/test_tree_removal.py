@@ -93,8 +93,8 @@ def test_a_part_of_a_read_only_tree_is_removed(folder: Folder, path: str) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs files of two accounts")
-def test_what_another_account_owns_is_told(folder: Folder) -> None:
-    """A tree that can't be deleted is told, by the name of what is in the way."""
+def test_what_another_account_owns_is_reported(folder: Folder) -> None:
+    """A tree that can't be deleted is reported, by the name of what is in the way."""
     folder.seal()
     os.chown(folder.module.parent, 0, 0)
     assert "can't be deleted: Permission denied" in folder.remove("purge")

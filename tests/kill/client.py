@@ -22,7 +22,7 @@ ANSWER = 3.0
 
 
 class Client:
-    """Gives commands; `outcomes` has every outcome that it was ever told, by command id."""
+    """Gives commands; `outcomes` has every outcome that it ever received, by command id."""
 
     def __init__(self, data: Path, random: Random) -> None:
         self.outcomes: dict[str, list[Reply]] = defaultdict(list)
@@ -117,12 +117,12 @@ class Client:
 
 
 async def connect(announced: Path) -> Nats:
-    """Return a connection by what the broker tells in a file: `url`, `user`, `password`."""
-    told = json.loads(await asyncio.to_thread(announced.read_text))
+    """Return a connection to the broker that a file announces: `url`, `user`, `password`."""
+    broker = json.loads(await asyncio.to_thread(announced.read_text))
     async with asyncio.timeout(ANSWER):
         return await nats.connect(
-            told["url"], user=told["user"], password=told["password"], allow_reconnect=False, connect_timeout=1,
-            inbox_prefix=told.get("inbox_prefix", "_INBOX"), error_cb=_unheard,
+            broker["url"], user=broker["user"], password=broker["password"], allow_reconnect=False,
+            connect_timeout=1, inbox_prefix=broker.get("inbox_prefix", "_INBOX"), error_cb=_unheard,
         )  # fmt: skip
 
 

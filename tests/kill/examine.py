@@ -44,7 +44,7 @@ async def log_is_well(
 ) -> list[Message]:
     """Assert what holds of the log, the ledger, outcomes, read models and replays; returns the log's messages.
 
-    `counts` is told how many of each check were made.
+    `counts` gets how many of each check were made.
     """
     assert not world.complaints(), f"{world.complaints()} ({world})"
     messages = await stream.dump(world.data)
@@ -93,11 +93,13 @@ def _ended_as_meant(world: World, job: Job, end: dict[str, Any]) -> None:
 
 
 def outcomes_agree(world: World) -> int:
-    """Whoever asks, however often, is told the same."""
-    for command, told in world.client.outcomes.items():
-        assert all(reply == told[0] for reply in told), f"{command} had several outcomes ({world}): {told}"
-        assert told[0]["command_id"] == command
-    return sum(len(told) for told in world.client.outcomes.values())
+    """Everyone who asks, however often, gets the same answer."""
+    for command, reported in world.client.outcomes.items():
+        assert all(reply == reported[0] for reply in reported), (
+            f"{command} had several outcomes ({world}): {reported}"
+        )
+        assert reported[0]["command_id"] == command
+    return sum(len(reported) for reported in world.client.outcomes.values())
 
 
 async def _rebuild_changes_nothing(world: World, head: int) -> int:

@@ -1,7 +1,7 @@
 """Starts Trackbook's command line in forks of itself, so that the libraries are imported but once.
 
 Run as a program. Standard input takes {"argv", "env", "log"} a line, and is answered with {"started": pid}; a
-death is told as {"ended": pid, "status": exit code, or the negative number of the signal}. When the input ends,
+death with {"ended": pid, "status": exit code, or the negative number of the signal}. When the input ends,
 everything is killed. What a fork runs is what the installed command runs: `trackbook.cli.entry`.
 """
 

@@ -30,7 +30,7 @@ class Job:
 
 
 class Workload:
-    """Keeps a number of jobs running until it is told to finish."""
+    """Keeps a number of jobs running until it is asked to finish."""
 
     def __init__(self, world: World, at_once: int = 3) -> None:
         self.world = world

@@ -102,8 +102,8 @@ class World:
 
     def add_engine(self, name: str) -> Kept:
         """Start another engine on the same log, as on another machine: it has a data directory of its own."""
-        told = json.loads((self.data / "broker" / "engine.json").read_text())
-        access = {f"TRACKBOOK_NATS_{key.upper()}": told[key] for key in ("url", "user", "password")}
+        reported = json.loads((self.data / "broker" / "engine.json").read_text())
+        access = {f"TRACKBOOK_NATS_{key.upper()}": reported[key] for key in ("url", "user", "password")}
         return self.add(name, ["serve", "--role", "engine"], self.folder / name, **access)
 
     async def ready(self) -> None:

@@ -38,7 +38,7 @@ def campaign(seed: int, steps: int, most_tasks: int = 50) -> Tally:
         world = World(seed + tally.worlds, tally.reached, most_tasks)
         try:
             world.run()
-        except Exception as problem:  # whatever a broken core raises, the seed must be told
+        except Exception as problem:  # whatever a broken core raises, the seed must be reported
             trace = minimal_trace(world.last, world.limit) if world.last else ""
             what = f"seed {world.seed}: {type(problem).__name__}: {problem}"
             raise Violation(f"{what}\n{trace}") from problem

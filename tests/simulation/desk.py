@@ -31,7 +31,7 @@ class Desk:
         self.oracle = Oracle(job, start.tasks, sessions)
         self.log: list[bytes] = []
         self.answered: list[tuple[list[Any], list[int]]] = []
-        self.told: list[list[Any]] = []
+        self.reported: list[list[Any]] = []
         self.intended: set[str] = set()
         self.sessions: list[Any] = []
         self.state = self._empty()
@@ -69,7 +69,7 @@ class Desk:
 
     def take(self, given: Sequence[Any], limit: int) -> list[Any]:
         """Decide, store, and check everything that must hold; returns the stored events."""
-        self.told.append(list(given))
+        self.reported.append(list(given))
         expected = [self.oracle.changes(one) for one in given]
         inputs, events, causes = self.decide(given, limit)
         if len(given) == 1 and (inputs[:1] == given) is not expected[0]:

@@ -91,10 +91,10 @@ class Oracle:
     def _check_faithful(self, inputs: Sequence[Any], events: Sequence[Any], causes: Sequence[int]) -> None:
         for event, cause in zip(events, causes, strict=True):
             if cause >= 0 and not agrees(event, inputs[cause]):
-                self.fail(f"{event} is not what was told: {inputs[cause]}")
+                self.fail(f"{event} is not what was reported: {inputs[cause]}")
         for given in inputs:
             if getattr(given, "started_at", None) and given.task not in self.began:
-                self.fail(f"{given.task} began, and its start is not told")
+                self.fail(f"{given.task} began, and its start is not reported")
 
     def _check_causes(self, inputs: Sequence[Any], events: Sequence[Any], causes: Sequence[int]) -> None:
         if len(causes) != len(events):

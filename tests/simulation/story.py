@@ -1,4 +1,4 @@
-"""Stories of one job, read aloud: given what happened, when it is told something, then this happens.
+"""Stories of one job, read aloud: given what happened, when a command arrives, then this happens.
 
 `created("a", "b<a", "c!<a,b")` is a job of task a, of b that depends on a, and of c that is skipped and depends
 on both. Tasks are named a, b, c … in their order, so that the index in a session's name follows from the letter.
@@ -85,7 +85,7 @@ def ends(task: str, outcome: Any = "succeeded", **rest: Any) -> ReportTaskEnded:
     return ReportTaskEnded(task, 1, outcome, at(9), **rest)
 
 
-class Told:
+class Instructions:
     """What a job that has a history answers to one command, and what is due then; None: nobody says anything."""
 
     def __init__(self, history: tuple[AnyJobEvent, ...], command: Any, room: int) -> None:
@@ -103,7 +103,7 @@ class Told:
         self.state, self.causes = decision.state, decision.causes
         return decision.events
 
-    def then(self, *expected: AnyJobEvent) -> Told:
+    def then(self, *expected: AnyJobEvent) -> Instructions:
         """Assert that exactly these events happen, in this order."""
         assert self._step() == list(expected)
         return self
@@ -123,12 +123,12 @@ class Told:
         assert all(word in refusal.value.message for word in words)
         assert repr(self.state) == before
 
-    def because(self, *causes: int) -> Told:
+    def because(self, *causes: int) -> Instructions:
         """Assert what each event follows from: 0 the command, 1 being due, -(k + 1) the event at k."""
         assert self.causes == list(causes)
         return self
 
-    def leaving(self, job: str | None = None, **tasks: str) -> Told:
+    def leaving(self, job: str | None = None, **tasks: str) -> Instructions:
         """Assert the status of the job and of tasks afterwards."""
         assert job is None or self.state.status == job
         assert {name: self.state.tasks[name].status for name in tasks} == tasks
@@ -141,9 +141,9 @@ class Given:
     def __init__(self, *history: AnyJobEvent) -> None:
         self._history = history
 
-    def when(self, command: Any, room: int = 256) -> Told:
+    def when(self, command: Any, room: int = 256) -> Instructions:
         """Tell the job something; its commit has room for so many events that are due."""
-        return Told(self._history, command, room)
+        return Instructions(self._history, command, room)
 
 
 def given(*history: AnyJobEvent) -> Given:

@@ -57,13 +57,13 @@ def _caught(mutants: Iterator[Mutant], tally: Counter[str]) -> list[str]:
     stories, left = _stories(), []
     for mutant in mutants:
         with chosen(mutant.core):
-            told = _wrong(lambda: [story() for story in stories])
+            reported = _wrong(lambda: [story() for story in stories])
             simulated = _wrong(lambda: campaign(SEED, STEPS, MOST_TASKS))
         tally["mutants"] += 1
-        tally["by stories"] += told
+        tally["by stories"] += reported
         tally["by worlds"] += simulated
-        tally["by both"] += told and simulated
-        if not told and not simulated:
+        tally["by both"] += reported and simulated
+        if not reported and not simulated:
             left.append(mutant.name)
     return left
 

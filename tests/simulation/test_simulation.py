@@ -57,18 +57,18 @@ def test_a_violation_tells_its_seed_and_a_minimal_trace() -> None:
     broken = decider.Decider(JobState, job.decide, evolve, no_stops, job.due)
     with chosen(msgspec.structs.replace(REAL, decider=broken)), pytest.raises(Violation) as failure:
         campaign(1, 20_000)
-    told = str(failure.value)
-    assert told.startswith("seed ")
-    assert "not asked to stop" in told
-    trace = told.partition("minimal trace, ")[2]
-    assert trace.count("\n  ") - trace.count("\n      ") <= 4, told
+    reported = str(failure.value)
+    assert reported.startswith("seed ")
+    assert "not asked to stop" in reported
+    trace = reported.partition("minimal trace, ")[2]
+    assert trace.count("\n  ") - trace.count("\n      ") <= 4, reported
 
 
 def test_shortening_keeps_only_what_is_needed() -> None:
     """The shortest list that still goes wrong is found, and one that doesn't is left alone."""
-    told: list[list[int]] = [[n] for n in range(30)]
-    assert shorten(told, lambda inputs: [5] in inputs and [17] in inputs) == [[5], [17]]
-    assert shorten(told, lambda inputs: False) == told
+    reported: list[list[int]] = [[n] for n in range(30)]
+    assert shorten(reported, lambda inputs: [5] in inputs and [17] in inputs) == [[5], [17]]
+    assert shorten(reported, lambda inputs: False) == reported
 
 
 def test_every_place_is_reachable_or_has_a_reason() -> None:

@@ -7,45 +7,45 @@ from typing import Any
 
 from simulation.desk import Desk
 
-Told = list[list[Any]]
+Instructions = list[list[Any]]
 _LINES = 60
 
 
 def minimal_trace(desk: Desk, limit: int) -> str:
-    """Return what a job was told and what it made of it, without what the violation doesn't need.
+    """Return what a job received and what it made of it, without what the violation doesn't need.
 
-    A violation that shows only against what really ran (and not by the job's events alone) is told in full.
+    A violation that shows only against what really ran (and not by the job's events alone) is reported in full.
     """
-    told = shorten(desk.told, lambda inputs: _replay(desk, inputs, limit)[1])
-    lines, violation = _replay(desk, told, limit)
+    reported = shorten(desk.reported, lambda inputs: _replay(desk, inputs, limit)[1])
+    lines, violation = _replay(desk, reported, limit)
     graph = ", ".join(
         f"{task.name}{'!' if task.skip else ''}<{','.join(task.dependencies)}" for task in desk.start.tasks
     )
-    what = f"in {len(told)} of {len(desk.told)} inputs" if violation else "not shown by the events alone"
+    what = f"in {len(reported)} of {len(desk.reported)} inputs" if violation else "not shown by the events alone"
     return "\n".join([f"job {desk.id}, limit {limit}: {graph}", f"minimal trace, {what}:", *lines[-_LINES:]])
 
 
-def shorten(told: Told, wrong: Callable[[Told], object]) -> Told:
+def shorten(reported: Instructions, wrong: Callable[[Instructions], object]) -> Instructions:
     """Drop inputs, larger pieces first, as long as it still goes wrong."""
-    if not wrong(told):
-        return told
-    size = len(told) // 2
+    if not wrong(reported):
+        return reported
+    size = len(reported) // 2
     while size:
         start = 0
-        while start < len(told):
-            without = told[:start] + told[start + size :]
+        while start < len(reported):
+            without = reported[:start] + reported[start + size :]
             if wrong(without):
-                told = without
+                reported = without
             else:
                 start += size
         size //= 2
-    return told
+    return reported
 
 
-def _replay(desk: Desk, told: Sequence[list[Any]], limit: int) -> tuple[list[str], Exception | None]:
+def _replay(desk: Desk, reported: Sequence[list[Any]], limit: int) -> tuple[list[str], Exception | None]:
     again = Desk(desk.id, desk.start, None)
     lines: list[str] = []
-    for inputs in told:
+    for inputs in reported:
         lines += [f"  {given}" for given in inputs] or ["  nothing"]
         try:
             events = again.take(inputs, limit)

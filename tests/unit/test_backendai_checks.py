@@ -131,7 +131,7 @@ def test_what_would_run_has_nothing_said_of_it() -> None:
 def test_each_thing_that_would_fail_has_its_words(
     changed: dict[str, Any], asked: dict[str, Any], words: str
 ) -> None:
-    """What would fail is told as such, with the figures."""
+    """What would fail is reported as such, with the figures."""
     assert ("fail", words) in said(spec(**asked), seen=replace(SEEN, **changed))
 
 
@@ -194,7 +194,7 @@ def test_levels_are_added_up_not_the_whole_job() -> None:
     ]
 
 
-def test_another_domain_and_project_are_told_with_what_there_is() -> None:
+def test_another_domain_and_project_are_reported_with_what_there_is() -> None:
     """An admin may use projects that are not his own."""
     other = replace(CLUSTER, domain="research", project="vision")
     admin = replace(SEEN, key=replace(SEEN.key, admin=True))

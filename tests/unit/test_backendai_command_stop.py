@@ -41,7 +41,7 @@ async def test_what_is_waited_for_has_an_end(answer: str, stop_timeout: float) -
     assert not stop.waits
 
 
-async def test_the_command_is_asked_once_and_told_its_time() -> None:
+async def test_the_command_is_asked_once_and_reported_its_time() -> None:
     """Half of the cluster's `stop_timeout` lies between SIGTERM and SIGKILL."""
     folder: Any = Folder("takes")
     stop, wake = CommandStop(SPEC, folder, 61.0), asyncio.Event()

@@ -21,9 +21,9 @@ def test_the_least_that_must_be_said() -> None:
 
 def test_values_of_variables_are_text() -> None:
     """Numbers and truths are read from text too; the address loses its last slash."""
-    told = LEAST | {"poll_interval": "2.5", "verify_tls": "false", "endpoint": "https://c.example/base/"}
+    reported = LEAST | {"poll_interval": "2.5", "verify_tls": "false", "endpoint": "https://c.example/base/"}
 
-    cluster = Cluster.from_mapping("main", told)
+    cluster = Cluster.from_mapping("main", reported)
 
     assert cluster.poll_interval == 2.5
     assert cluster.verify_tls is False

@@ -37,7 +37,7 @@ def seen(status: str) -> tuple[Observation, Clocks]:
 
 
 def test_waiting_for_resources() -> None:
-    """A session that does not start in time is ended, and why is told; one that ran once is not."""
+    """A session that does not start in time is ended, and why is reported; one that ran once is not."""
     for status in ("PENDING", "SCHEDULED", "PREPARING", "CREATING"):
         observed, clocks = seen(status)
         assert deadlines.apply(observed, clocks, None, 99.0) == observed

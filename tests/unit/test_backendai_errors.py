@@ -64,7 +64,7 @@ def test_the_session_that_has_the_name_already() -> None:
     assert problem(400, "session-already-exists", title).existing_session is None
 
 
-def test_a_wrong_clock_is_told_from_other_wrong_parameters() -> None:
+def test_a_wrong_clock_is_distinguished_from_other_wrong_parameters() -> None:
     """It is a 400 with a message of its own."""
     title = "Missing or invalid authorization parameters."
 
@@ -73,7 +73,7 @@ def test_a_wrong_clock_is_told_from_other_wrong_parameters() -> None:
 
 
 def test_which_parameters_are_wrong_without_what_was_sent() -> None:
-    """Both versions' lists of parameters are told; values that came back, which may be secret, are not."""
+    """Both versions' lists of parameters are reported; values that came back, which may be secret, are not."""
     older = problem(400, "invalid-api-params", "Invalid.", data={"name": "value should be longer", "errno": 2})
     newer = problem(
         400, "invalid-api-params", "Invalid.", data=[{"loc": ["config", "mem"], "msg": "bad", "input": "secret"}]
@@ -86,7 +86,7 @@ def test_which_parameters_are_wrong_without_what_was_sent() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b'{"no": "type"}', b"[1]", b"\xff"])
 def test_answers_of_something_between(body: bytes) -> None:
-    """A proxy's page is told by its status."""
+    """A proxy's page is reported by its status."""
     error = error_in("main", 502, body, changes=True)
 
     assert (error.kind, error.slug, error.existing_session) == ("unknown", "http-502", None)
@@ -114,7 +114,7 @@ def test_no_answer(lost: httpx.HTTPError, changing: str, reading: str, slug: str
 
 
 def test_a_query_is_wrong_or_the_manager_is_ill() -> None:
-    """Both are answered with status 200; SQL that came along is not told."""
+    """Both are answered with status 200; SQL that came along is not reported."""
     wrong = query_refusal("main", ["Cannot query field 'x' on type 'Queries'."])
     ill = query_refusal("main", ["connection refused\n[SQL: SELECT secret]"])
 
@@ -133,7 +133,7 @@ def test_a_query_is_wrong_or_the_manager_is_ill() -> None:
     ],
 )
 def test_which_parameter_is_wrong_is_said(data: Any, words: str) -> None:
-    """Whatever form the manager names a parameter in, it is told, and never the value sent."""
+    """Whatever form the manager names a parameter in, it is reported, and never the value sent."""
     error = problem(400, "invalid-api-params", "Missing or invalid API parameters.", data=data)
     assert words in str(error)
     assert "secret" not in str(error)

@@ -59,7 +59,7 @@ def test_names_that_cannot_be() -> None:
 
 
 def test_a_folder_carries_the_installation() -> None:
-    """A pipeline's folder is told from those of other installations."""
+    """A pipeline's folder is distinguished from those of other installations."""
     assert names.vfolder(OURS, "p1") == f"tb-{OURS}-p1"
     assert names.vfolder(OURS, "p1").startswith(names.prefix(OURS))
 

@@ -325,12 +325,12 @@ def test_a_last_word_stands() -> None:
     ],
 )
 def test_why_a_session_waits(seen: Session, expected: tuple[str, str]) -> None:
-    """The status is told as the cluster names it, with what keeps the session there."""
+    """The status is reported as the cluster names it, with what keeps the session there."""
     assert observation.status_and_why(seen) == expected
 
 
 def test_sessions_that_could_not_be_made() -> None:
-    """A refusal is told in the manager's words, with whose failure it is."""
+    """A refusal is reported in the manager's words, with whose failure it is."""
     found = observation.refusal_verdict(ClusterError("main", "permanent", "object-not-found", "No such image."))
     assert found.message == "the session could not be made: cluster 'main': No such image."
     assert (found.outcome, found.fault) == ("failed", "permanent")

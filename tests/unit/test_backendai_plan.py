@@ -180,7 +180,7 @@ def test_start_up_commands() -> None:
 
 
 def test_empty_variables() -> None:
-    """They are set by the start-up command: 23.09 can't be told of them."""
+    """They are set by the start-up command: 23.09 does not take them."""
     spec = replace(SPEC, variables={"SET": "1", "EMPTY": "", "ODD-NAME": ""})
     new = planned(spec)
     assert new.variables["SET"] == "1"

@@ -72,7 +72,7 @@ async def answering(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
 async def test_a_variable_that_no_proxy_can_be_had_from_is_named(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
 ) -> None:
-    """It is for the operator to mend; its value, which may have a password, is told by nobody."""
+    """It is for the operator to mend; its value, which may have a password, is never shown."""
     monkeypatch.setattr("trackbook.adapters.backendai.api.proxies.find_spec", lambda name: None)
     monkeypatch.setenv(variable, value)
     error = await problem()

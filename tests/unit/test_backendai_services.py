@@ -246,7 +246,7 @@ def test_what_can_not_become_healthy(seen: Service | None, rollout: Rollout | No
 
 
 def test_replicas_that_end_are_counted() -> None:
-    """Three for each that is wanted; the reasons are told once."""
+    """Three for each expected replica; each reason is reported once."""
     ended = [session(number, "CANCELLED", "failed-to-start") for number in range(3)]
     failed = progress(service(route(9)), *ended).failed
     assert failed == "3 replicas ended before one was healthy: failed-to-start"
@@ -255,12 +255,12 @@ def test_replicas_that_end_are_counted() -> None:
     assert not progress(service(route(9, "RUNNING", healthy=True), route(8)), *ended, replicas=2).failed
 
 
-def test_what_replicas_do_is_told() -> None:
+def test_what_replicas_do_is_reported() -> None:
     """With the reason for which one waits."""
     seen = service(route(1), route(2), route(3, "HEALTHY", healthy=True), Route("r4", "", "PROVISIONING", False))
-    told = progress(seen, session(1, "PENDING", "no-available-instances"), session(2, "RUNNING"), replicas=4)
-    assert told.status == "PREPARING"
-    assert "1 of 4 replicas healthy" in told.message
-    assert "PENDING (no agent has enough left)" in told.message
-    assert "its model is not healthy yet" in told.message
-    assert "waits to be made" in told.message
+    reported = progress(seen, session(1, "PENDING", "no-available-instances"), session(2, "RUNNING"), replicas=4)
+    assert reported.status == "PREPARING"
+    assert "1 of 4 replicas healthy" in reported.message
+    assert "PENDING (no agent has enough left)" in reported.message
+    assert "its model is not healthy yet" in reported.message
+    assert "waits to be made" in reported.message

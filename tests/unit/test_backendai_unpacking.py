@@ -190,7 +190,7 @@ def test_what_tar_says_is_the_error(run: Run, code: str, tmp_path: Path) -> None
     assert "main.py" in message
 
 
-def test_a_full_disk_is_told(shell: str, run: Run, code: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(shell: str, run: Run, code: str, tmp_path: Path) -> None:
     """Given a tar that fails as on a full disk, with a line for each file; then the first lines are the error."""
     programs = tmp_path / "programs"
     programs.mkdir()

@@ -42,7 +42,7 @@ def test_a_command_is_sent_again_while_the_server_says_unavailable() -> None:
     assert len({asked.body["command_id"] for asked in fake.asked}) == 1
 
 
-def test_a_server_that_stays_unavailable_is_told_after_the_patience() -> None:
+def test_a_server_that_stays_unavailable_is_reported_after_the_patience() -> None:
     """Waiting ends, and the message says what the server said."""
     refusal = {"status": "rejected", "error": {"code": "unavailable", "message": "the broker is away"}}
     with (
@@ -53,19 +53,19 @@ def test_a_server_that_stays_unavailable_is_told_after_the_patience() -> None:
         client.command("job", "start", {})
 
 
-def test_a_server_that_never_answered_is_told_at_once() -> None:
+def test_a_server_that_never_answered_is_reported_at_once() -> None:
     """A wrong address must not cost half a minute."""
     with serving({}) as fake:
         url = fake.url
 
-    with pytest.raises(Unreachable) as told:
+    with pytest.raises(Unreachable) as reported:
         Client(lambda: Address(url)).get("/api/jobs")
 
-    assert url in str(told.value)
-    assert "trackbook up" in told.value.hint
+    assert url in str(reported.value)
+    assert "trackbook up" in reported.value.hint
 
 
-def test_a_stream_whose_server_does_not_come_back_is_told_after_the_patience() -> None:
+def test_a_stream_whose_server_does_not_come_back_is_reported_after_the_patience() -> None:
     """A follower neither waits for ever nor goes round in circles."""
     with serving({"GET /a": {}, "GET /api/events": Answer(text=frame("5.0", "A", {}))}) as fake:
         client = Client(lambda: Address(fake.url), patience=0.1)
@@ -96,11 +96,11 @@ def test_a_rejection_names_the_place_and_all_that_was_found() -> None:
     with (
         serving({START: Answer({"status": "rejected", "error": error}, 422)}) as fake,
         Client(lambda: Address(fake.url)) as client,
-        pytest.raises(Rejected) as told,
+        pytest.raises(Rejected) as reported,
     ):
         client.command("job", "start", {}, "train.yaml")
 
-    assert told.value.lines() == [
+    assert reported.value.lines() == [
         "trackbook: no task 'c' [unknown_dependency]",
         "  at train.yaml:12:5, tasks[1]",
         "  Did you mean 'a'?",
@@ -109,17 +109,17 @@ def test_a_rejection_names_the_place_and_all_that_was_found() -> None:
     ]
 
 
-def test_what_is_not_there_is_told_in_the_servers_words() -> None:
+def test_what_is_not_there_is_reported_in_the_servers_words() -> None:
     """A question that fails says what the server said, and what to try."""
     error = {"error": {"code": "job_not_found", "message": "there is no job 'x'", "hint": "Look."}}
     with (
         serving({"GET /api/jobs/x": Answer(error, 404)}) as fake,
         Client(lambda: Address(fake.url)) as client,
-        pytest.raises(Rejected) as told,
+        pytest.raises(Rejected) as reported,
     ):
         client.get("/api/jobs/x")
 
-    assert told.value.lines() == ["trackbook: there is no job 'x' [job_not_found]", "  Look."]
+    assert reported.value.lines() == ["trackbook: there is no job 'x' [job_not_found]", "  Look."]
 
 
 def test_lists_go_on_from_their_cursor_up_to_the_limit() -> None:
@@ -156,7 +156,7 @@ def test_the_one_at_the_keyboard_is_named_with_every_command(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1:1", "http://"])
-def test_what_is_no_address_is_told(url: str) -> None:
+def test_what_is_no_address_is_reported(url: str) -> None:
     """A typing error in TRACKBOOK_URL is named as one."""
     with pytest.raises(CliError, match="not the address of a server"):
         Client(lambda: Address(url)).get("/api/jobs")
@@ -180,8 +180,8 @@ def test_a_server_that_was_started_anew_is_asked_with_its_new_token() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "wrong"])
-def test_a_token_that_stays_wrong_is_told(token: str) -> None:
-    """Where no other token is known the refusal is told at once, without the token."""
+def test_a_token_that_stays_wrong_is_reported(token: str) -> None:
+    """Where no other token is known the refusal is reported at once, without the token."""
     with (
         serving({"GET /api/jobs": unauthorized}) as fake,
         Client(lambda: Address(fake.url, token)) as client,

@@ -137,7 +137,7 @@ def checked(*, ok: bool) -> dict[str, Any]:
 
 
 def test_run_starts_nothing_that_would_fail(fake: FakeServer, run: Run, tmp_path: Path) -> None:
-    """What would fail is told before, with what to do; nothing is started."""
+    """What would fail is reported before, with what to do; nothing is started."""
     file = tmp_path / "train.yaml"
     file.write_text("name: train\n")
     fake.scripts |= job_that_fails() | {"POST /api/commands/job/check": checked(ok=False)}
@@ -159,7 +159,7 @@ def test_run_starts_nothing_that_would_fail(fake: FakeServer, run: Run, tmp_path
 
 
 def test_run_unchecked_asks_no_executor(fake: FakeServer, run: Run, tmp_path: Path) -> None:
-    """Who knows better runs it all the same; what the start warns of is told then."""
+    """Who knows better runs it all the same; what the start warns of is reported then."""
     file = tmp_path / "train.yaml"
     file.write_text("name: train\n")
     scripts = job_that_fails()
@@ -177,7 +177,7 @@ def test_run_unchecked_asks_no_executor(fake: FakeServer, run: Run, tmp_path: Pa
 def test_a_dry_run_only_tells(
     fake: FakeServer, run: Run, tmp_path: Path, command: tuple[str, ...], *, ok: bool
 ) -> None:
-    """All that was found is told, good or not; nothing is applied or started."""
+    """All that was found is reported, good or not; nothing is applied or started."""
     file = tmp_path / "train.yaml"
     file.write_text("name: train\n")
     fake.scripts |= {"POST /api/commands/job/check": checked(ok=ok)}
@@ -193,7 +193,7 @@ def test_a_dry_run_only_tells(
     assert fake.asked[0].body["parameters"] == {"EPOCHS": "3"}
 
 
-def test_a_rejected_file_is_told_with_its_name(fake: FakeServer, run: Run, tmp_path: Path) -> None:
+def test_a_rejected_file_is_reported_with_its_name(fake: FakeServer, run: Run, tmp_path: Path) -> None:
     """The place of a refusal is one that an editor can jump to."""
     file = tmp_path / "train.yaml"
     file.write_text("name: train\n")
@@ -206,10 +206,12 @@ def test_a_rejected_file_is_told_with_its_name(fake: FakeServer, run: Run, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [(None, "there is no file"), (b"name: \xff\xfe", "is not UTF-8 text")],
 )
-def test_a_file_that_cannot_be_read_is_told(run: Run, tmp_path: Path, content: bytes | None, told: str) -> None:
+def test_a_file_that_cannot_be_read_is_reported(
+    run: Run, tmp_path: Path, content: bytes | None, reported: str
+) -> None:
     """Nothing is sent, and the message names the file and why."""
     file = tmp_path / "train.yaml"
     if content is not None:
@@ -217,7 +219,7 @@ def test_a_file_that_cannot_be_read_is_told(run: Run, tmp_path: Path, content: b
     result = run("run", str(file))
 
     assert isinstance(result.exception, CliError)
-    assert told in str(result.exception)
+    assert reported in str(result.exception)
     assert str(file) in str(result.exception)
 
 
@@ -491,9 +493,9 @@ def called(
     monkeypatch.setattr("sys.argv", ["trackbook", *arguments])
     with pytest.raises(SystemExit) as ended:
         main.main()
-    told = capsys.readouterr()
+    reported = capsys.readouterr()
     assert isinstance(ended.value.code, int)
-    return ended.value.code, told.out, told.err
+    return ended.value.code, reported.out, reported.err
 
 
 def test_errors_go_to_stderr_with_exit_code_1(

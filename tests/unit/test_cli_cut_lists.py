@@ -20,7 +20,7 @@ def _entry(name: str) -> dict[str, Any]:
     return {"name": name, "path": name, "type": "file", "size": 1, "modified_at": None}
 
 
-def test_storage_that_can_not_set_modes_is_told(tmp_path: Path) -> None:
+def test_storage_that_can_not_set_modes_is_reported(tmp_path: Path) -> None:
     """Where the answer says that the file is not executable, so does `put`, once."""
     program = tmp_path / "program"
     program.write_text("x")
@@ -90,7 +90,7 @@ def test_an_archive_that_can_not_be_trusted_is_not_unpacked(archive: Answer, tmp
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_a_list_that_may_be_cut_is_told(cut: bool, tmp_path: Path) -> None:
+def test_a_list_that_may_be_cut_is_reported(cut: bool, tmp_path: Path) -> None:
     """`list` warns that there may be more; `get` fetches what is listed, says so, and exits with 1."""
     scripts = {
         f"GET {FILES}": {"items": [_entry("a"), _entry("b")], "next": None, "may_be_cut": cut},

@@ -1,4 +1,4 @@
-"""`pipeline edit`: options become changes in the order in which they were typed, or bad usage is told."""
+"""`pipeline edit`: options become changes in the order in which they were typed, or bad usage is reported."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_whole_task_is_read_from_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_bad_usage_is_exit_code_2_and_asks_the_server_nothing(arguments: tuple[str, ...]) -> None:
-    """A typing error changes nothing, and is told apart from a refusal."""
+    """A typing error changes nothing, and is distinguished from a refusal."""
     with serving({}) as fake:
         result = CliRunner().invoke(app, ["pipeline", "edit", "train", *arguments, "--url", fake.url])
 

@@ -107,7 +107,7 @@ def test_a_new_attempt_runs_after_a_failed_one() -> None:
 
 
 def test_any_event_tells_the_states() -> None:
-    """States and events of a later release, which this one has no word for, are shown as they are told."""
+    """States and events of a later release, which this one has no word for, are shown as they are reported."""
     progress = fresh()
     event = event_row("JobHeldBack", 8, job="paused", tasks={"a": "held"})
 
@@ -148,7 +148,9 @@ WAITING = [
 ]
 
 
-def test_why_a_session_waits_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_a_session_waits_is_reported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The executor's own status with its reason: one line, and in the live view while it lasts."""
     monkeypatch.setenv("TZ", "UTC")
     progress = fresh()

@@ -127,7 +127,7 @@ def test_any_bytes_are_refused_or_taken(noise: bytes, at: int) -> None:
 
 
 def test_a_mount_needs_its_place(tmp_path: Path) -> None:
-    """An empty folder makes room for a mount; anything else there is told, and nothing is hidden."""
+    """An empty folder makes room for a mount; anything else there is reported, and nothing is hidden."""
     made = archive(entry("data", tarfile.DIRTYPE), entry("src", tarfile.DIRTYPE), entry("src/a"))
 
     unpack(made, tmp_path / "one", ["data", "other"])

@@ -192,7 +192,7 @@ def test_what_is_no_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("happens", "told"),
+    ("happens", "reported"),
     [
         (lambda file: file.unlink(), "a.py can't be packed: No such file or directory"),
         (lambda file: file.write_text("longer than before"), "a.py changed while it was packed"),
@@ -201,7 +201,7 @@ def test_what_is_no_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_file_that_changes_meanwhile_is_an_error(
-    folder: Path, happens: Callable[[Path], object], told: str
+    folder: Path, happens: Callable[[Path], object], reported: str
 ) -> None:
     """What was seen and what is packed are one and the same, or nothing is."""
     write(folder, {"a.py": "before"})
@@ -209,7 +209,7 @@ def test_a_file_that_changes_meanwhile_is_an_error(
 
     happens(folder / "a.py")
 
-    with pytest.raises(CliError, match=told):
+    with pytest.raises(CliError, match=reported):
         code_archive.pack(folder, seen, io.BytesIO())
 
 

@@ -1,4 +1,4 @@
-"""The configuration of executors: what the file and the environment say, and how mistakes in them are told."""
+"""The configuration of executors: what the file and the environment say, and how mistakes are reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from trackbook.runtime.executors.configuration import ExecutorsMisconfigured, configuration
 
-SECRET = "s3cr3t-never-to-be-told"
+SECRET = "s3cr3t-never-to-be-reported"
 MAIN = f"""\
 [backendai.main]
 endpoint = "https://cluster.example.org"
@@ -103,17 +103,17 @@ def test_a_file_that_nobody_may_write_will_do(tmp_path: Path, write: Callable[..
         (f'[backendai.main]\nsecret_key = "{SECRET}', "is not TOML"),
     ],
 )
-def test_mistakes_in_the_file_are_told(tmp_path: Path, write: Write, text: str, words: str) -> None:
+def test_mistakes_in_the_file_are_reported(tmp_path: Path, write: Write, text: str, words: str) -> None:
     """The words say which file, what is wrong and what was probably meant, and no value that may be a key."""
     path = write(text)
 
-    told = refusal(tmp_path)
+    reported = refusal(tmp_path)
 
-    assert str(path) in told
-    assert words in told
+    assert str(path) in reported
+    assert words in reported
 
 
-def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
+def test_a_file_in_another_encoding_is_reported(tmp_path: Path) -> None:
     """What is not UTF-8 is no TOML."""
     (tmp_path / "executors.toml").write_bytes(b'default = "\xff"')
     (tmp_path / "executors.toml").chmod(0o600)
@@ -121,7 +121,7 @@ def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
     assert "not UTF-8" in refusal(tmp_path)
 
 
-def test_a_folder_in_the_place_of_the_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_file_is_reported(tmp_path: Path) -> None:
     """Whatever keeps it from being read is said."""
     (tmp_path / "executors.toml").mkdir(mode=0o700)
 
@@ -162,7 +162,7 @@ def test_the_environment_goes_over_the_file(tmp_path: Path, write: Write) -> Non
     assert found.sources["backendai/main"] == f"{path}, TRACKBOOK_BACKENDAI_PROJECT, BACKEND_SECRET_KEY"
 
 
-def test_an_unknown_variable_is_told(tmp_path: Path) -> None:
+def test_an_unknown_variable_is_reported(tmp_path: Path) -> None:
     """A slip in a variable's name would otherwise go unseen; its value isn't shown."""
     assert "Did you mean 'TRACKBOOK_BACKENDAI_SECRET_KEY'?" in refusal(
         tmp_path, TRACKBOOK_BACKENDAI_SECRETKEY=SECRET

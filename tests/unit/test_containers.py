@@ -41,7 +41,7 @@ SPEC = SessionSpec("tb-j1-0-1", "j1", "p1", "pipeline", "a", 0, 1, "true", image
         ({"grace": True}, "grace must be a number"),
     ],
 )
-def test_mistakes_in_the_settings_are_told(settings: dict[str, Any], words: str) -> None:
+def test_mistakes_in_the_settings_are_reported(settings: dict[str, Any], words: str) -> None:
     """The words name the setting and what it may be."""
     with pytest.raises(ValueError, match=r".") as refused:
         Engine.from_mapping(settings)
@@ -76,7 +76,7 @@ def judged(folder: Path, *listed: dict[str, Any], **settings: Any) -> list[tuple
     return [(type(each).__name__, each.code) for each in verdicts]
 
 
-def test_what_containers_cannot_do_is_refused_or_told(tmp_path: Path) -> None:
+def test_what_containers_cannot_do_is_refused_or_reported(tmp_path: Path) -> None:
     """Before a job starts, and without asking the engine."""
     image = {"environment": {"image": "python:3.12"}}
     assert judged(tmp_path, {"command": "true", **image}) == []
@@ -90,7 +90,7 @@ def test_what_containers_cannot_do_is_refused_or_told(tmp_path: Path) -> None:
     ]
 
 
-def test_that_no_engine_is_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_no_engine_is_there_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job may be started all the same: the engine may be where the executor is."""
     monkeypatch.setattr("trackbook.adapters.container.config.Engine.address", lambda _: None)
     image = {"environment": {"image": "python:3.12"}}
@@ -204,7 +204,7 @@ def test_whose_failure_a_refusal_is(said: str, fault: str) -> None:
 
 
 def test_what_an_end_means(tmp_path: Path) -> None:
-    """A stop that came after the end does not count; memory and signals are told."""
+    """A stop that came after the end does not count; memory and signals are reported."""
     (attempt_state.make_box(tmp_path) / attempt_state.CLAIM).touch()
 
     def message(code: int, *, memory: bool = False, limit: int = 0) -> str:

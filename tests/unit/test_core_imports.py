@@ -11,7 +11,7 @@ PURE = frozenset(
         *("functools", "hashlib", "itertools", "json", "math", "msgspec", "re", "stat", "typing", "unicodedata"),
     )
 )
-"""Nothing here reads a clock, a file, the environment or chance, or waits: `datetime` is told the time."""
+"""Nothing here reads a clock, a file, the environment or chance, or waits: `datetime` gets the time."""
 
 
 @pytest.mark.parametrize("package", ["trackbook.engine", "trackbook.events"])

@@ -64,7 +64,7 @@ def test_a_pipeline_needs_a_name_that_isnt_taken_for_a_version(name: Any, code: 
     assert problems(refused({"name": name, "tasks": {"a": task("a")}})) == [(code, "name")]
 
 
-def test_tasks_that_cant_be_told_apart_are_refused_with_all_other_problems() -> None:
+def test_tasks_that_cant_be_distinguished_are_refused_with_all_other_problems() -> None:
     """A doubled or missing name is refused in the same pass as whatever else is wrong."""
     tasks = [task("a"), task("a"), {"command": "x"}, "b", task("c", "zz"), {"name": 5, "command": "x"}]
     with pytest.raises(Refused) as caught:
@@ -109,7 +109,7 @@ def test_a_cycle_is_shown_as_the_cycle() -> None:
     assert "a → b → c → a" in refusal.message
 
 
-def test_every_cycle_is_told() -> None:
+def test_every_cycle_is_reported() -> None:
     """Cycles that have nothing to do with each other are all in one refusal."""
     refusal = refused(pipeline(task("a", "b"), task("b", "a"), task("x", "y"), task("y", "x")))
 
@@ -117,7 +117,7 @@ def test_every_cycle_is_told() -> None:
 
 
 def test_a_long_cycle_is_shortened() -> None:
-    """A cycle of 10,000 tasks is found at once and told in a line."""
+    """A cycle of 10,000 tasks is found at once and reported in a line."""
     ring = [task(f"t{index}", f"t{(index + 1) % 10_000}") for index in range(10_000)]
     refusal = refused(pipeline(*ring))
 
@@ -146,7 +146,7 @@ def test_what_is_wrong_with_dependencies() -> None:
     assert unknown.hint == "Did you mean 'train'?"
 
 
-def test_the_hundredth_problem_is_the_last_that_is_told() -> None:
+def test_the_hundredth_problem_is_the_last_that_is_reported() -> None:
     """A file full of errors gives a hundred of them and the number of the rest, in time linear in the file."""
 
     def prepare(size: int) -> Callable[[], Refused]:
@@ -295,7 +295,7 @@ def test_messages_say_what_was_found_and_what_is_wanted() -> None:
     """A refusal can be understood without the documentation, and is short however long the value."""
     refusal = refused(pipeline({**task("a"), "resources": {"mem": "lots"}}))
     assert str(refusal) == (
-        "mem is 'lots', where a size such as 16g, 512m or 1.5g is wanted (at tasks[0].resources.mem)."
+        "mem is 'lots'; expected a size such as 16g, 512m or 1.5g (at tasks[0].resources.mem)."
     )
     assert len(refused(pipeline({**task("a"), "resources": {"mem": "x" * 10_000}})).message) < 200
     misspelt = refused(pipeline({"name": "a", "comand": "x"}))

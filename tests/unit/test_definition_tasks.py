@@ -58,7 +58,7 @@ def test_a_task_of_the_first_generation() -> None:
 
 
 def test_variables_become_the_text_that_a_process_gets() -> None:
-    """Booleans are told in YAML's words and numbers as they are written; nothing is the empty text."""
+    """Booleans are spelled in YAML's words and numbers as they are written; nothing is the empty text."""
     given = {"A": True, "B": False, "C": 1, "D": 1.5, "E": None, "F": "012"}
     [a] = definition.tasks(pipeline(task("a", environment={"envs": given}))).values()
 
@@ -92,7 +92,7 @@ def test_shapes_keep_order_and_skips() -> None:
 
 
 def test_the_summary_counts_tasks_and_resources() -> None:
-    """Nodes of a cluster count each, skipped tasks ask for nothing, images are told once."""
+    """Nodes of a cluster count each, skipped tasks ask for nothing, images are reported once."""
     summary = definition.summary(load(NEWEST).content)
 
     assert (summary.tasks, summary.skipped, summary.dependencies) == (2, 0, 1)

@@ -51,7 +51,7 @@ def _shuffled(value: dict[str, Any], random: Any) -> dict[str, Any]:
 
 @for_all(arbitrary_contents(), arbitrary_contents())
 @settings(max_examples=100, deadline=None)
-def test_every_event_can_be_told(old: Content, new: Content) -> None:
+def test_every_event_can_be_reported(old: Content, new: Content) -> None:
     """Each event becomes one line of words."""
     for event in diff(old, new):
         for words in (describe(event), describe(event, old), *hunks(event, old)):
@@ -132,11 +132,11 @@ def test_folding_changes_no_content_handed_out_before(old: Content, new: Content
 def test_the_difference_says_what_changed_and_no_more(
     old: Content, new: Content, events: list[facts.AnyPipelineEvent]
 ) -> None:
-    """Each edit is told in the granular events of its kind."""
+    """Each edit is recorded in the granular events of its kind."""
     assert diff(old, new) == events
 
 
-def test_a_reversed_list_is_told_and_folded_in_linear_time() -> None:
+def test_a_reversed_list_is_reported_and_folded_in_linear_time() -> None:
     """Even where all but one of 10,000 tasks move, finding it out and folding it is linear."""
 
     def prepare(size: int) -> Callable[[], Any]:
@@ -233,7 +233,7 @@ def test_texts_of_several_lines_are_compared_by_lines() -> None:
     ("one", "other"),
     [(1, True), (1, 1.0), (0.0, -0.0), ([1], [True]), ({"a": [1]}, {"a": [1.0]}), ("1", 1), (None, 0)],
 )
-def test_values_that_python_takes_for_equal_are_told_apart(one: Any, other: Any) -> None:
+def test_values_that_python_takes_for_equal_are_distinguished(one: Any, other: Any) -> None:
     """What is written differently in JSON is different."""
     assert not same(one, other)
     assert same(one, one)

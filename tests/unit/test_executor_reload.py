@@ -113,7 +113,7 @@ async def test_a_removed_executor_takes_nothing_new(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[backendai", "nonsense = 1\n", '[backendai.main]\nendpoint = "x"\n'])
-async def test_a_broken_file_changes_nothing_and_is_told(tmp_path: Path, text: str) -> None:
+async def test_a_broken_file_changes_nothing_and_is_reported(tmp_path: Path, text: str) -> None:
     """What was loaded stays in use, the reason is shown until the file is in order again."""
     site = Reloaded(tmp_path)
     site.write(("main", "a"))
@@ -147,7 +147,7 @@ async def test_a_file_that_others_can_read_is_refused_until_it_is_private(tmp_pa
     assert "backendai/main" in site.reload.backends
 
 
-async def test_an_executor_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+async def test_an_executor_that_cannot_be_started_is_reported(tmp_path: Path) -> None:
     """The others go on."""
     site = Reloaded(tmp_path)
 

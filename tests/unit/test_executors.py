@@ -183,7 +183,7 @@ def test_containers_and_processes_share_their_folders(tmp_path: Path) -> None:
     assert backends.validate(mixed, None) == ("local", [], [])
 
 
-async def test_a_wide_fan_is_told_in_few_words(tmp_path: Path) -> None:
+async def test_a_wide_fan_is_reported_in_few_words(tmp_path: Path) -> None:
     """A thousand empty inputs are twenty warnings, and one that counts the rest."""
     far = {"endpoint": "https://cluster.example.org", "access_key": "a", "secret_key": "b"}
     found = Configuration(tmp_path / "executors.toml", clusters={"far": far})
@@ -197,7 +197,7 @@ async def test_a_wide_fan_is_told_in_few_words(tmp_path: Path) -> None:
     assert "980 more" in warned[-1].message
 
 
-def test_an_unknown_default_is_told(tmp_path: Path) -> None:
+def test_an_unknown_default_is_reported(tmp_path: Path) -> None:
     """The words say where it was said, and which there are."""
     found = Configuration(tmp_path / "executors.toml", "locale", "TRACKBOOK_EXECUTOR")
 
@@ -228,7 +228,9 @@ async def test_clusters_are_executors_by_their_names(tmp_path: Path) -> None:
         ({"endpoint": "http://x", "access_key": "a", "secret_key": "s3cr3t ", "project": "p"}, "has blanks"),
     ],
 )
-def test_mistakes_in_a_clusters_settings_are_told(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+def test_mistakes_in_a_clusters_settings_are_reported(
+    tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
     """The words name the cluster, the setting and where it was said, and never the key."""
     path = tmp_path / "executors.toml"
     found = Configuration(path, clusters={"main": settings}, sources={"backendai/main": str(path)})

@@ -257,7 +257,7 @@ async def test_no_client_may_act_as_a_part_of_trackbook(tmp_path: Path, claimed:
     "payload", [b'{"name": "\xff"}', b"[" * 100_000, b'{"a":' * 5000 + b"1" + b"}" * 5000, b"{", b"\xfe\xff"]
 )
 async def test_what_cannot_be_decoded_is_refused_for_good(tmp_path: Path, payload: bytes) -> None:
-    """Invalid UTF-8 and endless nesting are no trouble of the server's: nobody is told to send them again."""
+    """Invalid UTF-8 and endless nesting are no trouble of the server's: nobody is asked to send them again."""
     office = await opened(tmp_path)
 
     reply = await office.gateway.handle("pipeline", "create", payload, "http")

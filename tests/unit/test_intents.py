@@ -19,10 +19,10 @@ from trackbook.events import job as facts
 @patient
 @given(starts(), st.lists(commands, max_size=40), rooms)
 def test_what_the_events_asked_for_is_outstanding_until_it_ends(
-    start: StartJob, told: list[Any], room: int
+    start: StartJob, reported: list[Any], room: int
 ) -> None:
     """After every event the state asks for what the events asked for, less the attempts that have ended."""
-    _, events = tell(start, *told, room=room)
+    _, events = tell(start, *reported, room=room)
     state, asked = JobState(JOB), list[Intent]()
     for event in events:
         state = evolve(state, event)
@@ -36,9 +36,9 @@ def test_what_the_events_asked_for_is_outstanding_until_it_ends(
 
 @patient
 @given(starts(), st.lists(commands, max_size=40), rooms)
-def test_a_launch_comes_before_its_stop(start: StartJob, told: list[Any], room: int) -> None:
+def test_a_launch_comes_before_its_stop(start: StartJob, reported: list[Any], room: int) -> None:
     """A session that is to end was asked for before: by the events, and by the state."""
-    state, events = tell(start, *told, room=room)
+    state, events = tell(start, *reported, room=room)
     for wanted in ([intent for event in events for intent in intents.of(event)], [*intents.outstanding(state)]):
         for index, intent in enumerate(wanted):
             if isinstance(intent, Stop):

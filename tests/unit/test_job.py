@@ -1,4 +1,4 @@
-"""A job told in stories: every command and report, every reaction of the saga."""
+"""A job in stories: every command and report, every reaction of the saga."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ def test_a_job_is_created_once() -> None:
 
 def test_a_commit_takes_what_it_has_room_for() -> None:
     """What is due beyond that stays ready, in its order."""
-    told = given().when(start("a", "b", "c", "d"), room=2)
-    told.then(created("a", "b", "c", "d"), launched("a"), launched("b"))
-    assert list(told.leaving(a="launching", b="launching", c="ready", d="ready").state.ready) == ["c", "d"]
+    reported = given().when(start("a", "b", "c", "d"), room=2)
+    reported.then(created("a", "b", "c", "d"), launched("a"), launched("b"))
+    assert list(reported.leaving(a="launching", b="launching", c="ready", d="ready").state.ready) == ["c", "d"]
 
 
 def test_skipped_tasks_take_room_as_well() -> None:
@@ -193,7 +193,7 @@ def test_a_resumed_job_launches_what_became_ready() -> None:
 
 
 def test_a_job_that_begins_while_it_is_paused_stays_paused() -> None:
-    """Its start is told, and it is running once it is resumed."""
+    """Its start is reported, and it is running once it is resumed."""
     history = (created("a", "b"), launched("a"), launched("b"), JobPaused("later"))
     given(*history).when(begins("a")).then(started("a"), JobStarted(at(1))).leaving("paused", a="running")
     begun = (*history, started("a"), JobStarted(at(1)))
@@ -251,9 +251,9 @@ def test_cancelling_keeps_the_reason() -> None:
 
 def test_cancelling_a_job_without_sessions_ends_it() -> None:
     """A job that has nothing live is cancelled at once, and what was ready is never launched."""
-    told = given(created("a", "b<a")).when(CancelJob())
-    told.then(ON_REQUEST, JobCancelled("on request")).leaving("cancelled", a="cancelled", b="cancelled")
-    assert not told.state.ready
+    reported = given(created("a", "b<a")).when(CancelJob())
+    reported.then(ON_REQUEST, JobCancelled("on request")).leaving("cancelled", a="cancelled", b="cancelled")
+    assert not reported.state.ready
 
 
 def test_cancelling_leaves_what_is_done() -> None:

@@ -1,4 +1,4 @@
-"""What holds for every job, whatever its graph and whatever it is told."""
+"""What holds for every job, whatever its graph and whatever is reported."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ reports: st.SearchStrategy[Report] = st.one_of(
     st.builds(ReportTaskStatus, tasks, attempts, st.sampled_from(("PULLING", "RUNNING"))),
     st.builds(ReportTaskEnded, tasks, attempts, st.sampled_from(OUTCOMES), times, st.none() | times),
 )
-Told = AnyJobCommand | None
+Instructions = AnyJobCommand | None
 """None where nobody says anything, and the owner takes what is due."""
-commands: st.SearchStrategy[Told] = reports | st.none() | st.builds(CancelJob)
+commands: st.SearchStrategy[Instructions] = reports | st.none() | st.builds(CancelJob)
 rooms = st.integers(1, 4)
 
 
@@ -56,7 +56,7 @@ def starts(draw: st.DrawFn) -> StartJob:
 
 
 def step(
-    state: JobState, command: Told, room: int = 256, decider: Decider[Any, Any, Any] = DECIDER
+    state: JobState, command: Instructions, room: int = 256, decider: Decider[Any, Any, Any] = DECIDER
 ) -> tuple[JobState, list[AnyJobEvent]]:
     """Return the state after a commit that answers the command and takes what is due, and its events."""
     decision = Decision[JobState, AnyJobEvent](state)
@@ -66,10 +66,10 @@ def step(
     return decision.state, decision.events
 
 
-def tell(*told: Told, room: int = 256) -> tuple[JobState, list[AnyJobEvent]]:
-    """Return the state and the events of a job that was told all this; what is refused changes nothing."""
+def tell(*reported: Instructions, room: int = 256) -> tuple[JobState, list[AnyJobEvent]]:
+    """Return the state and the events of a job that received all this; what is refused changes nothing."""
     state, events = JobState(JOB), list[AnyJobEvent]()
-    for command in told:
+    for command in reported:
         if isinstance(command, CancelJob) and state.ended:
             continue
         state, new = step(state, command, room)
@@ -79,20 +79,20 @@ def tell(*told: Told, room: int = 256) -> tuple[JobState, list[AnyJobEvent]]:
 
 @patient
 @given(starts(), st.lists(commands, max_size=30), st.lists(reports, max_size=10))
-def test_a_terminal_state_absorbs_everything(start: StartJob, told: list[Any], late: list[Report]) -> None:
+def test_a_terminal_state_absorbs_everything(start: StartJob, reported: list[Any], late: list[Report]) -> None:
     """Whatever is reported after a job's end, nothing happens and nothing changes."""
-    state, _ = tell(start, *told, CancelJob())
+    state, _ = tell(start, *reported, CancelJob())
     ends = [ReportTaskEnded(task.shape.name, task.attempt, "lost", at(9)) for task in state.live()]
-    state, events = tell(start, *told, CancelJob(), *ends)
+    state, events = tell(start, *reported, CancelJob(), *ends)
     assert state.ended
-    assert tell(start, *told, CancelJob(), *ends, *late, None) == (state, events)
+    assert tell(start, *reported, CancelJob(), *ends, *late, None) == (state, events)
 
 
 @patient
 @given(starts(), st.lists(commands, max_size=40), rooms)
-def test_the_fold_is_what_the_steps_led_to(start: StartJob, told: list[Any], room: int) -> None:
+def test_the_fold_is_what_the_steps_led_to(start: StartJob, reported: list[Any], room: int) -> None:
     """Folding the stored events, from their bytes and from any middle on, leads to the state that decided."""
-    state, events = tell(start, *told, room=room)
+    state, events = tell(start, *reported, room=room)
     stored = msgspec.json.decode(msgspec.json.encode(events), type=list[AnyJobEvent])
     half = fold(DECIDER, JobState(JOB), stored[: len(stored) // 2])
     assert fold(DECIDER, JobState(JOB), stored) == state
@@ -101,9 +101,9 @@ def test_the_fold_is_what_the_steps_led_to(start: StartJob, told: list[Any], roo
 
 @patient
 @given(starts(), st.lists(commands, max_size=40))
-def test_an_event_changes_the_tasks_that_it_touches(start: StartJob, told: list[Any]) -> None:
+def test_an_event_changes_the_tasks_that_it_touches(start: StartJob, reported: list[Any]) -> None:
     """Before an event is folded it is known which tasks it can change: no other one is changed by it."""
-    _, events = tell(start, *told)
+    _, events = tell(start, *reported)
     state = JobState(JOB)
     for event in events:
         before = {name: msgspec.json.encode(task) for name, task in state.tasks.items()}
@@ -116,9 +116,9 @@ def test_an_event_changes_the_tasks_that_it_touches(start: StartJob, told: list[
 
 @patient
 @given(starts(), st.lists(commands, max_size=40))
-def test_every_prefix_of_a_history_folds(start: StartJob, told: list[Any]) -> None:
+def test_every_prefix_of_a_history_folds(start: StartJob, reported: list[Any]) -> None:
     """Folding is total: a history may stop after any event, and never raises."""
-    _, events = tell(start, *told)
+    _, events = tell(start, *reported)
     for length in range(len(events) + 1):
         state = fold(DECIDER, JobState(JOB), events[:length])
         assert state.undone == sum(
@@ -200,7 +200,7 @@ def _events_and_calls(start: StartJob) -> tuple[int, int, int]:
     return total, calls["evolve"], calls["react"]
 
 
-def _running(state: JobState) -> Iterator[Told]:
+def _running(state: JobState) -> Iterator[Instructions]:
     while not state.ended:
         if state.ready:
             yield None

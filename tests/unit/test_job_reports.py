@@ -1,4 +1,4 @@
-"""A job told in stories: what executors report, and every reaction of the saga."""
+"""A job reported in stories: what executors report, and every reaction of the saga."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_start_is_reported_once() -> None:
     given(*RUNNING).when(ReportTaskStarted("a", 1, at(5))).then_nothing()
 
 
-def test_a_start_while_the_job_ends_is_still_told() -> None:
+def test_a_start_while_the_job_ends_is_still_reported() -> None:
     """A launch that raced a cancel shows as started, and doesn't bring the job back to life."""
     given(created("a"), launched("a"), ON_REQUEST, stopping("a")).when(begins("a")).then(started("a")).leaving(
         "cancelling", a="running"
@@ -91,29 +91,29 @@ def test_reports_on_what_is_not_there_change_nothing() -> None:
 
 
 def test_the_executors_status_is_kept() -> None:
-    """The executor's own word for a session's state is told when it changes, and only then."""
+    """The executor's own word for a session's state is reported when it changes, and only then."""
     pulling = TaskStatusReported("a", 1, "PULLING")
-    told = given(created("a"), launched("a")).when(ReportTaskStatus("a", 1, "PULLING"))
-    assert told.then(pulling).leaving("pending", a="launching").state.tasks["a"].executor_status == "PULLING"
+    reported = given(created("a"), launched("a")).when(ReportTaskStatus("a", 1, "PULLING"))
+    assert reported.then(pulling).leaving("pending", a="launching").state.tasks["a"].executor_status == "PULLING"
     given(created("a"), launched("a"), pulling).when(ReportTaskStatus("a", 1, "PULLING")).then_nothing()
     given(created("a"), launched("a"), pulling).when(ReportTaskStatus("a", 1, "RUNNING")).then(
         TaskStatusReported("a", 1, "RUNNING")
     )
 
 
-def test_where_a_session_is_shown_is_told() -> None:
-    """The link to the executor's own interface is told with the status."""
+def test_where_a_session_is_shown_is_reported() -> None:
+    """The link to the executor's own interface is reported with the status."""
     given(created("a"), launched("a")).when(ReportTaskStatus("a", 1, "PENDING", "", "https://web/s")).then(
         TaskStatusReported("a", 1, "PENDING", "", "https://web/s")
     )
 
 
 def test_why_a_session_waits_is_kept() -> None:
-    """Another reason for the same status is told as well, and the last one stands."""
+    """Another reason for the same status is reported as well, and the last one stands."""
     no_agent = TaskStatusReported("a", 1, "PENDING", "no agent has enough left")
     before = given(created("a"), launched("a"), TaskStatusReported("a", 1, "PENDING"))
-    told = before.when(ReportTaskStatus("a", 1, "PENDING", "no agent has enough left")).then(no_agent)
-    assert told.state.tasks["a"].executor_message == "no agent has enough left"
+    reported = before.when(ReportTaskStatus("a", 1, "PENDING", "no agent has enough left")).then(no_agent)
+    assert reported.state.tasks["a"].executor_message == "no agent has enough left"
     given(created("a"), launched("a"), no_agent).when(
         ReportTaskStatus("a", 1, "PENDING", "no agent has enough left")
     ).then_nothing()
@@ -123,8 +123,8 @@ def test_what_a_service_offers_is_kept() -> None:
     """A task that succeeded with a service serves from then on; one without, or one that runs on, does not."""
     url = {"url": "https://model.example.org"}
     end = ReportTaskEnded("a", 1, "succeeded", at(2), service=url)
-    told = given(created("a", "b"), launched("a"), launched("b"), started("a")).when(end)
-    state = told.then(TaskSucceeded("a", 1, at(2), url)).state
+    reported = given(created("a", "b"), launched("a"), launched("b"), started("a")).when(end)
+    state = reported.then(TaskSucceeded("a", 1, at(2), url)).state
     assert (state.tasks["a"].serves, state.tasks["b"].serves) == (True, False)
     plain = given(created("a", "b"), launched("a"), launched("b"), started("a"))
     ended = plain.when(ReportTaskEnded("a", 1, "succeeded", at(2))).then(TaskSucceeded("a", 1, at(2)))
@@ -134,8 +134,8 @@ def test_what_a_service_offers_is_kept() -> None:
 def test_what_a_command_left_as_its_result_is_kept() -> None:
     """A result is kept with the success, and makes no service of the task."""
     end = ReportTaskEnded("a", 1, "succeeded", at(2), result={"loss": 0.5})
-    told = given(created("a", "b"), launched("a"), launched("b"), started("a")).when(end)
-    state = told.then(TaskSucceeded("a", 1, at(2), result={"loss": 0.5})).state
+    reported = given(created("a", "b"), launched("a"), launched("b"), started("a")).when(end)
+    state = reported.then(TaskSucceeded("a", 1, at(2), result={"loss": 0.5})).state
     assert not state.tasks["a"].serves
 
 
@@ -244,9 +244,9 @@ def test_a_job_ends_when_every_session_is_gone() -> None:
 def test_a_success_that_raced_the_stop_is_kept_and_launches_nothing() -> None:
     """A task may succeed after it was asked to stop; its successors stay cancelled all the same."""
     history = (created("a", "b", "c<a"), *RUNNING[1:], ON_REQUEST, stopping("a"), stopping("b"))
-    told = given(*history).when(ends("a"))
-    told.then(succeeded("a")).leaving("cancelling", a="succeeded", c="cancelled")
-    assert not told.state.ready
+    reported = given(*history).when(ends("a"))
+    reported.then(succeeded("a")).leaving("cancelling", a="succeeded", c="cancelled")
+    assert not reported.state.ready
     given(*history, cancelled("b")).when(ends("a")).then(succeeded("a"), JobCancelled("on request"))
 
 

@@ -65,7 +65,7 @@ async def test_a_pipeline_that_must_not_run_is_refused_at_start(tmp_path: Path) 
     await office.close()
 
 
-async def test_what_a_local_session_does_not_have_is_told_at_the_start(tmp_path: Path) -> None:
+async def test_what_a_local_session_does_not_have_is_reported_at_the_start(tmp_path: Path) -> None:
     """An image and a cluster of nodes are never silently ignored."""
     yaml = CHAIN.replace("command: echo two", "command: echo two, cluster_mode: multi-node, cluster_size: 2")
     yaml = yaml.replace("command: echo one", "command: echo one, environment: {image: x/y:1}")
@@ -74,9 +74,9 @@ async def test_what_a_local_session_does_not_have_is_told_at_the_start(tmp_path:
 
     started = await office.must("job.start", pipeline="chain")
 
-    told = {warning["code"]: warning for warning in started["warnings"]}
-    assert set(told) == {"image_ignored", "cluster_ignored"}
-    assert told["cluster_ignored"]["path"] == "tasks[1].cluster_size"
+    reported = {warning["code"]: warning for warning in started["warnings"]}
+    assert set(reported) == {"image_ignored", "cluster_ignored"}
+    assert reported["cluster_ignored"]["path"] == "tasks[1].cluster_size"
     await office.ended(started["job"])
     await office.close()
 

@@ -110,7 +110,7 @@ async def _commands(office: Office) -> list[str]:
     return [row[0] for row in rows]
 
 
-async def test_damage_that_is_met_later_is_told_and_mended(tmp_path: Path) -> None:
+async def test_damage_that_is_met_later_is_reported_and_mended(tmp_path: Path) -> None:
     """A row that was changed under a running engine is not believed; made again, the ledger is right."""
     office = await _filled(tmp_path)
     again = await opened(tmp_path, office.store, office.blobs)
@@ -164,7 +164,7 @@ def test_another_form_is_made_again_and_an_unreadable_file_is_kept(tmp_path: Pat
     Ledger(file, owner=False).close()
 
 
-async def test_damage_that_is_met_while_writing_is_told(tmp_path: Path) -> None:
+async def test_damage_that_is_met_while_writing_is_reported(tmp_path: Path) -> None:
     """A write that meets a damaged page says that the ledger is damaged, as a read does, and has it mended."""
     await _filled(tmp_path)
     file, calls = tmp_path / "engine.db", list[int]()

@@ -1,4 +1,4 @@
-"""The name of a pipeline told in stories: at most one pipeline bears it."""
+"""The name of a pipeline in stories: it belongs to one pipeline at most."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_name_has_one_bearer(
     assert NAME.decide(state, command) == events
 
 
-def test_a_name_that_is_borne_is_refused_to_others() -> None:
+def test_a_name_that_belongs_to_a_pipeline_is_refused_to_others() -> None:
     """The refusal names the bearer."""
     state = NAME.evolve(NameState(name_id("iris")), TAKEN)
     with pytest.raises(Refused, match="p1") as caught:

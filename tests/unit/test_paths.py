@@ -33,7 +33,7 @@ def test_any_path_is_read_again(parts: list[str | int]) -> None:
 
 
 @pytest.mark.parametrize("path", [".", "a.", ".a", "a..b", "a[", "a[x]", "a[-1]", 'a["b]', "a b", "[0]a"])
-def test_what_is_no_path_is_told(path: str) -> None:
+def test_what_is_no_path_is_reported(path: str) -> None:
     """A path that can't be read raises an error with the place in it."""
     with pytest.raises(ValueError, match="can't read the path"):
         split(path)

@@ -1,4 +1,4 @@
-"""The pipeline told in stories: every command, every change of an edit session, every refusal."""
+"""The pipeline in stories: every command, every change of an edit session, every refusal."""
 
 from __future__ import annotations
 
@@ -173,10 +173,10 @@ _EDITS: list[tuple[list[Change], list[AnyPipelineEvent]]] = [
 
 
 @pytest.mark.parametrize(("changes", "events"), _EDITS)
-def test_an_edit_session_is_told_by_what_it_changed(
+def test_an_edit_session_is_reported_by_what_it_changed(
     changes: list[Change], events: list[AnyPipelineEvent]
 ) -> None:
-    """The changes of a session become the events between before and after; what cancels out is not told."""
+    """The changes of a session become the events between before and after; what cancels out makes none."""
     story = given(TWO).when(edit(*changes)).then(*events)
 
     assert canonical(story.state.content) == canonical(apply(TWO, changes)[0])

@@ -30,7 +30,7 @@ async def test_each_edit_session_is_one_version(tmp_path: Path) -> None:
     await office.close()
 
 
-async def test_a_name_is_borne_by_one_pipeline(tmp_path: Path) -> None:
+async def test_a_name_belongs_to_one_pipeline(tmp_path: Path) -> None:
     """A rename to a taken name is refused and changes nothing; a name that is given up can be taken."""
     office = await opened(tmp_path)
     await office.must("pipeline.create", name="a")

@@ -1,4 +1,4 @@
-"""`job.check` and `executor.sweep`: what the executors find is told, and nothing is put on the log."""
+"""`job.check` and `executor.sweep`: what the executors find is reported, and nothing is put on the log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ tasks:
 
 
 class Far(LocalBackend):
-    """An executor that finds what it is told to, and keeps what it was asked."""
+    """An executor that finds what it is asked to, and keeps what it was asked."""
 
     def __init__(self, folder: Path, found: Callable[[], Sequence[Finding]] = list) -> None:
         super().__init__("far", folder, self._none)
@@ -95,7 +95,7 @@ async def test_a_check_asks_each_executor_and_starts_nothing(tmp_path: Path) -> 
 
 
 async def test_a_text_is_checked_without_being_applied(tmp_path: Path) -> None:
-    """What would change is told; refusals and warnings have their line."""
+    """What would change is reported; refusals and warnings have their line."""
     far = Far(tmp_path)
     office = await _office(tmp_path, far)
     reply = await office.must("job.check", yaml=MIXED.replace("far}\n- {name: left", "local}\n- {name: left"))
@@ -147,7 +147,7 @@ async def test_what_no_start_would_take_is_refused(tmp_path: Path, payload: dict
 
 
 async def test_all_that_would_fail_is_found_in_one_pass(tmp_path: Path) -> None:
-    """Secrets, executors and what the executors find are told together, each once, with its task and its line."""
+    """Secrets, executors and what these find are reported together, each once, with its task and its line."""
     text = """\
 name: broken
 tasks:
@@ -222,7 +222,7 @@ async def test_who_asks_again_gets_the_same_answer(tmp_path: Path) -> None:
     assert other["findings"][0]["found"] == "number 1"
 
 
-async def test_too_much_is_told_in_fewer_words(tmp_path: Path) -> None:
+async def test_too_much_is_reported_in_fewer_words(tmp_path: Path) -> None:
     """What fails comes first then, and what is left out is counted."""
     far = Far(tmp_path, lambda: [*[Finding("a", "b")] * 300, Finding("c", "d", "fail")])
     office = await _office(tmp_path, far)
@@ -235,7 +235,7 @@ async def test_too_much_is_told_in_fewer_words(tmp_path: Path) -> None:
 
 
 async def test_a_sweep_knows_the_live_sessions(tmp_path: Path) -> None:
-    """Each executor is told of its own sessions alone; what it finds is told, and ended only where asked."""
+    """Each executor gets its own sessions alone; what it finds is reported, and ended only where asked."""
     far = Far(tmp_path, lambda: [Finding("session", "left over", "warn")])
     office = await _office(tmp_path, far, script=lambda _: Play(hold=True))
     await office.must("pipeline.apply", yaml=MIXED)
@@ -244,7 +244,7 @@ async def test_a_sweep_knows_the_live_sessions(tmp_path: Path) -> None:
     await office.must("job.start", pipeline="chain")
     commits = len(office.store.commits)
 
-    told = await office.must("executor.sweep")
+    reported = await office.must("executor.sweep")
     ended = await office.must("executor.sweep", executor="far", end=True)
     unknown = await office.ask("executor.sweep", executor="fra")
     known = (far.knows(job_of(f"tb-{job}-0-1")), far.knows("00"))
@@ -253,7 +253,7 @@ async def test_a_sweep_knows_the_live_sessions(tmp_path: Path) -> None:
     assert far.live == {f"tb-{job}-0-1"}
     assert far.ends == far.unknown == [False, True]
     assert known == (True, False)
-    assert [one["findings"][0]["found"] for one in (told, ended)] == ["left over"] * 2
-    assert told["ok"] is True
+    assert [one["findings"][0]["found"] for one in (reported, ended)] == ["left over"] * 2
+    assert reported["ok"] is True
     assert unknown["error"]["code"] == "unknown_executor"
     assert len(office.store.commits) == commits

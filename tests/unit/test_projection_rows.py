@@ -118,7 +118,7 @@ async def test_a_long_result_is_shown_with_its_task_alone(tmp_path: Path) -> Non
 
 
 async def test_a_failure_stands_on_the_task_and_on_the_job(tmp_path: Path) -> None:
-    """The cause of a failure, exit code and last lines are told on the task and on the job."""
+    """The cause of a failure, exit code and last lines are reported on the task and on the job."""
     history = History()
     await history.start("j", "p1", CHAIN)
     report = job.ReportTaskEnded("a", 1, "failed", history.now, history.now, 3, None, "exit code 3", "boom\n")

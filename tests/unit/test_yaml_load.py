@@ -141,7 +141,7 @@ def test_what_no_table_describes_is_read_without_guessing(written: str, value: A
     ],
 )
 def test_a_fields_type_is_its_own(line: str, value: Any) -> None:
-    """The field says what a scalar is: a name of digits is text, `yes` a boolean where one is wanted."""
+    """The field says what a scalar is: a name of digits is text, `yes` a boolean where one is expected."""
     task = read(f"- name: 7\n  {line}\n").content["tasks"]["7"]
     key = line.partition(":")[0]
 

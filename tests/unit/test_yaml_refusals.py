@@ -123,7 +123,7 @@ def test_problems_of_the_graph_have_places() -> None:
     }
 
 
-def test_tasks_that_cant_be_told_apart_have_places() -> None:
+def test_tasks_that_cant_be_distinguished_have_places() -> None:
     """Doubled and missing names are refused by the reader already, in their places."""
     refusal = refused("name: p\ntasks:\n- name: a\n  command: x\n- name: a\n  command: x\n- command: y\n")
 

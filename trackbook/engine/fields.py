@@ -60,7 +60,7 @@ class Field(Struct, frozen=True):
     foreign: Mapping[str, str] = field(default_factory=dict)
 
     def what(self) -> str:
-        """Return in words what is wanted."""
+        """Return in words what is expected."""
         wanted = [self.kind.what] if self.kind else []
         wanted += ["a mapping"] if self.mapping else []
         wanted += ["a list"] if self.listing else []

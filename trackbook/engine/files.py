@@ -21,7 +21,7 @@ def below_root(path: str) -> str:
 
 
 def runnable(mode: int) -> int:
-    """Return a file's mode with which whoever may read the file may also run it."""
+    """Return a file's mode with which everyone who may read the file may also run it."""
     return stat.S_IMODE(mode) | (mode & 0o444) >> 2
 
 

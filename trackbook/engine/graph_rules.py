@@ -28,7 +28,7 @@ def _dependencies(name: str, task: dict[str, Any], at: Path, known: dict[str, in
     for position, dependency in enumerate(given if isinstance(given, list) else ()):
         place = (*at, position)
         if dependency is None:
-            found.no("wrong_type", "the dependency is empty, where the name of a task is wanted", place)
+            found.no("wrong_type", "the dependency is empty; expected the name of a task", place)
         elif not isinstance(dependency, str):
             continue
         elif dependency == name:

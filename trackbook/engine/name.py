@@ -56,7 +56,7 @@ def decide(state: NameState, command: AnyNameCommand) -> list[AnyNameEvent]:
     if isinstance(command, ReleaseName):
         return [PipelineNameReleased(command.name, command.pipeline)] if bears else []
     if state.pipeline is not None and not bears:
-        message = f"the name {command.name!r} is borne by the pipeline {state.pipeline}"
+        message = f"the name {command.name!r} belongs to the pipeline {state.pipeline}"
         raise Refused("name_taken", message, "name", hint="Choose another name, or rename that pipeline first.")
     return [] if bears else [PipelineNameTaken(command.name, command.pipeline)]
 

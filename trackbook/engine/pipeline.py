@@ -74,7 +74,7 @@ class PipelineState(Struct):
 
     `settings` is the content but for its tasks. Their order is a ring through '', by the name that comes before
     each and the one that comes after, so that a move costs the same in a list of any length. `version` is kept by
-    whoever folds commits: version n is the n-th commit that changed the content.
+    the code that folds commits: version n is the n-th commit that changed the content.
     """
 
     id: str

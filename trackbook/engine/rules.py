@@ -187,7 +187,7 @@ def _wrong(value: Any, wanted: Field, at: Path, found: Findings) -> None:
     single = not isinstance(value, dict | list)
     code = wanted.kind.code if wanted.kind and single else "wrong_type"
     place = next((part for part in reversed(at) if isinstance(part, str)), "pipeline")
-    found.no(code, f"{place} is {spell_value(value)}, where {wanted.what()} is wanted", at)
+    found.no(code, f"{place} is {spell_value(value)}; expected {wanted.what()}", at)
 
 
 # The pipeline itself ----------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def _task(task: dict[str, Any], index: int, first_of: dict[str, int], found: Fin
     _command(task, at, found)
     mode = task.get("cluster_mode")
     if isinstance(mode, str) and mode not in ("", *_MODES):
-        message = f"cluster_mode is {spell_value(mode)}, where single-node or multi-node is wanted"
+        message = f"cluster_mode is {spell_value(mode)}; expected single-node or multi-node"
         found.no("unknown_cluster_mode", message, (*at, "cluster_mode"), did_you_mean(mode, _MODES))
     if task.get("retry"):
         found.warn("retry_ignored", "`retry` isn't acted on yet: a task that fails ends the job", (*at, "retry"))

@@ -31,7 +31,7 @@ class Signal:
 
 
 class Feed:
-    """The last commits that were projected. Readers keep their own place; whoever falls behind reads the log."""
+    """The last commits that were projected. A reader keeps its own place; one that falls behind reads the log."""
 
     def __init__(self) -> None:
         self.head = 0

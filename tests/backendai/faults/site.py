@@ -45,7 +45,7 @@ class Site(World):
     def add(self, name: str, argv: list[str], data: Path | None = None, **environment: str) -> Kept:
         """Start a process that knows the cluster, and keep it running."""
         key = self.cluster.keys[self.cluster.key]
-        told = {
+        reported = {
             "endpoint": self.endpoint or self.cluster.endpoint,
             "access_key": key.access,
             "secret_key": key.secret,
@@ -53,7 +53,7 @@ class Site(World):
             "poll_interval": "2",
             "stop_timeout": "15",
         } | self.settings
-        ours = {f"TRACKBOOK_BACKENDAI_{setting.upper()}": value for setting, value in told.items()}
+        ours = {f"TRACKBOOK_BACKENDAI_{setting.upper()}": value for setting, value in reported.items()}
         return super().add(name, argv, data, **{"TRACKBOOK_EXECUTOR": EXECUTOR, **ours, **environment})
 
     # Jobs -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ def _power_off(site: Site) -> None:
 
 
 async def test_sessions_outlive_their_agents(sites: Sites, stack: Cluster) -> None:
-    """An end is told while the agents are dead; the sessions are ended when they are back."""
+    """An end is reported while the agents are dead; the sessions are ended when they are back."""
     async with sites() as site:
         job = await site.begin(pipeline("outlived", [task("a", body=WAITS), task("b", body=WAITS)]))
         await site.said("start", "a", "b")

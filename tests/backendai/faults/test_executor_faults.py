@@ -98,7 +98,7 @@ async def test_refused_for_good(make: Made) -> None:
 
 
 async def test_a_wrong_key(make: Made) -> None:
-    """A key that is refused is told of while it is tried, and fails the task when nobody mends it."""
+    """A key that is refused is reported while it is tried, and fails the task when nobody mends it."""
     world = make(secret_key="wrong", unreachable_timeout=3.0, stop_timeout=1.0)
     executor = await world.open()
     await executor.launch(spec("a", "true"))

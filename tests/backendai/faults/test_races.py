@@ -44,7 +44,7 @@ async def test_answers_to_creates_are_lost(sites: Sites, stack: Cluster) -> None
 
 
 async def test_two_adapters_make_the_same_session(stack: Cluster, tmp_path: Path) -> None:
-    """Asked for by two at once, one session runs the command once, and both are told of its end."""
+    """Asked for by two at once, one session runs the command once, and both report its end."""
     assert stack.own
     first = ClusterWorld(stack, tmp_path / "first")
     second = ClusterWorld(stack, tmp_path / "second")

@@ -43,7 +43,7 @@ async def test_a_failed_start(sites: Sites) -> None:
 
 
 async def test_a_vanished_container(sites: Sites) -> None:
-    """A container that is gone is told for lost, and is not run again."""
+    """A container that is gone is reported for lost, and is not run again."""
     async with sites(unreachable_timeout="14", stop_timeout="3") as site:
         job = await site.begin(
             pipeline("vanishing", [task("a", body=FOR_EVER, faults={"SIM_VANISH_AFTER": "4"})])

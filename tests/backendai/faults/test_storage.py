@@ -7,7 +7,7 @@ from backendai.faults.tasks import WAITS, pipeline, task
 
 
 async def test_tasks_end_while_storage_is_away(sites: Sites) -> None:
-    """An end is not made up where its record can't be read; it is told once it can."""
+    """An end is not made up where its record can't be read; it is reported once it can."""
     async with sites() as site:
         tasks = [task("a", body=WAITS), task("b", body=WAITS), task("c", "a", "b")]
         job = await site.begin(pipeline("unread", tasks))

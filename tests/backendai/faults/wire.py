@@ -1,4 +1,4 @@
-"""What lies between us and a manager: it sees every request, cuts what it is told to, and loses answers."""
+"""What lies between us and a manager: it sees every request, cuts what it is asked to, and loses answers."""
 
 from __future__ import annotations
 

@@ -169,12 +169,12 @@ def _uv(cache: Path) -> Path:
 
 
 def _index() -> list[str | Path]:
-    """Return the index that pip is told to use, since uv doesn't read pip's configuration."""
-    told = subprocess.run(
+    """Return the index that pip is asked to use, since uv doesn't read pip's configuration."""
+    reported = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
         text=True,
         capture_output=True,
         check=False,
     )
-    index = os.environ.get("PIP_INDEX_URL") or told.stdout.strip()
+    index = os.environ.get("PIP_INDEX_URL") or reported.stdout.strip()
     return ["--index-url", index] if index else []

@@ -1,4 +1,4 @@
-"""What a stack is told: its version, sizes, ports and accounts."""
+"""What a stack is made of: its version, sizes, ports and accounts."""
 
 from __future__ import annotations
 

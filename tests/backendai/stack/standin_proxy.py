@@ -1,7 +1,7 @@
 """A stand-in for an app proxy's coordinator, for 23.09: no app proxy of its time is in the package index.
 
 It takes what the manager tells a coordinator, answers with an address that leads nowhere, and shows at / what it
-was told.
+was reported.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-told: dict[str, Any] = {}
+reported: dict[str, Any] = {}
 
 
 class Handler(BaseHTTPRequestHandler):
     """GET /status; POST and DELETE /v2/endpoints/<id> with the manager's token."""
 
     def do_GET(self) -> None:
-        """Answer what kind of app proxy this is, and what it was told."""
-        self._answer(200, {"api_version": "v2", "advertise_address": self._own, "told": told})
+        """Answer what kind of app proxy this is, and what it received."""
+        self._answer(200, {"api_version": "v2", "advertise_address": self._own, "reported": reported})
 
     def do_POST(self) -> None:
         """Give a service its address."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._may():
-            told[self.path.split("/")[3]] = body
+            reported[self.path.split("/")[3]] = body
             self._answer(200, {"endpoint": f"{self._own}/serves/{body['service_name']}"})
 
     def do_DELETE(self) -> None:
         """Forget a service."""
         if self._may():
-            told.pop(self.path.split("/")[3], None)
+            reported.pop(self.path.split("/")[3], None)
             self._answer(200, {"success": True})
 
     @property

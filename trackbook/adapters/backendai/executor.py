@@ -24,7 +24,7 @@ from trackbook.engine.ports import Blobs, ReportSink, SessionSpec
 from trackbook.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
-_FAREWELL = 2.0
+_RELEASE_TIMEOUT = 2.0
 """Seconds that a closing executor gives to sessions whose command has ended to be gone."""
 
 
@@ -107,7 +107,7 @@ class BackendAIExecutor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._watch.close()
-        await self._terminator.close(wait=self._cluster.stop_timeout if cancel else _FAREWELL)
+        await self._terminator.close(wait=self._cluster.stop_timeout if cancel else _RELEASE_TIMEOUT)
         await self._reports.close(wait=5.0 if cancel else 0)
         await self._connection.close()
 

@@ -203,7 +203,7 @@ class DataFolders:
     def _list_entry(root: Path, path: str, each: os.DirEntry[str], above: set[Identity]) -> FileEntry | None:
         """Return an entry of a folder; None for what is not to be shown, or is gone again.
 
-        Links that lead back up are left out, so that whoever goes down comes to an end.
+        Links that lead back up are left out, so that a walk down ends.
         """
         name = display_name(each.name)
         inside = f"{path}/{name}" if path else name

@@ -16,8 +16,8 @@ _FOLDER, _SUFFIX = "uploads", ".part"
 class Upload:
     """A file of its own below `ours`, locked for as long as it is written.
 
-    One that nobody has locked was left by a process that died; whoever begins the next one takes it away. An
-    `executable` one may be run by whoever may read it.
+    One that nobody has locked was left by a process that died; the next upload removes it. An
+    `executable` one may be run by everyone who may read it.
     """
 
     def __init__(self, ours: Path, *, executable: bool = False) -> None:

@@ -43,7 +43,7 @@ class Shown:
         self.payload = payload
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Let everything pass: whoever handles the message reads it, and says no in its own words."""
+        """Let everything pass: the handler decodes the message and refuses it in its own words."""
         from pydantic_core import core_schema
 
         return core_schema.any_schema()

@@ -60,7 +60,7 @@ def describe(nc: Connection) -> str:
     where = f"{url.hostname}:{url.port}" if url else "away"
     return (
         f"nats-server {_version(nc)} at {where}; whether it syncs every write to disk (sync_interval: always) "
-        "can't be seen from a client: ask whoever runs it"
+        "can't be seen from a client: ask its operator"
     )
 
 

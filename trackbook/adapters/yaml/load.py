@@ -299,7 +299,7 @@ class _Reader:
 
 
 def _nothing_or(text: str) -> str | None:
-    """Read a plain scalar where a mapping or a list is wanted: the rules refuse it, unless it is nothing."""
+    """Read a plain scalar where a mapping or a list is expected: the rules refuse it, unless it is nothing."""
     return None if text in ("", "~", "null", "Null", "NULL") else text
 
 

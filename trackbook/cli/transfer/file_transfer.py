@@ -141,7 +141,7 @@ def _rename_to_target(part: Path, target: Path, *, force: bool) -> None:
 
 
 def make_executable(path: Path) -> None:
-    """Let whoever may read a file run it; raises OSError."""
+    """Let everyone who may read a file run it; raises OSError."""
     from trackbook.engine.files import runnable
 
     mode = path.stat().st_mode

@@ -84,7 +84,7 @@ def _show_summary(reply: dict[str, Any], source: str, *, dry_run: bool = False) 
 
 
 def print_dry_run(reply: dict[str, Any], source: str, *, json: bool) -> bool:
-    """Print what a run would do, without running it; returns whether it would succeed as far as can be seen."""
+    """Print what a run would do, without running it; returns whether it found nothing against it."""
     from trackbook.cli.terminal.formatting import emit
     from trackbook.cli.terminal.render import print_applied, print_summary, print_warnings
 

@@ -29,7 +29,7 @@ class SessionSpec(Struct, frozen=True):
     `session` is unique to the attempt and deterministic (`[A-Za-z0-9-]{1,64}`); `variables` are merged already
     (pipeline, then task, then the job's parameters). Of `resources` sizes are in bytes, as is `shmem`;
     `mounts` are `FOLDER[/SUBPATH][:ALIAS]`, found at `/home/work/ALIAS`. `service` is what a serving task serves.
-    `settings` is the task as the pipeline has it. `virtual_env` is the Python virtual environment of whoever
+    `settings` is the task as the pipeline has it. `virtual_env` is the Python virtual environment of the user who
     started the job, for executors that run on the machine where it is. `code` is the SHA-256 of a tar archive,
     stored as a blob, of which the session starts in a writable copy; '' for none.
 

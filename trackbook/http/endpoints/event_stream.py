@@ -38,14 +38,14 @@ Place = tuple[int, int]
 
 
 class EventFilter(Struct, frozen=True):
-    """Which events are wanted: all, those of an aggregate or a kind, those of a pipeline and its jobs."""
+    """Which events a client asks for: all, those of an aggregate or a kind, those of a pipeline and its jobs."""
 
     kind: str = ""
     id: str = ""
     pipeline: str = ""
 
     def takes(self, commit: DecodedCommit) -> bool:
-        """Whether a commit's events are wanted."""
+        """Whether a client asks for a commit's events."""
         return (
             (not self.kind or commit.kind == self.kind)
             and (not self.id or commit.id == self.id)

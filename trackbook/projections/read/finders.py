@@ -213,7 +213,7 @@ class ReadModel:
         return await self._read(lambda connection: connection.execute(query).all())
 
     async def _counted(self, found: Page[T], query: Select[Any], total: bool) -> Page[T]:
-        """Return the page, with the size of the whole list if that is wanted."""
+        """Return the page, with the size of the whole list if asked for."""
         if total:
             count = select(func.count()).select_from(query.order_by(None).subquery())
             found.total = await self._read(lambda connection: connection.execute(count).scalar_one())

@@ -75,7 +75,7 @@ def configuration(data: Path, environment: Mapping[str, str] | None = None) -> C
 
 
 def unknown_name(name: str, known: Mapping[str, Any]) -> str:
-    """Return what to say to somebody who named an executor that there is not."""
+    """Return the error text for the name of an executor that does not exist."""
     full = f"{CLUSTERS}/{name}"
     meant = f"Did you mean {full!r}?" if full in known else did_you_mean(name, known)
     return f"{meant} Known: {', '.join(sorted(known))}.".strip()

@@ -100,7 +100,7 @@ class Backends(Mapping[str, Backend]):
                     yield Warned("input_elsewhere", message, f"tasks[{task.index}].dependencies[{number - 1}]")
 
     def unknown(self, name: str, path: str) -> Refused:
-        """Return the refusal of an executor that there is not."""
+        """Return the refusal of an executor that does not exist."""
         hint = f"{unknown_name(name, self._backends)} Clusters are named in {FILE} of the data directory."
         return Refused("unknown_executor", f"there is no executor {printable(name)[:64]!r}", path, hint=hint)
 

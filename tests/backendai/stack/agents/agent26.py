@@ -37,7 +37,7 @@ class Context(published.DummyKernelCreationContext):
     async def start_container(self, kernel_obj, cmdargs, resource_opts, preopen_ports, cluster_info):
         environ = {name: str(value) for name, value in kernel_obj.environ.items()}
         await faults_before(environ)
-        told = {
+        details = {
             "id": "sim" + secrets.token_hex(14),
             "kernel": str(self.kernel_id),
             "session": str(self.session_id),
@@ -46,7 +46,7 @@ class Context(published.DummyKernelCreationContext):
             "resources": kernel_obj.resource_spec.write_to_string(),
             "ports": serving.publish(kernel_obj.service_ports),
         }
-        sandbox = Sandbox.create(folder_of(self.local_config.container.scratch_root, self.kernel_id), told)
+        sandbox = Sandbox.create(folder_of(self.local_config.container.scratch_root, self.kernel_id), details)
         faults_after(environ, sandbox)
         data = await super().start_container(kernel_obj, cmdargs, resource_opts, preopen_ports, cluster_info)
         return {**data, "container_id": sandbox.id, "host_ports": []}
@@ -134,12 +134,12 @@ class Agent(published.DummyAgent):
             status = ContainerStatus.RUNNING if sandbox.running else ContainerStatus.EXITED
             if status in status_filter:
                 labels = {
-                    LabelName.SESSION_ID: sandbox.told["session"],
-                    LabelName.KERNEL_ID: sandbox.told["kernel"],
+                    LabelName.SESSION_ID: sandbox.details["session"],
+                    LabelName.KERNEL_ID: sandbox.details["kernel"],
                     LabelName.AGENT_ID: str(self.id),
                 }
                 container = Container(ContainerId(sandbox.id), status, "", labels, [], sandbox)
-                found.append((KernelId(UUID(sandbox.told["kernel"])), container))
+                found.append((KernelId(UUID(sandbox.details["kernel"])), container))
         return found
 
     async def destroy_kernel(self, kernel_id, container_id):

@@ -81,7 +81,7 @@ class SimPlugin(AbstractComputePlugin):
         )
 
     async def restore_from_container(self, container, alloc_map) -> None:
-        held = KernelResourceSpec.read_from_string(container.backend_obj.told["resources"])
+        held = KernelResourceSpec.read_from_string(container.backend_obj.details["resources"])
         mine = held.allocations.get(self.key)
         if mine:
             alloc_map.apply_allocation(mine)

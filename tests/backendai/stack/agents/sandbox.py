@@ -84,20 +84,20 @@ class Sandbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.told: dict[str, Any] = json.loads((folder / "sandbox.json").read_text())
+        self.details: dict[str, Any] = json.loads((folder / "sandbox.json").read_text())
         self.work = folder / "work"
         self.log = folder / "container.log"
 
     @classmethod
-    def create(cls, folder: Path, told: dict[str, Any]) -> Sandbox:
-        """Make a sandbox: told are id, kernel, session, environ, and binds as (source, target, "ro" | "rw")."""
-        for source, _, _ in told["binds"]:
+    def create(cls, folder: Path, details: dict[str, Any]) -> Sandbox:
+        """Make a sandbox of id, kernel, session, environ, and binds as (source, target, "ro" | "rw")."""
+        for source, _, _ in details["binds"]:
             if not Path(source).exists():  # what a container engine says, and when
                 raise FileNotFoundError(f"bind source path does not exist: {source}")
         for name in ("work", "layers"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "container.log").touch()
-        (folder / "sandbox.json").write_text(json.dumps(told))
+        (folder / "sandbox.json").write_text(json.dumps(details))
         return cls(folder)
 
     @classmethod
@@ -112,7 +112,7 @@ class Sandbox:
     @property
     def id(self) -> str:
         """The container's id."""
-        return str(self.told["id"])
+        return str(self.details["id"])
 
     @property
     def exists(self) -> bool:
@@ -139,9 +139,9 @@ class Sandbox:
             "PATH": os.environ["PATH"],
             "HOME": "/home/work",
             "LANG": "C.UTF-8",
-            **as_read(self.told["environ"]),
+            **as_read(self.details["environ"]),
         }
-        binds = [word for bind in self.told["binds"] for word in bind]
+        binds = [word for bind in self.details["binds"] for word in bind]
         namespaces = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
         (self.folder / "exit").unlink(missing_ok=True)
         with self.log.open("ab") as log:
@@ -166,7 +166,7 @@ class Sandbox:
         while self.exit_code is None and (passed := loop.time() - begun) < seconds:  # noqa: ASYNC110 - it is a file
             await asyncio.sleep(min(0.1, max(0.02, passed / 10)))
         code = self.exit_code
-        if code is not None and "SIM_INSTANT" not in self.told["environ"]:
+        if code is not None and "SIM_INSTANT" not in self.details["environ"]:
             await asyncio.sleep((self.folder / "pid").stat().st_mtime + HELD - time.time())
         return code
 

@@ -32,7 +32,7 @@ async def start(sandbox: Sandbox, model: dict[str, Any]) -> str:
     """Start the model's server; return where its health is asked for, empty where nobody asks."""
     service = model["service"]
     port = str(service["port"])
-    free = str(sandbox.told["ports"][port])
+    free = str(sandbox.details["ports"][port])
     command = service["start_command"]
     words = command if isinstance(command, list) else shlex.split(command)
     await sandbox.run([word.replace(port, free) for word in words])

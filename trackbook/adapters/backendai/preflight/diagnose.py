@@ -25,7 +25,7 @@ from trackbook.engine.ports import Finding
 KNOWN = ((23, 9), (26, 8))
 """The releases that this adapter is tested with; those between are like one or the other."""
 
-_SKEW_TOLD, _SKEW_TAKEN = 60, 900
+_SKEW_WARNED, _SKEW_TAKEN = 60, 900
 """Seconds: the difference of clocks that is reported, and the one that a manager refuses."""
 
 _NO_STORAGE = "Files can't be read or written: look whether the storage proxy runs, and whether we can reach it."
@@ -128,7 +128,7 @@ def _clock(client: Client) -> Iterator[Finding]:
     if seconds > _SKEW_TAKEN:
         more = f", and it takes {_SKEW_TAKEN // 60} minutes: requests are dated by its clock"
         yield Finding("clock", words + more, "fail", hint)
-    elif seconds > _SKEW_TOLD:
+    elif seconds > _SKEW_WARNED:
         yield Finding("clock", words, "warn", hint)
     else:
         yield Finding("clock", words if seconds else "the same as ours")

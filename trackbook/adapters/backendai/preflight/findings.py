@@ -61,6 +61,6 @@ def amount_text(slot: str, amount: float) -> str:
 
 
 def there_are(name: str, known: Sequence[str], of: str = "") -> str:
-    """Return which there are, for somebody who named one that there is not."""
+    """Return the names that exist, for an error about one that does not."""
     which = f"Those {of}: " if of else "There are: "
     return f"{did_you_mean(name, known)} {which}{word_list(known)}.".strip()

@@ -132,13 +132,13 @@ class Terminator:
 
     async def _looked_at(self, session: str) -> None:
         back_off = BackOff(_FIRST_PAUSE, _LONGEST_PAUSE, 1.5)
-        while not self._hurry.is_set():
+        while True:
             with contextlib.suppress(ClusterError):
                 found = await self._connection.by_id.read(session)
                 unseen = bool(found) and found[0].status == "PENDING" and not found[0].status_data
                 if not unseen or service_calls.has_revisions(await self._connection.version()):
                     return
-            await back_off.pause(self._hurry)
+            await back_off.pause()
 
     def _is_forceable(self, session: Session) -> bool:
         return session.status in _FORCEABLE or (session.id in self._begun and session.status in _STALE)

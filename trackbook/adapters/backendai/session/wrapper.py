@@ -150,10 +150,10 @@ _tb_watch_stop() {{  # SIGTERM once, to what lives then; SIGKILL to what is left
   done
   read -r _tb_grace <"$_tb_at.stop"
   case $_tb_grace in *[!0-9]* | "") _tb_grace={GRACE} ;; esac
-  _tb_told=$(_tb_tree $1)
-  [ "$_tb_told" ] || exit 0
-  kill -TERM $_tb_told
-  while _tb_left=$(_tb_tree $_tb_told); [ "$_tb_left" ] && [ $_tb_grace -gt 0 ]; do
+  _tb_stopped=$(_tb_tree $1)
+  [ "$_tb_stopped" ] || exit 0
+  kill -TERM $_tb_stopped
+  while _tb_left=$(_tb_tree $_tb_stopped); [ "$_tb_left" ] && [ $_tb_grace -gt 0 ]; do
     sleep 1 &
     _tb_nap=$!
     wait $_tb_nap

@@ -84,7 +84,7 @@ class SandboxContext(AbstractKernelCreationContext):
     async def start_container(self, kernel_obj, cmdargs, resource_opts, preopen_ports):
         environ = {name: str(value) for name, value in kernel_obj.environ.items()}
         await faults_before(environ)
-        told = {
+        details = {
             "id": "sim" + secrets.token_hex(14),
             "kernel": str(self.kernel_id),
             "session": str(self.session_id),
@@ -93,7 +93,7 @@ class SandboxContext(AbstractKernelCreationContext):
             "resources": kernel_obj.resource_spec.write_to_string(),
             "ports": serving.publish(kernel_obj.service_ports),
         }
-        sandbox = Sandbox.create(folder_of(self.local_config, self.kernel_id), told)
+        sandbox = Sandbox.create(folder_of(self.local_config, self.kernel_id), details)
         faults_after(environ, sandbox)
         return {
             "container_id": sandbox.id,
@@ -128,8 +128,8 @@ class SandboxAgent(AbstractAgent):
         for sandbox in Sandbox.all(Path(self.local_config["container"]["scratch-root"])):
             status = ContainerStatus.RUNNING if sandbox.running else ContainerStatus.EXITED
             if status in status_filter:
-                labels = {"ai.backend.session-id": sandbox.told["session"]}
-                kernel = KernelId(UUID(sandbox.told["kernel"]))
+                labels = {"ai.backend.session-id": sandbox.details["session"]}
+                kernel = KernelId(UUID(sandbox.details["kernel"]))
                 found.append((kernel, Container(sandbox.id, status, "", labels, [], sandbox)))
         return found
 
