@@ -60,6 +60,7 @@ REJECTIONS = (
     ("dependency_cycle", 422),
     ("unavailable", 503),
     ("store_unanswered", 503),
+    ("outcome_unknown", 503),
     ("not_a_file", 503),
     ("disk_full", 503),
 )

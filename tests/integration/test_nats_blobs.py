@@ -11,14 +11,14 @@ from conditions import holds
 from msgspec.structs import replace
 
 from trackbook.adapters.nats import blobs as module
-from trackbook.adapters.nats import pending_writes
+from trackbook.adapters.nats import circuit_breaker, pending_writes
 from trackbook.adapters.nats.blobs import CHUNK, COUNT, BlobRefused, NatsBlobs
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.errors import StoreFull
 from trackbook.adapters.nats.jetstream_api import api
 from trackbook.adapters.nats.streams import StreamMissing, ensure
-from trackbook.engine.ports import BlobMissing
+from trackbook.engine.ports import BlobMissing, StoreUnanswered
 from trackbook.testing.proxy import Proxy
 
 
@@ -121,7 +121,7 @@ async def test_what_waits_is_noted(
 ) -> None:
     """A body that can't be stored shows as a write that waits, since when and why."""
     await ensure(nc, prefix, initialised=False)
-    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "ANSWER", 0.1)
     monkeypatch.setattr(pending_writes, "NOTED_AFTER", 0)
     async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:
         through = await connect(replace(broker.engine, url=proxy.url))
@@ -137,6 +137,28 @@ async def test_what_waits_is_noted(
 
         await putting
         assert pending.problem() == ""
+        await through.close()
+
+
+async def test_a_part_that_is_not_acknowledged_ends_in_words(
+    broker: EmbeddedBroker, prefix: str, nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that a broker leaves unanswered is given up, and put again later: its name is its content."""
+    await ensure(nc, prefix, initialised=False)
+    monkeypatch.setattr(module, "ANSWER", 0.1)
+    monkeypatch.setattr(pending_writes, "PATIENCE", 0.0)
+    monkeypatch.setattr(circuit_breaker, "PATIENCE", 0.0)
+    async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:
+        through = await connect(replace(broker.engine, url=proxy.url))
+        blobs = NatsBlobs(through, prefix)
+        monkeypatch.setattr(blobs, "_sealed", _never)
+        proxy.deaf = True
+        with pytest.raises(StoreUnanswered, match="has not acknowledged a part of a large body"):
+            await blobs.put(b"x")
+        monkeypatch.undo()
+        proxy.cut()
+
+        assert await blobs.get(await blobs.put(b"x")) == b"x"
         await through.close()
 
 

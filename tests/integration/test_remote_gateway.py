@@ -45,5 +45,5 @@ async def test_a_client_that_gets_no_answer_learns_under_which_id_to_ask_again(
 
     reply = await gateway.RemoteGateway(nc, prefix).handle("job", "start", b"{}", "http")
 
-    assert (reply["status"], reply["error"]["code"]) == ("rejected", "unavailable")
+    assert (reply["status"], reply["error"]["code"]) == ("unknown", "unavailable")
     assert len(reply["command_id"]) == 32

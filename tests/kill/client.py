@@ -62,7 +62,7 @@ class Client:
             except Exception as problem:
                 seen = repr(problem)
             else:
-                if reply.get("error", {}).get("code") != "unavailable":
+                if reply["status"] != "unknown" and reply.get("error", {}).get("code") != "unavailable":
                     if not changed:
                         self.outcomes[command_id].append(reply)
                     return reply

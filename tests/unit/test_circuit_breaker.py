@@ -14,7 +14,14 @@ from trackbook.adapters.nats.pending_writes import PendingWrites
 from trackbook.adapters.nats.reads import ReadsUnanswered
 from trackbook.engine.ports import Stored
 
-NC = cast("Connection", None)
+
+class FakeConnection:
+    """A connection that stands, or does not."""
+
+    is_connected = True
+
+
+NC = cast("Connection", FakeConnection())
 
 
 class Broker:
@@ -76,6 +83,27 @@ async def test_an_answer_ends_it(broker: Broker, monkeypatch: pytest.MonkeyPatch
         await read(pending.reads, "bad")
     broker.silent.clear()
     assert await read(pending.reads, "bad") == [7]
+    assert pending.problem() == ""
+    assert await read(pending.reads, "bad") == [7]
+    assert broker.asked[-1] == ("bad", PATIENCE)
+
+
+async def test_what_was_given_up_while_the_broker_was_away_ends_with_its_return(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then it is refused at once; afterwards it is asked for with the whole patience and named no more."""
+    pending = PendingWrites()
+    monkeypatch.setattr(NC, "is_connected", False)
+    monkeypatch.setattr(circuit_breaker, "REFUSED_FOR", 0.0)
+    for _ in range(2):
+        with pytest.raises(ReadsUnanswered):
+            await read(pending.reads, "bad")
+    assert broker.asked == [("bad", PATIENCE)]
+    assert pending.problem() == "no answer of bad"
+
+    monkeypatch.setattr(NC, "is_connected", True)
+    broker.silent.clear()
+
     assert pending.problem() == ""
     assert await read(pending.reads, "bad") == [7]
     assert broker.asked[-1] == ("bad", PATIENCE)

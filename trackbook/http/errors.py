@@ -38,6 +38,7 @@ _STATUSES = {
     "unknown_command": 404,
     "unavailable": 503,
     "store_unanswered": 503,
+    "outcome_unknown": 503,
     "not_a_file": 503,
     "invalid_json": 400,
     "reserved_actor": 403,

@@ -49,7 +49,8 @@ class AggregateStore:
         self.histories = Histories(store, blobs, self.integrity)
         self._catch_up = LedgerCatchUp(store, ledger, self.histories, self.integrity, self.load_log)
         self._looking = asyncio.Lock()
-        self._looks = 0
+        self._looks = 0  # that were begun
+        self._looked = 0  # the last one that succeeded
 
     async def load(self, kind: str, id: str) -> Aggregate[Any]:  # noqa: A002
         """Return the aggregate folded from the log; version 0 if it has no commit.
@@ -186,13 +187,18 @@ class AggregateStore:
             await self.rebuild_ledger()
 
     async def keep_up(self) -> None:
-        """Fold into the ledger what other engines wrote until now; those who ask at once share a look."""
-        looks = self._looks
+        """Fold into the ledger what other engines wrote until now; those who ask at once share a look.
+
+        Raises StoreUnanswered.
+        """
+        before = self._looks
         async with self._looking:
-            if self._looks == looks:
-                self._looks += 1
-                if await self.store.head() > self.ledger.seen:
-                    await self._catch_up.fold_from(self.ledger, self.ledger.seen + 1)
+            if self._looked > before:
+                return
+            self._looks += 1
+            if await self.store.head() > self.ledger.seen:
+                await self._catch_up.fold_from(self.ledger, self.ledger.seen + 1)
+            self._looked = self._looks
 
     async def rebuild_ledger(self) -> None:
         """Make the ledger again from the whole log, beside the old one, and exchange them."""

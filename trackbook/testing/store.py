@@ -81,6 +81,10 @@ class MemoryEventStore:
             from_seq = batch[-1].seq + 1
             yield batch
 
+    def unanswered(self, waited: float) -> str:  # noqa: ARG002 - nothing waits here
+        """Return ''."""
+        return ""
+
     async def head(self) -> int:
         """Return the last sequence, 0 for none."""
         return self._head()

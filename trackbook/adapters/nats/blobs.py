@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import OrderedDict
 from typing import Any
 
 import msgspec
 import structlog
 
+from trackbook.adapters.nats import pending_writes
 from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.errors import FULL, StoreFull, Unanswered
 from trackbook.adapters.nats.pending_writes import Keeper, PendingWrite, PendingWrites, no_keeper
-from trackbook.adapters.nats.reads import pause
+from trackbook.adapters.nats.reads import pause, pause_within
 from trackbook.adapters.nats.streams import blobs_stream
-from trackbook.engine.ports import BlobMissing
+from trackbook.engine.ports import BlobMissing, StoreUnanswered
+from trackbook.errors import UserError
 from trackbook.failpoints import failpoint
 
 CHUNK = 256 << 10  # bytes
 CACHE = 32 << 20  # bytes kept in memory, the least recently used go first
-PATIENCE = 10.0  # seconds for one acknowledgement
+ANSWER = 10.0  # seconds for one acknowledgement
 HAVE_IT = frozenset({10071, 10164})  # wrong last sequence: the chunk is there, and its name is its content
 ASIDE = 1 << 20  # bytes; the digest of more is not computed on the event loop
 COUNT = "Trackbook-Chunks"
@@ -32,6 +35,10 @@ log = structlog.get_logger("trackbook.blobs")
 
 class BlobRefused(Exception):
     """The broker doesn't store this blob: says why."""
+
+
+class BlobUnanswered(UserError, StoreUnanswered):
+    """The broker doesn't acknowledge a part of a blob, which may be stored all the same: put it again."""
 
 
 class NatsBlobs:
@@ -55,7 +62,9 @@ class NatsBlobs:
         self._whole: set[str] = set()
 
     async def put(self, data: bytes) -> str:
-        """Store, and return the SHA-256 in hex once acknowledged; raises BlobRefused, StoreFull.
+        """Store, and return the SHA-256 in hex once acknowledged.
+
+        Raises BlobRefused, StoreFull, StoreUnanswered.
 
         The last chunk is sent when all others are acknowledged: where it is, the blob was whole once. What was
         found stored is read, and stored again if it is damaged.
@@ -129,14 +138,17 @@ class NatsBlobs:
 
     async def _count(self, sha256: str, number: int) -> int:
         """Return how many chunks the blob has, as a stored chunk says; 0 where that is not stored."""
-        query = {"last_by_subj": f"{self._prefix}.blob.{sha256}.{number}"}
-        while True:
-            try:
-                answer = await self._nc.ask(f"$JS.API.DIRECT.GET.{self._stream}", msgspec.json.encode(query))
-            except Unanswered:
-                await pause(self._nc, self._stream)
-                continue
-            return int((answer.headers or {}).get(COUNT) or 0)
+        subject = f"{self._prefix}.blob.{sha256}.{number}"
+        query = msgspec.json.encode({"last_by_subj": subject})
+        began = time.monotonic()
+        with self._pending.reads.attempt(self._nc, subject) as patience:
+            while True:
+                try:
+                    answer = await self._nc.ask(f"$JS.API.DIRECT.GET.{self._stream}", query)
+                except Unanswered:
+                    await pause_within(self._nc, self._stream, began, patience)
+                    continue
+                return int((answer.headers or {}).get(COUNT) or 0)
 
     async def _store(self, sha256: str, number: int, chunk: bytes, count: int, *, again: bool) -> bool:
         """Store a chunk where there is none, or `again` behind it; return whether it was there."""
@@ -148,9 +160,10 @@ class NatsBlobs:
             return await self._insist(subject, chunk, headers, wait)
 
     async def _insist(self, subject: str, chunk: bytes, headers: dict[str, str], wait: PendingWrite) -> bool:
+        began = time.monotonic()
         while True:
             try:
-                answer = await self._nc.ask(subject, chunk, headers, PATIENCE)
+                answer = await self._nc.ask(subject, chunk, headers, ANSWER)
             except Unanswered as error:
                 wait.why = str(error)
                 fault = {"err_code": 0}  # sent again: if it was stored, the expected sequence says so
@@ -159,7 +172,16 @@ class NatsBlobs:
             if not fault or fault["err_code"] in HAVE_IT:
                 return bool(fault)
             await self._raise_if_hopeless(fault)
-            await pause(self._nc, self._stream)
+            await self._pause(began, wait)
+
+    async def _pause(self, began: float, wait: PendingWrite) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, began + pending_writes.PATIENCE - time.monotonic())):
+                await pause(self._nc, self._stream)
+        except TimeoutError:
+            waited = time.monotonic() - began
+            message = f"the broker has not acknowledged a part of a large body for {waited:.0f} s: {wait.why}"
+            raise BlobUnanswered(message, "Its log in the data directory says why; then try again.") from None
 
     async def _raise_if_hopeless(self, fault: dict[str, Any]) -> None:
         code = fault["err_code"]

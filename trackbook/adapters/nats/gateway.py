@@ -51,12 +51,13 @@ def _with_actor(payload: bytes, actor: str) -> bytes:
 
 
 def _unanswered(data: bytes, problem: str) -> dict[str, Any]:
+    """Return the reply that neither accepts nor rejects: an engine may have carried it out."""
     error = {
         "code": "unavailable",
         "message": f"no engine answered: {problem}",
         "hint": "Send it again with the same command_id.",
     }
-    return {"command_id": _id_in(data), "status": "rejected", "seq": 0, "error": error}
+    return {"command_id": _id_in(data), "status": "unknown", "seq": 0, "error": error}
 
 
 def _id_in(data: bytes) -> str:

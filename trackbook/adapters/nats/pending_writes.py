@@ -13,6 +13,8 @@ from trackbook.adapters.nats.circuit_breaker import CircuitBreaker
 from trackbook.adapters.nats.errors import StoreFull
 
 NOTED_AFTER = 2.0  # seconds that a write may take before it counts as waiting; one takes milliseconds
+PATIENCE = 20.0
+"""Seconds after which a client is not to wait any longer for a write, whose outcome is not known then."""
 REFUSED_FOR = 60.0  # seconds for which a refusal counts: there may be room again without anybody writing
 
 Keeper = Callable[[bool], Awaitable[str | None]]
@@ -43,6 +45,7 @@ class PendingWrites:
         self._pending: dict[int, PendingWrite] = {}
         self._refused = ""
         self._refused_at = 0.0
+        self._stored_at = 0.0
 
     @contextmanager
     def write(self) -> Iterator[PendingWrite]:
@@ -52,6 +55,7 @@ class PendingWrites:
         refused = ""
         try:
             yield wait
+            self._stored_at = time.monotonic()
         except StoreFull as full:
             refused = str(full)
             raise
@@ -61,10 +65,28 @@ class PendingWrites:
 
     def problem(self) -> str:
         """Return in words since when writes have waited for the broker and why, or why reads were given up."""
-        late = [wait for wait in self._pending.values() if time.monotonic() - wait.began >= NOTED_AFTER]
-        if not late:
+        if not (late := self._late(NOTED_AFTER)):
             refused = self._refused if time.monotonic() - self._refused_at < REFUSED_FOR else ""
             return refused or self.reads.problem()
-        oldest = min(late, key=lambda wait: wait.began)
-        what = "a write has" if len(late) == 1 else f"{len(late)} writes have"
-        return f"{what} waited for the broker since {oldest.at:%H:%M:%S} UTC: {oldest.why}"
+        return _words(late)
+
+    def unanswered(self, waited: float) -> str:
+        """Return in words why a client that has waited so many seconds is not to wait any longer.
+
+        '' where it is worth waiting: nothing has waited for PATIENCE seconds, or other writes are stored meanwhile
+        and the client has not waited for so long itself.
+        """
+        if not (late := self._late(PATIENCE)):
+            return ""
+        others_are_stored = self._stored_at > min(wait.began for wait in late)
+        return "" if others_are_stored and waited < PATIENCE else _words(late)
+
+    def _late(self, seconds: float) -> list[PendingWrite]:
+        """Return the writes that have waited for so long."""
+        return [wait for wait in self._pending.values() if time.monotonic() - wait.began >= seconds]
+
+
+def _words(late: list[PendingWrite]) -> str:
+    oldest = min(late, key=lambda wait: wait.began)
+    what = "a write has" if len(late) == 1 else f"{len(late)} writes have"
+    return f"{what} waited for the broker since {oldest.at:%H:%M:%S} UTC: {oldest.why}"

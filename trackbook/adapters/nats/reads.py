@@ -12,7 +12,7 @@ import asyncio
 import base64
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import msgspec
@@ -72,7 +72,7 @@ async def walk(
             if nc.is_connected and not alone:
                 alone = True
                 continue
-            await _pause_within(nc, stream, asked_at, patience)
+            await pause_within(nc, stream, asked_at, patience)
             alone = False
             continue
         asked_at = time.monotonic()
@@ -81,6 +81,7 @@ async def walk(
         if batch:
             yield batch
             seq = batch[-1].seq + 1
+            asked_at = time.monotonic()  # what the caller did with the batch took its own time
         if not more:
             return
 
@@ -101,12 +102,18 @@ async def _one(nc: Connection, stream: str, seq: int, subject: str) -> tuple[lis
     return ([found], True) if found else ([], False)
 
 
-async def _pause_within(nc: Connection, stream: str, asked_at: float, patience: float | None) -> None:
+async def pause_within(nc: Connection, stream: str, asked_at: float, patience: float | None) -> None:
     """Pause until the next try; raises ReadsUnanswered once `patience` has passed since `asked_at`."""
+    await _within(nc, stream, asked_at, patience, pause(nc, stream))
+
+
+async def _within(
+    nc: Connection, stream: str, asked_at: float, patience: float | None, waits: Coroutine[Any, Any, None]
+) -> None:
     left = None if patience is None else asked_at + patience - time.monotonic()
     try:
         async with asyncio.timeout(None if left is None else max(0.0, left)):
-            await pause(nc, stream)
+            await waits
     except TimeoutError:
         raise _unanswered(nc, stream, time.monotonic() - asked_at) from None
 
@@ -122,17 +129,20 @@ def _unanswered(nc: Connection, stream: str, waited: float) -> ReadsUnanswered:
     )
 
 
-async def confirmed(nc: Connection, stream: str, from_seq: int, end: int) -> AsyncIterator[list[Stored]]:
+async def confirmed(
+    nc: Connection, stream: str, from_seq: int, end: int, patience: float | None = None
+) -> AsyncIterator[list[Stored]]:
     """Yield the stream in order from a sequence on, at least up to `end`; what is left out does not exist.
 
     The leader is asked about each gap. It answers with the next message that it has: a replica that has not got
-    it (yet) is helped out with it. Waits while the broker is away.
+    it (yet) is helped out with it. Waits while the broker is away; raises ReadsUnanswered where no answer comes
+    for `patience` seconds, if given.
     """
     seq = max(from_seq, 1)
     while seq <= end:
         helped: Stored | None = None
-        async for batch in walk(nc, stream, seq):
-            upto, helped = await _whole(nc, stream, batch, seq)
+        async for batch in walk(nc, stream, seq, patience=patience):
+            upto, helped = await _whole(nc, stream, batch, seq, patience)
             if upto:
                 seq = batch[upto - 1].seq + 1
                 yield batch[:upto]
@@ -141,7 +151,7 @@ async def confirmed(nc: Connection, stream: str, from_seq: int, end: int) -> Asy
         else:
             if seq > end:
                 return
-            helped = await first_from(nc, stream, seq)
+            helped = await first_from(nc, stream, seq, patience=patience)
             if helped is None:
                 return
         if helped:
@@ -149,27 +159,33 @@ async def confirmed(nc: Connection, stream: str, from_seq: int, end: int) -> Asy
             yield [helped]
 
 
-async def _whole(nc: Connection, stream: str, batch: list[Stored], seq: int) -> tuple[int, Stored | None]:
+async def _whole(
+    nc: Connection, stream: str, batch: list[Stored], seq: int, patience: float | None
+) -> tuple[int, Stored | None]:
     """Return how many commits of a batch follow `seq` without leaving one out, and the one left out."""
     for index, commit in enumerate(batch):
         if commit.seq > seq:
-            found = await first_from(nc, stream, seq)
+            found = await first_from(nc, stream, seq, patience=patience)
             if found is not None and found.seq < commit.seq:
                 return index, found
         seq = commit.seq + 1
     return len(batch), None
 
 
-async def first_from(nc: Connection, stream: str, seq: int, subject: str = ">") -> Stored | None:
+async def first_from(
+    nc: Connection, stream: str, seq: int, subject: str = ">", patience: float | None = None
+) -> Stored | None:
     """Return the first message of a subject from a sequence on, or None, on the word of the stream's leader.
 
-    Waits while the broker is away. Raises StreamMissing, LeaderRefused.
+    Waits while the broker is away. Raises StreamMissing, LeaderRefused, and ReadsUnanswered where no answer comes
+    for `patience` seconds, if given.
     """
+    asked_at = time.monotonic()
     while True:
         try:
             return await _first(nc, stream, seq, subject)
         except Unanswered:
-            await pause(nc, stream)
+            await pause_within(nc, stream, asked_at, patience)
 
 
 async def _first(nc: Connection, stream: str, seq: int, subject: str) -> Stored | None:
@@ -207,18 +223,24 @@ async def pause(nc: Connection, stream: str) -> None:
         raise StreamMissing(f"the broker has no stream {stream} any more")
 
 
-async def head(nc: Connection, stream: str) -> int:
-    """Return the last sequence of a stream, of its leader's knowledge; waits while the broker is away."""
-    return int((await stream_info(nc, stream))["state"]["last_seq"])
+async def head(nc: Connection, stream: str, patience: float | None = None) -> int:
+    """Return the last sequence of a stream, of its leader's knowledge; see `stream_info`."""
+    return int((await stream_info(nc, stream, patience=patience))["state"]["last_seq"])
 
 
-async def stream_info(nc: Connection, stream: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return what the leader says of a stream; waits while the broker is away. Raises StreamMissing."""
+async def stream_info(
+    nc: Connection, stream: str, query: dict[str, Any] | None = None, *, patience: float | None = None
+) -> dict[str, Any]:
+    """Return what the leader says of a stream; waits while the broker is away.
+
+    Raises StreamMissing, and ReadsUnanswered where no answer comes for `patience` seconds, if given.
+    """
+    asked_at = time.monotonic()
     while True:
         try:
             info = await api(nc, f"STREAM.INFO.{stream}", query)
         except Unanswered:
-            await breathe(nc)
+            await _within(nc, stream, asked_at, patience, breathe(nc))
             continue
         if fault := info.get("error"):
             raise StreamMissing(f"stream {stream}: {fault['description']}")

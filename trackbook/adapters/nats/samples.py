@@ -81,6 +81,18 @@ REPLIES: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     (
+        "unknown",
+        {
+            "command_id": "c-3",
+            "status": "unknown",
+            "error": {
+                "code": "outcome_unknown",
+                "message": "the command is not stored yet, and may be once the broker answers",
+                "hint": "Send it again with the same command_id.",
+            },
+        },
+    ),
+    (
         "checked",
         {
             "command_id": "c-10",

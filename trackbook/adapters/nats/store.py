@@ -16,11 +16,11 @@ from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.errors import FULL, StoreFull, Unanswered
 from trackbook.adapters.nats.limits import restore_limits
 from trackbook.adapters.nats.pending_writes import Keeper, PendingWrite, PendingWrites, no_keeper
-from trackbook.adapters.nats.reads import LeaderRefused, confirmed, first_from, head, pause
+from trackbook.adapters.nats.reads import LeaderRefused, first_from, pause
 from trackbook.adapters.nats.rechecks import Recheck, Rechecks
 from trackbook.adapters.nats.streams import StreamDamaged, event_subject, events_stream
 from trackbook.adapters.nats.tail import Live
-from trackbook.engine.ports import Append, AppendConflict, Stored
+from trackbook.engine.ports import Append, AppendConflict, Stored, StoreUnanswered
 from trackbook.engine.store_condition import RestoredLimits, StoreCondition
 from trackbook.failpoints import failpoint
 
@@ -86,6 +86,10 @@ class NatsEventStore:
         """Say since when writes have waited and why, or why there is no room; '' when all is well."""
         return self.pending_writes.problem()
 
+    def unanswered(self, waited: float) -> str:
+        """Say why a client that has waited so many seconds is not to wait any longer; '' where it is."""
+        return self.pending_writes.unanswered(waited)
+
     @property
     def recheck(self) -> Recheck | None:
         """Awaited before the first append after each reconnect, and at once where nobody appends; see Recheck."""
@@ -99,7 +103,7 @@ class NatsEventStore:
         """Append all or none and return their sequences; waits while the broker is away.
 
         Raises AppendConflict, StoreFull, AppendRefused, and what `recheck` raises. An outcome that isn't known is
-        looked up, never guessed.
+        looked up, never guessed; StoreUnanswered is raised only before anything was sent.
         """
         with self.pending_writes.write() as wait:
             return await self._append(commits, wait)
@@ -153,15 +157,23 @@ class NatsEventStore:
         log.info("append.unsettled", why=ack.words, kind=commits[0].kind, id=commits[0].id)
         while True:
             wait.why = ack.words
-            await self._rechecks.admit(began)
+            await self._readmit(began)
             if self._fenced and (seqs := await self._find(commits)) is not None:
                 return seqs
             await self._raise_if_hopeless(ack)
             await pause(self._nc, self._stream)
-            await self._rechecks.admit(began)
+            await self._readmit(began)
             ack = await self._send(commits)
             if ack.clean:
                 return list(range(ack.seq - len(commits) + 1, ack.seq + 1))
+
+    async def _readmit(self, began: int) -> None:
+        """Return once the log was checked; what was sent before may be stored, so no silence ends this."""
+        while True:
+            try:
+                return await self._rechecks.admit(began)
+            except StoreUnanswered:
+                await pause(self._nc, self._stream)
 
     async def _find(self, commits: Sequence[Append]) -> list[int] | None:
         """Return the sequences of these commits if they are stored, None if not; raises AppendConflict."""
@@ -209,9 +221,12 @@ class NatsEventStore:
                 yield message
 
     async def read_all(self, from_seq: int) -> AsyncIterator[list[Stored]]:
-        """Yield the stream from a sequence on, up to its head at the call; what is left out is lost."""
+        """Yield the stream from a sequence on, up to its head at the call; what is left out is lost.
+
+        Raises ReadsUnanswered.
+        """
         end = await self.head()
-        async for batch in confirmed(self._nc, self._stream, from_seq, end):
+        async for batch in self.pending_writes.reads.confirmed(self._nc, self._stream, from_seq, end):
             if batch[-1].seq <= end or (batch := [commit for commit in batch if commit.seq <= end]):
                 yield batch
 
@@ -223,8 +238,8 @@ class NatsEventStore:
         return self._live.follow(from_seq)
 
     async def head(self) -> int:
-        """Return the sequence of the last commit, 0 for none."""
-        return await head(self._nc, self._stream)
+        """Return the sequence of the last commit, 0 for none; raises ReadsUnanswered."""
+        return await self.pending_writes.reads.head(self._nc, self._stream)
 
     async def condition(self) -> StoreCondition:
         """Return what the broker reports of both streams; waits while it is away."""

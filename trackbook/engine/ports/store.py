@@ -38,7 +38,7 @@ class LossFound(Exception):
 
 
 class StoreUnanswered(Exception):
-    """The store stopped answering although it can be reached: what was asked for may be intact all the same."""
+    """The store leaves reads unanswered, or is away: what was asked for may be intact all the same."""
 
 
 class EventStore(Protocol):
@@ -52,7 +52,8 @@ class EventStore(Protocol):
         """Append all or none and return their sequences; raises AppendConflict.
 
         An unknown outcome (a lost acknowledgement, a broker that restarts) is resolved here: the last message
-        of the subject either is ours, byte for byte, or it is a conflict. Waits while the broker is away.
+        of the subject either is ours, byte for byte, or it is a conflict. Waits while the broker is away, however
+        long; `unanswered` says when a client is not to wait for that.
         """
         ...
 
@@ -61,7 +62,7 @@ class EventStore(Protocol):
         ...
 
     def read_all(self, from_seq: int) -> AsyncIterator[list[Stored]]:
-        """Yield the whole stream in batches, up to its head at the time of the call."""
+        """Yield the whole stream in batches, up to its head at the time of the call; raises StoreUnanswered."""
         ...
 
     def tail(self, from_seq: int) -> AsyncIterator[list[Stored]]:
@@ -69,12 +70,22 @@ class EventStore(Protocol):
         ...
 
     async def head(self) -> int:
-        """Return the last sequence, 0 for an empty stream; its message may have been lost."""
+        """Return the last sequence, 0 for an empty stream; its message may have been lost.
+
+        Raises StoreUnanswered.
+        """
         ...
 
     @property
     def problem(self) -> str:
         """Say in words what has kept commits from being stored, and since when; '' when all is well."""
+        ...
+
+    def unanswered(self, waited: float) -> str:
+        """Say why a client that has waited so many seconds for a command is not to wait any longer.
+
+        '' where it is: appends are acknowledged. One that is not may be stored later, so its outcome is unknown.
+        """
         ...
 
     async def condition(self) -> StoreCondition:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -44,8 +45,14 @@ class Invalid(Exception):
         self.refused = refused
 
 
+class OutcomeUnknown(Exception):
+    """A command's commit waits for the store: it may be stored already, or will be once the store answers."""
+
+
 _KEPT_FOR = 15.0
 """Seconds for which the answer to a read-only command is kept for repeated requests."""
+
+_LOOK_EVERY = 0.5  # seconds between looks whether a command that takes longer waits for the store
 
 _AGAIN = "Send it again with the same command_id."
 UNANSWERED = "`/health/ready` says how things stand. Copy the data directory, then restart the server."
@@ -56,13 +63,18 @@ _RESERVED = frozenset(("engine", "executor"))
 Handler = Callable[[CommandRequest], Awaitable[Reply]]
 
 
+class _Work(Struct, eq=False):
+    task: asyncio.Task[dict[str, Any]]
+    began: float
+
+
 class Gateway:
-    """Answers commands. Accepted means committed; no reply means: send it again under the same id."""
+    """Answers commands. Accepted means committed; no reply, or `unknown`: send it again under the same id."""
 
     def __init__(self, aggregates: AggregateStore, handlers: dict[tuple[str, str], Handler]) -> None:
         self._aggregates = aggregates
         self._handlers = handlers
-        self._under_way: dict[str, asyncio.Task[dict[str, Any]]] = {}
+        self._under_way: dict[str, _Work] = {}
         self._looks: dict[tuple[str, str], asyncio.Task[dict[str, Any]]] = {}
 
     async def handle(self, kind: str, verb: str, payload: bytes, actor: str) -> dict[str, Any]:
@@ -76,29 +88,45 @@ class Gateway:
             return await self._once(kind, verb, asked)
         except Invalid as invalid:
             return _encode_reply(rejection(command_id or _command_id_of(payload), invalid.refused))
-        except (HistoryDamaged, LogDamaged) as damage:
-            log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(damage))
-            return _encode_reply(rejection(command_id, _damage_refusal(damage)))
-        except (LedgerDamaged, StoreUnanswered) as away:  # a ledger is made again meanwhile
-            log.warning("command.refused", kind=kind, verb=verb, command_id=command_id, error=str(away))
-            return _encode_reply(rejection(command_id, _failure(away)))
         except Exception as problem:
-            log.exception("command.failed", kind=kind, verb=verb, command_id=command_id)
-            return _encode_reply(rejection(command_id, _failure(problem)))
+            reply = _failed_reply(command_id, problem)
+            assert reply.error is not None
+            report = log.warning if isinstance(problem, _EXPECTED) else log.exception
+            report("command.failed", kind=kind, verb=verb, command_id=command_id, error=reply.error.message)
+            return _encode_reply(reply)
 
     async def _once(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
-        """Answer from the ledger if this id was answered before; let the same id under way finish first."""
-        while asked.command_id in self._under_way:
-            await asyncio.wait([self._under_way[asked.command_id]])
+        """Answer from the ledger if this id was answered before; let the same id under way finish first.
+
+        Raises OutcomeUnknown where the commit waits for the store for too long; it goes on all the same.
+        """
+        while work := self._under_way.get(asked.command_id):
+            await self._wait_for(work)
         known = self._aggregates.answered(asked.command_id)
         if known is not None:
             return _repeat_answer(known, asked)
-        work = asyncio.create_task(self._decide(kind, verb, asked))
+        if why := self._aggregates.store.unanswered(0):
+            raise StoreUnanswered(why)
+        work = _Work(asyncio.create_task(self._decide(kind, verb, asked)), time.monotonic())
         self._under_way[asked.command_id] = work
-        work.add_done_callback(lambda _: self._under_way.pop(asked.command_id))
-        reply = await asyncio.shield(work)  # a client that goes away does not undo what is being committed
+        work.task.add_done_callback(lambda task: self._end(asked.command_id, task))
+        await self._wait_for(work)
         failpoint("engine.reply.before")
-        return reply
+        return work.task.result()
+
+    def _end(self, command_id: str, task: asyncio.Task[dict[str, Any]]) -> None:
+        del self._under_way[command_id]
+        if not task.cancelled():
+            task.exception()  # nobody may be there to hear of it any more
+
+    async def _wait_for(self, work: _Work) -> None:
+        """Return once the command has its outcome, whether its client is still there or not.
+
+        Raises OutcomeUnknown.
+        """
+        while not (await asyncio.wait([work.task], timeout=_LOOK_EVERY))[0]:
+            if why := self._aggregates.store.unanswered(time.monotonic() - work.began):
+                raise OutcomeUnknown(why)
 
     async def _look(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
         """Answer a read-only command; a request that is repeated because the answer takes long gets the same."""
@@ -194,8 +222,22 @@ def _normalise_values(plain: dict[str, Any], keys: Iterable[str]) -> dict[str, A
     return found
 
 
+def _failed_reply(command_id: str, problem: Exception) -> Reply:
+    """Return the reply to a command that was not carried out, or may be later."""
+    if isinstance(problem, OutcomeUnknown):
+        message = f"the command is not stored yet, and may be once the broker answers: {problem}"
+        hint = f"{_AGAIN} It is carried out once. `/health/ready` says how things stand."
+        error = Problem(code="outcome_unknown", message=message, hint=hint)
+        return Reply(command_id=command_id, status="unknown", error=error)
+    return rejection(command_id, _failure(problem))
+
+
 def _failure(problem: Exception) -> Refused:
-    """Return the refusal of a command that could not be carried out now."""
+    """Return the refusal of a command that could not be carried out now, or that a damaged log keeps from it."""
+    if isinstance(problem, HistoryDamaged):
+        return Refused("history_damaged", str(problem), hint=problem.hint)
+    if isinstance(problem, LogDamaged):
+        return Refused("log_damaged", str(problem), hint=problem.hint)
     if isinstance(problem, StoreUnanswered):
         return Refused("store_unanswered", f"the command could not be carried out: {problem}", hint=UNANSWERED)
     if is_full(problem):
@@ -203,10 +245,8 @@ def _failure(problem: Exception) -> Refused:
     return Refused("unavailable", f"the command could not be carried out now: {problem}", hint=_AGAIN)
 
 
-def _damage_refusal(damage: HistoryDamaged | LogDamaged) -> Refused:
-    """Return the refusal of a command that would be decided on a damaged log; it may be sent again later."""
-    code = "history_damaged" if isinstance(damage, HistoryDamaged) else "log_damaged"
-    return Refused(code, str(damage), hint=damage.hint)
+_EXPECTED = (OutcomeUnknown, HistoryDamaged, LogDamaged, LedgerDamaged, StoreUnanswered)
+"""What ends a command and is no fault of this program; a ledger is made again meanwhile."""
 
 
 def _refuse_reserved(actor: str) -> None:

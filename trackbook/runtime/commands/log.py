@@ -9,6 +9,7 @@ from msgspec import to_builtins
 
 from trackbook.engine.errors import Refused
 from trackbook.engine.log import AcceptLoss, AnyLogCommand, DismissCommits
+from trackbook.engine.ports import StoreUnanswered
 from trackbook.events.commit import Input
 from trackbook.events.log import Dismissed, Evidence
 from trackbook.runtime.aggregate_store import AggregateStore
@@ -52,7 +53,7 @@ class LogCommands:
             if any(each.kind == "limits" for each in accepted):
                 accepted += await self._restore_limits(reply)
             reply.seq = await self._decide(asked, reply, AcceptLoss(accepted))
-            await self._resume()
+            await self._follow_up(self._resume)
         return reply
 
     async def release(self, asked: CommandRequest) -> Reply:
@@ -77,9 +78,17 @@ class LogCommands:
         left_out = [Dismissed(each.seq, each.sha256) for each in faults]
         command = DismissCommits(request.kind, request.id, left_out, faults[0].reason)
         reply.seq = await self._decide(asked, reply, command)
-        await self._aggregates.rebuild_ledger()
-        await self._resume()
+        await self._follow_up(self._aggregates.rebuild_ledger, self._resume)
         return reply
+
+    async def _follow_up(self, *steps: Callable[[], Awaitable[None]]) -> None:
+        """Take the steps that follow from what is on the log now, in the background while the broker is away."""
+        try:
+            for step in steps:
+                await step()
+        except StoreUnanswered as error:
+            log.warning("log.not_resumed", error=str(error), hint="It is tried again until the broker answers.")
+            self._aggregates.ledger.on_damage()
 
     async def _restore_limits(self, reply: Reply) -> list[Evidence]:
         """Have the streams keep every message again; returns evidence of what the broker does not put back.

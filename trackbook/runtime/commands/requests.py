@@ -184,7 +184,7 @@ REQUESTS: dict[tuple[str, str], type[Request]] = {
 
 
 class Problem(Struct, kw_only=True, omit_defaults=True):
-    """Why a command was rejected: a stable code, words, and the place in the payload or its YAML."""
+    """Why a command was not accepted: a stable code, words, and the place in the payload or its YAML."""
 
     code: str
     message: str
@@ -217,7 +217,11 @@ class Found(Struct, kw_only=True, omit_defaults=True):
 
 
 class Reply(Struct, kw_only=True, omit_defaults=True):
-    """The outcome of a command; `seq` is its place on the log (0 if nothing was written)."""
+    """The outcome of a command; `seq` is its place on the log (0 if nothing was written).
+
+    `status` is `accepted`, `rejected`, or `unknown` where the broker does not say whether it stored the command.
+    Such a command may be carried out yet; sent again with the same id, it gets its outcome.
+    """
 
     command_id: str
     status: str

@@ -1,0 +1,193 @@
+"""A broker that ends under a server and does not come back, or stores nothing more: all clients are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conditions import holds
+from store_files import StoreFiles
+
+from trackbook.adapters.nats import circuit_breaker, pending_writes
+from trackbook.adapters.nats import store as store_module
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.broker import BrokerFailed, EmbeddedBroker
+from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.http.system import running
+from trackbook.runtime.commands import gateway
+from trackbook.runtime.system import Config, System
+
+LARGE = 60_000  # bytes of a description
+YAML = "name: {name}\ndescription: {text}\ntasks:\n- {{name: a, command: 'true'}}\n"
+ENDLESS = "name: {name}\ntasks:\n- {{name: a, command: sleep 600}}\n"
+
+
+@pytest.fixture
+async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[System]:
+    """A whole system that loses patience with its broker at once."""
+    for module in (circuit_breaker, pending_writes):
+        monkeypatch.setattr(module, "PATIENCE", 1.0)
+    monkeypatch.setattr(gateway, "_LOOK_EVERY", 0.05)
+    async with asyncio.timeout(240):
+        async with running(Config(data=tmp_path, durability="fast", http="127.0.0.1:0")) as system:
+            yield system
+
+
+@pytest.fixture
+async def client(system: System) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client that waits for long."""
+    headers = {"authorization": f"Bearer {system.token}"}
+    async with httpx.AsyncClient(base_url=system.url, headers=headers, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def nats(system: System) -> AsyncIterator[Connection]:
+    """A client's own connection to the broker."""
+    assert system.broker
+    nc = await connect(system.broker.client, name="test client")
+    yield nc
+    await nc.close()
+
+
+def payload(name: str, command_id: str, yaml: str = YAML, text: str = "short") -> dict[str, Any]:
+    """The payload of a `pipeline.apply`."""
+    return {"command_id": command_id, "yaml": yaml.format(name=name, text=text)}
+
+
+async def apply(client: httpx.AsyncClient, name: str, command_id: str) -> tuple[int, dict[str, Any]]:
+    """Apply a pipeline over HTTP; return status and reply."""
+    answer = await client.post("/api/commands/pipeline/apply", json=payload(name, command_id))
+    return answer.status_code, answer.json()
+
+
+async def commits(system: System) -> Counter[str]:
+    """Count the commits on the log by the id of the command that they carry out."""
+    assert system.aggregates
+    found: Counter[str] = Counter()
+    async for batch in system.aggregates.store.read_all(1):
+        for stored in batch:
+            found.update(each["command_id"] for each in json.loads(stored.data)["inputs"] if each["command_id"])
+    return found
+
+
+async def test_a_broker_that_ends_under_a_command_and_returns_late(
+    system: System, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is away each command gets 503 in words; once it is back the same ids have one outcome each."""
+    assert system.broker
+    assert system.aggregates
+    assert (await apply(client, "before", "c0"))[1]["status"] == "accepted"
+    launch, back, sent = system.broker._launch, asyncio.Event(), asyncio.Event()
+    send = store_module.NatsEventStore._send
+
+    async def refuse(_port: int) -> None:
+        if not back.is_set():
+            raise BrokerFailed("it does not start over that block")
+        await launch(_port)
+
+    async def kill_first(store: Any, given: Any) -> Any:
+        assert system.broker
+        if not sent.is_set():
+            sent.set()
+            os.kill(system.broker.pid, signal.SIGKILL)
+        return await send(store, given)
+
+    monkeypatch.setattr(system.broker, "_launch", refuse)
+    monkeypatch.setattr(store_module.NatsEventStore, "_send", kill_first)
+
+    first = await apply(client, "one", "c1")
+    again, later = await apply(client, "one", "c1"), await apply(client, "two", "c2")
+    ready = await client.get("/health/ready")
+    shown = await client.get("/api/log")
+    back.set()
+    replies = {}
+    for command_id, name in (("c1", "one"), ("c2", "two")):
+        while (reply := (await apply(client, name, command_id))[1])["status"] != "accepted":
+            assert reply["error"]["code"] in ("outcome_unknown", "store_unanswered")
+        replies[command_id] = reply
+
+    for status, reply in (first, again):
+        assert (status, reply["status"], reply["error"]["code"]) == (503, "unknown", "outcome_unknown")
+    assert (later[0], later[1]["status"], later[1]["error"]["code"]) == (503, "rejected", "store_unanswered")
+    assert ready.status_code == 503
+    assert "the broker can't be reached" in ready.text
+    assert (shown.status_code, shown.json()["error"]["code"]) == (503, "store_unanswered")
+    assert [reply["version"] for reply in replies.values()] == [1, 1]
+    found = await commits(system)
+    assert (found["c1"], found["c2"]) == (1, 1)
+    await holds(lambda: system.aggregates and system.aggregates.store.problem == "")
+
+
+async def test_a_stream_that_stores_nothing_more_is_told_over_nats(
+    system: System, nats: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker is connected and acknowledges nothing: the reply says so, and the command is carried out once."""
+    assert system.broker
+    monkeypatch.setattr(store_module, "ANSWER_PATIENCE", 0.3)
+    monkeypatch.setattr(EmbeddedBroker, "examine", _no_help)
+    assert (await ask(nats, payload("before", "c0")))["status"] == "accepted"
+    room = StoreFiles(tmp_path).blocks[-1].stat().st_size + LARGE // 2
+    resource.prlimit(system.broker.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    large = payload("one", "c1", text="x" * LARGE)
+
+    replies = [await ask(nats, large), await ask(nats, large)]
+    await system.broker.restart()
+    await nats.up()
+    while (reply := await ask(nats, large))["status"] != "accepted":
+        assert reply["error"]["code"] in ("outcome_unknown", "store_unanswered", "unavailable")
+
+    assert [(each["status"], each["error"]["code"]) for each in replies] == [("unknown", "outcome_unknown")] * 2
+    assert reply["version"] == 1
+    assert (await commits(system))["c1"] == 1
+
+
+async def test_a_server_whose_broker_is_away_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that waits keeps no clean stop from its end, and the next start has all that was acknowledged."""
+    monkeypatch.setattr(pending_writes, "PATIENCE", 1.0)
+    config = Config(data=tmp_path, durability="fast", http="127.0.0.1:0")
+    async with asyncio.timeout(240):
+        async with running(config) as system:
+            assert system.broker
+            assert system.gateway
+            assert (await give(system, payload("before", "c0")))["status"] == "accepted"
+            monkeypatch.setattr(system.broker, "_launch", _never)
+            os.kill(system.broker.pid, signal.SIGKILL)
+            await holds(lambda: system.connection and not system.connection.is_connected)
+            waiting = asyncio.create_task(give(system, payload("one", "c1")))
+            await holds(lambda: system.aggregates and system.aggregates.store.problem)
+        await asyncio.wait([waiting])
+
+        async with running(config) as system:
+            assert (await give(system, payload("one", "c1")))["version"] == 1
+            assert (await commits(system))["c1"] == 1
+
+
+async def ask(nats: Connection, given: dict[str, Any]) -> dict[str, Any]:
+    """Apply a pipeline over NATS and return the reply."""
+    answer = await nats.ask("trackbook.cmd.pipeline.apply", json.dumps(given).encode(), timeout=60)
+    reply: dict[str, Any] = json.loads(answer.data)
+    return reply
+
+
+async def give(system: System, given: dict[str, Any]) -> dict[str, Any]:
+    """Apply a pipeline in the process itself."""
+    assert system.gateway
+    return await system.gateway.handle("pipeline", "apply", json.dumps(given).encode(), "test")
+
+
+async def _never(_port: int) -> None:
+    raise BrokerFailed("it does not start over that block")
+
+
+async def _no_help(_broker: EmbeddedBroker, _refused: bool) -> None:  # noqa: FBT001 - as the keeper is called
+    """Leave the stream as it is."""
