@@ -19,7 +19,6 @@ from store_files import StoreFiles
 
 from trackbook.adapters.nats import circuit_breaker, pending_writes
 from trackbook.adapters.nats import store as store_module
-from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.broker import BrokerFailed, EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.http.system import running
@@ -76,7 +75,8 @@ async def commits(system: System) -> Counter[str]:
     found: Counter[str] = Counter()
     async for batch in system.aggregates.store.read_all(1):
         for stored in batch:
-            found.update(each["command_id"] for each in json.loads(stored.data)["inputs"] if each["command_id"])
+            inputs = json.loads(stored.data)["inputs"]
+            found.update(each["id"] for each in inputs if each.get("id"))
     return found
 
 
@@ -131,7 +131,7 @@ async def test_a_broker_that_ends_under_a_command_and_returns_late(
 async def test_a_stream_that_stores_nothing_more_is_told_over_nats(
     system: System, nats: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker is connected and acknowledges nothing: the reply says so, and the command is carried out once."""
+    """The broker is connected and acknowledges nothing: the reply says so; the command is carried out once."""
     assert system.broker
     monkeypatch.setattr(store_module, "ANSWER_PATIENCE", 0.3)
     monkeypatch.setattr(EmbeddedBroker, "examine", _no_help)
@@ -189,5 +189,5 @@ async def _never(_port: int) -> None:
     raise BrokerFailed("it does not start over that block")
 
 
-async def _no_help(_broker: EmbeddedBroker, _refused: bool) -> None:  # noqa: FBT001 - as the keeper is called
+async def _no_help(_broker: EmbeddedBroker, _refused: bool) -> None:
     """Leave the stream as it is."""

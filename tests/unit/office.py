@@ -53,6 +53,7 @@ class Office:
         self.backends = Backends(made, default)
         self.sessions = SessionDispatcher(executors, blobs, self.backends)
         self.jobs = Jobs(self.aggregates, self.sessions)
+        self.sessions.report = self.jobs.report
         self.gateway = new_gateway(self.aggregates, self.jobs, self.history, self.backends, executors)
 
     async def open(self) -> Office:

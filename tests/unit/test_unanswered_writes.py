@@ -1,4 +1,4 @@
-"""Commands whose commits wait for a broker that is away: their clients are answered, and nothing happens twice."""
+"""Commands whose commits wait for a broker that is away: clients are answered, and nothing happens twice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stalling(MemoryEventStore):
         await self.gate.wait()
         return await super().append(*commits)
 
-    def unanswered(self, waited: float) -> str:  # noqa: ARG002 - all clients are told
+    def unanswered(self, waited: float) -> str:
         """Say what the test wants to be said."""
         return self.given_up
 
@@ -64,7 +64,7 @@ def stalling(office: Office) -> Stalling:
 
 
 async def test_a_command_that_waits_for_the_store_is_neither_accepted_nor_rejected(office: Office) -> None:
-    """Its commit is stored once the store answers; the same id then has its outcome, and it was carried out once."""
+    """Once the store answers it is carried out, once, and the same id has its outcome."""
     store = stalling(office)
     store.gate.clear()
     asked = asyncio.create_task(office.ask("pipeline.apply", yaml=CHAIN, command_id="c1"))
@@ -150,7 +150,7 @@ async def test_a_look_that_failed_is_not_shared(office: Office) -> None:
 
 
 def test_a_client_waits_for_its_own_write_while_others_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One write that is stuck does not end the others' patience; where nothing is stored, all clients are answered."""
+    """One write that is stuck ends no other client's patience; where nothing is stored, all are answered."""
     monkeypatch.setattr(pending_writes, "PATIENCE", 0.0)
     pending = PendingWrites()
     assert pending.unanswered(1.0) == ""

@@ -82,6 +82,7 @@ async def start_engine(system: System, stack: AsyncExitStack) -> None:
     sessions = SessionDispatcher(executors, aggregates.blobs, system.backends)
     stack.push_async_callback(sessions.close)
     system.jobs = Jobs(aggregates, sessions)
+    sessions.report = system.jobs.report
     stack.push_async_callback(system.jobs.close)
     system.gateway = new_gateway(
         aggregates, system.jobs, system.history, system.backends, executors, system.reload.refresh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -12,24 +13,35 @@ import structlog
 
 from trackbook.engine import definition
 from trackbook.engine.definition import Task
-from trackbook.engine.job import session_name
+from trackbook.engine.job import Report, ReportTaskStatus, session_name
 from trackbook.engine.job_state import JobState
 from trackbook.engine.ports import Backend, Blobs, Executor, SessionInput, SessionSpec
 
 _KEPT_DEFINITIONS = 64
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+_SHOWN_AFTER = 5
+"""Failures in a row from which the task shows why its session is not launched or stopped: after some 3 s."""
+_LONGEST_REASON = 500  # characters
 _RELEASE_WITHIN = 10.0
 """Seconds that executors get, when the engine stops, to release jobs that have ended."""
 
 log = structlog.get_logger(__name__)
 
 
+async def _no_report(_executor: str, _job: str, _report: Report) -> None:
+    """Drop a report: nobody owns the jobs yet."""
+
+
 class SessionDispatcher:
-    """Hands launches and stops to executors, for each session in order, again until the executor took them."""
+    """Hands launches and stops to executors, for each session in order, again until the executor took them.
+
+    `report` takes what a task is to show while its executor does not take them: executor, job, report.
+    """
 
     def __init__(
         self, executors: Mapping[str, Executor], blobs: Blobs, backends: Mapping[str, Backend] | None = None
     ) -> None:
+        self.report: Callable[[str, str, Report], Awaitable[None]] = _no_report
         self._executors = executors
         self._backends = backends or {}
         self._releasing: set[asyncio.Task[None]] = set()
@@ -101,17 +113,34 @@ class SessionDispatcher:
             if what == "stop":
                 before.cancel()  # a launch that the executor has not taken yet need not be
             await asyncio.wait([before])
-        wait = _FIRST_WAIT
+        wait, failures, shown = _FIRST_WAIT, 0, ""
         while True:
             try:
                 spec = await self.spec(state, task)
                 await how(self._executor(state, task), spec)
             except Exception as problem:
                 log.warning("session.not_taken", what=what, job=state.id, task=task, error=repr(problem))
+                failures += 1
+                if failures >= _SHOWN_AFTER and (cause := _cause(problem)) != shown:
+                    status = "PENDING" if what == "launch" else "STOPPING"
+                    if await self._show(state, task, status, f"the {what} is tried again: {_reason(problem)}"):
+                        shown = cause
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
             else:
+                if shown and what == "launch":
+                    await self._show(state, task, "LAUNCHED", "")
                 return
+
+    async def _show(self, state: JobState, task: str, status: str, message: str) -> bool:
+        """Have the task show a status; returns whether that is on the log."""
+        report = ReportTaskStatus(task, state.tasks[task].attempt, status, message[:_LONGEST_REASON])
+        try:
+            await self.report(executor_of(state, task), state.id, report)
+        except Exception as problem:
+            log.warning("session.not_shown", job=state.id, task=task, error=repr(problem))
+            return False
+        return True
 
     def _executor(self, state: JobState, task: str) -> Executor:
         name = executor_of(state, task)
@@ -160,6 +189,20 @@ class SessionDispatcher:
                 self._definitions.popitem(last=False)
         self._definitions.move_to_end(sha256)
         return self._definitions[sha256]
+
+
+def _reason(problem: Exception) -> str:
+    """Return in words what an executor raised."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.strerror}: {problem.filename}" if problem.filename else problem.strerror
+    return str(problem) or repr(problem)
+
+
+def _cause(problem: Exception) -> str:
+    """Return what is the same of a failure that is repeated, though names and numbers in its text may differ."""
+    if isinstance(problem, OSError) and problem.errno:
+        return f"{type(problem).__name__} {problem.errno}"
+    return f"{type(problem).__name__} {re.sub('[0-9]+', '', str(problem))}"
 
 
 def executor_of(state: JobState, task: str) -> str:

@@ -73,8 +73,8 @@ class PendingWrites:
     def unanswered(self, waited: float) -> str:
         """Return in words why a client that has waited so many seconds is not to wait any longer.
 
-        '' where it is worth waiting: nothing has waited for PATIENCE seconds, or other writes are stored meanwhile
-        and the client has not waited for so long itself.
+        '' where it is worth waiting: no write has waited for PATIENCE seconds, or others are stored meanwhile and
+        the client has not waited for so long itself.
         """
         if not (late := self._late(PATIENCE)):
             return ""
