@@ -98,7 +98,7 @@ class Gateway:
     async def _once(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
         """Answer from the ledger if this id was answered before; let the same id under way finish first.
 
-        Raises OutcomeUnknown where the commit waits for the store for too long; it goes on all the same.
+        Raises OutcomeUnknown where the commit waits for the store for too long; it continues all the same.
         """
         while work := self._under_way.get(asked.command_id):
             await self._wait_for(work)
