@@ -13,7 +13,7 @@ from container.engine import SH_IMAGE, ContainerEngine
 
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.executor import ContainerExecutor
-from trackbook.adapters.execution import folders
+from trackbook.adapters.execution import folders, result
 from trackbook.adapters.local.executor import LocalExecutor
 from trackbook.engine.ports import Executor, SessionSpec
 from trackbook.testing.executor import Play, ScriptedExecutor
@@ -46,7 +46,8 @@ class Shell:
             place.mkdir(parents=True, exist_ok=True)
         environment = {f"PIPELINE_{name.upper()}": str(place) for name, place in places.items()}
         done = subprocess.run(["sh", "-c", spec.command], env=os.environ | environment, check=False)
-        return Play(exit_code=done.returncode)
+        left = result.read(places["outputs"]) if done.returncode == 0 else result.Result()
+        return Play(exit_code=done.returncode, message=left.warning, result=left.value)
 
 
 class MemoryWorld:

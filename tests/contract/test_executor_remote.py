@@ -12,7 +12,13 @@ from test_executor import Shell
 
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
-from trackbook.adapters.nats.executors import SPEC_LIMIT, ExecutorNameTaken, ExecutorWorker, RemoteExecutor
+from trackbook.adapters.nats.executors import (
+    REPORT_LIMIT,
+    SPEC_LIMIT,
+    ExecutorNameTaken,
+    ExecutorWorker,
+    RemoteExecutor,
+)
 from trackbook.engine.ports import Executor, SessionSpec
 from trackbook.testing.executor import Play, ScriptedExecutor
 from trackbook.testing.executor_contract import *  # noqa: F403 - the suite's tests
@@ -181,6 +187,19 @@ async def test_a_task_too_large_to_send_fails(world: RemoteWorld) -> None:
     assert end.outcome == "failed"
     assert "too large for executor far" in end.message
     await pair.stop(spec("a", "x" * SPEC_LIMIT))
+
+
+async def test_a_result_too_large_to_send_is_a_warning(world: RemoteWorld) -> None:
+    """A success whose result no message can carry is reported without it, and is not tried for ever."""
+    engine = await world.engine()
+    worker = world.worker(script=lambda _: Play(result="x" * REPORT_LIMIT))
+    await worker.start()
+    await engine.launch(spec("a", "true"))
+    end = await world.reports.ended("a")
+    assert (end.outcome, end.result) == ("succeeded", None)
+    assert "983,040 can be sent" in end.message
+    await worker.close()
+    await engine.close()
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "a b", "*", ">", "x" * 65])

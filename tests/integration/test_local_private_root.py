@@ -62,9 +62,9 @@ def test_other_failures_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     (tmp_path / "log").write_text("sudo: /etc/sudo.conf is owned by uid 65534, should be 0\n")
     record = ExitRecord(ended_at=datetime.now(UTC), exit_code=1, private_root=True)
-    assert "TRACKBOOK_PRIVATE_ROOT" in outcome.report(spec(""), record, tmp_path).message
+    assert "TRACKBOOK_PRIVATE_ROOT" in outcome.report(spec(""), record, tmp_path, tmp_path).message
     record.private_root = False
-    assert "TRACKBOOK_PRIVATE_ROOT" not in outcome.report(spec(""), record, tmp_path).message
+    assert "TRACKBOOK_PRIVATE_ROOT" not in outcome.report(spec(""), record, tmp_path, tmp_path).message
     (tmp_path / "log").write_text("no such file\n")
     record.private_root = True
-    assert outcome.report(spec(""), record, tmp_path).message == "the command ended with exit code 1"
+    assert outcome.report(spec(""), record, tmp_path, tmp_path).message == "the command ended with exit code 1"

@@ -79,6 +79,13 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     return begin
 
 
+def test_a_result_is_in_the_record_by_its_size(run: Run, tmp_path: Path) -> None:
+    """So that the executor asks for the file where there is one, and for none that is too large."""
+    session = run(f"printf '[1, 2]' >{tmp_path}/outputs/result.json")
+    assert session.ended() == (0, "")
+    assert session.record().result == 6
+
+
 def test_end_of_a_command(run: Run, tmp_path: Path) -> None:
     """The record has exit code, times, who ran it, outputs and output; the session ends as the command did."""
     made = tmp_path / "outputs"
@@ -88,6 +95,7 @@ def test_end_of_a_command(run: Run, tmp_path: Path) -> None:
     assert (found.exit_code, found.signal, found.stopped, found.attempt) == (3, None, False, 1)
     assert (found.session, found.kernel) == ("s1", "k1")
     assert sorted(found.outputs) == ["a b", "c"]
+    assert found.result is None
     assert (found.size, found.tail) == (16, b"it's done\naside\n")
     assert found.started_at
     assert found.started_at <= found.ended_at

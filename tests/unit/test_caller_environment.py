@@ -77,7 +77,7 @@ def test_exit_codes_126_and_127_explain_themselves(tmp_path: Path) -> None:
     """They name PATH and the working directory, here and in containers; others stay short."""
     record = ExitRecord(ended_at=now(), exit_code=127)
     spec = SessionSpec("s", "j", "p", "p", "t", 0, 1, "true")
-    local = outcome.report(spec, record, tmp_path).message
+    local = outcome.report(spec, record, tmp_path, tmp_path).message
     container = verdict(ExitRecord(ended_at=now(), exit_code=126)).message
 
     assert "exit code 127: a program was not found" in local

@@ -17,6 +17,9 @@ from trackbook.testing.reports import Reports
 
 __all__ = [
     "test_a_command_that_looks_like_an_option",
+    "test_a_result_is_reported",
+    "test_a_result_of_a_failure_does_not_count",
+    "test_a_result_that_can_not_be_used_is_a_warning",
     "test_attempts_are_sessions_of_their_own",
     "test_close_with_cancel",
     "test_failure",
@@ -33,6 +36,9 @@ __all__ = [
     "test_stop_is_idempotent",
     "test_success",
 ]
+
+
+_RESULT = '"$PIPELINE_OUTPUTS/result.json"'
 
 
 class World(Protocol):
@@ -86,6 +92,7 @@ async def test_success(world: World) -> None:
     await executor.launch(spec("a", "true"))
     end = await world.reports.ended("a")
     assert (end.outcome, end.exit_code, end.signal, end.message) == ("succeeded", 0, None, "")
+    assert end.result is None
     assert end.started_at
     assert end.started_at <= end.ended_at
     assert world.reports.all[-1][0] == "j1"
@@ -251,3 +258,36 @@ async def test_previous_attempt_that_never_began(world: World) -> None:
     empty = 'test -d "$PIPELINE_PREVIOUS" && test ! -e "$PIPELINE_PREVIOUS/kept"'
     await executor.launch(second_attempt(first, empty))
     assert (await world.reports.ended("a", 2)).exit_code == 0
+
+
+async def test_a_result_is_reported(world: World) -> None:
+    """The JSON value that a command leaves as result.json in its outputs is in the report of its success."""
+    executor = await world.open()
+    await executor.launch(spec("a", f"""echo '{{"loss": 0.5, "epochs": [1, 2]}}' >{_RESULT}"""))
+    end = await world.reports.ended("a")
+    assert (end.outcome, end.result, end.message) == ("succeeded", {"loss": 0.5, "epochs": [1, 2]}, "")
+
+
+async def test_a_result_of_a_failure_does_not_count(world: World) -> None:
+    """What a command left before it failed is no result."""
+    executor = await world.open()
+    await executor.launch(spec("a", f"echo 1 >{_RESULT} && exit 3"))
+    end = await world.reports.ended("a")
+    assert (end.outcome, end.result, end.message) == ("failed", None, "the command ended with exit code 3")
+
+
+async def test_a_result_that_can_not_be_used_is_a_warning(world: World) -> None:
+    """A result that is too large, or no strict JSON, is left out of the report of a success, which says so."""
+    executor = await world.open()
+    commands = {
+        "large": f"head -c 1048577 /dev/zero | tr '\\0' 1 >{_RESULT}",
+        "broken": f"""echo '{{"loss":' >{_RESULT}""",
+        "twice": f"""echo '{{"loss": 1, "loss": 2}}' >{_RESULT}""",
+        "nan": f"echo NaN >{_RESULT}",
+    }
+    for task, command in commands.items():
+        await executor.launch(spec(task, command))
+    for task in commands:
+        end = await world.reports.ended(task)
+        assert (end.outcome, end.exit_code, end.result) == ("succeeded", 0, None), task
+        assert end.message.startswith("result.json is not used: "), (task, end.message)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from trackbook.adapters.execution import folders, tasks, variables
+from trackbook.adapters.execution import folders, result, tasks, variables
 from trackbook.adapters.execution.back_off import BackOff
 from trackbook.adapters.execution.exit_record import ExitRecord, now
 from trackbook.adapters.execution.logs import tail
@@ -90,7 +90,9 @@ class NiceExecutor:
         if record is None:
             record = await self._watch(spec, folder)
         del self._running[spec.session]
-        self._reports.send_end(spec, verdict(record).report(spec, lambda: tail(folder / "log")))
+        outputs = folders.outputs(self._data, spec)
+        report = verdict(record).report(spec, lambda: tail(folder / "log"), result=lambda: result.read(outputs))
+        self._reports.send_end(spec, report)
         self._launch_waiting()
 
     def _begin(self, spec: SessionSpec, folder: Path) -> ExitRecord | None:

@@ -14,7 +14,7 @@ from trackbook.adapters.container.client import Client
 from trackbook.adapters.container.config import Engine
 from trackbook.adapters.container.launch import ExecutorContext
 from trackbook.adapters.container.plan import Planner
-from trackbook.adapters.execution import folders, outcome
+from trackbook.adapters.execution import folders, outcome, result
 from trackbook.adapters.execution.code_archive import Copies
 from trackbook.adapters.execution.exit_record import ExitRecord
 from trackbook.adapters.execution.logs import tail
@@ -163,8 +163,11 @@ class ContainerExecutor:
         self._launch_waiting()
 
     def _finish(self, attempt: Attempt, record: ExitRecord) -> None:
-        log = folders.log_file(self._data, attempt.spec.session)
-        self._reports.send_end(attempt.spec, outcome.verdict(record).report(attempt.spec, lambda: tail(log)))
+        spec = attempt.spec
+        log, outputs = folders.log_file(self._data, spec.session), folders.outputs(self._data, spec)
+        verdict = outcome.verdict(record)
+        report = verdict.report(spec, lambda: tail(log), result=lambda: result.read(outputs))
+        self._reports.send_end(spec, report)
         spawn(attempt.clean_up(), self._cleanups)
 
     def _report_start(self, attempt: Attempt | None) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from msgspec import Struct
 
 from trackbook.adapters.execution.exit_codes import IMAGE_PATH, describe
 from trackbook.adapters.execution.exit_record import ExitRecord
+from trackbook.adapters.execution.result import Result
 from trackbook.engine.job import Outcome, ReportTaskEnded
 from trackbook.engine.ports import SessionSpec
 from trackbook.events.job import Fault
@@ -33,14 +33,15 @@ class Verdict(Struct, frozen=True):
         spec: SessionSpec,
         tail: Callable[[], str],
         service: Mapping[str, str] | None = None,
-        result: Any = None,
+        result: Callable[[], Result] = Result,
     ) -> ReportTaskEnded:
         """Return the report of the attempt's end.
 
-        The tail of its output is read and reported only if it did not succeed; how its service is reached and the
-        JSON value that is its result only if it did: events are kept for ever.
+        The tail of its output is read and reported only if it did not succeed; how its service is reached and its
+        result only if it did: events are kept for ever. A result that can't be used is the message of a success.
         """
         succeeded = self.outcome == "succeeded"
+        left = result() if succeeded else Result()
         return ReportTaskEnded(
             task=spec.task,
             attempt=spec.attempt,
@@ -49,12 +50,12 @@ class Verdict(Struct, frozen=True):
             started_at=self.started_at,
             exit_code=self.exit_code,
             signal=self.signal,
-            message=self.message,
+            message=self.message or left.warning,
             tail="" if succeeded else tail(),
             fault=self.fault,
             service=dict(service or {}) if succeeded else {},
             run_time=self.run_time,
-            result=result if succeeded else None,
+            result=left.value,
         )
 
 

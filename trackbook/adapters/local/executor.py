@@ -318,6 +318,7 @@ class LocalExecutor:
             self._reports.send(spec, ReportTaskStarted(spec.task, spec.attempt, attempt.started_at))
 
     def _finish(self, spec: SessionSpec, record: ExitRecord) -> None:
-        self._reports.send_end(spec, outcome.report(spec, record, self._folder(spec)))
+        report = outcome.report(spec, record, self._folder(spec), self.outputs_dir(spec))
+        self._reports.send_end(spec, report)
         if spec.code:
             self._code_copies.remove(self._folder(spec))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from trackbook.adapters.execution import outcome, variables
+from trackbook.adapters.execution import outcome, result, variables
 from trackbook.adapters.execution.exit_record import ExitRecord
 from trackbook.adapters.execution.logs import tail
 from trackbook.engine.job import ReportTaskEnded
@@ -27,9 +27,9 @@ _OWNERS_HINT = (
 )
 
 
-def report(spec: SessionSpec, record: ExitRecord, folder: Path) -> ReportTaskEnded:
-    """Return the report of an attempt's end; `folder` is the session's."""
+def report(spec: SessionSpec, record: ExitRecord, folder: Path, outputs: Path) -> ReportTaskEnded:
+    """Return the report of an attempt's end; `folder` is the session's, `outputs` the attempt's."""
     verdict, log = outcome.verdict(record, _PATH), folder / "log"
     if verdict.outcome == "failed" and record.private_root and os.geteuid() != 0 and _OWNERS.search(tail(log)):
         verdict = replace(verdict, message=f"{verdict.message}; {_OWNERS_HINT}")
-    return verdict.report(spec, lambda: tail(log))
+    return verdict.report(spec, lambda: tail(log), result=lambda: result.read(outputs))

@@ -47,8 +47,8 @@ AT_ONCE = 64
 ATTACH_PATIENCE = 60.0
 """Seconds for an engine to take up what is outstanding, which may be many jobs."""
 
-SPEC_LIMIT = 960 * 1024
-"""Bytes of a session's JSON; the broker carries 1 MiB a message."""
+SPEC_LIMIT = REPORT_LIMIT = 960 * 1024
+"""Bytes of a session's or a report's JSON; the broker carries 1 MiB a message."""
 
 log = structlog.get_logger("trackbook.executors")
 _NAME = re.compile(r"[A-Za-z0-9_/-]{1,64}")
@@ -240,7 +240,7 @@ class ExecutorWorker:
     async def _report(self, job: str, report: Report) -> None:
         assert self._requests is not None
         failpoint("worker.report.before")
-        await self._requests.until_ok(self._subject(f"report.{job}"), msgspec.json.encode(report))
+        await self._requests.until_ok(self._subject(f"report.{job}"), _encode_report(report))
         failpoint("worker.report.answered")
 
     async def _launch(self, message: Msg) -> bytes:
@@ -281,6 +281,15 @@ def worker_broker(
         )
     endpoint(broker, subject(prefix, name, "who"), "worker", who, at_once=1)
     return broker
+
+
+def _encode_report(report: Report) -> bytes:
+    """Return a report as a message can carry it: without a result that is too large, which it then says."""
+    data = msgspec.json.encode(report)
+    if len(data) <= REPORT_LIMIT or not isinstance(report, ReportTaskEnded):
+        return data
+    words = f"the result is not used: of its {len(data):,} bytes {REPORT_LIMIT:,} can be sent to the engine"
+    return msgspec.json.encode(msgspec.structs.replace(report, result=None, message=words))
 
 
 async def _said(work: Coroutine[Any, Any, None]) -> bytes:

@@ -312,7 +312,8 @@ class Attempt:
         if self._began_anyway and verdict.outcome == "failed":
             verdict = Verdict("lost", f"{verdict.message}; its command began all the same", "infrastructure")
         await self._artifacts.complete(self._output, self._observed)
-        report = verdict.report(self.spec, self._output.tail)
+        left = await self._artifacts.result(self._observed.record)
+        report = verdict.report(self.spec, self._output.tail, result=lambda: left)
         if self._observed.record and self._observed.record.lacks_code:
             self._context.archives.was_bad(self.spec)
         self._context.reports.send_end(self.spec, self._context.attempt_states.note_end(self.spec, report))

@@ -15,6 +15,8 @@ from trackbook.adapters.backendai.session.context import ExecutorContext
 from trackbook.adapters.backendai.session.exit_record import ExitRecord
 from trackbook.adapters.backendai.session.observation import Observation
 from trackbook.adapters.backendai.session.output import Output
+from trackbook.adapters.execution import result
+from trackbook.adapters.execution.result import Result
 from trackbook.engine.ports import SessionSpec
 
 _log = structlog.get_logger(__name__)
@@ -96,6 +98,23 @@ class ExitArtifacts:
                     break
             await asyncio.sleep(pause)
         return ""
+
+    async def result(self, record: ExitRecord | None) -> Result:
+        """Return what the command left as its result, by its exit record."""
+        if record is None or record.result is None:
+            return Result()
+        if record.result > result.LIMIT:
+            return result.unusable(result.TOO_LARGE)
+        problem = "the exit record says that it is there, and it is not"
+        for pause in (*_LOOKS, 0.0):
+            try:
+                data = await self._context.pipeline_folders.read_output(self._spec, result.FILE, result.LIMIT + 1)
+                if data is not None:
+                    return result.parse(data)
+            except ClusterError as error:
+                problem = str(error)
+            await asyncio.sleep(pause)
+        return result.unusable(problem)
 
     async def complete(self, output: Output, observed: Observation) -> None:
         """Have our copy of the output whole, as far as it can be had."""

@@ -32,7 +32,8 @@ class ExitRecord(Struct, frozen=True, kw_only=True):
     """How the command ended. `stopped` says that somebody had it ended; `size` is that of the whole output.
 
     `outputs` are the first files that it left; `tail` ends its output, all of it where that is short.
-    `problem` says why the command was not run: its code could not be unpacked.
+    `result` is the size of the file with its result, None where there is none. `problem` says why the command was
+    not run: its code could not be unpacked.
     """
 
     attempt: int
@@ -46,6 +47,7 @@ class ExitRecord(Struct, frozen=True, kw_only=True):
     problem: str = ""
     size: int = 0
     outputs: tuple[str, ...] = ()
+    result: int | None = None
     tail: bytes = b""
 
     @property
@@ -101,6 +103,7 @@ def read_record(data: bytes) -> ExitRecord:
         problem=words.get("problem", ""),
         size=int(words.get("size") or "0"),
         outputs=tuple(outputs),
+        result=int(words["result"]) if words.get("result") else None,
         tail=rest.removesuffix(b"\nend\n"),
     )
 

@@ -13,7 +13,7 @@ from trackbook.adapters.backendai.api.cluster_connection import ClusterConnectio
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.storage import Item, Storage
 from trackbook.adapters.backendai.folders import ClusterFolders
-from trackbook.adapters.backendai.session import exit_record
+from trackbook.adapters.backendai.session import exit_record, plan
 from trackbook.engine.ports import ExecutorUnavailable, SessionSpec
 
 _T = TypeVar("_T")
@@ -134,7 +134,13 @@ class PipelineFolders:
 
     async def read(self, spec: SessionSpec, suffix: str, start: int = 0, size: int | None = None) -> bytes | None:
         """Return a record's bytes from `start` on, None where there is no such file."""
-        path = exit_record.path(spec, suffix)
+        return await self._read(spec, exit_record.path(spec, suffix), start, size)
+
+    async def read_output(self, spec: SessionSpec, name: str, size: int) -> bytes | None:
+        """Return at most `size` bytes of a file in the attempt's outputs, None where there is no such file."""
+        return await self._read(spec, f"{plan.outputs(spec)}/{name}", 0, size)
+
+    async def _read(self, spec: SessionSpec, path: str, start: int, size: int | None) -> bytes | None:
         end = None if size is None else start + size
 
         async def whole(name: str) -> bytes:

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable
 
 from trackbook.adapters.backendai.session import multiline_variables, unpacking
+from trackbook.adapters.execution import result
 from trackbook.adapters.execution.shell_command import shell_argument
 
 RECORDS = "/pipeline/.trackbook"
@@ -240,6 +241,7 @@ _tb_record() {{
   [ -z "$_tb_stopped" ] || echo "stopped 1"
   [ -z "$_tb_problem" ] || echo "problem $_tb_problem"
   echo "size $(_tb_size)"
+  [ ! -f "$_tb_outputs/{result.FILE}" ] || echo "result $(wc -c <"$_tb_outputs/{result.FILE}" | tr -d " ")"
   (cd "$_tb_outputs" && find . -type f | head -n 100 | head -c 8192 | sed "s/^/output /") 2>/dev/null
   echo
   echo "log"
