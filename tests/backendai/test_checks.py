@@ -45,7 +45,7 @@ class Looker:
 
     async def check(self, *specs: SessionSpec) -> list[Finding]:
         """Look before a run of these."""
-        return await self.backend.check(specs)
+        return await self.backend.preflight(specs)
 
     async def failing(self, *specs: SessionSpec) -> list[tuple[str, str]]:
         """Return what would fail, in short: what, and the task."""

@@ -95,7 +95,7 @@ async def _failures(world: ClusterWorld, *wanted: SessionSpec) -> list[str]:
     """Return what the dry run says will fail."""
     backend = BackendAIBackend("main", world.settings, world.folder, world.installation)
     try:
-        return [each.found for each in await backend.check(wanted) if each.verdict == "fail"]
+        return [each.found for each in await backend.preflight(wanted) if each.verdict == "fail"]
     finally:
         await backend.close()
 

@@ -100,7 +100,7 @@ def test_that_no_engine_is_there_is_reported(tmp_path: Path, monkeypatch: pytest
 async def test_looking_at_an_engine_that_is_not_there(tmp_path: Path) -> None:
     """It says which one was tried, and what could be done."""
     nobody = backend(tmp_path)
-    for found in (await nobody.examine(), await nobody.check([SPEC])):
+    for found in (await nobody.diagnose(), await nobody.preflight([SPEC])):
         assert [each.verdict for each in found] == ["fail"]
         assert "none.sock can't be reached" in found[0].found
         assert "DOCKER_HOST" in found[0].hint

@@ -44,7 +44,7 @@ class Far(LocalBackend):
     def _none() -> Any:
         raise AssertionError("no session is to run")
 
-    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
+    async def preflight(self, specs: Sequence[SessionSpec]) -> list[Finding]:
         """Find what is to be found, once the gate is open."""
         await self.gate.wait()
         self.asked = list(specs)

@@ -52,11 +52,11 @@ class NiceBackend:
             found += unknown_slots(task, ("cpu", "mem"), "processes of low priority")
         return found
 
-    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:  # noqa: ARG002 - nothing is scarce
+    async def preflight(self, specs: Sequence[SessionSpec]) -> list[Finding]:  # noqa: ARG002 - nothing is scarce
         """Find nothing: no resource is reserved."""
         return []
 
-    async def examine(self) -> list[Finding]:
+    async def diagnose(self) -> list[Finding]:
         """Say what the settings are."""
         return [Finding("niceness", str(self._settings.niceness))]
 

@@ -55,14 +55,14 @@ class BackendAIBackend:
         serving = [task for task in tasks if task.serving]
         return found + service_plan.validate(serving, self._connection.known_version)
 
-    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
+    async def preflight(self, specs: Sequence[SessionSpec]) -> list[Finding]:
         """Look at what the sessions need; that the cluster can't be asked is a finding, too."""
         found = await project_checks.check(self._connection, self.folders, specs)
         more = await service_checks.check(self._connection, specs)
         known = [each.found for each in found if each.verdict == "fail"]
         return found + [each for each in more if not _is_known(each, known)]
 
-    async def examine(self) -> list[Finding]:
+    async def diagnose(self) -> list[Finding]:
         """Look whether the cluster could work."""
         return await diagnose(self._connection)
 

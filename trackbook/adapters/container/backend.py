@@ -66,7 +66,7 @@ class ContainerBackend:
             yield Warned("cluster_ignored", message, f"{place}.cluster_size")
         yield from unknown_slots(task, SLOTS, "containers of this machine")
 
-    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
+    async def preflight(self, specs: Sequence[SessionSpec]) -> list[Finding]:
         """Look whether the engine has the images, and as much as the sessions ask for."""
         try:
             facts = await self._client.facts()
@@ -88,7 +88,7 @@ class ContainerBackend:
         hint = "One from a registry that asks for a password has to be fetched beforehand."
         return Finding(f"image {image}", "is not there; it is fetched when a session needs it", "warn", hint)
 
-    async def examine(self) -> list[Finding]:
+    async def diagnose(self) -> list[Finding]:
         """Look whether an engine answers, and what limits it can hold."""
         try:
             facts = await self._client.facts()

@@ -62,11 +62,11 @@ class LocalBackend:
             found += unknown_slots(task, _SLOTS, "processes of this machine")
         return found
 
-    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:  # noqa: ARG002 - nothing is scarce here
+    async def preflight(self, specs: Sequence[SessionSpec]) -> list[Finding]:  # noqa: ARG002 - nothing is scarce here
         """Find nothing: resources are advisory here."""
         return []
 
-    async def examine(self) -> list[Finding]:
+    async def diagnose(self) -> list[Finding]:
         """Find nothing beside what is looked at for the machine itself."""
         return []
 

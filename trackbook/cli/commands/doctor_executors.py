@@ -66,7 +66,7 @@ async def _examine_all(data: Path, found: Configuration) -> list[Check]:
     backends = make_backends(Host(data=data, installation=_NOBODY), found)
     asked = {*found.sources, found.default}
     try:
-        lists = await asyncio.gather(*(_examine(name, backends[name].examine) for name in backends))
+        lists = await asyncio.gather(*(_diagnose(name, backends[name].diagnose) for name in backends))
     finally:
         await backends.close()
     return [
@@ -76,10 +76,10 @@ async def _examine_all(data: Path, found: Configuration) -> list[Check]:
     ]
 
 
-async def _examine(name: str, examine: Any) -> list[Check]:
+async def _diagnose(name: str, diagnose: Any) -> list[Check]:
     try:
         async with asyncio.timeout(_WITHIN):
-            found = await examine()
+            found = await diagnose()
     except TimeoutError:
         return [Check(name, f"did not answer within {_WITHIN:.0f} s", "fail")]
     except Exception as problem:

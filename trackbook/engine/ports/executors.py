@@ -66,11 +66,11 @@ class Backend(Protocol):
         """Return what this executor can't do of what the tasks ask for, and what it leaves aside; asks nobody."""
         ...
 
-    async def check(self, specs: Sequence[SessionSpec]) -> list[Finding]:
+    async def preflight(self, specs: Sequence[SessionSpec]) -> list[Finding]:
         """Look before a run at what the sessions need: images, slots, quotas, folders, permissions."""
         ...
 
-    async def examine(self) -> list[Finding]:
+    async def diagnose(self) -> list[Finding]:
         """Look whether the executor could work: reachability, versions, keys, what it offers."""
         ...
 

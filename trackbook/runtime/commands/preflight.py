@@ -107,7 +107,7 @@ class Checks:
         return await self._pipelines.preview(replace(asked, request=apply))
 
     async def _run_preflight(self, name: str, specs: Specs) -> list[Found]:
-        return await _run_bounded(_WITHIN, name, lambda backend: backend.check(specs), self._backends)
+        return await _run_bounded(_WITHIN, name, lambda backend: backend.preflight(specs), self._backends)
 
     async def sweep(self, asked: CommandRequest) -> Reply:
         """`executor.sweep`: lists the sessions that no live attempt owns, and with `end` terminates them."""
