@@ -16,8 +16,8 @@ from office import CHAIN, Office, opened
 
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import Head, LedgerDamaged, Note, check_rows
-from trackbook.http.web_role import LogTools
 from trackbook.projections.write.projector import Projector
+from trackbook.runtime.audit import Audit
 
 
 async def _filled(folder: Path) -> Office:
@@ -212,7 +212,7 @@ async def test_rows_that_were_removed_are_named_by_verify(tmp_path: Path, remove
         await office.must("pipeline.edit", pipeline="chain", changes=[_coloured(number)])
     job = (await office.must("job.start", pipeline="chain"))["job"]
     await office.ended(job)
-    verifying = LogTools(office.aggregates, cast("Projector", _ReadModel()))
+    verifying = Audit(office.aggregates, cast("Projector", _ReadModel()))
     assert (await verifying.verify())["ok"]
     calls: list[int] = []
     office.ledger.on_damage = lambda: calls.append(1)

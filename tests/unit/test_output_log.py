@@ -21,8 +21,8 @@ from trackbook.adapters.container.output import SessionLog
 from trackbook.adapters.execution import output_log
 from trackbook.adapters.execution.bounded_log import Log
 from trackbook.adapters.execution.output_log import Kept, Piece
+from trackbook.adapters.execution.session_logs import SessionLogs
 from trackbook.http.endpoints import task_logs
-from trackbook.http.web_role import Logs
 
 LIMIT = 2048
 STREAM = b"".join(b"%07d\n" % number for number in range(60_000))
@@ -169,7 +169,7 @@ async def test_a_follower_gets_each_kept_byte_once(tmp_path: Path) -> None:
     pieces: list[Piece] = []
     with opened(path) as log:
         log.write(STREAM[:1000])
-        following = Logs(tmp_path).follow("s", 0)
+        following = SessionLogs(tmp_path).follow("s", 0)
         end = 1000
         while end < 200_000 or pieces[-1].end < end:
             pieces.append(await anext(following))
@@ -193,9 +193,9 @@ async def test_a_writer_that_died_while_it_cut_leaves_the_beginning(tmp_path: Pa
         log.write(STREAM[:5000])
     os.truncate(path, LIMIT // 2)
 
-    assert await Logs(tmp_path).extent("s") == Kept(1024, 1024, 1024)
-    assert await Logs(tmp_path).read("s", 0, 5000) == Piece(0, STREAM[:1024])
-    assert await Logs(tmp_path).read("s", 4000, 5000) == Piece(4000, b"")
+    assert await SessionLogs(tmp_path).extent("s") == Kept(1024, 1024, 1024)
+    assert await SessionLogs(tmp_path).read("s", 0, 5000) == Piece(0, STREAM[:1024])
+    assert await SessionLogs(tmp_path).read("s", 4000, 5000) == Piece(4000, b"")
 
 
 async def test_the_last_lines_of_a_cut_log(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ async def test_the_last_lines_of_a_cut_log(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     with opened(path) as log:
         log.write(STREAM[:5000])
-    source, found = Logs(tmp_path), kept(path)
+    source, found = SessionLogs(tmp_path), kept(path)
     shown = path.read_bytes()
     assert re.search(rb"\[trackbook: \d+ bytes", shown)
     for lines in range(1, 300):
@@ -220,7 +220,7 @@ async def test_ranges_of_a_cut_log(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     with opened(path) as log:
         log.write(STREAM[:5000])
-    source, found, shown = Logs(tmp_path), kept(path), path.read_bytes()
+    source, found, shown = SessionLogs(tmp_path), kept(path), path.read_bytes()
     for first in range(0, len(shown), 7):
         offset, skip = found.offset(first)
         part = task_logs._part(task_logs._read_lines(source, "s", offset, found.end), skip, 40)

@@ -9,10 +9,10 @@ from pathlib import Path
 from histories.made import History
 from histories.served import caught_up, projected
 
+from trackbook.adapters.execution.session_logs import SessionLogs
 from trackbook.events.job import TaskShape
 from trackbook.http.endpoints.event_stream import EventFilter, _follow
 from trackbook.http.endpoints.task_logs import _read_lines
-from trackbook.http.web_role import Logs
 
 
 async def turns_while(work: Callable[[], AsyncIterator[bytes]], pieces: int) -> int:
@@ -43,7 +43,7 @@ async def test_a_long_log_lets_others_run(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "log").write_bytes(b"x" * (64 * 65536))
 
-    turns = await turns_while(lambda: _read_lines(Logs(tmp_path), "s", 0, 64 * 65536), 64)
+    turns = await turns_while(lambda: _read_lines(SessionLogs(tmp_path), "s", 0, 64 * 65536), 64)
 
     assert turns >= 63
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trackbook.http.transport.connections import Connections
-from trackbook.http.web_role import Health
+from trackbook.runtime.health import Health
 from trackbook.runtime.process.watchdog import Watchdog
 from trackbook.runtime.system import Config, System
 

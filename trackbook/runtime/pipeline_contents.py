@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import Any
 
+import msgspec
+
+from trackbook.adapters.yaml.dump import dump
+from trackbook.engine.diff import describe, diff, hunks
 from trackbook.engine.errors import Refused
 from trackbook.runtime import log_checks
 from trackbook.runtime.aggregate_store import AggregateStore
@@ -31,6 +36,23 @@ class History:
                 self._contents.popitem(last=False)
         self._contents.move_to_end(key)
         return self._contents[key]
+
+    async def yaml(self, pipeline: str, version: int) -> str:
+        """Return the content as YAML."""
+        return await asyncio.to_thread(dump, await self.content(pipeline, version))
+
+    async def diff(self, pipeline: str, first: int, last: int) -> list[dict[str, Any]]:
+        """Return the changes between two versions, each with a line in `text` and the `hunks` of long texts."""
+        old = await self.content(pipeline, first)
+        new = await self.content(pipeline, last)
+
+        def described() -> list[dict[str, Any]]:
+            return [
+                {**msgspec.to_builtins(event), "text": describe(event, old), "hunks": hunks(event, old)}
+                for event in diff(old, new)
+            ]
+
+        return await asyncio.to_thread(described)
 
     def forget(self) -> None:
         """Drop what is kept: an operator left commits out."""

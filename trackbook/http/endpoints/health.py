@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from trackbook.http.endpoints.parameters import Served
 from trackbook.http.ports import Services
 from trackbook.projections.write.projector import Projector
+from trackbook.runtime.health import QUARANTINE
 
 _FAR_BEHIND = 1000
 """Commits; a read model that is nearer to the log's end than that is about to have them."""
@@ -18,8 +19,6 @@ _FAR_BEHIND = 1000
 _PATIENCE = 2.0
 
 _STALLED = "see whether the disk is slow or another program uses readmodel.db"
-
-QUARANTINE = "`trackbook quarantine list` shows them"
 
 
 class Live(Struct):

@@ -70,6 +70,13 @@ class Connections:
     def _is_recent(self, limit: str) -> bool:
         return time.monotonic() - self._reached.get(limit, -_RECENT) < _RECENT
 
+    def metrics(self) -> dict[str, float]:
+        """Return how many are open, and how many may be."""
+        return {
+            "trackbook_http_connections": len(self.open),
+            "trackbook_http_connections_most": self.most,
+        }
+
     def problems(self) -> list[str]:
         """Return in words what keeps clients from being served."""
         found = []

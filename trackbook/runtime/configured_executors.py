@@ -1,4 +1,4 @@
-"""The configured executors for HTTP: those of this process, or read in the background where they come late."""
+"""The configured executors, for HTTP clients: of this process, or read in the background where they come late."""
 
 from __future__ import annotations
 
