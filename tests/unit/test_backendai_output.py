@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.session.exit_record import ExitRecord
-from trackbook.adapters.backendai.session.output import TAIL, Output
+from trackbook.adapters.backendai.session.output import Output
+from trackbook.adapters.execution.logs import TAIL
 
 LIMIT = 4096
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from trackbook.adapters.backendai.api import session_calls
 from trackbook.adapters.backendai.api.client import Client
 from trackbook.adapters.backendai.api.errors import ClusterError
-from trackbook.adapters.backendai.session.output import TAIL
+from trackbook.adapters.execution import logs
 
 LIMIT = 4 * 2**20
 """Bytes that are kept; what comes later is left out, and a line says so."""
@@ -39,12 +39,8 @@ class ServiceLog:
             self._read[session] = len(text)
 
     def tail(self) -> str:
-        """Return the end of it."""
-        with contextlib.suppress(OSError):
-            return (
-                self._path.read_bytes()[-TAIL:].decode(errors="replace").encode()[-TAIL:].decode(errors="ignore")
-            )
-        return ""
+        """Return the end of it (see `logs.tail`)."""
+        return logs.tail(self._path)
 
     def _write(self, text: str) -> None:
         if self._size >= LIMIT:

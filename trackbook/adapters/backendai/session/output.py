@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import IO
 
 from trackbook.adapters.backendai.session.exit_record import ExitRecord
+from trackbook.adapters.execution import logs
 from trackbook.adapters.execution.output_log import NOTE, cut_file
 
 LIMIT = 16 * 2**20
-TAIL = 4096
-"""Bytes of output that a report carries."""
 _PIECE = 2**20
 _LINE = 80
 """Bytes that the line about what is left out takes at most."""
@@ -95,15 +94,8 @@ class Output:
             self._write(text.encode())
 
     def tail(self) -> str:
-        """Return the end of the output, from the start of a line where there is one."""
-        with contextlib.suppress(OSError), self._path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL))
-            data = file.read(TAIL)
-            if size > TAIL:
-                data = data.partition(b"\n")[2] or data
-            return data.decode(errors="replace").encode()[-TAIL:].decode(errors="ignore")
-        return ""
+        """Return the end of the output (see `logs.tail`)."""
+        return logs.tail(self._path)
 
     def _skip(self, count: int) -> None:
         """Leave bytes out that can't be had any more."""
