@@ -8,7 +8,7 @@ from typing import Any
 from damage.server import Server
 
 Answers = dict[str, tuple[int, Any]]
-DAMAGE_CODES = ("history_damaged", "log_damaged", "quarantined", "store_unanswered")
+DAMAGE_CODES = ("history_damaged", "log_damaged", "quarantined", "store_unanswered", "outcome_unknown")
 """Codes by which an answer reports damage instead of showing what is damaged."""
 UNREAD = "the session's files can't be read"
 """How a task's end reports damage to its session."""

@@ -146,7 +146,6 @@ async def test_a_part_that_is_not_acknowledged_ends_in_words(
     """A body that a broker leaves unanswered is given up, and put again later: its name is its content."""
     await ensure(nc, prefix, initialised=False)
     monkeypatch.setattr(module, "ANSWER", 0.1)
-    monkeypatch.setattr(pending_writes, "PATIENCE", 0.0)
     monkeypatch.setattr(circuit_breaker, "PATIENCE", 0.0)
     async with Proxy(int(broker.url.rsplit(":", 1)[1])) as proxy:
         through = await connect(replace(broker.engine, url=proxy.url))

@@ -12,7 +12,7 @@ from store_files import StoreFiles
 from trackbook.adapters.nats import circuit_breaker, reads
 from trackbook.adapters.nats.broker import EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
-from trackbook.adapters.nats.reads import ReadsUnanswered
+from trackbook.adapters.nats.reads import BrokerUnanswered
 from trackbook.adapters.nats.server_process import memory_limit
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
@@ -89,7 +89,7 @@ async def test_a_read_waits_for_a_broker_that_is_away_and_not_for_ever(
         store = NatsEventStore(nc)
         await fill(nc, store)
         await broker.stop()
-        with pytest.raises(ReadsUnanswered, match="the broker is away"):
+        with pytest.raises(BrokerUnanswered, match="the broker is away"):
             assert [each async for each in store.read("pipeline", "one")]
         await nc.close()
 

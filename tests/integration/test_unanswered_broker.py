@@ -21,6 +21,7 @@ from trackbook.adapters.nats import circuit_breaker, pending_writes
 from trackbook.adapters.nats import store as store_module
 from trackbook.adapters.nats.broker import BrokerFailed, EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
+from trackbook.engine.ports import StoreUnanswered
 from trackbook.http.system import running
 from trackbook.runtime.commands import gateway
 from trackbook.runtime.system import Config, System
@@ -109,6 +110,9 @@ async def test_a_broker_that_ends_under_a_command_and_returns_late(
     again, later = await apply(client, "one", "c1"), await apply(client, "two", "c2")
     ready = await client.get("/health/ready")
     shown = await client.get("/api/log")
+    for look in (system.aggregates.store.condition, system.aggregates.store.restore_limits):
+        with pytest.raises(StoreUnanswered, match="the broker is away"):
+            await look()
     back.set()
     replies = {}
     for command_id, name in (("c1", "one"), ("c2", "two")):

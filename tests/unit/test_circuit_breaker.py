@@ -11,7 +11,7 @@ from trackbook.adapters.nats import circuit_breaker
 from trackbook.adapters.nats.circuit_breaker import AFTER_ONE, PATIENCE, CircuitBreaker
 from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.pending_writes import PendingWrites
-from trackbook.adapters.nats.reads import ReadsUnanswered
+from trackbook.adapters.nats.reads import BrokerUnanswered
 from trackbook.engine.ports import Stored
 
 
@@ -37,7 +37,7 @@ class Broker:
         """Yield one message."""
         self.asked.append((subject, patience))
         if subject in self.silent:
-            raise ReadsUnanswered(f"no answer of {subject}", "Copy it.")
+            raise BrokerUnanswered(f"no answer of {subject}", "Copy it.")
         yield [Stored(from_seq, "pipeline", subject, b"")]
 
 
@@ -58,7 +58,7 @@ async def test_what_was_given_up_is_not_asked_for_again_at_once(broker: Broker) 
     """Each request may cost the broker more memory; the refusal names the first reason."""
     pending = PendingWrites()
     for _ in range(3):
-        with pytest.raises(ReadsUnanswered, match="no answer of bad") as raised:
+        with pytest.raises(BrokerUnanswered, match="no answer of bad") as raised:
             await read(pending.reads, "bad")
         assert raised.value.hint == "Copy it."
     assert broker.asked == [("bad", PATIENCE)]
@@ -68,7 +68,7 @@ async def test_what_was_given_up_is_not_asked_for_again_at_once(broker: Broker) 
 async def test_other_reads_are_answered_and_waited_for_shortly(broker: Broker) -> None:
     """A broker that left one read unanswered may leave more so."""
     pending = PendingWrites()
-    with pytest.raises(ReadsUnanswered):
+    with pytest.raises(BrokerUnanswered):
         await read(pending.reads, "bad")
     assert await read(pending.reads, "good") == [7]
     assert broker.asked == [("bad", PATIENCE), ("good", AFTER_ONE)]
@@ -79,7 +79,7 @@ async def test_an_answer_ends_it(broker: Broker, monkeypatch: pytest.MonkeyPatch
     """After a while it is asked for again; once it is read nothing is named any more."""
     monkeypatch.setattr(circuit_breaker, "REFUSED_FOR", 0.0)
     pending = PendingWrites()
-    with pytest.raises(ReadsUnanswered):
+    with pytest.raises(BrokerUnanswered):
         await read(pending.reads, "bad")
     broker.silent.clear()
     assert await read(pending.reads, "bad") == [7]
@@ -96,7 +96,7 @@ async def test_what_was_given_up_while_the_broker_was_away_ends_with_its_return(
     monkeypatch.setattr(NC, "is_connected", False)
     monkeypatch.setattr(circuit_breaker, "REFUSED_FOR", 0.0)
     for _ in range(2):
-        with pytest.raises(ReadsUnanswered):
+        with pytest.raises(BrokerUnanswered):
             await read(pending.reads, "bad")
     assert broker.asked == [("bad", PATIENCE)]
     assert pending.problem() == "no answer of bad"

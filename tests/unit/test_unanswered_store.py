@@ -7,7 +7,7 @@ from pathlib import Path
 
 from office import CHAIN, Office, opened
 
-from trackbook.adapters.nats.reads import ReadsUnanswered
+from trackbook.adapters.nats.reads import BrokerUnanswered
 from trackbook.engine.ports import Stored, StoreUnanswered
 from trackbook.errors import UserError
 from trackbook.testing.executor import Play
@@ -71,5 +71,5 @@ async def test_a_command_on_what_can_t_be_read_is_refused_with_a_code_of_its_own
 
 def test_it_is_said_in_words_wherever_it_ends_a_command() -> None:
     """A start that needs the read prints no traceback."""
-    assert issubclass(ReadsUnanswered, UserError)
-    assert issubclass(ReadsUnanswered, StoreUnanswered)
+    assert issubclass(BrokerUnanswered, UserError)
+    assert issubclass(BrokerUnanswered, StoreUnanswered)

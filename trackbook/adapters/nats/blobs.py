@@ -11,14 +11,12 @@ from typing import Any
 import msgspec
 import structlog
 
-from trackbook.adapters.nats import pending_writes
 from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.errors import FULL, StoreFull, Unanswered
 from trackbook.adapters.nats.pending_writes import Keeper, PendingWrite, PendingWrites, no_keeper
-from trackbook.adapters.nats.reads import pause, pause_within
+from trackbook.adapters.nats.reads import BrokerUnanswered, pause, pause_within
 from trackbook.adapters.nats.streams import blobs_stream
-from trackbook.engine.ports import BlobMissing, StoreUnanswered
-from trackbook.errors import UserError
+from trackbook.engine.ports import BlobMissing
 from trackbook.failpoints import failpoint
 
 CHUNK = 256 << 10  # bytes
@@ -35,10 +33,6 @@ log = structlog.get_logger("trackbook.blobs")
 
 class BlobRefused(Exception):
     """The broker doesn't store this blob: says why."""
-
-
-class BlobUnanswered(UserError, StoreUnanswered):
-    """The broker doesn't acknowledge a part of a blob, which may be stored all the same: put it again."""
 
 
 class NatsBlobs:
@@ -156,10 +150,17 @@ class NatsBlobs:
         headers = {COUNT: str(count)}
         if not again:
             headers["Nats-Expected-Last-Subject-Sequence"] = "0"
-        with self._pending.write() as wait:
-            return await self._insist(subject, chunk, headers, wait)
+        writes = f"writes to {self._stream}"
+        with (
+            self._pending.write() as wait,
+            self._pending.reads.attempt(self._nc, writes, refuses=False) as patience,
+        ):
+            return await self._insist(subject, chunk, headers, wait, patience)
 
-    async def _insist(self, subject: str, chunk: bytes, headers: dict[str, str], wait: PendingWrite) -> bool:
+    async def _insist(
+        self, subject: str, chunk: bytes, headers: dict[str, str], wait: PendingWrite, patience: float
+    ) -> bool:
+        """Store a chunk and return whether it was there; raises BrokerUnanswered: then it may be stored."""
         began = time.monotonic()
         while True:
             try:
@@ -172,16 +173,16 @@ class NatsBlobs:
             if not fault or fault["err_code"] in HAVE_IT:
                 return bool(fault)
             await self._raise_if_hopeless(fault)
-            await self._pause(began, wait)
+            await self._pause(began, wait, patience)
 
-    async def _pause(self, began: float, wait: PendingWrite) -> None:
+    async def _pause(self, began: float, wait: PendingWrite, patience: float) -> None:
         try:
-            async with asyncio.timeout(max(0.0, began + pending_writes.PATIENCE - time.monotonic())):
+            async with asyncio.timeout(max(0.0, began + patience - time.monotonic())):
                 await pause(self._nc, self._stream)
         except TimeoutError:
             waited = time.monotonic() - began
             message = f"the broker has not acknowledged a part of a large body for {waited:.0f} s: {wait.why}"
-            raise BlobUnanswered(message, "Its log in the data directory says why; then try again.") from None
+            raise BrokerUnanswered(message, "Its log in the data directory says why; then try again.") from None
 
     async def _raise_if_hopeless(self, fault: dict[str, Any]) -> None:
         code = fault["err_code"]

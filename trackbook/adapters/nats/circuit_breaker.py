@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from trackbook.adapters.nats.connection import Connection
-from trackbook.adapters.nats.reads import ReadsUnanswered, confirmed, head, walk
+from trackbook.adapters.nats.reads import BrokerUnanswered, confirmed, head, walk
 from trackbook.engine.ports import Stored
 
 PATIENCE = 20.0
@@ -25,7 +25,7 @@ request (measured: 22 GB after four minutes).
 
 
 class _GivenUp(Struct, frozen=True):
-    error: ReadsUnanswered
+    error: BrokerUnanswered
     until: float
     nc: Connection
     away: bool
@@ -47,7 +47,7 @@ class CircuitBreaker:
         self._given_up: dict[str, _GivenUp] = {}
 
     async def walk(self, nc: Connection, stream: str, from_seq: int, subject: str) -> AsyncIterator[list[Stored]]:
-        """Yield batches as `reads.walk` does; raises ReadsUnanswered, at once where that was so a moment ago."""
+        """Yield batches as `reads.walk` does; raises BrokerUnanswered, at once where that was so a moment ago."""
         with self.attempt(nc, subject) as patience:
             async for batch in walk(nc, stream, from_seq, subject, patience):
                 yield batch
@@ -55,28 +55,29 @@ class CircuitBreaker:
     async def confirmed(
         self, nc: Connection, stream: str, from_seq: int, end: int
     ) -> AsyncIterator[list[Stored]]:
-        """Yield batches as `reads.confirmed` does; raises ReadsUnanswered."""
+        """Yield batches as `reads.confirmed` does; raises BrokerUnanswered."""
         with self.attempt(nc, f"{stream} from a sequence on") as patience:
             async for batch in confirmed(nc, stream, from_seq, end, patience):
                 yield batch
 
     async def head(self, nc: Connection, stream: str) -> int:
-        """Return the last sequence of a stream; raises ReadsUnanswered."""
+        """Return the last sequence of a stream; raises BrokerUnanswered."""
         with self.attempt(nc, f"{stream} head") as patience:
             return await head(nc, stream, patience)
 
     @contextmanager
-    def attempt(self, nc: Connection, what: str) -> Iterator[float]:
-        """Give the patience of a read in seconds, and take note of its end; raises ReadsUnanswered at once
-        where it was given up a moment ago.
+    def attempt(self, nc: Connection, what: str, *, refuses: bool = True) -> Iterator[float]:
+        """Give the patience of a request in seconds, and take note of its end.
+
+        Raises BrokerUnanswered at once where it was given up a moment ago, unless it never `refuses`.
         """
         self._given_up = {key: each for key, each in self._given_up.items() if each.stands}
         given_up = self._given_up.get(what)
-        if given_up and given_up.refuses:
-            raise ReadsUnanswered(str(given_up.error), given_up.error.hint)
+        if refuses and given_up and given_up.refuses:
+            raise BrokerUnanswered(str(given_up.error), given_up.error.hint)
         try:
             yield AFTER_ONE if self._given_up else PATIENCE
-        except ReadsUnanswered as error:
+        except BrokerUnanswered as error:
             away = not nc.is_connected
             self._given_up[what] = _GivenUp(error, time.monotonic() + REFUSED_FOR, nc, away)
             raise

@@ -33,15 +33,18 @@ from trackbook.adapters.nats.streams import wanted_streams
 from trackbook.engine.store_condition import StoreCondition, StreamCondition, bounded, count_of, ranges_of
 
 
-async def condition(nc: Connection, prefix: str = "trackbook") -> StoreCondition:
-    """Return the condition of both streams; waits while the broker is away. Raises StreamMissing."""
-    events, blobs = [await _stream(nc, wanted) for wanted in wanted_streams(prefix)]
+async def condition(nc: Connection, prefix: str = "trackbook", patience: float | None = None) -> StoreCondition:
+    """Return the condition of both streams; waits while the broker is away, `patience` seconds at most if given.
+
+    Raises StreamMissing, BrokerUnanswered.
+    """
+    events, blobs = [await _stream(nc, wanted, patience) for wanted in wanted_streams(prefix)]
     return StoreCondition(events, blobs)
 
 
-async def _stream(nc: Connection, wanted: dict[str, Any]) -> StreamCondition:
+async def _stream(nc: Connection, wanted: dict[str, Any], patience: float | None) -> StreamCondition:
     # Without the details the server leaves out what is lost as well.
-    info = await stream_info(nc, wanted["name"], {"deleted_details": True})
+    info = await stream_info(nc, wanted["name"], {"deleted_details": True}, patience=patience)
     config = info["config"]
     return condition_of(wanted["name"], info["state"], changed_limits(wanted, config), times_restored(config))
 

@@ -29,19 +29,22 @@ def times_restored(config: dict[str, Any]) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-async def restore_limits(nc: Connection, prefix: str = "trackbook") -> list[RestoredLimits]:
+async def restore_limits(
+    nc: Connection, prefix: str = "trackbook", patience: float | None = None
+) -> list[RestoredLimits]:
     """Put back what was changed in both streams. Only limits that Trackbook does without are taken away.
 
     So no message is removed by it. The broker refuses some changes for good, such as the end of `allow_msg_ttl`;
-    these are returned with its words. Raises StreamMissing.
+    these are returned with its words. Raises StreamMissing, and
+    BrokerUnanswered where no answer comes for `patience` seconds, if given.
     """
-    return [each for wanted in wanted_streams(prefix) for each in await _restore(nc, wanted)]
+    return [each for wanted in wanted_streams(prefix) for each in await _restore(nc, wanted, patience)]
 
 
-async def _restore(nc: Connection, wanted: dict[str, Any]) -> list[RestoredLimits]:
+async def _restore(nc: Connection, wanted: dict[str, Any], patience: float | None) -> list[RestoredLimits]:
     name = wanted["name"]
     right = dict.fromkeys(REMOVERS, False) | {key: wanted[key] for key in LIMITS}  # roll-ups end before purges
-    config = (await stream_info(nc, name))["config"]
+    config = (await stream_info(nc, name, patience=patience))["config"]
     changed = changed_limits(wanted, config)
     if not changed:
         return []
@@ -50,10 +53,10 @@ async def _restore(nc: Connection, wanted: dict[str, Any]) -> list[RestoredLimit
     if not (problem := await _update(nc, name, whole)):
         return [RestoredLimits(name, changed)]
     for key, value in right.items():  # the others by themselves
-        config = (await stream_info(nc, name))["config"]
+        config = (await stream_info(nc, name, patience=patience))["config"]
         if (config.get(key) or False) != (value or False):
             await _update(nc, name, config | {key: value})
-    left = changed_limits(wanted, (await stream_info(nc, name))["config"])
+    left = changed_limits(wanted, (await stream_info(nc, name, patience=patience))["config"])
     done = [each for each in changed if each not in left]
     return [*([RestoredLimits(name, done)] if done else []), RestoredLimits(name, left, problem)]
 

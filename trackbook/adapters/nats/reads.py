@@ -35,8 +35,8 @@ NO_MESSAGE = 10037
 AWAY = frozenset({10008, 10009, STREAM_NOT_FOUND})
 
 
-class ReadsUnanswered(UserError, StoreUnanswered):
-    """The broker is connected and answers no reads of a stream."""
+class BrokerUnanswered(UserError, StoreUnanswered):
+    """The broker is away, or connected and answers no requests about a stream."""
 
 
 class LeaderRefused(Exception):
@@ -61,7 +61,7 @@ async def walk(
 ) -> AsyncIterator[list[Stored]]:
     """Yield batches of a subject from a sequence on until nothing more matches; waits while the broker is away.
 
-    Raises ReadsUnanswered where no answer comes for `patience` seconds, if given.
+    Raises BrokerUnanswered where no answer comes for `patience` seconds, if given.
     """
     seq, alone = max(from_seq, 1), False
     asked_at = time.monotonic()
@@ -103,7 +103,7 @@ async def _one(nc: Connection, stream: str, seq: int, subject: str) -> tuple[lis
 
 
 async def pause_within(nc: Connection, stream: str, asked_at: float, patience: float | None) -> None:
-    """Pause until the next try; raises ReadsUnanswered once `patience` has passed since `asked_at`."""
+    """Pause until the next try; raises BrokerUnanswered once `patience` has passed since `asked_at`."""
     await _within(nc, stream, asked_at, patience, pause(nc, stream))
 
 
@@ -118,11 +118,11 @@ async def _within(
         raise _unanswered(nc, stream, time.monotonic() - asked_at) from None
 
 
-def _unanswered(nc: Connection, stream: str, waited: float) -> ReadsUnanswered:
+def _unanswered(nc: Connection, stream: str, waited: float) -> BrokerUnanswered:
     if not nc.is_connected:
         message = f"the broker is away, and a read of the stream {stream} has waited {waited:.0f} s for it"
-        return ReadsUnanswered(message, "Its log in the data directory says why; then start again.")
-    return ReadsUnanswered(
+        return BrokerUnanswered(message, "Its log in the data directory says why; then start again.")
+    return BrokerUnanswered(
         f"the broker is connected and has not answered reads of the stream {stream} for {waited:.0f} s: "
         "nats-server does so after a block of the stream was damaged under it",
         "Copy the data directory, then start again.",
@@ -135,7 +135,7 @@ async def confirmed(
     """Yield the stream in order from a sequence on, at least up to `end`; what is left out does not exist.
 
     The leader is asked about each gap. It answers with the next message that it has: a replica that has not got
-    it (yet) is helped out with it. Waits while the broker is away; raises ReadsUnanswered where no answer comes
+    it (yet) is helped out with it. Waits while the broker is away; raises BrokerUnanswered where no answer comes
     for `patience` seconds, if given.
     """
     seq = max(from_seq, 1)
@@ -177,8 +177,8 @@ async def first_from(
 ) -> Stored | None:
     """Return the first message of a subject from a sequence on, or None, on the word of the stream's leader.
 
-    Waits while the broker is away. Raises StreamMissing, LeaderRefused, and ReadsUnanswered where no answer comes
-    for `patience` seconds, if given.
+    Waits while the broker is away. Raises StreamMissing, LeaderRefused, and BrokerUnanswered where no answer
+    comes for `patience` seconds, if given.
     """
     asked_at = time.monotonic()
     while True:
@@ -233,7 +233,7 @@ async def stream_info(
 ) -> dict[str, Any]:
     """Return what the leader says of a stream; waits while the broker is away.
 
-    Raises StreamMissing, and ReadsUnanswered where no answer comes for `patience` seconds, if given.
+    Raises StreamMissing, and BrokerUnanswered where no answer comes for `patience` seconds, if given.
     """
     asked_at = time.monotonic()
     while True:

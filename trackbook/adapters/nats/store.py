@@ -223,7 +223,7 @@ class NatsEventStore:
     async def read_all(self, from_seq: int) -> AsyncIterator[list[Stored]]:
         """Yield the stream from a sequence on, up to its head at the call; what is left out is lost.
 
-        Raises ReadsUnanswered.
+        Raises BrokerUnanswered.
         """
         end = await self.head()
         async for batch in self.pending_writes.reads.confirmed(self._nc, self._stream, from_seq, end):
@@ -238,16 +238,21 @@ class NatsEventStore:
         return self._live.follow(from_seq)
 
     async def head(self) -> int:
-        """Return the sequence of the last commit, 0 for none; raises ReadsUnanswered."""
+        """Return the sequence of the last commit, 0 for none; raises BrokerUnanswered."""
         return await self.pending_writes.reads.head(self._nc, self._stream)
 
     async def condition(self) -> StoreCondition:
-        """Return what the broker reports of both streams; waits while it is away."""
-        return await condition(self._nc, self._prefix)
+        """Return what the broker reports of both streams; raises BrokerUnanswered."""
+        with self.pending_writes.reads.attempt(self._nc, "condition of the streams") as patience:
+            return await condition(self._nc, self._prefix, patience)
 
     async def restore_limits(self) -> list[RestoredLimits]:
-        """Put back the settings that let messages fall out, stream by stream. Raises StreamMissing."""
-        return await restore_limits(self._nc, self._prefix)
+        """Put back the settings that let messages fall out, stream by stream.
+
+        Raises StreamMissing, BrokerUnanswered.
+        """
+        with self.pending_writes.reads.attempt(self._nc, "limits of the streams") as patience:
+            return await restore_limits(self._nc, self._prefix, patience)
 
 
 def _in_batch(batch: str, number: int) -> dict[str, str]:
