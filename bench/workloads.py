@@ -45,7 +45,7 @@ async def w1(server: Trackbook, runs: int = 5) -> dict[str, Any]:
 
 def _gaps(events: list[dict[str, Any]]) -> list[float]:
     starts = {e["task"]: datetime.fromisoformat(e["at"]) for e in events if e["type"] == "TaskStarted"}
-    ends = {e["task"]: datetime.fromisoformat(e["at"]) for e in events if e["type"] == "TaskSucceeded"}
+    ends = {e["task"]: datetime.fromisoformat(e["at"]) for e in events if e["type"] == "AttemptSucceeded"}
     return [(starts[f"t{n + 1}"] - ends[f"t{n}"]).total_seconds() * 1e3 for n in range(len(starts) - 1)]
 
 

@@ -23,7 +23,8 @@ from typing import Any
 
 Message = tuple[int, str, bytes]
 Attempt = tuple[str, str, int]
-ENDS = {"TaskSucceeded": "succeeded", "TaskFailed": "failed", "TaskCancelled": "cancelled"}
+ENDS = {"AttemptSucceeded": "succeeded", "AttemptFailed": "failed", "AttemptCancelled": "cancelled"}
+TASK_ENDS = {"TaskSucceeded": "succeeded", "TaskFailed": "failed", "TaskCancelled": "cancelled"}
 JOB_ENDS = ("JobSucceeded", "JobFailed", "JobCancelled")
 CLOCK_NS = 1_000_000
 """Commits carry microseconds and ledgers nanoseconds, written by different processes of one machine."""
@@ -42,8 +43,7 @@ def check(
     stream, outcomes, jobs = _Stream(wrong, blobs), _Outcomes(wrong), dict[str, _Job]()
     stored = list(messages)
     for seq, subject, data in stored:
-        commit = stream.take(seq, subject, data)
-        if commit is None:
+        if (commit := stream.take(seq, subject, data)) is None:
             continue
         outcomes.take(seq, commit)
         if commit["kind"] == "job":
@@ -61,8 +61,7 @@ class _Stream:
     """Messages to commits: sequences and versions without gaps, and the hash chain of each aggregate."""
 
     def __init__(self, wrong: list[str], blobs: Mapping[str, bytes] | Path | None) -> None:
-        self._wrong, self._blobs = wrong, blobs
-        self._seq = 0
+        self._wrong, self._blobs, self._seq = wrong, blobs, 0
         self._heads: dict[tuple[str, str], tuple[int, str]] = {}
 
     def take(self, seq: int, subject: str, data: bytes) -> dict[str, Any] | None:
@@ -113,8 +112,7 @@ class _Outcomes:
     """I1: each command id has one outcome, in the commit that it led to or on a subject of its own."""
 
     def __init__(self, wrong: list[str]) -> None:
-        self._wrong = wrong
-        self._seen: dict[str, int] = {}
+        self._wrong, self._seen = wrong, dict[str, int]()
 
     def take(self, seq: int, commit: dict[str, Any]) -> None:
         """Note the outcomes that a commit holds."""
@@ -128,10 +126,8 @@ class _Outcomes:
                 self._note(seq, given["id"], given.get("reply"))
 
     def _note(self, seq: int, command: str, reply: dict[str, Any] | None) -> None:
-        if command in self._seen:
-            self._wrong.append(
-                f"I1 seq {seq}: command {command} had its outcome at {self._seen[command]} already"
-            )
+        if before := self._seen.get(command):
+            self._wrong.append(f"I1 seq {seq}: command {command} had its outcome at {before} already")
         if reply is None or reply.get("command_id", command) != command:
             self._wrong.append(f"I1 seq {seq}: command {command} has no reply of its own")
         self._seen.setdefault(command, seq)
@@ -141,19 +137,16 @@ class _Job:
     """One job by its events alone: I4, I6, I7, I8."""
 
     def __init__(self, job: str, wrong: list[str]) -> None:
-        self.id = job
-        self._wrong = wrong
-        self._where = ""
+        self.id, self._wrong, self._where = job, wrong, ""
         self.dependencies: dict[str, list[str]] = {}
         self.skip, self.done = set[str](), set[str]()
         self.launched: dict[tuple[str, int], int] = {}
         self.live: dict[str, int] = {}
         self.ended: dict[tuple[str, int], str] = {}
         self.ended_at: int | None = None
-        self._started: set[tuple[str, int]] = set()
-        self._stopped: set[tuple[str, int]] = set()
-        self._terminal = ""
-        self._stopping = ""
+        self._started, self._stopped = set[tuple[str, int]](), set[tuple[str, int]]()
+        self._between: dict[str, str] = {}
+        self._terminal = self._stopping = self._failed = ""
 
     def say(self, what: str) -> None:
         """Note a violation at the place that is looked at."""
@@ -169,6 +162,9 @@ class _Job:
             self._hear(event, at)
         if self._stopping and (left := self.live.items() - self._stopped):
             self.say(f"I6 {self._stopping}, and nobody stops {sorted(left)}")
+        if self._between:
+            self.say(f"I7 the attempts of {', '.join(sorted(self._between))} ended, and the tasks did not")
+            self._between.clear()
 
     def _hear(self, event: dict[str, Any], at: int) -> None:
         kind = event["type"]
@@ -180,7 +176,9 @@ class _Job:
             self._stopping = self._stopping or kind
         elif kind in JOB_ENDS:
             self._end(kind, at)
-        elif kind.startswith("Task"):
+        elif kind in TASK_ENDS:
+            self._end_task(kind, event["task"])
+        elif kind.startswith(("Task", "Attempt")):
             self._of_attempt(kind, (event["task"], event["attempt"]))
 
     def _create(self, event: dict[str, Any]) -> None:
@@ -225,23 +223,26 @@ class _Job:
         elif kind == "TaskStopRequested":
             self._stopped.add(attempt)
         elif kind in ENDS:
-            self.ended.setdefault(attempt, ENDS[kind])
+            self._between[attempt[0]] = self.ended.setdefault(attempt, ENDS[kind])
             self.live.pop(attempt[0], None)
-            if kind == "TaskSucceeded":
-                self.done.add(attempt[0])
-            elif kind == "TaskFailed":
-                self._stopping = self._stopping or f"the failure of {attempt[0]}"
+
+    def _end_task(self, kind: str, task: str) -> None:
+        if self._between.pop(task, "") != TASK_ENDS[kind]:
+            self.say(f"I4 {kind} of {task}, and its attempt did not just end like that")
+        if kind == "TaskSucceeded":
+            self.done.add(task)
+        elif kind == "TaskFailed":
+            self._failed = task
+            self._stopping = self._stopping or f"the failure of {task}"
 
     def _end(self, kind: str, at: int) -> None:
         self._terminal, self.ended_at = kind, at
         if self.live:
             self.say(f"I7 {kind}, and {', '.join(sorted(self.live))} are live")
-        failed = "failed" in self.ended.values()
         undone = self.dependencies.keys() - self.done
-        if (kind == "JobFailed") is not failed or (kind == "JobSucceeded") is not (
-            not undone and not self._stopping
-        ):
-            self.say(f"I7 {kind}, {'with' if failed else 'without'} a failed task and {len(undone)} not done")
+        succeeded = not undone and not self._stopping
+        if (kind == "JobFailed") is not bool(self._failed) or (kind == "JobSucceeded") is not succeeded:
+            self.say(f"I7 {kind}, with{'' if self._failed else 'out'} a failed task and {len(undone)} not done")
 
     def finish(self, *, running: bool) -> None:
         """Check what must hold once everything has come to rest."""

@@ -63,9 +63,14 @@ def created(tasks: list[dict[str, Any]] | None = None) -> Event:
     return {"type": "JobCreated", "tasks": DIAMOND if tasks is None else tasks}
 
 
-def done(name: str) -> Event:
+def ended(how: str, name: str) -> tuple[Event, Event]:
+    """Return the end of an attempt, such as `Succeeded`, and with it the task's."""
+    return task(f"Attempt{how}", name), {"type": f"Task{how}", "task": name}
+
+
+def done(name: str) -> tuple[Event, Event]:
     """Return a success."""
-    return task("TaskSucceeded", name)
+    return ended("Succeeded", name)
 
 
 SKIP_B = {"type": "TaskSkipped", "task": "b"}
@@ -85,8 +90,8 @@ def sound() -> DoctoredLog:
     """Return a job that ran to its end: a, then c through the skipped b, then d."""
     log = DoctoredLog().commit("pipeline", "p1", {"type": "PipelineCreated", "name": "x"}, inputs=asked("k0"))
     log.job(created(), launch("a"), inputs=asked("k1")).job(task("TaskStarted", "a"))
-    log.job(done("a"), SKIP_B, launch("c")).job(task("TaskStarted", "c"), done("c"), launch("d"))
-    return log.job(done("d"), SUCCEEDED)
+    log.job(*done("a"), SKIP_B, launch("c")).job(task("TaskStarted", "c"), *done("c"), launch("d"))
+    return log.job(*done("d"), SUCCEEDED)
 
 
 RAN = [
@@ -160,9 +165,24 @@ CASES: dict[str, tuple[DoctoredLog, list[str], str]] = {
         "I4 seq 1 job j1: a attempt 2 is launched, and the one before it is not gone",
     ),
     "a second end": (
-        DoctoredLog().job(created(TWO), launch("a"), done("a")).job(task("TaskFailed", "a")),
+        DoctoredLog().job(created(TWO), launch("a"), *done("a")).job(*ended("Failed", "a")),
         [],
-        "I4 seq 2 job j1: TaskFailed of a attempt 1 after it succeeded",
+        "I4 seq 2 job j1: AttemptFailed of a attempt 1 after it succeeded",
+    ),
+    "a task that ends otherwise than its attempt": (
+        DoctoredLog().job(created(TWO), launch("a"), task("AttemptFailed", "a"), done("a")[1]),
+        [],
+        "I4 seq 1 job j1: TaskSucceeded of a, and its attempt did not just end like that",
+    ),
+    "a task that ends without its attempt": (
+        DoctoredLog().job(created(TWO), launch("a"), *done("a")).job(done("a")[1]),
+        [],
+        "I4 seq 2 job j1: TaskSucceeded of a, and its attempt did not just end like that",
+    ),
+    "an attempt that ends without its task": (
+        DoctoredLog().job(created(TWO), launch("a"), task("AttemptSucceeded", "a")),
+        [],
+        "I7 seq 1 job j1: the attempts of a ended, and the tasks did not",
     ),
     "skipped twice": (
         DoctoredLog().job(created(), SKIP_B).job(SKIP_B),
@@ -170,9 +190,9 @@ CASES: dict[str, tuple[DoctoredLog, list[str], str]] = {
         "I4 seq 2 job j1: b is skipped a second time",
     ),
     "an end without a launch": (
-        DoctoredLog().job(created(TWO), done("a")),
+        DoctoredLog().job(created(TWO), *done("a")),
         [],
-        "I5 seq 1 job j1: TaskSucceeded of a attempt 1, and it was never launched",
+        "I5 seq 1 job j1: AttemptSucceeded of a attempt 1, and it was never launched",
     ),
     "a launch before its dependencies": (
         DoctoredLog().job(created(), launch("a"), launch("d")),
@@ -195,7 +215,7 @@ CASES: dict[str, tuple[DoctoredLog, list[str], str]] = {
         "I6 seq 2 job j1: TaskLaunchRequested of c after JobCancelRequested",
     ),
     "a launch after a failure": (
-        DoctoredLog().job(created(TWO), launch("a")).job(task("TaskFailed", "a"), launch("c")),
+        DoctoredLog().job(created(TWO), launch("a")).job(*ended("Failed", "a"), launch("c")),
         [],
         "I6 seq 2 job j1: TaskLaunchRequested of c after the failure of a",
     ),
@@ -205,12 +225,12 @@ CASES: dict[str, tuple[DoctoredLog, list[str], str]] = {
         "I6 seq 2 job j1: JobCancelRequested, and nobody stops [('a', 1)]",
     ),
     "an end while something is live": (
-        DoctoredLog().job(created(TWO), launch("a"), launch("c")).job(done("a"), SUCCEEDED),
+        DoctoredLog().job(created(TWO), launch("a"), launch("c")).job(*done("a"), SUCCEEDED),
         [],
         "I7 seq 2 job j1: JobSucceeded, and c are live",
     ),
     "a success with something undone": (
-        DoctoredLog().job(created(TWO), launch("a")).job(done("a"), SUCCEEDED),
+        DoctoredLog().job(created(TWO), launch("a")).job(*done("a"), SUCCEEDED),
         [],
         "I7 seq 2 job j1: JobSucceeded, without a failed task and 1 not done",
     ),
@@ -241,7 +261,7 @@ CASES: dict[str, tuple[DoctoredLog, list[str], str]] = {
         "I8 seq 2 job j1: is created a second time",
     ),
     "a report after the end": (
-        DoctoredLog().job(created(TWO), launch("a"), done("a")).job(task("TaskStarted", "a")),
+        DoctoredLog().job(created(TWO), launch("a"), *done("a")).job(task("TaskStarted", "a")),
         [],
         "I8 seq 2 job j1: TaskStarted of a attempt 1 after it succeeded",
     ),

@@ -26,6 +26,7 @@ from checker.doctored import (
     DoctoredLog,
     asked,
     created,
+    ended,
     launch,
     sound,
     task,
@@ -39,12 +40,12 @@ def test_a_sound_stream_passes() -> None:
 
 def test_a_failed_and_a_cancelled_job_pass() -> None:
     """A failure that stopped the rest, and a cancel that was confirmed, are sound as well."""
-    stop = [task("TaskStopRequested", "c"), task("TaskCancelled", "c")]
+    stop, gone = task("TaskStopRequested", "c"), ended("Cancelled", "c")
     log = DoctoredLog().job(created(TWO), launch("a"), launch("c"))
-    assert check(log.job(task("TaskFailed", "a"), CANCEL, stop[0]).job(stop[1], FAILED).messages) == []
+    assert check(log.job(*ended("Failed", "a"), CANCEL, stop).job(*gone, FAILED).messages) == []
     log = DoctoredLog().job(created(TWO), launch("a"), launch("c"))
-    log.job(CANCEL, task("TaskStopRequested", "a"), stop[0]).job(task("TaskCancelled", "a"))
-    assert check(log.job(stop[1], CANCELLED).messages) == []
+    log.job(CANCEL, task("TaskStopRequested", "a"), stop).job(*ended("Cancelled", "a"))
+    assert check(log.job(*gone, CANCELLED).messages) == []
 
 
 def lines(log: DoctoredLog, *ran: str, **options: Any) -> str:

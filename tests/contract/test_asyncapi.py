@@ -120,7 +120,8 @@ def test_every_command_has_an_example_that_it_takes() -> None:
 def test_the_example_of_a_commit_is_one() -> None:
     """The example of a live commit is read by what reads the log."""
     commit = KINDS["job"].commits.decode(msgspec.json.encode(COMMIT))
-    assert [type(event).__name__ for event in commit.events] == ["TaskSucceeded", "TaskLaunchRequested"]
+    types = [type(event).__name__ for event in commit.events]
+    assert types == ["AttemptSucceeded", "TaskSucceeded", "TaskLaunchRequested"]
 
 
 def test_the_prefix_is_the_installations(made: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from trackbook.adapters.nats.streams import StreamMissing, ensure, installation,
 from trackbook.engine.ports import Append
 from trackbook.events import storage_format
 from trackbook.events.commit import FORMAT
-from trackbook.events.storage_format import NewerFormat
+from trackbook.events.storage_format import NewerFormat, OlderFormat
 from trackbook.testing.proxy import Proxy
 
 
@@ -325,6 +325,17 @@ async def test_streams_of_a_newer_release_are_refused(nc: Connection, prefix: st
     await api(nc, f"STREAM.UPDATE.{prefix}_events", config | {"metadata": config["metadata"] | newer})
 
     with pytest.raises(NewerFormat, match=rf"9\.8\.7 \(format {FORMAT + 1}\); this is {__version__}"):
+        await ensure(nc, prefix, initialised=True)
+
+
+async def test_streams_of_a_format_that_is_no_longer_read_are_refused(nc: Connection, prefix: str) -> None:
+    """A log with a lower mark than is read is not touched."""
+    await ensure(nc, prefix, initialised=False)
+    config = (await api(nc, f"STREAM.INFO.{prefix}_events"))["config"]
+    older = config["metadata"] | {"trackbook_format": "1"}
+    await api(nc, f"STREAM.UPDATE.{prefix}_events", config | {"metadata": older})
+
+    with pytest.raises(OlderFormat, match=r"an earlier Trackbook \(format 1\)"):
         await ensure(nc, prefix, initialised=True)
 
 

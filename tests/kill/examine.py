@@ -70,7 +70,7 @@ def _jobs_ended_as_meant(world: World, messages: list[Message], jobs: Sequence[J
     for name, event in stream.job_events(messages):
         if event["type"] == "TaskLaunchRequested":
             sessions[name, event["task"]] = event["session"]
-        elif event["type"] == "TaskFailed" and LOST in event["error"]["message"]:
+        elif event["type"] == "AttemptFailed" and LOST in event["error"]["message"]:
             beside += sessions[name, event["task"]] not in ours
         elif event["type"] in stream.ENDS:
             ends[name] = event

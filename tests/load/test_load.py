@@ -31,7 +31,7 @@ TRIVIAL = {"name": "trivial", "tasks": [{"name": "a", "command": "true"}]}
 LIFE = [
     ["JobCreated", "TaskLaunchRequested"],
     ["TaskStarted", "JobStarted"],
-    ["TaskSucceeded", "JobSucceeded"],
+    ["AttemptSucceeded", "TaskSucceeded", "JobSucceeded"],
 ]
 """The events of a job of one task, commit by commit."""
 

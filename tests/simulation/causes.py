@@ -8,14 +8,17 @@ from trackbook.events import job as facts
 
 _DONE = (facts.JobCreated, facts.TaskSucceeded, facts.TaskSkipped)
 _ENDING = (facts.JobCancelRequested, facts.JobFailing)
-_GONE = (facts.TaskSucceeded, facts.TaskFailed, facts.TaskCancelled, *_ENDING)
+_ENDS = (facts.TaskSucceeded, facts.TaskFailed, facts.TaskCancelled, *_ENDING)
 REACTIONS: dict[type, tuple[type, ...]] = {
     facts.JobStarted: (facts.TaskStarted,),
     facts.TaskStopRequested: _ENDING,
+    facts.TaskSucceeded: (facts.AttemptSucceeded,),
+    facts.TaskFailed: (facts.AttemptFailed,),
+    facts.TaskCancelled: (facts.AttemptCancelled,),
     facts.JobFailing: (facts.TaskFailed,),
     facts.JobSucceeded: _DONE,
-    facts.JobFailed: _GONE,
-    facts.JobCancelled: _GONE,
+    facts.JobFailed: _ENDS,
+    facts.JobCancelled: _ENDS,
 }
 """What may follow from what; everything else follows from an input alone."""
 FROM_INPUT: dict[Any, str] = {
@@ -27,9 +30,9 @@ FROM_INPUT: dict[Any, str] = {
     facts.JobCreated: "StartJob",
     facts.TaskStarted: "Report",
     facts.TaskStatusReported: "Report",
-    facts.TaskSucceeded: "Report",
-    facts.TaskFailed: "Report",
-    facts.TaskCancelled: "Report",
+    facts.AttemptSucceeded: "Report",
+    facts.AttemptFailed: "Report",
+    facts.AttemptCancelled: "Report",
 }
 
 
@@ -40,12 +43,12 @@ def agrees(event: Any, given: Any) -> bool:
             return bool(at == getattr(given, "at", getattr(given, "started_at", None)))
         case facts.TaskStatusReported(status=status):
             return bool(status == given.status)
-        case facts.TaskFailed(at=at, error=error):
+        case facts.AttemptFailed(at=at, error=error):
             said = (given.message or given.outcome, given.exit_code, given.signal, given.tail)
             return (error.message, error.exit_code, error.signal, error.tail) == said and at == given.ended_at
-        case facts.TaskSucceeded(at=at):
-            return bool(at == given.ended_at)
-        case facts.TaskCancelled(at=at, exit_code=code, signal=signal):
+        case facts.AttemptSucceeded(at=at, service=service, result=result):
+            return bool((at, service, result) == (given.ended_at, given.service, given.result))
+        case facts.AttemptCancelled(at=at, exit_code=code, signal=signal):
             return (at, code, signal) == (given.ended_at, given.exit_code, given.signal)
         case facts.JobCancelRequested(reason=reason) | facts.JobPaused(reason=reason):
             return bool(reason == given.reason)

@@ -5,8 +5,8 @@ from __future__ import annotations
 MISTAKES: list[tuple[str, str, str]] = [
     (
         "believes reports of any attempt",
-        "if task is None or task.attempt != report.attempt or task.status not in LIVE:",
-        "if task is None or task.status not in LIVE:",
+        "if task is None or task.attempt != report.attempt or not task.live:",
+        "if task is None or not task.live:",
     ),
     (
         "believes reports of later attempts",
@@ -20,7 +20,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     ),
     (
         "believes reports on what is over",
-        "task.attempt != report.attempt or task.status not in LIVE:",
+        "task.attempt != report.attempt or not task.live:",
         "task.attempt != report.attempt:",
     ),
     ("takes a start for the only life", 'frozenset(("launching", "running"))', 'frozenset(("running",))'),
@@ -53,7 +53,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     (
         "ends a failed job at once",
         "case facts.TaskFailed() if not state.ending:\n            return [",
-        "case facts.TaskFailed():\n            return [facts.JobFailed(event.task, event.error), ",
+        "case facts.TaskFailed():\n            return [facts.JobFailed(*state.cause), ",
     ),
     ("calls a failed job cancelled", "    if state.cause:\n        return [facts.JobFailed(*state.cause)]\n", ""),
     (
@@ -88,7 +88,7 @@ MISTAKES: list[tuple[str, str, str]] = [
         "    state.ready.pop(name, None)\n    state.undone",
         "    state.undone",
     ),
-    ("launches again what it launched", "            state.ready.pop(event.task, None)\n", ""),
+    ("launches again what it launched", "    state.ready.pop(event.task, None)\n", ""),
     ("launches what is to be skipped", "    if task.shape.skip:\n        return facts.TaskSkipped(name)\n", ""),
     ("skips everything", "if task.shape.skip:", "if True:"),
     (
@@ -111,8 +111,8 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("takes a lost session for a success", 'if report.outcome == "succeeded":', 'if report.outcome != "failed":'),
     (
         "takes a stopped task for failed",
-        "    if task.stop_requested:\n        return facts.TaskCancelled",
-        "    if False:\n        return facts.TaskCancelled",
+        "    if task.stop_requested:\n        return facts.AttemptCancelled",
+        "    if False:\n        return facts.AttemptCancelled",
     ),
     (
         "takes any cancelled session for asked",
@@ -172,7 +172,15 @@ MISTAKES: list[tuple[str, str, str]] = [
         "return [facts.JobResumed()]",
     ),
     ("cancels what never was", "    if state.created is None:\n", "    if False:\n"),
-    ("keeps the last failure", "state.cause = state.cause or (", "state.cause = ("),
+    ("keeps the last failure", "task.error and not state.cause:", "task.error:"),
+    ("blames what was cancelled", 'status == "failed" and task.error and', "task.error and"),
+    ("takes an attempt for live that has ended", "    task.attempt_ended = True\n", ""),
+    ("takes a second attempt for ended", "    task.attempt_ended = False\n", ""),
+    (
+        "ends a task by another end",
+        "return facts.TaskCancelled(event.task)",
+        "return facts.TaskFailed(event.task)",
+    ),
     ("blames the command for everything", "decision, reaction, -(at + 1))", "decision, reaction, given)"),
     ("blames the first event", "decision, reaction, -(at + 1))", "decision, reaction, -1)"),
     (
@@ -197,6 +205,11 @@ EQUIVALENT: dict[str, str] = {
     "JobState: 0 -> 1": "`undone` is set by the job's creation, and nothing is concluded before it",
     "JobState: 0 -> -1": "`undone` is set by the job's creation, and nothing is concluded before it",
     "JobState: True -> False": "whether defaults are left out matters where a state is encoded, for its hash",
+    "TaskState: False -> True'": "`attempt_ended` is set by each launch, and counts only after one",
+    (
+        "_end_task: status == 'failed' and task.error and (not state.cause)"
+        " -> status == 'failed' and (not state.cause)"
+    ): "a task fails when an attempt of it did, which said why",
     "TaskState: True -> False": "whether defaults are left out matters where a state is encoded, for its hash",
 }
 """Changes that change nothing one could see, by name, with the reason."""

@@ -47,7 +47,8 @@ class Oracle:
         self.started = self.paused = False
         self.words: dict[str, str] = {}
         self.state = "absent"
-        self.failure: facts.TaskFailed | None = None
+        self.gone: dict[str, Any] = {}
+        self.failure: facts.AttemptFailed | None = None
         self.cancel: facts.JobCancelRequested | None = None
         self.ending = ""
         self.ended = False
@@ -68,6 +69,8 @@ class Oracle:
                 self.fail(f"I8: {event} after the terminal event")
             _HEAR[type(event)](self, event)
         self._check_settled()
+        if self.gone:
+            self.fail(f"attempts ended and their tasks did not: {self.gone}")
         self._check_due(inputs, causes, limit)
         self._check_faithful(inputs, events, causes)
 
@@ -222,30 +225,32 @@ class Oracle:
             self.fail(f"{event} without a reason, or twice")
         self.stopping.add(event.task)
 
-    def _gone(self, event: Any, status: str) -> None:
+    def _attempt_ended(self, event: Any) -> None:
         session = self._must_live(event)
         if self._sessions is not None:
             real = self._sessions[session]
-            if real.outcome is None or (real.outcome == "succeeded") is not (status == "succeeded"):
+            succeeded = isinstance(event, facts.AttemptSucceeded)
+            if real.outcome is None or (real.outcome == "succeeded") is not succeeded:
                 self.fail(f"{event}, and really it is {real.outcome or 'live'}")
+        if isinstance(event, facts.AttemptFailed) and (event.task in self.stopping or not event.error.message):
+            self.fail(f"{event} of a task that was asked to stop, or without a word")
+        if isinstance(event, facts.AttemptCancelled) and event.task not in self.stopping:
+            self.fail(f"{event}, and nobody asked for it")
         del self.live[event.task]
         self.stopping.discard(event.task)
-        self.status[event.task] = status
+        self.gone[event.task] = event
 
-    def _succeeded(self, event: facts.TaskSucceeded) -> None:
-        self._gone(event, "succeeded")
-        self._done(event.task, "succeeded")
-
-    def _failed(self, event: facts.TaskFailed) -> None:
-        if event.task in self.stopping or not event.error.message:
-            self.fail(f"{event} of a task that was asked to stop, or without a word")
-        self._gone(event, "failed")
-        self.failure = self.failure or event
-
-    def _cancelled(self, event: facts.TaskCancelled) -> None:
-        if event.task not in self.stopping:
-            self.fail(f"{event}, and nobody asked for it")
-        self._gone(event, "cancelled")
+    def _task_ended(self, event: Any) -> None:
+        attempt = self.gone.pop(event.task, None)
+        if not isinstance(attempt, _OF_ATTEMPT[type(event)]):
+            self.fail(f"{event}, and its attempt ended as {attempt}")
+        if isinstance(event, facts.TaskSucceeded):
+            self._done(event.task, "succeeded")
+        elif isinstance(event, facts.TaskFailed):
+            self.status[event.task] = "failed"
+            self.failure = self.failure or attempt
+        else:
+            self.status[event.task] = "cancelled"
 
     def _cancel(self, event: facts.JobCancelRequested) -> None:
         if self.ending or self.failure:
@@ -291,6 +296,11 @@ class Oracle:
         self._end("cancelled")
 
 
+_OF_ATTEMPT: dict[type, Any] = {
+    facts.TaskSucceeded: facts.AttemptSucceeded,
+    facts.TaskFailed: facts.AttemptFailed,
+    facts.TaskCancelled: facts.AttemptCancelled,
+}
 _HEAR: dict[type, Callable[[Oracle, Any], None]] = {
     facts.JobCreated: Oracle._created,
     facts.JobStarted: Oracle._job_started,
@@ -299,9 +309,12 @@ _HEAR: dict[type, Callable[[Oracle, Any], None]] = {
     facts.TaskStarted: Oracle._started,
     facts.TaskStatusReported: Oracle._status,
     facts.TaskStopRequested: Oracle._stop,
-    facts.TaskSucceeded: Oracle._succeeded,
-    facts.TaskFailed: Oracle._failed,
-    facts.TaskCancelled: Oracle._cancelled,
+    facts.AttemptSucceeded: Oracle._attempt_ended,
+    facts.AttemptFailed: Oracle._attempt_ended,
+    facts.AttemptCancelled: Oracle._attempt_ended,
+    facts.TaskSucceeded: Oracle._task_ended,
+    facts.TaskFailed: Oracle._task_ended,
+    facts.TaskCancelled: Oracle._task_ended,
     facts.JobCancelRequested: Oracle._cancel,
     facts.JobFailing: Oracle._fail,
     facts.JobPaused: Oracle._pause,

@@ -60,19 +60,34 @@ def stopping(task: str) -> facts.TaskStopRequested:
     return facts.TaskStopRequested(task, 1)
 
 
-def succeeded(task: str, seconds: int = 9) -> facts.TaskSucceeded:
+def attempt_succeeded(task: str, **rest: Any) -> facts.AttemptSucceeded:
     """Return the success of a task's first attempt."""
-    return facts.TaskSucceeded(task, 1, at(seconds))
+    return facts.AttemptSucceeded(task, 1, at(9), **rest)
 
 
-def failed(task: str, error: TaskError, seconds: int = 9) -> facts.TaskFailed:
+def attempt_failed(task: str, error: TaskError) -> facts.AttemptFailed:
     """Return the failure of a task's first attempt."""
-    return facts.TaskFailed(task, 1, at(seconds), error)
+    return facts.AttemptFailed(task, 1, at(9), error)
 
 
-def cancelled(task: str, seconds: int = 9) -> facts.TaskCancelled:
-    """Return the confirmed end of a task that was stopped."""
-    return facts.TaskCancelled(task, 1, at(seconds))
+def attempt_cancelled(task: str, **rest: Any) -> facts.AttemptCancelled:
+    """Return the confirmed end of a task's first attempt, which was stopped."""
+    return facts.AttemptCancelled(task, 1, at(9), **rest)
+
+
+def succeeded(task: str) -> tuple[AnyJobEvent, AnyJobEvent]:
+    """Return the success of a task's first attempt, and with it the task's."""
+    return attempt_succeeded(task), facts.TaskSucceeded(task)
+
+
+def failed(task: str, error: TaskError) -> tuple[AnyJobEvent, AnyJobEvent]:
+    """Return the failure of a task's first attempt, and with it the task's."""
+    return attempt_failed(task, error), facts.TaskFailed(task)
+
+
+def cancelled(task: str) -> tuple[AnyJobEvent, AnyJobEvent]:
+    """Return the confirmed end of a task that was stopped, and of its first attempt."""
+    return attempt_cancelled(task), facts.TaskCancelled(task)
 
 
 def begins(task: str, attempt: int = 1) -> ReportTaskStarted:

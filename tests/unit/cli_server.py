@@ -192,6 +192,7 @@ _TASK_STATES = {
     "TaskStarted": "running",
     "TaskSucceeded": "succeeded",
     "TaskFailed": "failed",
+    "TaskCancelled": "cancelled",
 }
 _JOB_STATES = {"JobFailing": "failing", "JobSucceeded": "succeeded", "JobFailed": "failed"}
 
@@ -218,10 +219,25 @@ def event_row(
         "aggregate": "job/1f2e3d4c5b6a7988",
         "version": seq - 4,
         "type": kind,
-        "at": f"2026-01-31T12:00:{second:09.6f}Z",
+        "at": at_second(second),
         "actor": "executor:local",
         "correlation_id": "c",
         "causation_id": "c",
         "data": data,
         "states": {"job": _JOB_STATES.get(kind, job), "tasks": moved | (tasks or {})},
     }
+
+
+def end_rows(
+    how: str, seq: int = 8, index: int = 0, second: float = 1.0, *, task: str, **data: Any
+) -> tuple[Json, Json]:
+    """Return the events of the end of an attempt, such as `Succeeded`, and with it the task's."""
+    return (
+        event_row(f"Attempt{how}", seq, index, second, task=task, attempt=1, at=at_second(second), **data),
+        event_row(f"Task{how}", seq, index + 1, second, task=task),
+    )
+
+
+def at_second(second: float) -> str:
+    """Return the time so many seconds after noon."""
+    return f"2026-01-31T12:00:{second:09.6f}Z"

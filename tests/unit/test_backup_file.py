@@ -11,8 +11,8 @@ import pytest
 
 from trackbook import __version__
 from trackbook.adapters.nats.snapshot import StreamContent
-from trackbook.events.commit import FORMAT
-from trackbook.events.storage_format import NewerFormat, current
+from trackbook.events.commit import FORMAT, OLDEST
+from trackbook.events.storage_format import NewerFormat, OlderFormat, current
 from trackbook.runtime.backup.archive import (
     FORMAT_FILE,
     BackupDamaged,
@@ -75,7 +75,7 @@ def test_no_flipped_bit_is_overlooked() -> None:
         flipped[at] ^= 1 << at % 8
         try:
             read_manifest(io.BytesIO(flipped))
-        except (BackupDamaged, NewerFormat):
+        except (BackupDamaged, NewerFormat, OlderFormat):
             continue
         overlooked.append(at)
 
@@ -138,6 +138,14 @@ def test_a_backup_of_a_newer_release_is_refused() -> None:
     mark = json.dumps({"format": FORMAT + 1, "release": "9.8.7"}).encode()
 
     with pytest.raises(NewerFormat, match=rf"9\.8\.7 \(format {FORMAT + 1}\); this is {__version__}"):
+        read_manifest(io.BytesIO(pack_member(FORMAT_FILE, mark)))
+
+
+def test_a_backup_of_an_earlier_format_is_refused() -> None:
+    """It is not restored, because its events would be misread."""
+    mark = json.dumps({"format": OLDEST - 1, "release": "0.1.0"}).encode()
+
+    with pytest.raises(OlderFormat, match=rf"an earlier Trackbook \(format {OLDEST - 1}\)"):
         read_manifest(io.BytesIO(pack_member(FORMAT_FILE, mark)))
 
 

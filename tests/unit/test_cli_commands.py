@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_server import Answer, FakeServer, event_row, frame, job_row, serving, task_row
+from cli_server import Answer, FakeServer, end_rows, event_row, frame, job_row, serving, task_row
 from typer.testing import CliRunner, Result
 
 from trackbook.cli import main
@@ -52,10 +52,10 @@ def job_that_fails() -> dict[str, Any]:
     error = {"message": "exit code 3", "exit_code": 3, "tail": "boom\n"}
     stream = [
         event_row("TaskStarted", 8, 0, 1, task="a", attempt=1),
-        event_row("TaskSucceeded", 9, 0, 2, task="a", attempt=1),
+        *end_rows("Succeeded", 9, 0, 2, task="a"),
         event_row("TaskStarted", 10, 0, 3, task="b", attempt=1),
-        event_row("TaskFailed", 11, 0, 4, task="b", attempt=1, error=error),
-        event_row("JobFailed", 11, 1, 4, task="b", error=error),
+        *end_rows("Failed", 11, 0, 4, task="b", error=error),
+        event_row("JobFailed", 11, 2, 4, task="b", error=error),
     ]
     ended = job_row(
         state="failed", finished_at="2026-01-31T12:00:04.000000Z", error="task b failed: exit code 3",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 import typer
-from cli_server import CONTROL, Answer, Asked, FakeServer, event_row, frame, job_row, serving, task_row
+from cli_server import CONTROL, Answer, Asked, FakeServer, end_rows, event_row, frame, job_row, serving, task_row
 from rich.console import Console
 
 from trackbook.cli import main
@@ -57,8 +57,8 @@ REFUSAL = {
 EVENTS = [
     event_row("TaskStarted", 8, 0, 1, task=EVIL, attempt=1),
     event_row("TaskStatusReported", 8, 1, 1, task=EVIL, attempt=1, status=EVIL, message=EVIL),
-    event_row("TaskFailed", 9, 0, 2, task=EVIL, attempt=1, error={"message": EVIL, "tail": EVIL, "fault": EVIL}),
-    event_row("JobFailed", 9, 1, 2, task=EVIL, error={"message": EVIL}) | {"actor": EVIL},
+    *end_rows("Failed", 9, 0, 2, task=EVIL, error={"message": EVIL, "tail": EVIL, "fault": EVIL}),
+    event_row("JobFailed", 9, 2, 2, task=EVIL, error={"message": EVIL}) | {"actor": EVIL},
 ]
 FOLDER = {"executor": EVIL, "name": EVIL, "state": "unavailable", "message": EVIL, "path": EVIL, "host": EVIL}
 ENTRY = {"name": EVIL, "path": EVIL, "type": "file", "size": 3, "modified_at": NOON}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from cli_server import event_row, job_row, task_row
+from cli_server import end_rows, event_row, job_row, task_row
 from rich.console import Console
 
 from trackbook.cli.watch.line_view import PlainView
@@ -19,12 +20,12 @@ STORY = [
     event_row("TaskLaunchRequested", 8, 0, 1, job="pending", task="a", attempt=1, session="s"),
     event_row("TaskStarted", 9, 0, 2, job="pending", task="a", attempt=1, at="2026-01-31T12:00:02.000000Z"),
     event_row("JobStarted", 9, 1, 2, at="2026-01-31T12:00:02.000000Z"),
-    event_row("TaskSucceeded", 10, 0, 5, task="a", attempt=1, at="2026-01-31T12:00:05.200000Z"),
-    event_row("TaskLaunchRequested", 10, 1, 5, task="b", attempt=1, session="s"),
+    *end_rows("Succeeded", 10, 0, 5.2, task="a"),
+    event_row("TaskLaunchRequested", 10, 2, 5.2, task="b", attempt=1, session="s"),
     event_row("TaskStarted", 11, 0, 6, task="b", attempt=1, at="2026-01-31T12:00:06.000000Z"),
-    event_row("TaskFailed", 12, 0, 7, task="b", attempt=1, at="2026-01-31T12:00:07.000000Z", error=ERROR),
-    event_row("JobFailing", 12, 1, 7, tasks={"c": "cancelled"}, task="b"),
-    event_row("JobFailed", 12, 2, 7, task="b", error=ERROR),
+    *end_rows("Failed", 12, 0, 7, task="b", error=ERROR),
+    event_row("JobFailing", 12, 2, 7, tasks={"c": "cancelled"}, task="b"),
+    event_row("JobFailed", 12, 3, 7, task="b", error=ERROR),
 ]
 
 
@@ -33,7 +34,7 @@ def fresh(*names: str) -> Progress:
     return progress_of(job_row(), [task_row(name) for name in names or ("a", "b", "c")], from_start=True)
 
 
-def take(progress: Progress, events: list[dict[str, Any]]) -> list[str]:
+def take(progress: Progress, events: Iterable[dict[str, Any]]) -> list[str]:
     """Take the events and return what changed, in short."""
     changes = []
     for event in events:
@@ -61,7 +62,7 @@ def test_events_lead_to_the_job_as_it_ended() -> None:
     assert progress.done == 3
     assert not progress.running
     assert [task.name for task in progress.failed] == ["b"]
-    assert progress.last == "12.2"
+    assert progress.last == "12.3"
     assert progress.tasks["a"].run_time(progress.tasks["a"].finished) == pytest.approx(3.2)  # type: ignore[arg-type]
 
 
@@ -96,7 +97,7 @@ def test_a_job_read_in_the_middle_goes_on_from_there() -> None:
 def test_a_new_attempt_runs_after_a_failed_one() -> None:
     """What was known of the attempt before is forgotten."""
     progress = fresh("a")
-    take(progress, [event_row("TaskFailed", 8, task="a", attempt=1, error=ERROR)])
+    take(progress, end_rows("Failed", 8, task="a", error=ERROR))
 
     changes = take(progress, [
         event_row("TaskLaunchRequested", 9, task="a", attempt=2, session="s"),
@@ -162,7 +163,7 @@ def test_why_a_session_waits_is_reported(
 
     assert [line.partition(" ")[2] for line in lines] == [f"a PENDING: {WHY}"]
     assert f"PENDING: {WHY}" in drawn(progress)
-    take(progress, STORY[1:4])
+    take(progress, STORY[1:5])
     assert WHY not in drawn(progress)
 
 
@@ -170,7 +171,7 @@ def test_whose_failure_it_is_stays_known() -> None:
     """It says what to do about it."""
     progress = fresh()
     error = {"message": "its node died", "fault": "infrastructure"}
-    take(progress, [*STORY[:3], event_row("TaskFailed", 12, 0, 7, task="a", attempt=1, error=error)])
+    take(progress, [*STORY[:3], *end_rows("Failed", 12, 0, 7, task="a", error=error)])
 
     assert (progress.tasks["a"].error, progress.tasks["a"].fault) == ("its node died", "infrastructure")
 
@@ -203,8 +204,8 @@ def test_the_live_view_of_many_tasks_shows_counts_and_what_matters(tasks: int, h
     names = [f"task-{number}" for number in range(tasks)]
     progress = fresh(*names)
     take(progress, [event_row("TaskStarted", 8, at, task=name, attempt=1) for at, name in enumerate(names[:13])])
-    take(progress, [event_row("TaskSucceeded", 9, task="task-0", attempt=1)])
-    take(progress, [event_row("TaskFailed", 10, task="task-1", attempt=1, error=ERROR)])
+    take(progress, end_rows("Succeeded", 9, task="task-0"))
+    take(progress, end_rows("Failed", 10, task="task-1", error=ERROR))
     screen = drawn(progress, height)
 
     assert f"1 succeeded, 11 running, 1 failed, {tasks - 13} pending" in screen

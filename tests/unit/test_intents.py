@@ -27,7 +27,7 @@ def test_what_the_events_asked_for_is_outstanding_until_it_ends(
     for event in events:
         state = evolve(state, event)
         asked += intents.of(event)
-        if isinstance(event, facts.TaskSucceeded | facts.TaskFailed | facts.TaskCancelled):
+        if isinstance(event, facts.AttemptSucceeded | facts.AttemptFailed | facts.AttemptCancelled):
             asked = [intent for intent in asked if (intent.task, intent.attempt) != (event.task, event.attempt)]
         wanted = list(intents.outstanding(state))
         assert set(wanted) == set(asked)

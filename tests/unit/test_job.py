@@ -98,8 +98,8 @@ def test_a_skipped_task_waits_for_its_dependencies() -> None:
     """A task marked skip is done only once everything before it is."""
     given().when(start("a", "b!<a", "c<b")).then(created("a", "b!<a", "c<b"), launched("a"))
     given(created("a", "b!<a", "c<b"), launched("a"), started("a"), JobStarted(at(1))).when(ends("a")).then(
-        succeeded("a"), TaskSkipped("b"), launched("c")
-    ).because(0, 1, 1)
+        *succeeded("a"), TaskSkipped("b"), launched("c")
+    ).because(0, -1, 1, 1)
 
 
 def test_a_job_is_created_once() -> None:
@@ -129,10 +129,10 @@ def test_causes_are_counted_within_the_commit() -> None:
     assert core().take_due(core().decider, decision, 3, 10)
     assert decision.events == [
         *(started("a"), JobStarted(at(1))),
-        *(started("b"), succeeded("b"), succeeded("a")),
+        *(started("b"), *succeeded("b"), *succeeded("a")),
         *(TaskSkipped("c"), JobSucceeded()),
     ]
-    assert decision.causes == [0, -1, 1, 1, 2, 3, -6]
+    assert decision.causes == [0, -1, 1, 1, -4, 2, -6, 3, -8]
 
 
 def test_a_step_answers_one_command() -> None:
@@ -179,16 +179,16 @@ def test_a_paused_job_launches_nothing() -> None:
     history = (created("a", "b<a", "c"), launched("a"), launched("c"), started("a"), JobStarted(at(1)))
     given(*history).when(PauseJob("at night")).then(JobPaused("at night")).leaving("paused", a="running")
     paused = (*history, JobPaused("at night"))
-    given(*paused).when(ends("a")).then(succeeded("a")).leaving("paused", a="succeeded", b="ready")
-    given(*paused, succeeded("a")).when(None).then_nothing()
+    given(*paused).when(ends("a")).then(*succeeded("a")).leaving("paused", a="succeeded", b="ready")
+    given(*paused, *succeeded("a")).when(None).then_nothing()
 
 
 def test_a_resumed_job_launches_what_became_ready() -> None:
     """It goes on as if it had never been paused: running if it had begun, else pending."""
     history = (created("a", "b<a", "c!<a"), launched("a"), started("a"), JobStarted(at(1)), JobPaused("later"))
-    given(*history, succeeded("a")).when(ResumeJob()).then(JobResumed(), launched("b"), TaskSkipped("c")).because(
-        0, 1, 1
-    ).leaving("running", b="launching", c="skipped")
+    given(*history, *succeeded("a")).when(ResumeJob()).then(
+        JobResumed(), launched("b"), TaskSkipped("c")
+    ).because(0, 1, 1).leaving("running", b="launching", c="skipped")
     given(created("a"), launched("a"), JobPaused("later")).when(ResumeJob()).then(JobResumed()).leaving("pending")
 
 
@@ -204,9 +204,9 @@ def test_a_job_that_begins_while_it_is_paused_stays_paused() -> None:
 def test_a_paused_job_ends_with_what_runs() -> None:
     """Its last success, a failure and a cancel end it as they end any job."""
     history = (created("a"), launched("a"), started("a"), JobStarted(at(1)), JobPaused("later"))
-    given(*history).when(ends("a")).then(succeeded("a"), JobSucceeded()).leaving("succeeded")
+    given(*history).when(ends("a")).then(*succeeded("a"), JobSucceeded()).leaving("succeeded")
     given(*history).when(ends("a", "failed", message="exit code 3", exit_code=3)).then(
-        failed("a", EXIT_3), A_FAILED, JobFailed("a", EXIT_3)
+        *failed("a", EXIT_3), A_FAILED, JobFailed("a", EXIT_3)
     ).leaving("failed")
     given(*history).when(CancelJob()).then(ON_REQUEST, stopping("a")).leaving("cancelling")
 
@@ -221,13 +221,13 @@ def test_what_ends_or_is_not_there_is_neither_paused_nor_resumed() -> None:
     """The refusal says why."""
     for command in (PauseJob(), ResumeJob()):
         given().when(command).refused("job_not_found", JOB)
-        given(created("a"), launched("a"), succeeded("a"), JobSucceeded()).when(command).refused(
+        given(created("a"), launched("a"), *succeeded("a"), JobSucceeded()).when(command).refused(
             "job_ended", "succeeded"
         )
         given(created("a"), launched("a"), ON_REQUEST, stopping("a")).when(command).refused(
             "job_cancelling", "on request"
         )
-        given(*RUNNING, failed("a", OOM), A_FAILED, stopping("b")).when(command).refused("job_failing", "failed")
+        given(*RUNNING, *failed("a", OOM), A_FAILED, stopping("b")).when(command).refused("job_failing", "failed")
 
 
 # Cancelling -------------------------------------------------------------------------------------------------
@@ -258,14 +258,14 @@ def test_cancelling_a_job_without_sessions_ends_it() -> None:
 
 def test_cancelling_leaves_what_is_done() -> None:
     """A task that ended, or was skipped, before a cancel stays as it is and is not stopped."""
-    history = (created("a", "b!", "c"), launched("a"), TaskSkipped("b"), launched("c"), succeeded("a"))
+    history = (created("a", "b!", "c"), launched("a"), TaskSkipped("b"), launched("c"), *succeeded("a"))
     given(*history).when(CancelJob()).then(ON_REQUEST, stopping("c")).leaving(a="succeeded", b="skipped")
 
 
 def test_cancelling_twice_changes_nothing() -> None:
     """A job that is ending already isn't asked to a second time, whoever asked first."""
     given(*RUNNING, ON_REQUEST, stopping("a"), stopping("b")).when(CancelJob("again")).then_nothing()
-    given(*RUNNING, failed("a", OOM), A_FAILED, stopping("b")).when(CancelJob()).then_nothing()
+    given(*RUNNING, *failed("a", OOM), A_FAILED, stopping("b")).when(CancelJob()).then_nothing()
 
 
 def test_cancelling_needs_a_job() -> None:
@@ -276,11 +276,11 @@ def test_cancelling_needs_a_job() -> None:
 def test_an_ended_job_is_not_cancelled() -> None:
     """Cancelling a job after its end is refused, whatever the end was."""
     ended = (created("a"), launched("a"), started("a"))
-    given(*ended, succeeded("a"), JobSucceeded()).when(CancelJob()).refused("job_ended", "succeeded")
-    given(*ended, failed("a", OOM), A_FAILED, JobFailed("a", OOM)).when(CancelJob()).refused(
+    given(*ended, *succeeded("a"), JobSucceeded()).when(CancelJob()).refused("job_ended", "succeeded")
+    given(*ended, *failed("a", OOM), A_FAILED, JobFailed("a", OOM)).when(CancelJob()).refused(
         "job_ended", "failed"
     )
-    given(*ended, ON_REQUEST, stopping("a"), cancelled("a"), JobCancelled("on request")).when(
+    given(*ended, ON_REQUEST, stopping("a"), *cancelled("a"), JobCancelled("on request")).when(
         CancelJob()
     ).refused("job_ended", "cancelled")
 
@@ -291,7 +291,7 @@ def test_an_ended_job_is_not_cancelled() -> None:
 def test_folding_never_reacts() -> None:
     """A history that stops in the middle is folded as it is: nothing is added to it."""
     assert fold(created("a", "b"), launched("a")).tasks["b"].status == "ready"
-    assert fold(*RUNNING, failed("a", OOM)).status == "running"
+    assert fold(*RUNNING, *failed("a", OOM)).status == "running"
 
 
 def test_outstanding_is_what_may_be_live() -> None:
@@ -302,7 +302,7 @@ def test_outstanding_is_what_may_be_live() -> None:
         launched("b"),
         launched("c"),
         started("b"),
-        succeeded("c"),
+        *succeeded("c"),
     )
     state = fold(*history, ON_REQUEST, stopping("a"))
     assert [(task.shape.name, task.stop_requested) for task in state.live()] == [("a", True), ("b", False)]

@@ -211,7 +211,7 @@ def _running(state: JobState) -> Iterator[Instructions]:
 def test_each_event_is_evolved_and_reacted_to_once() -> None:
     """A job of a thousand tasks costs one call of the fold and one of the saga for each of its events."""
     events, evolved, reacted = _events_and_calls(_fan(1000))
-    assert events == evolved == reacted == 3 * 1002 + 3
+    assert events == evolved == reacted == 4 * 1002 + 3
 
 
 def test_the_end_of_a_task_costs_its_out_degree() -> None:
@@ -222,7 +222,7 @@ def test_the_end_of_a_task_costs_its_out_degree() -> None:
     live = [task.shape.name for task in state.live()]
     for name in live[:100]:
         state, events = step(state, ReportTaskEnded(name, 1, "succeeded", at(2), at(1)), room=2)
-        assert len(events) == 2 + 2
+        assert len(events) == 3 + 2
     assert ready.looked == 200
 
 

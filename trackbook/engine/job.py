@@ -9,7 +9,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from trackbook.engine.errors import Refused
-from trackbook.engine.job_state import LIVE, JobState, TaskState
+from trackbook.engine.job_state import JobState, TaskState
 from trackbook.events import job as facts
 from trackbook.events.job import AnyJobEvent, Fault, TaskError, TaskShape
 
@@ -152,7 +152,7 @@ def _require_unhindered(state: JobState) -> None:
 def _handle_report(state: JobState, report: Report) -> list[AnyJobEvent]:
     """Take a report: it counts only for the attempt that is live now, so late and doubled ones change nothing."""
     task = state.tasks.get(report.task)
-    if task is None or task.attempt != report.attempt or task.status not in LIVE:
+    if task is None or task.attempt != report.attempt or not task.live:
         return []
     match report:
         case ReportTaskStatus():
@@ -162,7 +162,7 @@ def _handle_report(state: JobState, report: Report) -> list[AnyJobEvent]:
         case ReportTaskStarted():
             return _started(task, report.at)
         case ReportTaskEnded():
-            return [*_started(task, report.started_at), _ended(task, report)]
+            return [*_started(task, report.started_at), _attempt_ended(task, report)]
 
 
 def _status_reported(report: ReportTaskStatus) -> AnyJobEvent:
@@ -175,19 +175,19 @@ def _started(task: TaskState, at: datetime | None) -> list[AnyJobEvent]:
     return [facts.TaskStarted(task.shape.name, task.attempt, at)]
 
 
-def _ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
+def _attempt_ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
     if report.outcome == "succeeded":
-        return facts.TaskSucceeded(
+        return facts.AttemptSucceeded(
             report.task, report.attempt, report.ended_at, report.service, report.run_time, report.result
         )
     if task.stop_requested:
-        return facts.TaskCancelled(
+        return facts.AttemptCancelled(
             report.task, report.attempt, report.ended_at, report.exit_code, report.signal, report.run_time
         )
     error = TaskError(
         report.message or report.outcome, report.exit_code, report.signal, report.tail, report.fault
     )
-    return facts.TaskFailed(report.task, report.attempt, report.ended_at, error, report.run_time)
+    return facts.AttemptFailed(report.task, report.attempt, report.ended_at, error, report.run_time)
 
 
 # Reactions: the saga ----------------------------------------------------------------------------------------
@@ -201,6 +201,8 @@ def react(state: JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
     match event:
         case facts.TaskStarted() if not state.began and not state.ending:
             return [facts.JobStarted(event.at)]
+        case facts.AttemptSucceeded() | facts.AttemptFailed() | facts.AttemptCancelled():
+            return [_after_attempt(event)]
         case facts.TaskFailed() if not state.ending:
             return [facts.JobFailing(event.task)]
         case facts.JobCancelRequested() | facts.JobFailing():
@@ -214,6 +216,22 @@ def react(state: JobState, event: AnyJobEvent) -> list[AnyJobEvent]:
         ):
             return _conclusion(state)
     return []
+
+
+def _after_attempt(
+    event: facts.AttemptSucceeded | facts.AttemptFailed | facts.AttemptCancelled,
+) -> AnyJobEvent:
+    """Return what follows for the task from the end of its attempt.
+
+    An attempt that failed is the task's last one, because there are no retries yet: this is their place.
+    """
+    match event:
+        case facts.AttemptSucceeded():
+            return facts.TaskSucceeded(event.task)
+        case facts.AttemptFailed():
+            return facts.TaskFailed(event.task)
+        case facts.AttemptCancelled():
+            return facts.TaskCancelled(event.task)
 
 
 def due(state: JobState) -> Iterator[AnyJobEvent]:

@@ -22,6 +22,7 @@ UNFINISHED: tuple[JobStatus, ...] = tuple(status for status in get_args(JobStatu
 class TaskState(Struct, omit_defaults=True):
     """A task instance; `waiting` counts its dependencies that are not done yet.
 
+    `attempt_ended`: the session of its last attempt is gone. `error`: why the last attempt that failed did so.
     `serves`: it has succeeded and offers a service, which is its session's for as long as the job runs.
     """
 
@@ -32,9 +33,16 @@ class TaskState(Struct, omit_defaults=True):
     attempt: int = 0
     session: str = ""
     stop_requested: bool = False
+    attempt_ended: bool = False
+    error: TaskError | None = None
     executor_status: str = ""
     executor_message: str = ""
     serves: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether its session is launched, or to be, and not confirmed gone."""
+        return self.status in LIVE and not self.attempt_ended
 
 
 class JobState(Struct, omit_defaults=True):
@@ -42,6 +50,7 @@ class JobState(Struct, omit_defaults=True):
 
     `undone` counts the tasks that have not ended. `ready` holds those to launch, first come first; it is ordered
     by links, so that its first is found at once however many were taken before. `began`: a session of it has run.
+    `cause` is the first task that failed, and why its last attempt did.
     """
 
     id: str
@@ -67,7 +76,7 @@ class JobState(Struct, omit_defaults=True):
 
     def live(self) -> Iterator[TaskState]:
         """Yield the tasks whose sessions are launched, or to be, and not confirmed gone."""
-        return (task for task in self.tasks.values() if task.status in LIVE)
+        return (task for task in self.tasks.values() if task.live)
 
 
 # Fold -------------------------------------------------------------------------------------------------------
@@ -77,20 +86,13 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
     """Remember the event; changes and returns `state`, which the caller owns alone."""
     match event:
         case facts.TaskLaunchRequested():
-            task = state.tasks[event.task]
-            task.status, task.attempt, task.session = "launching", event.attempt, event.session
-            state.ready.pop(event.task, None)
+            _begin_attempt(state, event)
         case facts.TaskStarted():
             state.tasks[event.task].status = "running"
-        case facts.TaskSucceeded() | facts.TaskSkipped():
-            _end_task(state, event.task, "skipped" if isinstance(event, facts.TaskSkipped) else "succeeded")
-            state.tasks[event.task].serves = isinstance(event, facts.TaskSucceeded) and bool(event.service)
-            _release_successors(state, event.task)
-        case facts.TaskFailed():
-            _end_task(state, event.task, "failed")
-            state.cause = state.cause or (event.task, event.error)
-        case facts.TaskCancelled():
-            _end_task(state, event.task, "cancelled")
+        case facts.AttemptSucceeded() | facts.AttemptFailed() | facts.AttemptCancelled():
+            _end_attempt(state.tasks[event.task], event)
+        case facts.TaskSucceeded() | facts.TaskSkipped() | facts.TaskFailed() | facts.TaskCancelled():
+            _end_task(state, event.task, _TASK_ENDS[type(event)])
         case facts.TaskStatusReported():
             state.tasks[event.task].executor_status = event.status
             state.tasks[event.task].executor_message = event.message
@@ -115,6 +117,12 @@ def evolve(state: JobState, event: AnyJobEvent) -> JobState:
     return state
 
 
+_TASK_ENDS: dict[type[AnyJobEvent], TaskStatus] = {
+    facts.TaskSucceeded: "succeeded",
+    facts.TaskSkipped: "skipped",
+    facts.TaskFailed: "failed",
+    facts.TaskCancelled: "cancelled",
+}
 _ENDS: dict[type[AnyJobEvent], JobStatus] = {
     facts.JobSucceeded: "succeeded",
     facts.JobFailed: "failed",
@@ -151,15 +159,37 @@ def _create(state: JobState, event: facts.JobCreated) -> None:
             _make_ready(state, shape.name)
 
 
+def _begin_attempt(state: JobState, event: facts.TaskLaunchRequested) -> None:
+    task = state.tasks[event.task]
+    task.status, task.attempt, task.session = "launching", event.attempt, event.session
+    task.attempt_ended = False
+    state.ready.pop(event.task, None)
+
+
 def _make_ready(state: JobState, name: str) -> None:
     state.tasks[name].status = "ready"
     state.ready[name] = None
 
 
+def _end_attempt(
+    task: TaskState, event: facts.AttemptSucceeded | facts.AttemptFailed | facts.AttemptCancelled
+) -> None:
+    task.attempt_ended = True
+    if isinstance(event, facts.AttemptSucceeded):
+        task.serves = bool(event.service)
+    elif isinstance(event, facts.AttemptFailed):
+        task.error = event.error
+
+
 def _end_task(state: JobState, name: str, status: TaskStatus) -> None:
-    state.tasks[name].status = status
+    task = state.tasks[name]
+    task.status = status
     state.ready.pop(name, None)
     state.undone -= 1
+    if status in ("succeeded", "skipped"):
+        _release_successors(state, name)
+    elif status == "failed" and task.error and not state.cause:
+        state.cause = name, task.error
 
 
 def _release_successors(state: JobState, name: str) -> None:

@@ -14,9 +14,12 @@ import msgspec
 from msgspec import Struct, field
 
 SCHEMA = 1
-FORMAT = 1
+FORMAT = 2
 """The number of the storage format: of both streams and the data directory. A release that writes what earlier
 ones can't read raises it; what has a higher number is refused."""
+OLDEST = 2
+"""The lowest number that is still read. Format 1, before the first release, had one event for the end of a task
+and of its attempt."""
 E = TypeVar("E")
 C = TypeVar("C")
 

@@ -1,7 +1,8 @@
 """The events of a job: one run of a pipeline, from its creation to one terminal event.
 
 A storage format: fields are only added, with defaults. Times are UTC; `task` is the task's name. `run_time` is in
-seconds, by a clock that can't be set, and left out where nobody measured it.
+seconds, by a clock that can't be set, and left out where nobody measured it. The end of an attempt says how its
+session ended, the end of a task what follows from that; both are in one commit.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class TaskStopRequested(JobEvent, frozen=True):
     attempt: int
 
 
-class TaskSucceeded(JobEvent, frozen=True):
+class AttemptSucceeded(JobEvent, frozen=True):
     """The session's command ended with exit code 0, or its service is healthy.
 
     `service` is how a serving task's service is reached: `url`, `service` (its name), `id`. `result` is the JSON
@@ -123,7 +124,7 @@ class TaskSucceeded(JobEvent, frozen=True):
     result: Any = None
 
 
-class TaskFailed(JobEvent, frozen=True):
+class AttemptFailed(JobEvent, frozen=True):
     """The session's command failed, could not be run, or was lost."""
 
     task: str
@@ -133,7 +134,7 @@ class TaskFailed(JobEvent, frozen=True):
     run_time: float | None = None
 
 
-class TaskCancelled(JobEvent, frozen=True):
+class AttemptCancelled(JobEvent, frozen=True):
     """The session is confirmed gone after it was asked to stop."""
 
     task: str
@@ -142,6 +143,24 @@ class TaskCancelled(JobEvent, frozen=True):
     exit_code: int | None = None
     signal: int | None = None
     run_time: float | None = None
+
+
+class TaskSucceeded(JobEvent, frozen=True):
+    """The task is done, because its last attempt succeeded: tasks that depend on it may start."""
+
+    task: str
+
+
+class TaskFailed(JobEvent, frozen=True):
+    """The task failed for good, because its last attempt failed and there is no other one."""
+
+    task: str
+
+
+class TaskCancelled(JobEvent, frozen=True):
+    """The task was cancelled, because its last attempt was."""
+
+    task: str
 
 
 class JobCancelRequested(JobEvent, frozen=True):
@@ -191,6 +210,9 @@ AnyJobEvent = (
     | TaskStarted
     | TaskStatusReported
     | TaskStopRequested
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptCancelled
     | TaskSucceeded
     | TaskFailed
     | TaskCancelled

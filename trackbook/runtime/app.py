@@ -21,7 +21,7 @@ from trackbook.adapters.nats.connection import connect
 from trackbook.adapters.nats.discovery import current_url, engine_access
 from trackbook.adapters.nats.jetstream_api import require_server
 from trackbook.runtime.data_directory.directory import ServerRecord, hold_directory, record_server
-from trackbook.runtime.data_directory.format import refuse_newer_data
+from trackbook.runtime.data_directory.format import refuse_unreadable_data
 from trackbook.runtime.data_directory.identity import claim_directory
 from trackbook.runtime.process.descriptors import raise_descriptor_limit
 from trackbook.runtime.process.watchdog import Watchdog
@@ -77,8 +77,8 @@ async def running(
 
     What a `watchdog` finds is reported as a problem of the system.
 
-    Raises DataDirectoryHeld, NewerFormat, DataDirectoryCopied, BrokerFailed, BrokerUnfit, LogDamaged and others
-    that say what was found.
+    Raises DataDirectoryHeld, NewerFormat, OlderFormat, DataDirectoryCopied, BrokerFailed, BrokerUnfit, LogDamaged
+    and others that say what was found.
     """
     raise_descriptor_limit()
     token = secrets.token_urlsafe(32) if config.authenticates else ""
@@ -87,7 +87,7 @@ async def running(
         log.warning("unsafe", switched_off=unsafe, hint="for tests only: the log or the sessions may be spoilt")
     async with AsyncExitStack() as stack:
         stack.enter_context(hold_directory(config.data, config.roles))
-        refuse_newer_data(config.data)
+        refuse_unreadable_data(config.data)
         embedded = "broker" in config.roles and Access.from_env() is None
         system.identity = claim_directory(
             config.data, config.ownership, embedded=embedded, engine="engine" in config.roles

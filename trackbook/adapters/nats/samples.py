@@ -137,8 +137,9 @@ COMMIT: dict[str, Any] = {
         {"actor": "engine", "command": None},
     ],
     "events": [
-        {"type": "TaskSucceeded", "task": "make", "attempt": 1, "at": "2026-01-05T09:30:00Z"},
+        {"type": "AttemptSucceeded", "task": "make", "attempt": 1, "at": "2026-01-05T09:30:00Z"},
+        {"type": "TaskSucceeded", "task": "make"},
         {"type": "TaskLaunchRequested", "task": "tell", "attempt": 1, "session": f"tb-{_JOB}-1-1"},
     ],
-    "causes": [0, 1],
+    "causes": [0, -1, 1],
 }

@@ -12,7 +12,7 @@ from trackbook.adapters.nats.errors import BrokerUnfit
 from trackbook.adapters.nats.jetstream_api import insist
 from trackbook.errors import UserError
 from trackbook.events.commit import FORMAT
-from trackbook.events.storage_format import FormatMark, current, refuse_newer
+from trackbook.events.storage_format import FormatMark, current, refuse_unreadable
 
 STREAM_NOT_FOUND = 10059
 _NAME_IN_USE = 10058
@@ -94,7 +94,7 @@ async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool
 
     `initialised` says that this installation has made them before: then one that is missing means a wrong store,
     a wrong key or a loss, and is never made again. `condition` reports lost messages and changed limits.
-    Raises StreamMissing, NewerFormat, BrokerUnfit, Unanswered.
+    Raises StreamMissing, NewerFormat, OlderFormat, BrokerUnfit, Unanswered.
     """
     if not _TOKEN.match(prefix):
         raise ValueError(f"not a prefix for subjects: {prefix!r}")
@@ -112,12 +112,13 @@ async def ensure(nc: Connection, prefix: str = "trackbook", *, initialised: bool
 
 
 async def _check_format(nc: Connection, config: dict[str, Any]) -> None:
-    """Raise NewerFormat where a newer release wrote the stream; mark one of an earlier format."""
+    """Raise NewerFormat or OlderFormat where the stream can't be read; mark one that has none, or a lower one."""
     metadata = config.get("metadata") or {}
-    number = metadata.get(_FORMAT, "1")
-    mark = FormatMark(int(number) if number.isdecimal() else 1, metadata.get(_RELEASE, ""))
-    refuse_newer(f"the stream {config['name']}", mark)
-    if mark.format < FORMAT:
+    number = metadata.get(_FORMAT, "")
+    if number.isdecimal():
+        mark = FormatMark(int(number), metadata.get(_RELEASE, ""))
+        refuse_unreadable(f"the stream {config['name']}", mark)
+    if not number.isdecimal() or int(number) < FORMAT:
         marked = config | {"metadata": metadata | _format_metadata()}
         if fault := (await insist(nc, f"STREAM.UPDATE.{config['name']}", marked)).get("error"):
             raise BrokerUnfit(f"stream {config['name']}: {fault['description']} ({fault.get('err_code')})")

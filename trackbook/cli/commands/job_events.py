@@ -26,7 +26,7 @@ def events(
         bool, typer.Option("--follow", "-f", help="Follow the job to its end; JSON is one event a line.")
     ] = False,
     type_: Annotated[
-        str | None, typer.Option("--type", help="Only events of this type, such as TaskFailed.")
+        str | None, typer.Option("--type", help="Only events of this type, such as AttemptFailed.")
     ] = None,
     url: options.Url = None,
     token_file: options.TokenFile = None,

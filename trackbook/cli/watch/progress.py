@@ -12,6 +12,7 @@ from typing import Any
 from trackbook.cli.states import ENDED, TASK_ENDED
 from trackbook.cli.terminal.formatting import parse_utc
 
+_ATTEMPT_ENDS = ("AttemptSucceeded", "AttemptFailed", "AttemptCancelled")
 STATUS = "status"
 """The state of a change that is none: the executor's own status says more."""
 
@@ -96,6 +97,8 @@ class Progress:
         data, at, states = event.get("data") or {}, parse_utc(event["at"]), event["states"] or {}
         if event["type"] == "TaskStatusReported":
             return self._take_status(self.tasks[data["task"]], data, at)
+        if event["type"] in _ATTEMPT_ENDS:
+            self._take_end(self.tasks[data["task"]], data)
         changes = []
         for name, state in states.get("tasks", {}).items():
             if name == data.get("task"):
@@ -115,17 +118,21 @@ class Progress:
         task.status, task.why = said
         return [Change(at, STATUS, task, task.why)] if task.why else []
 
-    def _take_task(self, task: Task, state: str, data: dict[str, Any], at: datetime) -> Change:
-        happened = parse_utc(data["at"]) if "at" in data else at
-        if state == "running":
-            task.started, task.finished, task.measured = happened, None, None
-        elif state in TASK_ENDED:
-            task.finished, task.measured = happened, data.get("run_time")
-        task.attempt = data.get("attempt", task.attempt)
+    @staticmethod
+    def _take_end(task: Task, data: dict[str, Any]) -> None:
+        """Record the end of an attempt; what becomes of the task is the next event's to say."""
+        task.finished, task.measured = parse_utc(data["at"]), data.get("run_time")
         error = data.get("error") or {}
         task.error, task.fault = error.get("message", ""), error.get("fault", "")
+
+    def _take_task(self, task: Task, state: str, data: dict[str, Any], at: datetime) -> Change:
+        happened = parse_utc(data["at"]) if "at" in data else task.finished or at
+        task.attempt = data.get("attempt", task.attempt)
         if state == "launching":
-            task.status = task.why = ""
+            task.started = task.finished = task.measured = None
+            task.status = task.why = task.error = task.fault = ""
+        elif state == "running":
+            task.started = happened
         self._move(task, state)
         return Change(happened, state, task, task.error)
 

@@ -84,7 +84,7 @@ class JobRow(Struct):
     cancelled: int = 0
 
 
-_End = job_events.TaskSucceeded | job_events.TaskFailed | job_events.TaskCancelled
+_End = job_events.AttemptSucceeded | job_events.AttemptFailed | job_events.AttemptCancelled
 
 
 class FoldedJob(Struct):
@@ -122,15 +122,15 @@ class FoldedJob(Struct):
                 self._launch(self._row(event.task), commit.at)
             case job_events.TaskStarted():
                 self._row(event.task).started_at = to_micros(event.at)
-            case job_events.TaskSucceeded():
+            case job_events.AttemptSucceeded():
                 row = self._end(event, 0, None)
                 row.service = msgspec.json.encode(event.service).decode() if event.service else ""
                 if event.result is not None:
                     self.results[row.idx] = _encode(event.result)
-            case job_events.TaskFailed():
+            case job_events.AttemptFailed():
                 row = self._end(event, event.error.exit_code, event.error.signal)
                 row.error, row.tail, row.fault = event.error.message, event.error.tail, event.error.fault
-            case job_events.TaskCancelled():
+            case job_events.AttemptCancelled():
                 self._end(event, event.exit_code, event.signal)
             case job_events.TaskStatusReported():
                 row = self._row(event.task)
@@ -146,6 +146,8 @@ class FoldedJob(Struct):
                 self.job.reason = f"task {event.task} failed"
             case job_events.JobSucceeded() | job_events.JobCancelled() | job_events.JobFailed():
                 self._conclude(event, commit.at)
+            case job_events.TaskSucceeded() | job_events.TaskFailed() | job_events.TaskCancelled():
+                pass
             case job_events.TaskSkipped() | job_events.TaskStopRequested():
                 pass
 

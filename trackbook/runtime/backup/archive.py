@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from trackbook.adapters.nats.snapshot import StreamContent
 from trackbook.errors import UserError
 from trackbook.events.log import Evidence
-from trackbook.events.storage_format import FormatMark, refuse_newer
+from trackbook.events.storage_format import FormatMark, refuse_unreadable
 
 FORMAT_FILE, MANIFEST, DIGEST, FAILED = "format.json", "manifest.json", "manifest.sha256", "failed.txt"
 EXECUTORS = "executors.toml"
@@ -113,7 +113,7 @@ def _padding(size: int) -> bytes:
 
 
 def read_manifest(file: Reader) -> Manifest:
-    """Read a whole backup and return its manifest; raises BackupDamaged, NewerFormat."""
+    """Read a whole backup and return its manifest; raises BackupDamaged, NewerFormat, OlderFormat."""
     known: list[Digest] = []
     latest: list[Member] = []
     for member in members(file):
@@ -200,7 +200,7 @@ def _check_first(member: Member) -> None:
         mark = msgspec.json.decode(member.data, type=FormatMark)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BackupDamaged(f"{FORMAT_FILE} is damaged: {error}") from error
-    refuse_newer("the backup", mark)
+    refuse_unreadable("the backup", mark)
 
 
 def _read(file: Reader, size: int) -> bytes:

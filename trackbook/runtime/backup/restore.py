@@ -71,7 +71,7 @@ class Counted:
 
 
 def check(path: Path, progress: Progress) -> Manifest:
-    """Compare every byte of a backup with its digests; raises BackupDamaged, NewerFormat."""
+    """Compare every byte of a backup with its digests; raises BackupDamaged, NewerFormat, OlderFormat."""
     with path.open("rb") as file:
         try:
             return read_manifest(Counted(file, progress))

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from trackbook.events.commit import FORMAT
-from trackbook.events.storage_format import FormatMark, current, parse, refuse_newer
+from trackbook.events.storage_format import FormatMark, current, parse, refuse_unreadable
 from trackbook.private_files import write_private
 
 
@@ -18,17 +18,22 @@ def is_initialised(data: Path) -> bool:
 
 def mark_initialised(data: Path) -> None:
     """Note for ever that the streams were made, and in which storage format; on disk when it returns."""
-    if not is_initialised(data) or _format(data).format < FORMAT:
+    mark = _format(data)
+    if mark is None or mark.format < FORMAT:
         write_private(data / "initialised", msgspec.json.encode(current()), synced=True)
 
 
-def refuse_newer_data(data: Path) -> None:
-    """Raise NewerFormat where a newer release wrote in the data directory what this one can't read."""
-    refuse_newer(f"the data directory {data}", _format(data))
+def refuse_unreadable_data(data: Path) -> None:
+    """Raise NewerFormat or OlderFormat where this release can't read what another one wrote in the directory.
+
+    A mark that is missing or damaged says nothing: then the streams' own marks decide.
+    """
+    if (mark := _format(data)) is not None:
+        refuse_unreadable(f"the data directory {data}", mark)
 
 
-def _format(data: Path) -> FormatMark:
+def _format(data: Path) -> FormatMark | None:
     try:
         return parse((data / "initialised").read_bytes())
     except FileNotFoundError:
-        return FormatMark()
+        return None
