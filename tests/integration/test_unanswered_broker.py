@@ -23,7 +23,7 @@ from trackbook.adapters.nats.broker import BrokerFailed, EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.engine.ports import StoreUnanswered
 from trackbook.http.system import running
-from trackbook.runtime.commands import gateway
+from trackbook.runtime.commands import idempotency
 from trackbook.runtime.system import Config, System
 
 LARGE = 60_000  # bytes of a description
@@ -36,7 +36,7 @@ async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     """A whole system that loses patience with its broker at once."""
     for module in (circuit_breaker, pending_writes):
         monkeypatch.setattr(module, "PATIENCE", 1.0)
-    monkeypatch.setattr(gateway, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(idempotency, "_LOOK_EVERY", 0.05)
     async with asyncio.timeout(240):
         async with running(Config(data=tmp_path, durability="fast", http="127.0.0.1:0")) as system:
             yield system

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 from office import CHAIN, opened
 
 from trackbook.adapters.nats.errors import StoreFull
-from trackbook.engine.ports import Append, AppendConflict
+from trackbook.engine.ports import Append
+from trackbook.runtime.aggregate import Draft
 from trackbook.testing.store import MemoryEventStore
 
 
@@ -226,17 +228,29 @@ async def test_a_full_disk_is_named(tmp_path: Path, problem: Exception) -> None:
     await office.close()
 
 
-async def test_an_outcome_that_another_engine_wrote_first_stands(tmp_path: Path) -> None:
+async def test_an_outcome_that_another_engine_wrote_first_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two engines that refuse the same command at once leave one outcome, and both give it."""
-    office = await opened(tmp_path)
-    first = await office.aggregates.answer("c1", "d", {"status": "rejected", "n": 1}, "test")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one = await opened(tmp_path / "one")
+    two = await opened(tmp_path / "two", one.store, one.blobs)
+    await one.must("pipeline.create", name="a")
+    write = one.aggregates.write
+    replies: list[dict[str, Any]] = []
 
-    second = await office.aggregates.answer("c1", "d", {"status": "rejected", "n": 2}, "test")
+    async def after_the_other(*drafts: Draft) -> int:
+        if not replies:
+            replies.append(await two.ask("job.start", pipeline="b", command_id="c1"))
+        return await write(*drafts)
 
-    assert second.reply == first.reply
-    with pytest.raises(AppendConflict):
-        await office.store.append(Append("outcome", office.store.commits[0].id, 0, b"other", "m"))
-    await office.close()
+    monkeypatch.setattr(one.aggregates, "write", after_the_other)
+
+    assert await one.ask("job.start", pipeline="b", command_id="c1") == replies[0]
+    assert one.kinds().count("outcome") == 1
+    await one.close()
+    await two.close()
 
 
 @pytest.mark.parametrize("claimed", ["engine", "executor:local", "Executor:local", "executor", " engine:x"])

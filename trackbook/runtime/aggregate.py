@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Generic, TypeVar
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from trackbook.adapters.sql.rows import Outcome
 from trackbook.events.commit import Input
 from trackbook.runtime.histories import AnyCommit
-
-REMEMBERS = "no-dedup" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
-"""Test switch that shows what remembering outcomes is for: without it, a command sent again is decided again."""
 
 S = TypeVar("S")
 
@@ -29,11 +25,6 @@ class Aggregate(Struct, Generic[S]):
     sha256: str = ""
     correlation: str = ""
     """Of the command that the aggregate began with: what follows from no other command belongs to it."""
-    replies: dict[str, Outcome] = field(default_factory=dict)
-
-    def answered(self, command_id: str) -> Outcome | None:
-        """Return what this command was answered by a commit of the aggregate, None if by none."""
-        return self.replies.get(command_id) if REMEMBERS else None
 
 
 class Draft(Struct):

@@ -11,15 +11,14 @@ import msgspec
 import structlog
 
 from trackbook.adapters.sql.ledger import Ledger
-from trackbook.adapters.sql.rows import Fault, Head, LedgerDamaged, Note, Outcome
+from trackbook.adapters.sql.rows import Fault, Head, LedgerDamaged, Note
 from trackbook.engine.decider import step
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.log import LOG, AcceptLoss, LogState
-from trackbook.engine.outcome import AnswerCommand
-from trackbook.engine.ports import Append, AppendConflict, Blobs, EventStore, Stored
+from trackbook.engine.ports import Append, Blobs, EventStore, Stored
 from trackbook.events.chain import Link
 from trackbook.events.commit import SCHEMA, BlobRef, Body, Commit, Input, digest
-from trackbook.runtime.aggregate import REMEMBERS, Aggregate, Draft, outcomes
+from trackbook.runtime.aggregate import Aggregate, Draft, outcomes
 from trackbook.runtime.histories import (
     CANT_FOLLOW,
     AnyCommit,
@@ -85,7 +84,6 @@ class AggregateStore:
             except CANT_FOLLOW as error:
                 why = cant_follow_reason(error)
                 raise await self.histories.quarantine(self.ledger, stored, commit, why) from error
-            aggregate.replies |= {outcome.command_id: outcome for outcome in outcomes(commit, stored.seq)}
         return aggregate, known
 
     def _cut_short(self, aggregate: Aggregate[Any], known: Head | None) -> HistoryDamaged:
@@ -154,23 +152,6 @@ class AggregateStore:
         commit.inputs, commit.events, commit.causes = [], [], []
         commit.blob = BlobRef(await self.blobs.put(body), len(body))
         return msgspec.json.encode(commit)
-
-    async def answer(self, command_id: str, payload_digest: str, reply: dict[str, Any], actor: str) -> Outcome:
-        """Put a command's outcome on the log where no aggregate changed; returns the one that stands there."""
-        outcome_id = digest(command_id.encode())[:32]
-        aggregate = Aggregate[Any]("outcome", outcome_id, None)
-        command = AnswerCommand(command_id, payload_digest, reply)
-        draft = Draft(aggregate, [Input(actor, command)], KINDS["outcome"].decider.decide(None, command), [0])
-        try:
-            seq = await self.write(draft)
-        except AppendConflict:
-            aggregate = await self.load("outcome", outcome_id)
-            return aggregate.replies[command_id]
-        return Outcome(command_id, payload_digest, reply | {"seq": seq})
-
-    def answered(self, command_id: str) -> Outcome | None:
-        """Return what this command was answered, as far as the ledger is caught up."""
-        return self.ledger.outcome(command_id) if REMEMBERS else None
 
     async def catch_up(self, claims: Iterable[Claim] = ()) -> None:
         """Look whether the log is what it was, and fold into the ledger what the log has beyond it.
@@ -263,10 +244,8 @@ def _note(draft: Draft, seq: int) -> Note:
     commit = Commit(
         SCHEMA, aggregate.kind, aggregate.id, aggregate.version, datetime.now(UTC), "", draft.inputs, draft.events
     )
-    replies = outcomes(commit, seq)
-    aggregate.replies |= {outcome.command_id: outcome for outcome in replies}
     still_open = not KINDS[aggregate.kind].ended(aggregate.state)
     head = Head(
         aggregate.kind, aggregate.id, aggregate.version, aggregate.first_seq, seq, aggregate.sha256, still_open
     )
-    return Note(head, replies)
+    return Note(head, outcomes(commit, seq))

@@ -210,8 +210,9 @@ class Jobs:
         while going or mailbox.inbox:
             try:
                 going = await self._commit(job, mailbox)
-            except AppendConflict:
+            except AppendConflict as conflict:
                 mailbox.aggregate = None  # another writer was here: fold again and decide again
+                self._return_commands(mailbox, conflict)
             except Exception as problem:
                 mailbox.aggregate, going = None, False
                 self._give_up(job, mailbox, problem)
@@ -241,6 +242,15 @@ class Jobs:
             else:
                 self._retried.discard(job)
                 self._take_up(aggregate)
+
+    @staticmethod
+    def _return_commands(mailbox: _JobMailbox, conflict: AppendConflict) -> None:
+        """Let the outcome of each command be looked up: another engine may have carried it out."""
+        for waiting in tuple(mailbox.inbox):
+            if waiting.given.id:
+                mailbox.inbox.remove(waiting)
+                if not waiting.done.done():
+                    waiting.done.set_exception(conflict)
 
     @staticmethod
     def _give_up(job: str, mailbox: _JobMailbox, problem: Exception) -> None:

@@ -80,7 +80,7 @@ def _print_rejected(refused: Any, source: str, *, json: bool) -> Exception:
     from msgspec import to_builtins
 
     from trackbook.cli.terminal.formatting import emit
-    from trackbook.runtime.commands.gateway import rejection
+    from trackbook.runtime.commands.requests import rejection
 
     error = to_builtins(rejection("", refused))["error"]
     if not json:

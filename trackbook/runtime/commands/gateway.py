@@ -1,58 +1,41 @@
-"""The gateway of commands from NATS and HTTP: validates each, runs it once, and repeats its answer for ever."""
+"""The gateway of commands from NATS and HTTP: validates each and has it decided."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct
 
-from trackbook.adapters.sql.rows import LedgerDamaged, Outcome
+from trackbook.adapters.sql.rows import LedgerDamaged
 from trackbook.engine.content import normal_task
 from trackbook.engine.errors import Refused
 from trackbook.engine.names import normal
 from trackbook.engine.ports import StoreUnanswered
 from trackbook.events.commit import digest
-from trackbook.failpoints import failpoint
 from trackbook.runtime.aggregate_store import AggregateStore
-from trackbook.runtime.commands.requests import REQUESTS, Problem, Reply, Request
+from trackbook.runtime.commands.idempotency import CommandOutcomes, OutcomeUnknown
+from trackbook.runtime.commands.requests import (
+    REQUESTS,
+    CommandRequest,
+    Handler,
+    Invalid,
+    Problem,
+    Reply,
+    encode_reply,
+    rejection,
+)
 from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.integrity.evidence import LogDamaged
 from trackbook.runtime.process.disk_full import FREE_SPACE, is_full
 
 log = structlog.get_logger(__name__)
 
-
-class CommandRequest(Struct, frozen=True):
-    """A request that is to be decided: who asks, under which ids, and the digest of what was asked."""
-
-    request: Request
-    command_id: str
-    correlation: str
-    actor: str
-    digest: str
-
-
-class Invalid(Exception):
-    """The payload alone is refused; nothing is written, and asking again computes the same."""
-
-    def __init__(self, refused: Refused) -> None:
-        self.refused = refused
-
-
-class OutcomeUnknown(Exception):
-    """A command's commit waits for the store: it may be stored already, or will be once the store answers."""
-
-
 _KEPT_FOR = 15.0
 """Seconds for which the answer to a read-only command is kept for repeated requests."""
-
-_LOOK_EVERY = 0.5  # seconds between looks whether a command that takes longer waits for the store
 
 _AGAIN = "Send it again with the same command_id."
 UNANSWERED = "`/health/ready` says how things stand. Copy the data directory, then restart the server."
@@ -60,21 +43,14 @@ UNANSWERED = "`/health/ready` says how things stand. Copy the data directory, th
 _RESERVED = frozenset(("engine", "executor"))
 """Actors that are parts of Trackbook: `engine`, `executor:local`."""
 
-Handler = Callable[[CommandRequest], Awaitable[Reply]]
-
-
-class _Work(Struct, eq=False):
-    task: asyncio.Task[dict[str, Any]]
-    began: float
-
 
 class Gateway:
     """Answers commands. Accepted means committed; no reply, or `unknown`: send it again under the same id."""
 
-    def __init__(self, aggregates: AggregateStore, handlers: dict[tuple[str, str], Handler]) -> None:
+    def __init__(self, aggregates: AggregateStore, handlers: Mapping[tuple[str, str], Handler]) -> None:
         self._aggregates = aggregates
         self._handlers = handlers
-        self._under_way: dict[str, _Work] = {}
+        self._outcomes = CommandOutcomes(aggregates)
         self._looks: dict[tuple[str, str], asyncio.Task[dict[str, Any]]] = {}
 
     async def handle(self, kind: str, verb: str, payload: bytes, actor: str) -> dict[str, Any]:
@@ -85,48 +61,15 @@ class Gateway:
             command_id = asked.command_id
             if not asked.request.stored:
                 return await self._look(kind, verb, asked)
-            return await self._once(kind, verb, asked)
+            return await self._outcomes.once(asked, self._handlers[kind, verb])
         except Invalid as invalid:
-            return _encode_reply(rejection(command_id or _command_id_of(payload), invalid.refused))
+            return encode_reply(rejection(command_id or _command_id_of(payload), invalid.refused))
         except Exception as problem:
             reply = _failed_reply(command_id, problem)
             assert reply.error is not None
             report = log.warning if isinstance(problem, _EXPECTED) else log.exception
             report("command.failed", kind=kind, verb=verb, command_id=command_id, error=reply.error.message)
-            return _encode_reply(reply)
-
-    async def _once(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
-        """Answer from the ledger if this id was answered before; let the same id under way finish first.
-
-        Raises OutcomeUnknown where the commit waits for the store for too long; it continues all the same.
-        """
-        while work := self._under_way.get(asked.command_id):
-            await self._wait_for(work)
-        known = self._aggregates.answered(asked.command_id)
-        if known is not None:
-            return _repeat_answer(known, asked)
-        if why := self._aggregates.store.unanswered(0):
-            raise StoreUnanswered(why)
-        work = _Work(asyncio.create_task(self._decide(kind, verb, asked)), time.monotonic())
-        self._under_way[asked.command_id] = work
-        work.task.add_done_callback(lambda task: self._end(asked.command_id, task))
-        await self._wait_for(work)
-        failpoint("engine.reply.before")
-        return work.task.result()
-
-    def _end(self, command_id: str, task: asyncio.Task[dict[str, Any]]) -> None:
-        del self._under_way[command_id]
-        if not task.cancelled():
-            task.exception()  # nobody may be there to hear of it any more
-
-    async def _wait_for(self, work: _Work) -> None:
-        """Return once the command has its outcome, whether its client is still there or not.
-
-        Raises OutcomeUnknown.
-        """
-        while not (await asyncio.wait([work.task], timeout=_LOOK_EVERY))[0]:
-            if why := self._aggregates.store.unanswered(time.monotonic() - work.began):
-                raise OutcomeUnknown(why)
+            return encode_reply(reply)
 
     async def _look(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
         """Answer a read-only command; a request that is repeated because the answer takes long gets the same."""
@@ -145,29 +88,9 @@ class Gateway:
     async def _answer_read(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
         await self._aggregates.keep_up()
         try:
-            return _encode_reply(await self._handlers[kind, verb](asked))
+            return encode_reply(await self._handlers[kind, verb](asked))
         except Refused as refused:
-            return _encode_reply(rejection(asked.command_id, refused))
-
-    async def _decide(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
-        await self._aggregates.keep_up()
-        if known := self._aggregates.answered(asked.command_id):  # by another engine
-            return _repeat_answer(known, asked)
-        try:
-            reply = await self._handlers[kind, verb](asked)
-        except Refused as refused:
-            reply = rejection(asked.command_id, refused)
-        if reply.seq == 0 and not getattr(asked.request, "dry_run", False):
-            await self._aggregates.keep_up()  # another engine may have carried it out
-            if known := self._aggregates.answered(asked.command_id):
-                return _repeat_answer(known, asked)
-            failpoint("engine.outcome.before")
-            outcome = await self._aggregates.answer(
-                asked.command_id, asked.digest, _encode_reply(reply), asked.actor
-            )
-            failpoint("engine.outcome.acked")
-            return _repeat_answer(outcome, asked)
-        return _encode_reply(reply)
+            return encode_reply(rejection(asked.command_id, refused))
 
 
 def _read(kind: str, verb: str, payload: bytes, actor: str) -> CommandRequest:
@@ -262,47 +185,9 @@ def _digest(kind: str, verb: str, plain: dict[str, Any]) -> str:
     return digest(msgspec.json.encode([kind, verb, asked], order="deterministic"))
 
 
-def _repeat_answer(known: Outcome, asked: CommandRequest) -> dict[str, Any]:
-    if known.digest == asked.digest:
-        return known.reply
-    return _encode_reply(
-        rejection(
-            asked.command_id,
-            Refused(
-                "command_id_reused",
-                f"the command id {asked.command_id} was used before, with another payload",
-                "command_id",
-                hint="Mint a new id for a new command.",
-            ),
-        )
-    )
-
-
 def _command_id_of(payload: bytes) -> str:
     try:
         given = msgspec.json.decode(payload).get("command_id", "")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
         return ""
     return given if isinstance(given, str) else ""
-
-
-def _encode_reply(reply: Reply) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(reply)
-    return plain
-
-
-def rejection(command_id: str, refused: Refused) -> Reply:
-    """Return the reply that says no, with everything that was found."""
-    return Reply(command_id=command_id, status="rejected", error=_problem(refused))
-
-
-def _problem(refused: Refused) -> Problem:
-    return Problem(
-        code=refused.code,
-        message=refused.message,
-        path=refused.path or None,
-        line=refused.line,
-        column=refused.column,
-        hint=refused.hint or None,
-        others=[_problem(other) for other in refused.others] or None,
-    )

@@ -6,18 +6,16 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from trackbook.engine.ports import Executor
 from trackbook.runtime.aggregate_store import AggregateStore
-from trackbook.runtime.commands.gateway import CommandRequest, Gateway
+from trackbook.runtime.commands.gateway import Gateway
 from trackbook.runtime.commands.jobs import JobCommands
 from trackbook.runtime.commands.log import LogCommands
 from trackbook.runtime.commands.pipelines import Pipelines
 from trackbook.runtime.commands.preflight import Checks
-from trackbook.runtime.commands.requests import Reply
+from trackbook.runtime.commands.requests import CommandRequest, Handler, Reply
 from trackbook.runtime.commands.run_plan import RunPlanner
 from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
 from trackbook.runtime.pipeline_contents import History
-
-Handler = Callable[[CommandRequest], Awaitable[Reply]]
 
 
 async def _no_refresh() -> None:

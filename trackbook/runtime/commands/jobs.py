@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from msgspec import to_builtins
-
 from trackbook.engine import job, parameters
 from trackbook.engine.errors import Refused
-from trackbook.events.commit import Input
 from trackbook.runtime.aggregate_store import AggregateStore
-from trackbook.runtime.commands.gateway import CommandRequest
 from trackbook.runtime.commands.pipelines import Pipelines, derived_id
-from trackbook.runtime.commands.requests import CancelJob, PauseJob, Reply, ResumeJob, StartJob
+from trackbook.runtime.commands.requests import (
+    CancelJob,
+    CommandRequest,
+    PauseJob,
+    Reply,
+    ResumeJob,
+    StartJob,
+)
 from trackbook.runtime.commands.run_plan import RunPlanner, warnings_of
 from trackbook.runtime.jobs import Jobs
 
@@ -60,8 +63,7 @@ class JobCommands:
 
     async def _submit(self, asked: CommandRequest, reply: Reply, command: job.AnyJobCommand) -> Reply:
         assert reply.job is not None
-        given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply))
-        answered = await self._jobs.submit(reply.job, given)
+        answered = await self._jobs.submit(reply.job, asked.input(command, reply))
         reply.seq = answered.seq if answered.changed else 0
         return reply
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import structlog
-from msgspec import to_builtins
 
 from trackbook.engine.errors import Refused
 from trackbook.engine.log import AcceptLoss, AnyLogCommand, DismissCommits
 from trackbook.engine.ports import StoreUnanswered
-from trackbook.events.commit import Input
 from trackbook.events.log import Dismissed, Evidence
 from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.commands import requests
-from trackbook.runtime.commands.gateway import CommandRequest
-from trackbook.runtime.commands.requests import Reply, Warning_
+from trackbook.runtime.commands.requests import CommandRequest, Reply, Warning_
 
 log = structlog.get_logger(__name__)
 
@@ -117,5 +114,4 @@ class LogCommands:
         return [e for e in self._aggregates.integrity.open if e.kind == "limits" and e.id not in known]
 
     async def _decide(self, asked: CommandRequest, reply: Reply, command: AnyLogCommand) -> int:
-        given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, to_builtins(reply))
-        return await self._aggregates.decide_on_log(given)
+        return await self._aggregates.decide_on_log(asked.input(command, reply))

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from msgspec import convert, to_builtins
+from msgspec import to_builtins
 
-from trackbook.adapters.sql.rows import Outcome
 from trackbook.adapters.yaml.load import Loaded, load, locate
 from trackbook.engine import definition, name, pipeline
 from trackbook.engine.decider import step
@@ -18,16 +17,16 @@ from trackbook.engine.errors import Refused, Warned
 from trackbook.engine.kinds import KINDS
 from trackbook.engine.names import forms
 from trackbook.engine.pipeline import PipelineState
-from trackbook.engine.ports import AppendConflict
 from trackbook.events.commit import Input, digest
 from trackbook.runtime.aggregate import Aggregate, Draft
 from trackbook.runtime.aggregate_store import AggregateStore
-from trackbook.runtime.commands.gateway import CommandRequest, Invalid
 from trackbook.runtime.commands.requests import (
     ApplyPipeline,
+    CommandRequest,
     CreatePipeline,
     DeletePipeline,
     EditPipeline,
+    Invalid,
     RenamePipeline,
     Reply,
     RestorePipeline,
@@ -183,19 +182,15 @@ class Pipelines:
         return Aggregate("pipeline", new_id, KINDS["pipeline"].decider.initial(new_id))
 
     async def _deciding(self, decide: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Run a decision alone, again where another writer came first, and forget what a failure left behind."""
+        """Run a decision alone, and forget what a failure left behind."""
         async with self._lock:
-            while True:
-                try:
-                    return await decide()
-                except AppendConflict:
-                    self._kept.clear()
-                    await self._aggregates.keep_up()
-                except Refused:
-                    raise
-                except BaseException:
-                    self._kept.clear()
-                    raise
+            try:
+                return await decide()
+            except Refused:
+                raise
+            except BaseException:
+                self._kept.clear()
+                raise
 
     async def _change(self, asked: CommandRequest, ref: str, command: pipeline.AnyPipelineCommand) -> Reply:
         async def decide() -> Reply:
@@ -210,8 +205,6 @@ class Pipelines:
         asked: CommandRequest,
         loaded: Loaded | None = None,
     ) -> Reply:
-        if known := aggregate.answered(asked.command_id):  # by another engine, since the ledger was caught up
-            return _repeat_answer(known, asked)
         old_name, old_code = aggregate.state.name, aggregate.state.settings.get("code_sha256")
         # On a thread, since a large pipeline takes a second; the lock keeps the aggregate to this decision.
         state, events, causes = await asyncio.to_thread(step, KINDS["pipeline"].decider, aggregate.state, command)
@@ -222,9 +215,9 @@ class Pipelines:
         await self._refuse_unknown_code(old_code, state)
         reply.version = aggregate.version + 1
         aggregate.state = state
-        given = Input(asked.actor, command, asked.command_id, asked.correlation, asked.digest, _reply_json(reply))
         names = await self._names(aggregate, old_name, asked)
-        reply.seq = await self._aggregates.write(*names, Draft(aggregate, [given], events, causes))
+        draft = Draft(aggregate, [asked.input(command, reply)], events, causes)
+        reply.seq = await self._aggregates.write(*names, draft)
         self._kept["pipeline", aggregate.id] = aggregate
         return reply
 
@@ -302,12 +295,6 @@ _DESCRIBED = 50
 """Changes that a reply describes; all of them are on the log."""
 
 
-def _repeat_answer(known: Outcome, asked: CommandRequest) -> Reply:
-    if known.digest != asked.digest:
-        raise Refused("command_id_reused", "the command id was used before, with another payload", "command_id")
-    return convert(known.reply, Reply)
-
-
 def _warning(warned: Warned, loaded: Loaded | None) -> Warning_:
     if loaded is not None:
         warned = locate(warned, loaded.positions)
@@ -318,8 +305,3 @@ def _warning(warned: Warned, loaded: Loaded | None) -> Warning_:
         line=warned.line,
         column=warned.column,
     )
-
-
-def _reply_json(reply: Reply) -> dict[str, Any]:
-    plain: dict[str, Any] = to_builtins(reply)
-    return plain

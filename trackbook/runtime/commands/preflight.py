@@ -14,9 +14,16 @@ from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import session_name
 from trackbook.engine.ports import Backend, Finding, SessionInput, SessionSpec
-from trackbook.runtime.commands.gateway import CommandRequest, Invalid
 from trackbook.runtime.commands.pipelines import Pipelines, derived_id
-from trackbook.runtime.commands.requests import ApplyPipeline, CheckJob, Found, Reply, SweepExecutors
+from trackbook.runtime.commands.requests import (
+    ApplyPipeline,
+    CheckJob,
+    CommandRequest,
+    Found,
+    Invalid,
+    Reply,
+    SweepExecutors,
+)
 from trackbook.runtime.commands.run_plan import RunPlan, RunPlanner, combine_refusals, make_plan, warnings_of
 from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs

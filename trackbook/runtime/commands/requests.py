@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, ClassVar, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, to_builtins
 
 from trackbook.engine.edits import Change
+from trackbook.engine.errors import Refused
+from trackbook.events.commit import Input
 
 Name = Annotated[str, Meta(description="a pipeline's name or id (a unique prefix of the id will do)")]
 CommandId = Annotated[str, Meta(min_length=1, max_length=128, description="chosen by the client: send it again and get the same outcome")]  # fmt: skip  # noqa: E501
@@ -239,3 +242,50 @@ class Reply(Struct, kw_only=True, omit_defaults=True):
     error: Problem | None = None
     omitted: list[str] | None = None
     """Fields left out since the reply would have been larger than the broker carries."""
+
+
+class CommandRequest(Struct, frozen=True):
+    """A request that is to be decided: who asks, under which ids, and the digest of what was asked."""
+
+    request: Request
+    command_id: str
+    correlation: str
+    actor: str
+    digest: str
+
+    def input(self, command: Any, reply: Reply) -> Input[Any]:
+        """Return what a commit keeps of the request: the command that it became, and its reply."""
+        return Input(self.actor, command, self.command_id, self.correlation, self.digest, encode_reply(reply))
+
+
+Handler = Callable[[CommandRequest], Awaitable[Reply]]
+
+
+class Invalid(Exception):
+    """The payload alone is refused; nothing is written, and asking again computes the same."""
+
+    def __init__(self, refused: Refused) -> None:
+        self.refused = refused
+
+
+def encode_reply(reply: Reply) -> dict[str, Any]:
+    """Return the reply as JSON has it."""
+    plain: dict[str, Any] = to_builtins(reply)
+    return plain
+
+
+def rejection(command_id: str, refused: Refused) -> Reply:
+    """Return the reply that says no, with everything that was found."""
+    return Reply(command_id=command_id, status="rejected", error=_problem(refused))
+
+
+def _problem(refused: Refused) -> Problem:
+    return Problem(
+        code=refused.code,
+        message=refused.message,
+        path=refused.path or None,
+        line=refused.line,
+        column=refused.column,
+        hint=refused.hint or None,
+        others=[_problem(other) for other in refused.others] or None,
+    )

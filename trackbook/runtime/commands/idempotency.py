@@ -1,0 +1,130 @@
+"""Idempotency: each command id has one outcome for ever, on the log; the ledger is its index."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from msgspec import Struct
+
+from trackbook.adapters.sql.rows import Outcome
+from trackbook.engine.errors import Refused
+from trackbook.engine.kinds import KINDS
+from trackbook.engine.outcome import AnswerCommand
+from trackbook.engine.ports import AppendConflict, StoreUnanswered
+from trackbook.events.commit import Input, digest
+from trackbook.failpoints import failpoint
+from trackbook.runtime.aggregate import Aggregate, Draft
+from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.commands.requests import CommandRequest, Handler, Reply, encode_reply, rejection
+
+REMEMBERS = "no-dedup" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
+"""Test switch that shows what remembering outcomes is for: without it, a command sent again is decided again."""
+
+
+_LOOK_EVERY = 0.5  # seconds between looks whether a command that takes longer waits for the store
+
+
+class OutcomeUnknown(Exception):
+    """A command's commit waits for the store: it may be stored already, or will be once the store answers."""
+
+
+class _Work(Struct, eq=False):
+    task: asyncio.Task[dict[str, Any]]
+    began: float
+
+
+class CommandOutcomes:
+    """Decides each command once; sent again, at any later time and to any engine, it gets the first answer."""
+
+    def __init__(self, aggregates: AggregateStore) -> None:
+        self._aggregates = aggregates
+        self._under_way: dict[str, _Work] = {}
+
+    async def once(self, asked: CommandRequest, handler: Handler) -> dict[str, Any]:
+        """Return the reply that the log has for the command's id, else have `handler` decide.
+
+        The same id that is under way finishes first. Raises OutcomeUnknown where the commit waits too long for the
+        store; it continues all the same, whether its client is still there or not.
+        """
+        while work := self._under_way.get(asked.command_id):
+            await self._wait_for(work)
+        if (known := self._lookup(asked)) is not None:
+            return _first_reply(known, asked)
+        if why := self._aggregates.store.unanswered(0):
+            raise StoreUnanswered(why)
+        work = _Work(asyncio.create_task(self._decide(asked, handler)), time.monotonic())
+        self._under_way[asked.command_id] = work
+        work.task.add_done_callback(lambda task: self._end(asked.command_id, task))
+        await self._wait_for(work)
+        failpoint("engine.reply.before")
+        return work.task.result()
+
+    def _end(self, command_id: str, task: asyncio.Task[dict[str, Any]]) -> None:
+        del self._under_way[command_id]
+        if not task.cancelled():
+            task.exception()  # nobody may be there to hear of it any more
+
+    async def _wait_for(self, work: _Work) -> None:
+        """Return once the command has its outcome; raises OutcomeUnknown."""
+        while not (await asyncio.wait([work.task], timeout=_LOOK_EVERY))[0]:
+            if why := self._aggregates.store.unanswered(time.monotonic() - work.began):
+                raise OutcomeUnknown(why)
+
+    async def _decide(self, asked: CommandRequest, handler: Handler) -> dict[str, Any]:
+        """Have the command decided, again after each conflict: another engine may have carried it out."""
+        while (known := await self._find(asked)) is None:
+            try:
+                reply = await _reply_of(asked, handler)
+            except AppendConflict:
+                continue
+            if reply.seq or getattr(asked.request, "dry_run", False):
+                return encode_reply(reply)
+            known = await self._find(asked) or await self._record(asked, encode_reply(reply))
+            break
+        return _first_reply(known, asked)
+
+    def _lookup(self, asked: CommandRequest) -> Outcome | None:
+        return self._aggregates.ledger.outcome(asked.command_id) if REMEMBERS else None
+
+    async def _find(self, asked: CommandRequest) -> Outcome | None:
+        """Return what this or another engine answered until now."""
+        await self._aggregates.keep_up()
+        return self._lookup(asked)
+
+    async def _record(self, asked: CommandRequest, reply: dict[str, Any]) -> Outcome:
+        """Put the outcome on the log where no aggregate changed; returns the one that stands there."""
+        command_id = asked.command_id
+        command = AnswerCommand(command_id, asked.digest, reply)
+        aggregate = Aggregate[Any]("outcome", digest(command_id.encode())[:32], None)
+        draft = Draft(
+            aggregate, [Input(asked.actor, command)], KINDS["outcome"].decider.decide(None, command), [0]
+        )
+        failpoint("engine.outcome.before")
+        try:
+            seq = await self._aggregates.write(draft)
+        except AppendConflict:
+            await self._aggregates.keep_up()
+            if (known := self._aggregates.ledger.outcome(command_id)) is None:
+                raise
+            return known
+        failpoint("engine.outcome.acked")
+        return Outcome(command_id, asked.digest, reply | {"seq": seq})
+
+
+async def _reply_of(asked: CommandRequest, handler: Handler) -> Reply:
+    try:
+        return await handler(asked)
+    except Refused as refused:
+        return rejection(asked.command_id, refused)
+
+
+def _first_reply(known: Outcome, asked: CommandRequest) -> dict[str, Any]:
+    """Return the reply that is known, a rejection where the id was used with another payload."""
+    if known.digest == asked.digest:
+        return known.reply
+    message = f"the command id {asked.command_id} was used before, with another payload"
+    refused = Refused("command_id_reused", message, "command_id", hint="Mint a new id for a new command.")
+    return encode_reply(rejection(asked.command_id, refused))
