@@ -15,7 +15,7 @@ from trackbook.engine.job_state import JobState
 from trackbook.engine.kinds import KINDS
 from trackbook.events.commit import SCHEMA, Commit, Input
 from trackbook.events.job import TaskShape
-from trackbook.runtime.jobs import DUE_PER_COMMIT
+from trackbook.runtime.owner import DUE_PER_COMMIT
 
 TOGETHER = 8
 """Reports that share a commit, as in a busy fan-out."""

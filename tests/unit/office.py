@@ -17,6 +17,7 @@ from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.commands.handlers import new_gateway
 from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.owner import Owner
 from trackbook.runtime.pipeline_contents import History
 from trackbook.runtime.session_dispatcher import SessionDispatcher
 from trackbook.testing.executor import Play, ScriptedExecutor
@@ -52,9 +53,9 @@ class Office:
         made = {name: LocalBackend(name, data[name], partial(executors.__getitem__, name)) for name in executors}
         self.backends = Backends(made, default)
         self.sessions = SessionDispatcher(executors, blobs, self.backends)
-        self.jobs = Jobs(self.aggregates, self.sessions)
-        self.sessions.report = self.jobs.report
-        self.gateway = new_gateway(self.aggregates, self.jobs, self.history, self.backends, executors)
+        self.owner = Owner(self.aggregates)
+        self.jobs = Jobs(self.owner, self.sessions)
+        self.gateway = new_gateway(self.owner, self.jobs, self.history, self.backends, executors)
 
     async def open(self) -> Office:
         """Catch up with the log, take reports, and take up what has not ended."""
@@ -72,7 +73,7 @@ class Office:
         """Stop as a clean stop would."""
         for executor in self.executors.values():
             await executor.close()
-        await self.jobs.close()
+        await self.owner.close()
         await self.sessions.close()
         self.ledger.close()
 

@@ -26,7 +26,7 @@ from trackbook.engine.ports import Append, SessionSpec, Stored
 from trackbook.events.job import TaskShape
 from trackbook.http.endpoints.event_stream import EventFilter, _follow
 from trackbook.projections import feed
-from trackbook.runtime import jobs
+from trackbook.runtime import owner
 from trackbook.testing.executor import Play, ScriptedExecutor
 from trackbook.testing.store import MemoryEventStore
 
@@ -66,7 +66,7 @@ async def test_a_jobs_mailbox_takes_more_than_fits_into_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reports of all tasks of a wide job at once go into several commits of bounded size, each report once."""
-    monkeypatch.setattr(jobs, "EVENTS_PER_COMMIT", FITS)
+    monkeypatch.setattr(owner, "EVENTS_PER_COMMIT", FITS)
     office = await opened(tmp_path, SlowStore(), script=lambda _: Play(hold=True))
     made = await office.must("pipeline.apply", yaml=FAN)
     job = (await office.must("job.start", pipeline=made["pipeline"]))["job"]

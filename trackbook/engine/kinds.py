@@ -17,6 +17,9 @@ from trackbook.events import pipeline as pipeline_facts
 from trackbook.events.commit import Body, Commit
 from trackbook.events.outcome import CommandAnswered
 
+Companion = tuple[str, str, Any]
+"""A command to another aggregate, of this kind and id, that is decided in the same batch or not at all."""
+
 
 class Kind(Struct, frozen=True):
     """One kind of aggregate.
@@ -25,6 +28,10 @@ class Kind(Struct, frozen=True):
     `fact_bodies` leave the commands as they are, for those who only want what happened. `ended` tells from a
     state, `terminal` from an event, that nothing follows; `mark` tells a state after a commit which version that
     was.
+
+    `versioned` says that each commit answers one input, and that a decision may take long. A decision spans other
+    aggregates where `companions` returns commands to them, given what `claims` made of the state before it, and
+    the state after it; their kinds have none themselves. `kept` idle aggregates may stay in memory.
     """
 
     decider: Decider[Any, Any, Any]
@@ -36,6 +43,10 @@ class Kind(Struct, frozen=True):
     terminal: tuple[type, ...]
     ended: Callable[[Any], bool]
     mark: Callable[[Any, int], None]
+    claims: Callable[[Any], Any]
+    companions: Callable[[Any, Any], list[Companion]]
+    versioned: bool
+    kept: int
 
     def take(self, state: Any, commit: Commit[Any, Any]) -> Any:
         """Return the state after a whole commit."""
@@ -55,6 +66,11 @@ def _kind(
     terminal: tuple[type, ...] = (),
     ended: Callable[[Any], bool] = lambda state: False,  # noqa: ARG005
     mark: Callable[[Any, int], None] = lambda state, version: None,  # noqa: ARG005
+    claims: Callable[[Any], Any] = lambda state: None,  # noqa: ARG005
+    companions: Callable[[Any, Any], list[Companion]] = lambda before, state: [],  # noqa: ARG005
+    *,
+    versioned: bool = False,
+    kept: int = 256,
 ) -> Kind:
     return Kind(
         decider,
@@ -66,6 +82,10 @@ def _kind(
         terminal,
         ended,
         mark,
+        claims,
+        companions,
+        versioned,
+        kept,
     )
 
 
@@ -76,6 +96,7 @@ KINDS: dict[str, Kind] = {
         job_facts.AnyJobEvent,
         (job_facts.JobSucceeded, job_facts.JobFailed, job_facts.JobCancelled),
         lambda state: state.ended,
+        kept=4096,
     ),
     "pipeline": _kind(
         pipeline.PIPELINE,
@@ -84,6 +105,9 @@ KINDS: dict[str, Kind] = {
         (pipeline_facts.PipelineDeleted,),
         lambda state: state.deleted,
         pipeline.mark,
+        pipeline.claims,
+        pipeline.companions,
+        versioned=True,
     ),
     "name": _kind(name.NAME, name.AnyNameCommand, pipeline_facts.AnyNameEvent),
     "outcome": _kind(

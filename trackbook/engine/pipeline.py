@@ -16,6 +16,7 @@ from trackbook.engine.decider import Decider
 from trackbook.engine.diff import describe, diff
 from trackbook.engine.edits import Change, Rename
 from trackbook.engine.errors import Refused
+from trackbook.engine.name import AnyNameCommand, ReleaseName, TakeName, name_id
 from trackbook.engine.paths import Owned
 from trackbook.engine.rules import check
 from trackbook.events import pipeline as facts
@@ -244,6 +245,21 @@ def _edit(state: PipelineState, command: EditPipeline) -> list[AnyPipelineEvent]
         return []
     check(new)
     return events
+
+
+def claims(state: PipelineState) -> str:
+    """Return the name that no other pipeline may bear, '' for none."""
+    return "" if state.deleted else state.name
+
+
+def companions(before: str, state: PipelineState) -> list[tuple[str, str, AnyNameCommand]]:
+    """Return what is asked of the names that change hands with a decision."""
+    after = claims(state)
+    if after == before:
+        return []
+    commands: list[AnyNameCommand] = [TakeName(after, state.id)] if after else []
+    commands += [ReleaseName(before, state.id)] if before else []
+    return [("name", name_id(command.name), command) for command in commands]
 
 
 PIPELINE: Decider[PipelineState, AnyPipelineCommand, AnyPipelineEvent] = Decider(PipelineState, decide, evolve)

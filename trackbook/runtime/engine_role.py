@@ -33,6 +33,7 @@ from trackbook.runtime.integrity.evidence import Claim, Integrity
 from trackbook.runtime.integrity.witness_command import WitnessCommand
 from trackbook.runtime.integrity.witness_file import FILE, AnyWitness, Witness
 from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.owner import Owner
 from trackbook.runtime.pipeline_contents import History
 from trackbook.runtime.session_dispatcher import SessionDispatcher
 from trackbook.runtime.session_sweep import sweep_all
@@ -81,11 +82,11 @@ async def start_engine(system: System, stack: AsyncExitStack) -> None:
     executors = {name: new_executor(system, name, backend) for name, backend in system.backends.items()}
     sessions = SessionDispatcher(executors, aggregates.blobs, system.backends)
     stack.push_async_callback(sessions.close)
-    system.jobs = Jobs(aggregates, sessions)
-    sessions.report = system.jobs.report
-    stack.push_async_callback(system.jobs.close)
+    system.owner = Owner(aggregates)
+    stack.push_async_callback(system.owner.close)
+    system.jobs = Jobs(system.owner, sessions)
     system.gateway = new_gateway(
-        aggregates, system.jobs, system.history, system.backends, executors, system.reload.refresh
+        system.owner, system.jobs, system.history, system.backends, executors, system.reload.refresh
     )
     await start_executors(system, executors, stack)
 
@@ -188,18 +189,20 @@ async def _take_commands_later(system: System, stack: AsyncExitStack) -> None:
 async def _cancel_jobs(system: System) -> None:
     """Cancel every job that has not ended and wait until they have."""
     assert system.aggregates is not None
+    assert system.owner is not None
     assert system.jobs is not None
     for head in system.aggregates.ledger.open_heads("job"):
         with contextlib.suppress(Exception):
-            await system.jobs.submit(head.id, Input("engine", jobs.CancelJob("the server was stopped")))
+            await system.owner.submit("job", head.id, Input("engine", jobs.CancelJob("the server was stopped")))
     async with asyncio.timeout(_CANCEL_WITHIN):
         await system.jobs.all_ended()
 
 
 async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
     """Make the ledger again when its file turns out to be damaged; all of it is read once, in the background."""
-    aggregates, jobs_ = system.aggregates, system.jobs
+    aggregates, owner, jobs_ = system.aggregates, system.owner, system.jobs
     assert aggregates is not None
+    assert owner is not None
     assert jobs_ is not None
     damaged, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -221,7 +224,8 @@ async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
             log.warning("ledger.rebuilding", path=str(system.config.data / "engine.db"))
             try:
                 await aggregates.rebuild_ledger()
-                await jobs_.resume()
+                await owner.forget()
+                await jobs_.recover()
             except Exception as problem:
                 log.warning("ledger.not_rebuilt", error=str(problem), again_in=_REBUILD_AGAIN)
                 await asyncio.sleep(_REBUILD_AGAIN)

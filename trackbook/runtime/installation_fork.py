@@ -12,31 +12,19 @@ from trackbook.engine.job_state import LIVE, JobState
 from trackbook.events.commit import Input
 from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.histories import HistoryDamaged
-from trackbook.runtime.jobs import Jobs
-from trackbook.runtime.session_dispatcher import SessionDispatcher
+from trackbook.runtime.owner import Owner
 
 REASON = "the data directory was copied and forked: this run belongs to the original installation"
 
 log = structlog.get_logger(__name__)
 
 
-class _Untouched(SessionDispatcher):
-    """Passes nothing to executors: every session that runs is the original's."""
-
-    def launch(self, state: JobState, task: str) -> None:
-        """Launch nothing."""
-
-    def stop(self, state: JobState, task: str) -> None:
-        """Stop nothing."""
-
-    def forget(self, state: JobState) -> None:
-        """Release nothing."""
-
-
 async def end_open_jobs(aggregates: AggregateStore) -> int:
-    """Cancel each job that has not ended, without touching its sessions; returns how many there were."""
-    sessions = _Untouched({}, aggregates.blobs)
-    owner = Jobs(aggregates, sessions)
+    """Cancel each job that has not ended; returns how many there were.
+
+    Intents are not carried out: every session that runs is the original's.
+    """
+    owner = Owner(aggregates)
     ended = 0
     try:
         for head in aggregates.ledger.open_heads("job"):
@@ -47,18 +35,17 @@ async def end_open_jobs(aggregates: AggregateStore) -> int:
                 log.warning("job.not_ended", job=head.id, error=str(error))
     finally:
         await owner.close()
-        await sessions.close()
     return ended
 
 
-async def _end(owner: Jobs, job: str) -> None:
+async def _end(owner: Owner, job: str) -> None:
     try:
-        await owner.submit(job, Input("engine", jobs.CancelJob(REASON)))
+        await owner.submit("job", job, Input("engine", jobs.CancelJob(REASON)))
     except Refused as refused:  # it was being cancelled already
         log.debug("job.cancelled_before", job=job, reason=str(refused))
-    state = (await owner.state(job)).state
+    state: JobState = (await owner.state("job", job)).state
     for task in list(state.tasks.values()):
         if task.status in LIVE:
             now = datetime.now(UTC)
             ended = jobs.ReportTaskEnded(task.shape.name, task.attempt, "cancelled", now, message=REASON)
-            await owner.submit(job, Input("engine", ended))
+            await owner.submit("job", job, Input("engine", ended))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a process that is only a broker needs none of these
     from trackbook.runtime.executors.registry import Backends
     from trackbook.runtime.executors.reload import ExecutorReload
     from trackbook.runtime.jobs import Jobs
+    from trackbook.runtime.owner import Owner
     from trackbook.runtime.pipeline_contents import History
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
@@ -72,6 +73,7 @@ class System(Struct):
     connection: Connection | None = None
     aggregates: AggregateStore | None = None
     history: History | None = None
+    owner: Owner | None = None
     jobs: Jobs | None = None
     gateway: Gateway | None = None
     backends: Backends | None = None

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from trackbook.engine.ports import Executor
-from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.commands.gateway import Gateway
 from trackbook.runtime.commands.jobs import JobCommands
 from trackbook.runtime.commands.log import LogCommands
-from trackbook.runtime.commands.pipelines import Pipelines
+from trackbook.runtime.commands.pipelines import PipelineCommands
 from trackbook.runtime.commands.preflight import Checks
 from trackbook.runtime.commands.requests import CommandRequest, Handler, Reply
 from trackbook.runtime.commands.run_plan import RunPlanner
 from trackbook.runtime.executors.registry import Backends
 from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.owner import Owner
 from trackbook.runtime.pipeline_contents import History
 
 
@@ -23,7 +23,7 @@ async def _no_refresh() -> None:
 
 
 def new_gateway(
-    aggregates: AggregateStore,
+    owner: Owner,
     jobs: Jobs,
     history: History,
     backends: Backends,
@@ -45,13 +45,14 @@ def new_gateway(
     async def resume() -> None:
         """Drop what was folded before an operator decided about damage, and resume the open jobs."""
         history.forget()
-        pipelines.forget()
-        await jobs.resume()
+        await owner.forget()
+        await jobs.recover()
 
-    pipelines = Pipelines(aggregates, history)
+    aggregates = owner.aggregates
+    pipelines = PipelineCommands(owner, history)
     on_log = LogCommands(aggregates, resume)
     planner = RunPlanner(aggregates.blobs, history, backends, executors)
-    commands = JobCommands(aggregates, jobs, pipelines, planner)
+    commands = JobCommands(owner, pipelines, planner)
     checks = Checks(jobs, pipelines, planner, backends)
     return Gateway(
         aggregates,

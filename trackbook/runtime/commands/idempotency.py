@@ -46,8 +46,8 @@ class CommandOutcomes:
     async def once(self, asked: CommandRequest, handler: Handler) -> dict[str, Any]:
         """Return the reply that the log has for the command's id, else have `handler` decide.
 
-        The same id that is under way finishes first. Raises OutcomeUnknown where the commit waits too long for the
-        store; it continues all the same, whether its client is still there or not.
+        The same id that is under way finishes first. Raises OutcomeUnknown where the commit waits too long
+        for the store; it continues all the same, whether its client is still there or not.
         """
         while work := self._under_way.get(asked.command_id):
             await self._wait_for(work)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from trackbook.engine import job, parameters
 from trackbook.engine.errors import Refused
-from trackbook.runtime.aggregate_store import AggregateStore
-from trackbook.runtime.commands.pipelines import Pipelines, derived_id
+from trackbook.runtime.commands.pipelines import PipelineCommands, derived_id
 from trackbook.runtime.commands.requests import (
     CancelJob,
     CommandRequest,
@@ -15,15 +14,14 @@ from trackbook.runtime.commands.requests import (
     StartJob,
 )
 from trackbook.runtime.commands.run_plan import RunPlanner, warnings_of
-from trackbook.runtime.jobs import Jobs
+from trackbook.runtime.owner import Owner
 
 
 class JobCommands:
     """Handlers of `job.start`, `job.cancel`, `job.pause` and `job.resume`."""
 
-    def __init__(self, aggregates: AggregateStore, jobs: Jobs, pipelines: Pipelines, planner: RunPlanner) -> None:
-        self._aggregates = aggregates
-        self._jobs = jobs
+    def __init__(self, owner: Owner, pipelines: PipelineCommands, planner: RunPlanner) -> None:
+        self._owner = owner
         self._pipelines = pipelines
         self._planner = planner
 
@@ -63,7 +61,7 @@ class JobCommands:
 
     async def _submit(self, asked: CommandRequest, reply: Reply, command: job.AnyJobCommand) -> Reply:
         assert reply.job is not None
-        answered = await self._jobs.submit(reply.job, asked.input(command, reply))
+        answered = await self._owner.submit("job", reply.job, asked.input(command, reply))
         reply.seq = answered.seq if answered.changed else 0
         return reply
 
@@ -90,7 +88,7 @@ class JobCommands:
         return await self._submit(asked, reply, command)
 
     def _find(self, ref: str) -> str:
-        ids = self._aggregates.ledger.ids("job", ref) if ref else []
+        ids = self._owner.aggregates.ledger.ids("job", ref) if ref else []
         if len(ids) == 1 or ref in ids:
             return ids[0]
         if ids:

@@ -1,12 +1,11 @@
-"""Pipelines: each edit session one commit, together with the commits of the names that it takes or frees."""
+"""Commands about pipelines: each edit session is one version."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec import Struct, to_builtins
 
 from trackbook.adapters.yaml.load import Loaded, load, locate
 from trackbook.engine import definition, name, pipeline
@@ -14,12 +13,12 @@ from trackbook.engine.decider import step
 from trackbook.engine.diff import describe
 from trackbook.engine.edits import Change, Rename
 from trackbook.engine.errors import Refused, Warned
-from trackbook.engine.kinds import KINDS
 from trackbook.engine.names import forms
 from trackbook.engine.pipeline import PipelineState
-from trackbook.events.commit import Input, digest
-from trackbook.runtime.aggregate import Aggregate, Draft
-from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.engine.ports import AppendConflict
+from trackbook.events.commit import digest
+from trackbook.events.pipeline import SettingChanged
+from trackbook.runtime.aggregate import Aggregate
 from trackbook.runtime.commands.requests import (
     ApplyPipeline,
     CommandRequest,
@@ -31,10 +30,10 @@ from trackbook.runtime.commands.requests import (
     Reply,
     RestorePipeline,
     Warning_,
+    encode_reply,
 )
+from trackbook.runtime.owner import Owner
 from trackbook.runtime.pipeline_contents import History
-
-_KEPT = 256
 
 
 def derived_id(command_id: str) -> str:
@@ -42,14 +41,12 @@ def derived_id(command_id: str) -> str:
     return digest(command_id.encode())[:16]
 
 
-class Pipelines:
-    """Decides on pipelines, one command at a time: edits are rare, and names are unique across all of them."""
+class PipelineCommands:
+    """Handlers of `pipeline.create`, `apply`, `edit`, `rename`, `restore` and `delete`."""
 
-    def __init__(self, aggregates: AggregateStore, history: History) -> None:
-        self._aggregates = aggregates
+    def __init__(self, owner: Owner, history: History) -> None:
+        self._owner = owner
         self._history = history
-        self._lock = asyncio.Lock()
-        self._kept: dict[tuple[str, str], Aggregate[Any]] = {}
 
     async def create(self, asked: CommandRequest) -> Reply:
         """`pipeline.create`."""
@@ -60,12 +57,7 @@ class Pipelines:
             content["description"] = request.description
         if request.variables:
             content["environment"] = {"envs": request.variables}
-        command = pipeline.CreatePipeline(content)
-
-        async def decide() -> Reply:
-            return await self._commit(await self._new(asked), command, asked)
-
-        return await self._deciding(decide)
+        return await self._submit(asked, _Target(derived_id(asked.command_id)), pipeline.CreatePipeline(content))
 
     async def apply(self, asked: CommandRequest) -> Reply:
         """`pipeline.apply`."""
@@ -78,53 +70,45 @@ class Pipelines:
         assert isinstance(request, ApplyPipeline)
         loaded = await asyncio.to_thread(_load_content, request)
         command = pipeline.ApplyDefinition(loaded.content, request.expected_version)
-
-        async def decide() -> Reply:
-            target = await self._target(request, loaded.content, asked)
-            return await self._commit(target, command, asked, loaded)
-
+        target = await self._target(request, loaded.content, asked)
+        decide = self._decide_only if request.dry_run else self._submit
         try:
-            return await self._deciding(decide), loaded
+            return await decide(asked, target, command, loaded), loaded
         except Refused as refused:
+            if refused.code == "name_taken" and not target.name:
+                raise AppendConflict("the pipeline was created meanwhile") from None
             raise locate(refused, loaded.positions) from None
 
-    async def _target(
-        self, request: ApplyPipeline, content: dict[str, Any], asked: CommandRequest
-    ) -> Aggregate[Any]:
+    async def _target(self, request: ApplyPipeline, content: dict[str, Any], asked: CommandRequest) -> _Target:
         if request.pipeline is not None:
-            return await self._find(request.pipeline)
-        bearer = await self._bearer(str(content.get("name", "")))
-        return await self._load("pipeline", bearer) if bearer else await self._new(asked)
+            return _target_of(await self.find(request.pipeline))
+        if bearer := await self._bearer(str(content.get("name", ""))):
+            return _target_of(await self._owner.wait_for_state("pipeline", bearer))
+        return _Target(derived_id(asked.command_id))
 
     async def edit(self, asked: CommandRequest) -> Reply:
         """`pipeline.edit`."""
         request = asked.request
         assert isinstance(request, EditPipeline)
-        return await self._change(
-            asked, request.pipeline, pipeline.EditPipeline(request.changes, request.expected_version)
-        )
+        command = pipeline.EditPipeline(request.changes, request.expected_version)
+        return await self._change(asked, request.pipeline, command)
 
     async def rename(self, asked: CommandRequest) -> Reply:
         """`pipeline.rename`."""
         request = asked.request
         assert isinstance(request, RenamePipeline)
         changes: list[Change] = [Rename(request.name)]
-        return await self._change(
-            asked, request.pipeline, pipeline.EditPipeline(changes, request.expected_version)
-        )
+        command = pipeline.EditPipeline(changes, request.expected_version)
+        return await self._change(asked, request.pipeline, command)
 
     async def restore(self, asked: CommandRequest) -> Reply:
         """`pipeline.restore`."""
         request = asked.request
         assert isinstance(request, RestorePipeline)
-
-        async def decide() -> Reply:
-            aggregate = await self._find(request.pipeline)
-            content = await self._history.content(aggregate.id, request.version)
-            command = pipeline.RestoreVersion(request.version, content, request.expected_version)
-            return await self._commit(aggregate, command, asked)
-
-        return await self._deciding(decide)
+        target = _target_of(await self.find(request.pipeline))
+        content = await self._history.content(target.id, request.version)
+        command = pipeline.RestoreVersion(request.version, content, request.expected_version)
+        return await self._submit(asked, target, command)
 
     async def delete(self, asked: CommandRequest) -> Reply:
         """`pipeline.delete`."""
@@ -135,19 +119,14 @@ class Pipelines:
     async def find(self, ref: str) -> Aggregate[PipelineState]:
         """Return the pipeline of this name, id, or unique prefix of an id; raises Refused.
 
-        Waits for an edit that is being committed: until then its state in memory is ahead of the log. The caller
-        reads what it needs before it awaits anything else.
+        Waits for an edit that is being committed. Read what you need of it before you await anything else.
         """
-        async with self._lock:
-            return await self._find(ref)
-
-    async def _find(self, ref: str) -> Aggregate[PipelineState]:
         for form in forms(ref):
             if bearer := await self._bearer(form):
-                return await self._load("pipeline", bearer)
-        ids = self._aggregates.ledger.ids("pipeline", ref) if ref else []
+                return await self._owner.wait_for_state("pipeline", bearer)
+        ids = self._owner.aggregates.ledger.ids("pipeline", ref) if ref else []
         if len(ids) == 1 or ref in ids:
-            return await self._load("pipeline", ids[0])
+            return await self._owner.wait_for_state("pipeline", ids[0])
         if ids:
             raise Refused("ambiguous_id", f"{ref!r} begins several ids: {', '.join(ids)}", "pipeline")
         raise Refused(
@@ -158,99 +137,68 @@ class Pipelines:
         )
 
     async def _bearer(self, of: str) -> str | None:
-        aggregate = await self._load("name", name.name_id(of))
+        aggregate = await self._owner.wait_for_state("name", name.name_id(of))
         bearer: str | None = aggregate.state.pipeline
         return bearer
 
-    async def _load(self, kind: str, id: str) -> Aggregate[Any]:  # noqa: A002
-        kept, head = self._kept.get((kind, id)), self._aggregates.ledger.head(kind, id)
-        if kept is None or (head is not None and head.version > kept.version):  # another engine wrote it
-            self._kept[kind, id] = await self._aggregates.load(kind, id)
-            while len(self._kept) > _KEPT:
-                self._kept.pop(next(iter(self._kept)))
-        return self._kept[kind, id]
-
-    def forget(self) -> None:
-        """Drop what is kept: an operator left commits out."""
-        self._kept.clear()
-
-    async def _new(self, asked: CommandRequest) -> Aggregate[Any]:
-        """Return the pipeline that a command creates; it may be there already, its outcome not known."""
-        new_id = derived_id(asked.command_id)
-        if self._aggregates.ledger.head("pipeline", new_id):
-            return await self._load("pipeline", new_id)
-        return Aggregate("pipeline", new_id, KINDS["pipeline"].decider.initial(new_id))
-
-    async def _deciding(self, decide: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Run a decision alone, and forget what a failure left behind."""
-        async with self._lock:
-            try:
-                return await decide()
-            except Refused:
-                raise
-            except BaseException:
-                self._kept.clear()
-                raise
-
     async def _change(self, asked: CommandRequest, ref: str, command: pipeline.AnyPipelineCommand) -> Reply:
-        async def decide() -> Reply:
-            return await self._commit(await self._find(ref), command, asked)
+        return await self._submit(asked, _target_of(await self.find(ref)), command)
 
-        return await self._deciding(decide)
-
-    async def _commit(
+    async def _submit(
         self,
-        aggregate: Aggregate[PipelineState],
-        command: pipeline.AnyPipelineCommand,
         asked: CommandRequest,
+        target: _Target,
+        command: pipeline.AnyPipelineCommand,
         loaded: Loaded | None = None,
     ) -> Reply:
-        old_name, old_code = aggregate.state.name, aggregate.state.settings.get("code_sha256")
-        # On a thread, since a large pipeline takes a second; the lock keeps the aggregate to this decision.
-        state, events, causes = await asyncio.to_thread(step, KINDS["pipeline"].decider, aggregate.state, command)
-        reply = await asyncio.to_thread(_reply, asked, aggregate, state, events, loaded)
-        if not events or getattr(asked.request, "dry_run", False):
-            self._kept.pop(("pipeline", aggregate.id), None)
-            return reply
-        await self._refuse_unknown_code(old_code, state)
-        reply.version = aggregate.version + 1
-        aggregate.state = state
-        names = await self._names(aggregate, old_name, asked)
-        draft = Draft(aggregate, [asked.input(command, reply)], events, causes)
-        reply.seq = await self._aggregates.write(*names, draft)
-        self._kept["pipeline", aggregate.id] = aggregate
+        reply = Reply(command_id=asked.command_id, status="accepted")
+
+        async def complete(state: PipelineState, events: list[Any], version: int) -> dict[str, Any]:
+            nonlocal reply
+            await self._refuse_unknown_code(state, events)
+            reply = await asyncio.to_thread(_reply, asked, state, events, version, loaded)
+            return encode_reply(reply)
+
+        answered = await self._owner.submit("pipeline", target.id, asked.input(command), target.admit, complete)
+        reply.seq = answered.seq if answered.changed else 0
         return reply
 
-    async def _refuse_unknown_code(self, old: str | None, state: PipelineState) -> None:
+    async def _decide_only(
+        self,
+        asked: CommandRequest,
+        target: _Target,
+        command: pipeline.AnyPipelineCommand,
+        loaded: Loaded | None = None,
+    ) -> Reply:
+        """Return what a command would do to the pipeline, on a copy of it."""
+        aggregate = await self._owner.aggregates.load("pipeline", target.id)
+        state, events, _ = await asyncio.to_thread(step, pipeline.PIPELINE, aggregate.state, command)
+        return await asyncio.to_thread(_reply, asked, state, events, aggregate.version, loaded)
+
+    async def _refuse_unknown_code(self, state: PipelineState, events: list[Any]) -> None:
         """Raise Refused where the content comes to name an archive of code that is not stored."""
         sha256 = state.settings.get("code_sha256")
-        if sha256 and sha256 != old and not await self._aggregates.blobs.has(sha256):
-            self._kept.pop(("pipeline", state.id), None)
+        names = any(isinstance(event, SettingChanged) and event.path == ["code_sha256"] for event in events)
+        if sha256 and names and not await self._owner.aggregates.blobs.has(sha256):
             message = f"no archive with the SHA-256 {sha256[:12]}… is stored here"
             hint = "Upload it first, by PUT /api/code/SHA256; or leave out `code_sha256` and apply by the CLI."
             raise Refused("code_unknown", message, "code_sha256", hint=hint)
 
-    async def _names(self, aggregate: Aggregate[PipelineState], old: str, asked: CommandRequest) -> list[Draft]:
-        """Return the commits of the names that change hands with this edit; raises Refused for a taken one."""
-        new = "" if aggregate.state.deleted else aggregate.state.name
-        if new == old:
-            return []
-        steps: list[tuple[str, name.AnyNameCommand]] = []
-        if new:
-            steps.append((new, name.TakeName(new, aggregate.id)))
-        if old:
-            steps.append((old, name.ReleaseName(old, aggregate.id)))
-        drafts = []
-        for of, command in steps:
-            holder = await self._load("name", name.name_id(of))
-            try:
-                holder.state, events, causes = step(KINDS["name"].decider, holder.state, command)
-            except Refused:
-                self._kept.clear()
-                raise
-            given = Input(asked.actor, command, correlation=asked.correlation)
-            drafts.append(Draft(holder, [given], events, causes))
-        return drafts
+
+class _Target(Struct, frozen=True):
+    """The pipeline that a command is about, and its name when that was found; '' for one to be created."""
+
+    id: str
+    name: str = ""
+
+    def admit(self, state: PipelineState) -> None:
+        """Raise AppendConflict where the pipeline was renamed meanwhile: the name may be another's now."""
+        if state.name != self.name:
+            raise AppendConflict(f"the pipeline {self.id} was {self.name!r}, and is {state.name!r} now")
+
+
+def _target_of(aggregate: Aggregate[PipelineState]) -> _Target:
+    return _Target(aggregate.id, aggregate.state.name)
 
 
 def _load_content(request: ApplyPipeline) -> Loaded:
@@ -272,19 +220,15 @@ def _load_content(request: ApplyPipeline) -> Loaded:
 
 
 def _reply(
-    asked: CommandRequest,
-    aggregate: Aggregate[PipelineState],
-    state: PipelineState,
-    events: list[Any],
-    loaded: Loaded | None,
+    asked: CommandRequest, state: PipelineState, events: list[Any], version: int, loaded: Loaded | None
 ) -> Reply:
     warned = [] if state.deleted else definition.check(state.content)
     return Reply(
         command_id=asked.command_id,
         status="accepted",
-        pipeline=aggregate.id,
+        pipeline=state.id,
         name=state.name,
-        version=aggregate.version,
+        version=version,
         changes=[describe(event) for event in events[:_DESCRIBED]],
         summary=None if state.deleted else to_builtins(definition.summary(state.content)),
         warnings=[_warning(warning, loaded) for warning in warned],

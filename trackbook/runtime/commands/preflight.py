@@ -14,7 +14,7 @@ from trackbook.engine.definition import Task
 from trackbook.engine.errors import Refused
 from trackbook.engine.job import session_name
 from trackbook.engine.ports import Backend, Finding, SessionInput, SessionSpec
-from trackbook.runtime.commands.pipelines import Pipelines, derived_id
+from trackbook.runtime.commands.pipelines import PipelineCommands, derived_id
 from trackbook.runtime.commands.requests import (
     ApplyPipeline,
     CheckJob,
@@ -42,7 +42,7 @@ _REPORTED = 200
 class Checks:
     """Handlers of `job.check` and `executor.sweep`, which put nothing on the log."""
 
-    def __init__(self, jobs: Jobs, pipelines: Pipelines, planner: RunPlanner, backends: Backends) -> None:
+    def __init__(self, jobs: Jobs, pipelines: PipelineCommands, planner: RunPlanner, backends: Backends) -> None:
         self._jobs = jobs
         self._pipelines = pipelines
         self._planner = planner

@@ -253,9 +253,10 @@ class CommandRequest(Struct, frozen=True):
     actor: str
     digest: str
 
-    def input(self, command: Any, reply: Reply) -> Input[Any]:
-        """Return what a commit keeps of the request: the command that it became, and its reply."""
-        return Input(self.actor, command, self.command_id, self.correlation, self.digest, encode_reply(reply))
+    def input(self, command: Any, reply: Reply | None = None) -> Input[Any]:
+        """Return what a commit keeps of the request: the command that it became, and its reply if it is known."""
+        plain = encode_reply(reply) if reply is not None else None
+        return Input(self.actor, command, self.command_id, self.correlation, self.digest, plain)
 
 
 Handler = Callable[[CommandRequest], Awaitable[Reply]]
