@@ -12,12 +12,12 @@ import pytest
 from office import CHAIN, Office, opened, start_job, until_launched, wide
 from structlog.testing import capture_logs
 
+from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.engine import kinds
 from trackbook.engine.job import CancelJob, ReportTaskStatus, ResumeJob
 from trackbook.engine.ports import Append
 from trackbook.events.commit import Input
 from trackbook.runtime import mailboxes
-from trackbook.runtime.process.supervisor import TaskSupervisor
 from trackbook.testing.executor import Play
 from trackbook.testing.store import MemoryEventStore
 

@@ -13,7 +13,7 @@ from office import CHAIN, Office, opened
 from trackbook.adapters.nats import pending_writes
 from trackbook.adapters.nats.pending_writes import PendingWrites
 from trackbook.engine.ports import Append, StoreUnanswered
-from trackbook.runtime.commands import gateway
+from trackbook.runtime.commands import idempotency
 from trackbook.testing.store import MemoryEventStore
 
 
@@ -51,7 +51,7 @@ class Stalling(MemoryEventStore):
 @pytest.fixture
 async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
     """An engine whose store is about to stall."""
-    monkeypatch.setattr(gateway, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(idempotency, "_LOOK_EVERY", 0.01)
     office = await opened(tmp_path, Stalling())
     yield office
     await office.close()

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from trackbook.adapters.execution.session_logs import SessionLogs
+from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.http.app import create_app
 from trackbook.http.transport.connections import Connections, most_connections
@@ -47,8 +48,9 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
     stack.push_async_callback(projector.close)  # first: a start that is given up must leave no file open
     async with system.phase("the read model to be opened", f"Look at the disk of {config.data}."):
         await projector.start()
-    running = asyncio.create_task(projector.run(), name="projector")
-    stack.push_async_callback(_cancel, running)
+    tasks = TaskSupervisor()
+    tasks.keep(projector.run, "projector")
+    stack.push_async_callback(tasks.close)
     async with system.phase("the read model to be level with the log"):
         await _catch_up(projector, aggregates)
     async with system.phase("the configuration of the executors"):
@@ -114,9 +116,3 @@ def _remote_gateway(system: System) -> Any:
 
     assert system.connection is not None
     return RemoteGateway(system.connection, system.config.prefix)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.endpoints import import_library
 from trackbook.adapters.nats.ingress import Ingress
@@ -177,13 +178,9 @@ async def _take_commands_later(system: System, stack: AsyncExitStack) -> None:
                 log.warning("commands.not_taken", error=str(problem), again_in=_COMMANDS_AGAIN)
                 await asyncio.sleep(_COMMANDS_AGAIN)
 
-    task = asyncio.create_task(take(), name="commands over NATS")
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
+    tasks = TaskSupervisor()
+    tasks.keep(take, "commands over NATS")
+    stack.push_async_callback(tasks.close)
 
 
 async def _cancel_jobs(system: System) -> None:
@@ -224,18 +221,14 @@ async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
             log.warning("ledger.rebuilding", path=str(system.config.data / "engine.db"))
             try:
                 await aggregates.rebuild_ledger()
-                await owner.forget()
+                owner.forget()
                 await jobs_.recover()
             except Exception as problem:
                 log.warning("ledger.not_rebuilt", error=str(problem), again_in=_REBUILD_AGAIN)
                 await asyncio.sleep(_REBUILD_AGAIN)
                 damaged.set()
 
-    tasks = [asyncio.create_task(check()), asyncio.create_task(mend())]
-
-    async def end() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    stack.push_async_callback(end)
+    tasks = TaskSupervisor()
+    tasks.spawn(check(), "check of the ledger")
+    tasks.keep(mend, "mending of the ledger")
+    stack.push_async_callback(tasks.close)

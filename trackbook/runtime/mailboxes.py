@@ -46,7 +46,7 @@ class Waiting(Struct):
 class Mailbox(Struct):
     """The inputs that wait for one aggregate, and the aggregate itself while no commit is under way.
 
-    Whoever holds the lock decides on the aggregate; `users` count those that keep the mailbox in memory.
+    One who holds the lock decides on the aggregate; `users` count those that keep the mailbox in memory.
     """
 
     inbox: deque[Waiting] = field(default_factory=deque)
@@ -72,7 +72,7 @@ class Mailboxes:
         return [(kind, id_) for kind, mailboxes in self._of_kind.items() for id_ in mailboxes]
 
     @contextmanager
-    def using(self, kind: str, id: str) -> Iterator[Mailbox]:  # noqa: A002
+    def use(self, kind: str, id: str) -> Iterator[Mailbox]:  # noqa: A002
         """Keep the aggregate's mailbox in memory."""
         mailbox = self._of_kind[kind].setdefault(id, Mailbox())
         mailbox.users += 1
@@ -83,14 +83,14 @@ class Mailboxes:
             self._settle(kind, id, mailbox)
 
     @asynccontextmanager
-    async def held(self, kind: str, id: str) -> AsyncIterator[Mailbox]:  # noqa: A002
+    async def lock(self, kind: str, id: str) -> AsyncIterator[Mailbox]:  # noqa: A002
         """Have the aggregate alone. Who holds several took them in the order of kind and id, companions last."""
-        with self.using(kind, id) as mailbox:
+        with self.use(kind, id) as mailbox:
             async with mailbox.lock:
                 yield mailbox
 
     def _settle(self, kind: str, id: str, mailbox: Mailbox) -> None:  # noqa: A002
-        """Let go of a mailbox that holds nothing, and of those that are idle for longest."""
+        """Evict a mailbox that holds nothing, and those that are idle for longest."""
         mailboxes, kept = self._of_kind[kind], KINDS[kind].kept
         if mailbox.users or mailbox.worker or id not in mailboxes:
             return

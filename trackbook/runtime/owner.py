@@ -12,6 +12,7 @@ import structlog
 from msgspec import Struct
 
 from trackbook.adapters.execution.back_off import BackOff
+from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.engine.decider import Decision, answer, next_due, take_due
 from trackbook.engine.errors import Refused
 from trackbook.engine.kinds import KINDS, Companion
@@ -22,7 +23,6 @@ from trackbook.runtime.aggregate import Aggregate, Draft
 from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.histories import HistoryDamaged
 from trackbook.runtime.mailboxes import Admit, Answered, Complete, Mailbox, Mailboxes, Waiting
-from trackbook.runtime.process.supervisor import TaskSupervisor
 
 EVENTS_PER_COMMIT = 512
 """Events from which a commit answers no further input, so that none grows without bound; the next one does."""
@@ -55,6 +55,7 @@ class Owner:
     def __init__(self, aggregates: AggregateStore) -> None:
         self.aggregates = aggregates
         self._mailboxes = Mailboxes()
+        self._epoch = 0
         self._stored: dict[str, Stored] = {}
         self._retried: set[tuple[str, str]] = set()
         self._tasks = TaskSupervisor()
@@ -80,7 +81,7 @@ class Owner:
         A command, which has an id, fails with AppendConflict where another writer came first: its outcome is
         looked up before it is given again. All else is decided again.
         """
-        with self._mailboxes.using(kind, id) as mailbox:
+        with self._mailboxes.use(kind, id) as mailbox:
             async with mailbox.room:
                 waiting = Waiting(given, admit, complete)
                 mailbox.inbox.append(waiting)
@@ -98,7 +99,7 @@ class Owner:
         aggregate = await self.aggregates.load(kind, id)
         if not aggregate.version or KINDS[kind].ended(aggregate.state):
             return aggregate
-        with self._mailboxes.using(kind, id) as mailbox:
+        with self._mailboxes.use(kind, id) as mailbox:
             if mailbox.lock.locked():
                 return aggregate
             if mailbox.aggregate is None or mailbox.aggregate.version < aggregate.version:
@@ -114,13 +115,14 @@ class Owner:
     def take_up(self, aggregate: Aggregate[Any]) -> None:
         """Have committed what is due in an aggregate to which nobody says anything."""
         if next_due(KINDS[aggregate.kind].decider, aggregate.state) is not None:
-            with self._mailboxes.using(aggregate.kind, aggregate.id) as mailbox:
+            with self._mailboxes.use(aggregate.kind, aggregate.id) as mailbox:
                 self._wake(aggregate.kind, aggregate.id, mailbox)
 
-    async def forget(self) -> None:
+    def forget(self) -> None:
         """Drop what is in memory: an operator decided about damage to the log."""
+        self._epoch += 1
         for kind, id_ in self._mailboxes.all():
-            async with self._mailboxes.held(kind, id_) as mailbox:
+            with self._mailboxes.use(kind, id_) as mailbox:
                 mailbox.aggregate = None
 
     async def close(self) -> None:
@@ -145,7 +147,7 @@ class Owner:
 
     async def _work(self, kind: str, id: str) -> None:  # noqa: A002
         """Commit until nothing waits and nothing is due."""
-        with self._mailboxes.using(kind, id) as mailbox:
+        with self._mailboxes.use(kind, id) as mailbox:
             going = True
             while going or mailbox.inbox:
                 going = await self._try_commit(kind, id, mailbox)
@@ -194,8 +196,9 @@ class Owner:
 
         Inputs leave the inbox once it is acknowledged.
         """
+        epoch = self._epoch
         async with AsyncExitStack() as held:
-            mailbox = await held.enter_async_context(self._mailboxes.held(kind, id))
+            mailbox = await held.enter_async_context(self._mailboxes.lock(kind, id))
             aggregate = await self._take_out(kind, id, mailbox)
             decided = await self._decide(aggregate, tuple(mailbox.inbox), held)
             seq = aggregate.seq
@@ -205,8 +208,9 @@ class Owner:
                 failpoint("engine.commit.acked")
             elif decided.outcomes and not await self.aggregates.is_current(aggregate):
                 raise AppendConflict("what seems to change nothing may change what another engine made of it")
-            mailbox.aggregate = None if decided.is_spoilt else aggregate
-            self._put_back(decided.drafts)
+            if epoch == self._epoch and not decided.is_spoilt:
+                self._put_back(aggregate, *(draft.aggregate for draft in decided.drafts))
+            self._report_stored(decided.drafts)
             for waiting, outcome in decided.outcomes:
                 mailbox.inbox.popleft()
                 if isinstance(outcome, Refused):
@@ -215,14 +219,16 @@ class Owner:
                     waiting.done.set_result(Answered(seq, aggregate.version, changed=outcome))
             return next_due(KINDS[kind].decider, aggregate.state) is not None
 
-    def _put_back(self, drafts: list[Draft]) -> None:
-        """Have aggregates in memory again after their commits, and the intents of these carried out."""
-        for draft in drafts:
-            aggregate = draft.aggregate
-            with self._mailboxes.using(aggregate.kind, aggregate.id) as mailbox:
+    def _put_back(self, *aggregates: Aggregate[Any]) -> None:
+        """Have aggregates in memory again: they are what the log says."""
+        for aggregate in aggregates:
+            with self._mailboxes.use(aggregate.kind, aggregate.id) as mailbox:
                 mailbox.aggregate = aggregate
-            if stored := self._stored.get(aggregate.kind):
-                stored(aggregate, draft.events)
+
+    def _report_stored(self, drafts: list[Draft]) -> None:
+        for draft in drafts:
+            if stored := self._stored.get(draft.aggregate.kind):
+                stored(draft.aggregate, draft.events)
 
     async def _decide(
         self, aggregate: Aggregate[Any], inbox: tuple[Waiting, ...], held: AsyncExitStack
@@ -281,7 +287,7 @@ class Owner:
         """Return the commits of other aggregates that belong to a decision, one each; raises Refused."""
         drafts = {}
         for kind, id_ in sorted({(kind, id_) for kind, id_, _ in commands}):
-            mailbox = await held.enter_async_context(self._mailboxes.held(kind, id_))
+            mailbox = await held.enter_async_context(self._mailboxes.lock(kind, id_))
             drafts[kind, id_] = Draft(await self._take_out(kind, id_, mailbox), [], [], [])
         for kind, id_, command in commands:
             _extend(drafts[kind, id_], Input(given.actor, command, correlation=given.correlation))

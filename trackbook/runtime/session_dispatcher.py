@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.engine import definition
 from trackbook.engine.definition import Task
 from trackbook.engine.job import Report, ReportTaskStatus, session_name
@@ -44,9 +45,10 @@ class SessionDispatcher:
         self.report: Callable[[str, str, Report], Awaitable[None]] = _no_report
         self._executors = executors
         self._backends = backends or {}
-        self._releasing: set[asyncio.Task[None]] = set()
+        self._releasing = TaskSupervisor()
         self._blobs = blobs
         self._definitions: OrderedDict[str, dict[str, Task]] = OrderedDict()
+        self._handing = TaskSupervisor()
         self._dispatching: dict[str, asyncio.Task[None]] = {}
         self._of_job: dict[str, set[str]] = {}
 
@@ -64,9 +66,7 @@ class SessionDispatcher:
             self._dispatching.pop(session, None)
         for name in {executor_of(state, task) for task, each in state.tasks.items() if each.session}:
             if name in self._backends:
-                task = asyncio.create_task(self._release(self._backends[name], state.id))
-                self._releasing.add(task)
-                task.add_done_callback(self._releasing.discard)
+                self._releasing.spawn(self._release(self._backends[name], state.id), f"release of {state.id}")
 
     @staticmethod
     async def _release(backend: Backend, job: str) -> None:
@@ -82,12 +82,8 @@ class SessionDispatcher:
 
     async def close(self) -> None:
         """Stop handing on; the next start does it again from the log. What jobs held gets a moment."""
-        if self._releasing:
-            await asyncio.wait(self._releasing, timeout=_RELEASE_WITHIN)
-        tasks = (*self._dispatching.values(), *self._releasing)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._releasing.close(wait=_RELEASE_WITHIN)
+        await self._handing.close()
 
     def _enqueue(
         self,
@@ -99,7 +95,8 @@ class SessionDispatcher:
         session = state.tasks[task].session
         before = self._dispatching.get(session)
         self._of_job.setdefault(state.id, set()).add(session)
-        self._dispatching[session] = asyncio.create_task(self._until_taken(state, task, how, what, before))
+        work = self._until_taken(state, task, how, what, before)
+        self._dispatching[session] = self._handing.spawn(work, f"{what} of {session}")
 
     async def _until_taken(
         self,

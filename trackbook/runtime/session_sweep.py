@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
+from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.engine.ports import UNKNOWN_JOB, Backend
 from trackbook.runtime.system import System
 
@@ -18,14 +20,10 @@ log = structlog.get_logger(__name__)
 async def sweep_all(system: System, stack: AsyncExitStack) -> None:
     """Sweep in the background: a cluster that can't be reached must not keep the system from starting."""
     assert system.backends is not None
-    tasks = [asyncio.create_task(_sweep(system, backend)) for backend in system.backends.values()]
-
-    async def end() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    stack.push_async_callback(end)
+    tasks = TaskSupervisor()
+    for backend in system.backends.values():
+        tasks.keep(partial(_sweep, system, backend), f"sweep of {backend.name}")
+    stack.push_async_callback(tasks.close)
 
 
 async def _sweep(system: System, backend: Backend) -> None:

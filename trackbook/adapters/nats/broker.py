@@ -17,6 +17,7 @@ from typing import Literal, Self
 import msgspec
 import structlog
 
+from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.broker_files import Owner, config, credentials, known_port, port_in, read, since
 from trackbook.adapters.nats.server_process import find_server, lock, spawn
@@ -74,6 +75,7 @@ class EmbeddedBroker:
         self._started_at = 0.0
         self._examining = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
+        self._tasks = TaskSupervisor()
         self._guard: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -117,7 +119,7 @@ class EmbeddedBroker:
         except BaseException:
             await self.stop()
             raise
-        self._guard = asyncio.create_task(self._supervise(), name="broker")
+        self._guard = self._tasks.keep(self._supervise, "broker")
 
     async def stop(self) -> None:
         """End the server: it writes out and closes its store; killed after STOP_PATIENCE seconds."""

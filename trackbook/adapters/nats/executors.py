@@ -27,6 +27,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.endpoints import close_endpoints, endpoint, new_broker, open_endpoints
@@ -93,7 +94,7 @@ class RemoteExecutor:
         self._requests = RetryingRequests(connection)
         self._report: ReportSink | None = None
         self._subscriptions: list[Subscription] = []
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering = TaskSupervisor()
         self._reports = self._subject("report.")
 
     def _subject(self, what: str) -> str:
@@ -129,16 +130,12 @@ class RemoteExecutor:
         for subscription in self._subscriptions:
             with suppress(NatsError):  # the connection may be gone
                 await subscription.unsubscribe()
-        for task in tuple(self._answering):
-            task.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
+        await self._answering.close()
 
     async def _listen(self, filtered: str, handle: Callable[[Msg], Awaitable[None]]) -> Subscription:
         async def answer(message: Msg) -> None:
             # A task each: reports that wait together go into one commit, which one after another never would.
-            task = asyncio.create_task(self._answer(message, handle))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            self._answering.spawn(self._answer(message, handle), message.subject)
 
         return await self._nc.subscribe(self._subject(filtered), queue=ENGINE_QUEUE, cb=answer)
 
@@ -186,7 +183,7 @@ class ExecutorWorker:
         self._nc: Connection | None = None
         self._requests: RetryingRequests | None = None
         self._broker = worker_broker(access, prefix, name, self._launch, self._stop, self._who)
-        self._attaching: asyncio.Task[None] | None = None
+        self._tasks = TaskSupervisor()
         self.attached = asyncio.Event()
 
     async def start(self, patience: float = 10.0) -> None:
@@ -204,13 +201,11 @@ class ExecutorWorker:
         except BaseException:
             await self.close()
             raise
-        self._attaching = asyncio.create_task(self._attach())
+        self._tasks.keep(self._attach, "attaching to the engine")
 
     async def close(self, *, cancel: bool = False) -> None:
         """Take nothing more; sessions run on, or end, and are reported ended, when `cancel` is set."""
-        if self._attaching:
-            self._attaching.cancel()
-            await asyncio.gather(self._attaching, return_exceptions=True)
+        await self._tasks.close()
         await close_endpoints(self._broker)
         await self._executor.close(cancel=cancel)
         if self._nc:

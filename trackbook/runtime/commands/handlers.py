@@ -45,7 +45,7 @@ def new_gateway(
     async def resume() -> None:
         """Drop what was folded before an operator decided about damage, and resume the open jobs."""
         history.forget()
-        await owner.forget()
+        owner.forget()
         await jobs.recover()
 
     aggregates = owner.aggregates

@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+import structlog
 from msgspec import Struct
 
 from trackbook.adapters.sql.rows import Outcome
@@ -24,6 +25,7 @@ REMEMBERS = "no-dedup" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
 """Test switch that shows what remembering outcomes is for: without it, a command sent again is decided again."""
 
 
+log = structlog.get_logger(__name__)
 _LOOK_EVERY = 0.5  # seconds between looks whether a command that takes longer waits for the store
 
 
@@ -34,6 +36,7 @@ class OutcomeUnknown(Exception):
 class _Work(Struct, eq=False):
     task: asyncio.Task[dict[str, Any]]
     began: float
+    waiting: int = 0
 
 
 class CommandOutcomes:
@@ -57,21 +60,26 @@ class CommandOutcomes:
             raise StoreUnanswered(why)
         work = _Work(asyncio.create_task(self._decide(asked, handler)), time.monotonic())
         self._under_way[asked.command_id] = work
-        work.task.add_done_callback(lambda task: self._end(asked.command_id, task))
+        work.task.add_done_callback(lambda _: self._end(asked.command_id, work))
         await self._wait_for(work)
         failpoint("engine.reply.before")
         return work.task.result()
 
-    def _end(self, command_id: str, task: asyncio.Task[dict[str, Any]]) -> None:
+    def _end(self, command_id: str, work: _Work) -> None:
         del self._under_way[command_id]
-        if not task.cancelled():
-            task.exception()  # nobody may be there to hear of it any more
+        problem = None if work.task.cancelled() else work.task.exception()
+        if problem and not work.waiting:
+            log.error("command.failed", command_id=command_id, error=repr(problem))
 
     async def _wait_for(self, work: _Work) -> None:
         """Return once the command has its outcome; raises OutcomeUnknown."""
-        while not (await asyncio.wait([work.task], timeout=_LOOK_EVERY))[0]:
-            if why := self._aggregates.store.unanswered(time.monotonic() - work.began):
-                raise OutcomeUnknown(why)
+        work.waiting += 1
+        try:
+            while not (await asyncio.wait([work.task], timeout=_LOOK_EVERY))[0]:
+                if why := self._aggregates.store.unanswered(time.monotonic() - work.began):
+                    raise OutcomeUnknown(why)
+        finally:
+            work.waiting -= 1
 
     async def _decide(self, asked: CommandRequest, handler: Handler) -> dict[str, Any]:
         """Have the command decided, again after each conflict: another engine may have carried it out."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.engine.ports import Backend
 from trackbook.runtime.executors.configuration import (
     CLUSTERS,
@@ -44,20 +45,18 @@ class ExecutorReload:
         self._stamp = _stamp(loaded.path)
         self._retired: list[Backend] = []
         self._lock = asyncio.Lock()
-        self._timer: asyncio.Task[None] | None = None
+        self._tasks = TaskSupervisor()
         self.backends = make(loaded)
         self.attach: Attach | None = None
         self.problem = ""
 
     def start(self) -> None:
         """Check the file periodically."""
-        self._timer = asyncio.create_task(self._look(), name="executors.toml")
+        self._tasks.keep(self._look, "executors.toml")
 
     async def close(self) -> None:
         """Stop looking, and close all backends."""
-        if self._timer is not None:
-            self._timer.cancel()
-            await asyncio.gather(self._timer, return_exceptions=True)
+        await self._tasks.close()
         await asyncio.gather(*(each.close() for each in self._retired), return_exceptions=True)
         await self.backends.close()
 

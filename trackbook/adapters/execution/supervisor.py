@@ -17,16 +17,16 @@ _T = TypeVar("_T")
 
 
 class TaskSupervisor:
-    """Keeps tasks until they end, and logs those that fail, unless somebody waits for the result."""
+    """Keeps tasks until they end, and logs those that fail."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, _T], name: str, *, is_awaited: bool = False) -> asyncio.Task[_T]:
-        """Run the work once; a failure is logged, unless `is_awaited`: then it is the waiter's."""
+    def spawn(self, work: Coroutine[Any, Any, _T], name: str) -> asyncio.Task[_T]:
+        """Run the work once."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard if is_awaited else self._end)
+        task.add_done_callback(self._end)
         return task
 
     def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
