@@ -117,12 +117,12 @@ async def test_a_name_means_the_pipeline_that_bears_it_when_it_is_decided(tmp_pa
     """A delete by name that waits behind a rename does not delete what has another name by then."""
     store = Held()
     office = await opened(tmp_path, store)
-    made = await office.must("pipeline.create", name="a")
+    made = await office.must("pipeline.create", name="old")
     store.hold()
 
-    renamed = asyncio.create_task(office.ask("pipeline.rename", pipeline="a", name="b"))
+    renamed = asyncio.create_task(office.ask("pipeline.rename", pipeline="old", name="new"))
     await store.asked.wait()
-    deleted = asyncio.create_task(office.ask("pipeline.delete", pipeline="a"))
+    deleted = asyncio.create_task(office.ask("pipeline.delete", pipeline="old"))
     for _ in range(50):
         await asyncio.sleep(0)
     store.release()

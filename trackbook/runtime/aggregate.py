@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from trackbook.adapters.sql.rows import Outcome
 from trackbook.events.commit import Input
 from trackbook.runtime.histories import AnyCommit
+
+REMEMBERS = "no-dedup" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
+"""Test switch that shows what remembering outcomes is for: without it, a command sent again is decided again."""
 
 S = TypeVar("S")
 
@@ -25,6 +29,13 @@ class Aggregate(Struct, Generic[S]):
     sha256: str = ""
     correlation: str = ""
     """Of the command that the aggregate began with: what follows from no other command belongs to it."""
+    answered: set[str] = field(default_factory=set)
+    """Ids of the commands that its commits have answered; the replies are on the log."""
+
+    def note_answered(self, commands: list[Outcome]) -> None:
+        """Take note of what a commit has answered."""
+        if REMEMBERS:
+            self.answered.update(each.command_id for each in commands)
 
 
 class Draft(Struct):

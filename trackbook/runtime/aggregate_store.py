@@ -84,6 +84,7 @@ class AggregateStore:
             except CANT_FOLLOW as error:
                 why = cant_follow_reason(error)
                 raise await self.histories.quarantine(self.ledger, stored, commit, why) from error
+            aggregate.note_answered(outcomes(commit, stored.seq))
         return aggregate, known
 
     def _cut_short(self, aggregate: Aggregate[Any], known: Head | None) -> HistoryDamaged:
@@ -248,4 +249,6 @@ def _note(draft: Draft, seq: int) -> Note:
     head = Head(
         aggregate.kind, aggregate.id, aggregate.version, aggregate.first_seq, seq, aggregate.sha256, still_open
     )
-    return Note(head, outcomes(commit, seq))
+    replies = outcomes(commit, seq)
+    aggregate.note_answered(replies)
+    return Note(head, replies)

@@ -29,6 +29,14 @@ class Answered(Struct, frozen=True):
     changed: bool
 
 
+class AnsweredBefore(Exception):
+    """The aggregate has answered the command of this id already: its reply is in the history."""
+
+    def __init__(self, kind: str, id: str) -> None:  # noqa: A002
+        self.kind, self.id = kind, id
+        super().__init__(f"{kind}/{id} has answered the command already")
+
+
 class Waiting(Struct):
     """An input that waits for a commit, and who waits for it; see `Owner.submit`."""
 

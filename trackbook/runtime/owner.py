@@ -22,7 +22,7 @@ from trackbook.failpoints import failpoint
 from trackbook.runtime.aggregate import Aggregate, Draft
 from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.histories import HistoryDamaged
-from trackbook.runtime.mailboxes import Admit, Answered, Complete, Mailbox, Mailboxes, Waiting
+from trackbook.runtime.mailboxes import Admit, Answered, AnsweredBefore, Complete, Mailbox, Mailboxes, Waiting
 
 EVENTS_PER_COMMIT = 512
 """Events from which a commit answers no further input, so that none grows without bound; the next one does."""
@@ -41,7 +41,7 @@ class _Decided(Struct):
     """
 
     drafts: list[Draft] = []
-    outcomes: list[tuple[Waiting, bool | Refused]] = []
+    outcomes: list[tuple[Waiting, bool | Refused | AnsweredBefore]] = []
     is_spoilt: bool = False
 
 
@@ -78,8 +78,8 @@ class Owner:
         `complete` gets the state after it, its events and its version, and returns the reply. Only inputs of a
         versioned kind have one, and they may be refused there still.
 
-        A command, which has an id, fails with AppendConflict where another writer came first: its outcome is
-        looked up before it is given again. All else is decided again.
+        A command, which has an id, fails with AppendConflict where another writer came first, and with
+        AnsweredBefore where it is in the history: its outcome is looked up. All else is decided again.
         """
         with self._mailboxes.use(kind, id) as mailbox:
             async with mailbox.room:
@@ -213,7 +213,7 @@ class Owner:
             self._report_stored(decided.drafts)
             for waiting, outcome in decided.outcomes:
                 mailbox.inbox.popleft()
-                if isinstance(outcome, Refused):
+                if isinstance(outcome, Exception):
                     waiting.fail(outcome)
                 elif not waiting.done.done():
                     waiting.done.set_result(Answered(seq, aggregate.version, changed=outcome))
@@ -241,7 +241,7 @@ class Owner:
         for waiting in inbox:
             try:
                 changed = await self._answer(waiting, draft, decision, decided, held)
-            except Refused as refused:
+            except (Refused, AnsweredBefore) as refused:
                 decided.outcomes.append((waiting, refused))
                 if how.versioned and decision.events:
                     return _Decided([], decided.outcomes, is_spoilt=True)
@@ -266,6 +266,8 @@ class Owner:
     ) -> bool:
         """Decide on one input, with the companions that this takes; returns whether it changed anything."""
         how, aggregate, given = KINDS[draft.aggregate.kind], draft.aggregate, waiting.given
+        if given.id in aggregate.answered:
+            raise AnsweredBefore(aggregate.kind, aggregate.id)
         if waiting.admit:
             waiting.admit(decision.state)
         before = how.claims(decision.state)

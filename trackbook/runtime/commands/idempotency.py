@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import Any
 
@@ -17,13 +16,10 @@ from trackbook.engine.outcome import AnswerCommand
 from trackbook.engine.ports import AppendConflict, StoreUnanswered
 from trackbook.events.commit import Input, digest
 from trackbook.failpoints import failpoint
-from trackbook.runtime.aggregate import Aggregate, Draft
+from trackbook.runtime.aggregate import REMEMBERS, Aggregate, Draft, outcomes
 from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.commands.requests import CommandRequest, Handler, Reply, encode_reply, rejection
-
-REMEMBERS = "no-dedup" not in os.environ.get("TRACKBOOK_UNSAFE", "").split(",")
-"""Test switch that shows what remembering outcomes is for: without it, a command sent again is decided again."""
-
+from trackbook.runtime.mailboxes import AnsweredBefore
 
 log = structlog.get_logger(__name__)
 _LOOK_EVERY = 0.5  # seconds between looks whether a command that takes longer waits for the store
@@ -88,6 +84,9 @@ class CommandOutcomes:
                 reply = await _reply_of(asked, handler)
             except AppendConflict:
                 continue
+            except AnsweredBefore as before:
+                known = await self._read(before.kind, before.id, asked.command_id)
+                break
             if reply.seq or getattr(asked.request, "dry_run", False):
                 return encode_reply(reply)
             known = await self._find(asked) or await self._record(asked, encode_reply(reply))
@@ -102,6 +101,14 @@ class CommandOutcomes:
         await self._aggregates.keep_up()
         return self._lookup(asked)
 
+    async def _read(self, kind: str, id: str, command_id: str) -> Outcome:  # noqa: A002
+        """Return the outcome from the history that has it: the ledger may have lost its row."""
+        async for stored, commit in self._aggregates.commits(kind, id):
+            for outcome in outcomes(commit, stored.seq):
+                if outcome.command_id == command_id:
+                    return outcome
+        raise LookupError(f"{kind}/{id} has no outcome of the command {command_id}")
+
     async def _record(self, asked: CommandRequest, reply: dict[str, Any]) -> Outcome:
         """Put the outcome on the log where no aggregate changed; returns the one that stands there."""
         command_id = asked.command_id
@@ -114,10 +121,7 @@ class CommandOutcomes:
         try:
             seq = await self._aggregates.write(draft)
         except AppendConflict:
-            await self._aggregates.keep_up()
-            if (known := self._aggregates.ledger.outcome(command_id)) is None:
-                raise
-            return known
+            return await self._read("outcome", aggregate.id, command_id)
         failpoint("engine.outcome.acked")
         return Outcome(command_id, asked.digest, reply | {"seq": seq})
 
