@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from trackbook.engine.mounts import Mount
@@ -18,8 +19,12 @@ def slug(name: str) -> str:
     return _UNSAFE.sub("-", name)[:_SLUG_LENGTH].strip("-.") or "task"
 
 
+@lru_cache(maxsize=1024)
 def session_folder(data: Path, session: str) -> Path:
-    """Return the folder of a session, with spec.json, claim, exit, log and work/. Raises ValueError."""
+    """Return the folder of a session, with spec.json, claim, exit, log and work/. Raises ValueError.
+
+    It is kept, since it is needed seven times for each attempt, and joining paths is slow.
+    """
     if not _SESSION.fullmatch(session):
         raise ValueError(f"{session!r} can't be the name of a session")
     return data / "sessions" / session

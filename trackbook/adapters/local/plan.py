@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Planner:
         return environment
 
     def _basics(self, work: str) -> dict[str, str]:
-        user = user_name()
+        user = user_name(os.geteuid())
         basics = {"PATH": PATH, "HOME": work, "LANG": "C.UTF-8", "SHELL": self.shell}
         return basics | {"USER": user, "LOGNAME": user, "TMPDIR": "/tmp"}  # noqa: S108 - said, not used, here
 
@@ -118,9 +119,10 @@ def virtual_environment(folder: str) -> dict[str, str]:
     return {"VIRTUAL_ENV": folder, "PATH": f"{folder}/bin:{PATH}"}
 
 
-def user_name() -> str:
-    """Return the name of the user, its number where it has none."""
+@lru_cache(maxsize=8)
+def user_name(uid: int) -> str:
+    """Return the name of a user, its number where it has none; looked up once, since that reads files."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(os.geteuid())
+        return str(uid)

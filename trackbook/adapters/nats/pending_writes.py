@@ -76,17 +76,18 @@ class PendingWrites:
         '' where it is worth waiting: no write has waited for PATIENCE seconds, or others are stored meanwhile and
         the client has not waited for so long itself.
         """
-        if not (late := self._late(PATIENCE)):
+        oldest = next(iter(self._pending.values()), None)
+        if oldest is None or time.monotonic() - oldest.began < PATIENCE:
             return ""
-        others_are_stored = self._stored_at > min(wait.began for wait in late)
-        return "" if others_are_stored and waited < PATIENCE else _words(late)
+        others_are_stored = self._stored_at > oldest.began
+        return "" if others_are_stored and waited < PATIENCE else _words(self._late(PATIENCE))
 
     def _late(self, seconds: float) -> list[PendingWrite]:
-        """Return the writes that have waited for so long."""
+        """Return the writes that have waited for so long, the oldest first."""
         return [wait for wait in self._pending.values() if time.monotonic() - wait.began >= seconds]
 
 
 def _words(late: list[PendingWrite]) -> str:
-    oldest = min(late, key=lambda wait: wait.began)
+    oldest = late[0]
     what = "a write has" if len(late) == 1 else f"{len(late)} writes have"
     return f"{what} waited for the broker since {oldest.at:%H:%M:%S} UTC: {oldest.why}"

@@ -81,7 +81,8 @@ def checksum(values: Sequence[Any]) -> int:
 
 def summed(row: Head | Fault) -> tuple[Any, ...]:
     """Return the values of a row with their checksum."""
-    values = tuple(int(value) if isinstance(value, bool) else value for value in msgspec.structs.astuple(row))
+    # As SQLite returns them; a list and no calls, since each commit comes by here.
+    values = [int(each) if each is True or each is False else each for each in msgspec.structs.astuple(row)]
     return (*values, checksum(values))
 
 

@@ -22,7 +22,7 @@ from trackbook.runtime.commands.requests import CommandRequest, Handler, Reply, 
 from trackbook.runtime.mailboxes import AnsweredBefore
 
 log = structlog.get_logger(__name__)
-_LOOK_EVERY = 0.5  # seconds between looks whether a command that takes longer waits for the store
+_LOOK_EVERY = 2.0  # seconds between looks whether a command that takes longer waits for the store
 
 
 class OutcomeUnknown(Exception):

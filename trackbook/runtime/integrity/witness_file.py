@@ -134,7 +134,7 @@ class Witness:
         os.close(self._file)
 
     def _append(self, records: Iterable[_Record], *, needed: bool = False) -> None:
-        data = b"".join(_line(record) for record in records)
+        data = b"".join([_line(record) for record in records])
         try:
             os.write(self._file, data)
         except OSError as error:
