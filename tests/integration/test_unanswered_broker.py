@@ -23,6 +23,7 @@ from trackbook.adapters.nats.broker import BrokerFailed, EmbeddedBroker
 from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.engine.ports import StoreUnanswered
 from trackbook.http.system import running
+from trackbook.runtime import engine_role
 from trackbook.runtime.commands import idempotency
 from trackbook.runtime.system import Config, System
 
@@ -174,6 +175,33 @@ async def test_a_server_whose_broker_is_away_stops(tmp_path: Path, monkeypatch: 
         async with running(config) as system:
             assert (await give(system, payload("one", "c1")))["version"] == 1
             assert (await commits(system))["c1"] == 1
+
+
+async def test_a_server_that_can_t_cancel_its_jobs_stops_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `--cancel` jobs are cancelled first; where the broker is away, the stop says that they were not."""
+    monkeypatch.setattr(engine_role, "_CANCEL_WITHIN", 0.5)
+    config = Config(data=tmp_path, durability="fast", http="127.0.0.1:0", cancel_on_stop=True)
+
+    async def serve() -> None:
+        async with running(config) as system:
+            assert system.broker
+            assert system.gateway
+            assert (await give(system, payload("endless", "c1", ENDLESS)))["status"] == "accepted"
+            started = await system.gateway.handle("job", "start", b'{"pipeline": "endless"}', "test")
+            assert started["status"] == "accepted"
+            monkeypatch.setattr(system.broker, "_launch", _never)
+            os.kill(system.broker.pid, signal.SIGKILL)
+            await holds(lambda: system.connection and not system.connection.is_connected)
+
+    async with asyncio.timeout(240):
+        with pytest.raises(engine_role.JobsNotCancelled, match="not all jobs ended within"):
+            await serve()
+        monkeypatch.setattr(engine_role, "_CANCEL_WITHIN", 60.0)
+        async with running(config) as system:
+            assert system.aggregates
+            assert len(system.aggregates.ledger.open_heads("job")) == 1  # and its end ends the session
 
 
 async def ask(nats: Connection, given: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,10 @@ _REBUILD_AGAIN = 15.0  # seconds until the ledger is made again after that faile
 log = structlog.get_logger(__name__)
 
 
+class JobsNotCancelled(UserError):
+    """The jobs that are to end with the server did not end in time."""
+
+
 async def start_engine(system: System, stack: AsyncExitStack) -> None:
     """Open the log, catch up with it, and make ready to decide."""
     assert system.connection is not None
@@ -184,15 +188,21 @@ async def _take_commands_later(system: System, stack: AsyncExitStack) -> None:
 
 
 async def _cancel_jobs(system: System) -> None:
-    """Cancel every job that has not ended and wait until they have."""
+    """Cancel every job that has not ended and wait until they have; raises JobsNotCancelled."""
     assert system.aggregates is not None
     assert system.owner is not None
     assert system.jobs is not None
-    for head in system.aggregates.ledger.open_heads("job"):
-        with contextlib.suppress(Exception):
-            await system.owner.submit("job", head.id, Input("engine", jobs.CancelJob("the server was stopped")))
-    async with asyncio.timeout(_CANCEL_WITHIN):
-        await system.jobs.all_ended()
+    try:
+        async with asyncio.timeout(_CANCEL_WITHIN):
+            for head in system.aggregates.ledger.open_heads("job"):
+                with contextlib.suppress(Exception):
+                    cancel = Input("engine", jobs.CancelJob("the server was stopped"))
+                    await system.owner.submit("job", head.id, cancel)
+            await system.jobs.all_ended()
+    except TimeoutError:
+        message = f"not all jobs ended within {_CANCEL_WITHIN:g} s after they were cancelled"
+        hint = f"Those that did not continue; the next start takes them up. {system.broker_hint()}"
+        raise JobsNotCancelled(message, hint) from None
 
 
 async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:

@@ -90,7 +90,7 @@ class System(Struct):
 
         Raises StartTimedOut, also where the broker leaves a request without an answer.
         """
-        hint = hint or self._broker_hint()
+        hint = hint or self.broker_hint()
         try:
             async with phase(what, hint, limits=self.config.start_limits, progress=progress):
                 yield
@@ -99,7 +99,8 @@ class System(Struct):
                 f"the start waited for {what}, and the broker gave none: {error}", hint
             ) from error
 
-    def _broker_hint(self) -> str:
+    def broker_hint(self) -> str:
+        """Return where to look when the broker does not do what it is asked for."""
         if self.broker is not None or Access.from_env() is None:
             return f"See {self.config.data / 'broker' / 'nats.log'}, and start again."
         return "Look at the broker that TRACKBOOK_NATS_URL names: its address, its log and its disk."

@@ -8,7 +8,8 @@ import structlog
 
 from trackbook.adapters.execution.back_off import BackOff
 from trackbook.engine.job import Report, ReportTaskEnded
-from trackbook.engine.ports import ReportSink, SessionSpec
+from trackbook.engine.ports import ReportSink, SessionSpec, StoreUnanswered
+from trackbook.errors import UserError
 from trackbook.events.clock_jump import clock_jump
 from trackbook.failpoints import failpoint
 
@@ -60,8 +61,14 @@ class Reporter:
         try:
             failpoint("executor.report.before")
             await self.sink(spec.job, report)
-        except Exception:  # the sink may fail in any way, and the report must not be lost
-            _log.warning("a report was not taken, trying again", session=spec.session, exc_info=True)
+        except Exception as problem:  # the sink may fail in any way, and the report must not be lost
+            known = isinstance(problem, UserError | StoreUnanswered)  # a broker that is away needs no traceback
+            _log.warning(
+                "a report was not taken, trying again",
+                session=spec.session,
+                error=str(problem),
+                exc_info=not known,
+            )
             return False
         return True
 
