@@ -103,6 +103,22 @@ async def test_a_job_s_input_that_waits_is_decided_on_once_the_store_answers(off
     assert office.kinds().count("job") == len([c for c in store.commits if c.id == started["job"]])
 
 
+async def test_no_command_takes_its_client_s_time_for_ever(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else it waits for, its client is answered after some minutes, and may ask for the outcome again."""
+    store = stalling(office)
+    monkeypatch.setattr(idempotency, "_LONGEST", 0.0)
+    store.gate.clear()
+
+    reply = await office.ask("pipeline.apply", yaml=CHAIN, command_id="c5")
+
+    assert (reply["status"], reply["error"]["code"]) == ("unknown", "outcome_unknown")
+    store.gate.set()
+    monkeypatch.undo()
+    await office.must("pipeline.apply", yaml=CHAIN, command_id="c5")
+
+
 async def test_what_comes_while_nothing_is_stored_is_refused_before_it_begins(office: Office) -> None:
     """Nothing was done and nothing will be: a reply of `rejected` is the truth, and no work piles up."""
     store = stalling(office)

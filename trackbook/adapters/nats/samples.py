@@ -87,7 +87,7 @@ REPLIES: list[tuple[str, dict[str, Any]]] = [
             "status": "unknown",
             "error": {
                 "code": "outcome_unknown",
-                "message": "the command is not stored yet, and may be once the broker answers",
+                "message": "the command has no outcome yet, and may be carried out later",
                 "hint": "Send it again with the same command_id.",
             },
         },

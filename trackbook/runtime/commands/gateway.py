@@ -148,7 +148,7 @@ def _normalise_values(plain: dict[str, Any], keys: Iterable[str]) -> dict[str, A
 def _failed_reply(command_id: str, problem: Exception) -> Reply:
     """Return the reply to a command that was not carried out, or may be later."""
     if isinstance(problem, OutcomeUnknown):
-        message = f"the command is not stored yet, and may be once the broker answers: {problem}"
+        message = f"the command has no outcome yet, and may be carried out later: {problem}"
         hint = f"{_AGAIN} It is carried out once. `/health/ready` says how things stand."
         error = Problem(code="outcome_unknown", message=message, hint=hint)
         return Reply(command_id=command_id, status="unknown", error=error)

@@ -23,10 +23,11 @@ from trackbook.runtime.mailboxes import AnsweredBefore
 
 log = structlog.get_logger(__name__)
 _LOOK_EVERY = 2.0  # seconds between looks whether a command that takes longer waits for the store
+_LONGEST = 300.0  # seconds after which a client is answered, whatever its command waits for
 
 
 class OutcomeUnknown(Exception):
-    """A command's commit waits for the store: it may be stored already, or will be once the store answers."""
+    """A command has no outcome yet: its commit may be stored already, or will be once the store answers."""
 
 
 class _Work(Struct, eq=False):
@@ -72,8 +73,11 @@ class CommandOutcomes:
         work.waiting += 1
         try:
             while not (await asyncio.wait([work.task], timeout=_LOOK_EVERY))[0]:
-                if why := self._aggregates.store.unanswered(time.monotonic() - work.began):
+                waited = time.monotonic() - work.began
+                if why := self._aggregates.store.unanswered(waited):
                     raise OutcomeUnknown(why)
+                if waited > _LONGEST:
+                    raise OutcomeUnknown(f"it has taken {waited:.0f} s")
         finally:
             work.waiting -= 1
 
