@@ -106,7 +106,7 @@ async def test_a_job_s_input_that_waits_is_decided_on_once_the_store_answers(off
 async def test_no_command_takes_its_client_s_time_for_ever(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever else it waits for, its client is answered after some minutes, and may ask for the outcome again."""
+    """Whatever it waits for, its client is answered after some minutes, and may ask for the outcome."""
     store = stalling(office)
     monkeypatch.setattr(idempotency, "_LONGEST", 0.0)
     store.gate.clear()
