@@ -31,9 +31,10 @@ def test_a_command_is_sent_again_under_the_same_id_when_the_connection_breaks() 
     assert first != again[0]
 
 
-def test_a_command_is_sent_again_while_the_server_says_unavailable() -> None:
-    """`unavailable` is not an outcome; the server asks for the same command id again."""
-    refusal = {"status": "rejected", "error": {"code": "unavailable", "message": "the broker is away"}}
+@pytest.mark.parametrize(("status", "code"), [("rejected", "unavailable"), ("unknown", "outcome_unknown")])
+def test_a_command_is_sent_again_while_the_server_says_that_it_has_no_outcome(status: str, code: str) -> None:
+    """`unavailable` and `unknown` are no outcomes; the server asks for the same command id again."""
+    refusal = {"status": status, "error": {"code": code, "message": "the broker is away"}}
     answers = [Answer(refusal, 503), Answer(refusal, 503), ACCEPTED]
     with serving({START: answers}) as fake, Client(lambda: Address(fake.url)) as client:
         reply = client.command("job", "start", {})
