@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.session import observation
-from trackbook.adapters.backendai.session.exit_record import Claim, ExitRecord
+from trackbook.adapters.backendai.session.exit_record import Claim, SessionRecord
 from trackbook.adapters.backendai.session.observation import Observation
 from trackbook.adapters.execution.outcome import Verdict
 
@@ -40,9 +40,9 @@ def session(status: str, info: str = "", result: str = "UNDEFINED", **data: Any)
     return Session("s1", "tb-1", status, info, result, status_data=data)
 
 
-def ended(exit_code: int | None = 0, signal: int | None = None, *, stopped: bool = False) -> ExitRecord:
+def ended(exit_code: int | None = 0, signal: int | None = None, *, stopped: bool = False) -> SessionRecord:
     """Return a record."""
-    return ExitRecord(
+    return SessionRecord(
         attempt=1, ended_at=AT, started_at=AT, session="s1", exit_code=exit_code, signal=signal, stopped=stopped
     )
 
@@ -106,7 +106,7 @@ def test_the_record_counts_before_the_manager(status: str, result: str) -> None:
     ],
 )
 def test_how_commands_end(
-    record: ExitRecord, observed: Observation, outcome: str, words: str, fault: str
+    record: SessionRecord, observed: Observation, outcome: str, words: str, fault: str
 ) -> None:
     """A signal is a failure, unless it came from us."""
     found = verdict(replace(observed, record=record))

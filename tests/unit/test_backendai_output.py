@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackbook.adapters.backendai.api.errors import ClusterError
-from trackbook.adapters.backendai.session.exit_record import ExitRecord
+from trackbook.adapters.backendai.session.exit_record import SessionRecord
 from trackbook.adapters.backendai.session.output import Output
 from trackbook.adapters.execution.logs import TAIL
 
@@ -30,10 +30,10 @@ class Source:
         self.reads += 1
         return self.data[start : start + size]
 
-    def record(self, tail: int = 64) -> ExitRecord:
+    def record(self, tail: int = 64) -> SessionRecord:
         """Return the exit record."""
         now = datetime.now(UTC)
-        return ExitRecord(
+        return SessionRecord(
             attempt=1, ended_at=now, exit_code=0, size=len(self.data), tail=self.data[-tail:] if tail else b""
         )
 

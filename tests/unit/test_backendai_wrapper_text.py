@@ -17,9 +17,9 @@ def test_the_length_of_commands() -> None:
 
 def test_records_that_are_not_whole() -> None:
     """A record without its last line is none."""
-    text = b"trackbook 1\nattempt 1\nended_at 2026-01-01T00:00:00Z\nexit_code 0\nsize 2\n\nlog\nx\n\nend\n"
+    text = b'{"attempt":1,"ended_at":"2026-01-01T00:00:00Z","size":2,"exit_code":0}\nx\n\nend\n'
     assert exit_record.read_record(text).tail == b"x\n"
-    for broken in (text[:-1], text.replace(b"exit_code 0\n", b""), text.replace(b"trackbook 1\n", b""), b""):
+    for broken in (text[:-1], text.replace(b',"exit_code":0', b""), text.replace(b"}", b""), b""):
         with pytest.raises(ValueError, match="record"):
             exit_record.read_record(broken)
 

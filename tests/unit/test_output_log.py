@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackbook.adapters.backendai.session.exit_record import ExitRecord
+from trackbook.adapters.backendai.session.exit_record import SessionRecord
 from trackbook.adapters.backendai.session.output import Output
 from trackbook.adapters.container.output import SessionLog
 from trackbook.adapters.execution import output_log
@@ -123,7 +123,7 @@ async def test_what_a_cluster_did_not_send_is_a_gap(tmp_path: Path) -> None:
     path = tmp_path / "log"
     copy = Output(path, lambda start, size: asyncio.sleep(0, STREAM[start : min(100, start + size)]), LIMIT)
     await copy.catch_up()
-    copy.finish(ExitRecord(attempt=1, ended_at=datetime.now(UTC), size=5000, tail=STREAM[4000:5000]))
+    copy.finish(SessionRecord(attempt=1, ended_at=datetime.now(UTC), size=5000, tail=STREAM[4000:5000]))
     check(path, 5000)
 
     copy = Output(path, lambda start, size: asyncio.sleep(0, STREAM[start : min(80, start + size)]), LIMIT)

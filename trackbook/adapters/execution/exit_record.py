@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -27,6 +28,9 @@ class ExitRecord(Struct, kw_only=True, omit_defaults=True):
     run_time: float | None = None
 
 
+R = TypeVar("R", bound=ExitRecord)
+
+
 def encode(record: ExitRecord) -> bytes:
     """Return the record as the text of its file."""
     return msgspec.json.encode(record) + b"\n"
@@ -35,9 +39,17 @@ def encode(record: ExitRecord) -> bytes:
 def decode(data: bytes) -> ExitRecord:
     """Return the record in a file's text; a record of a lost attempt if the text is damaged."""
     try:
-        return msgspec.json.decode(data, type=ExitRecord)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        return ExitRecord(ended_at=now(), lost=True, message=f"the exit record can't be read: {error}")
+        return parse(data, ExitRecord)
+    except ValueError as error:
+        return ExitRecord(ended_at=now(), lost=True, message=str(error))
+
+
+def parse(data: bytes, kind: type[R]) -> R:
+    """Return the record in a text, of a kind that may have more fields. Raises ValueError if it is damaged."""
+    try:
+        return msgspec.json.decode(data.decode(errors="replace"), type=kind)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the exit record can't be read: {error}") from None
 
 
 def unreadable(error: OSError) -> ExitRecord:

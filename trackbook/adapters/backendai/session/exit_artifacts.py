@@ -12,7 +12,7 @@ from trackbook.adapters.backendai.api import session_calls
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.session import exit_record
 from trackbook.adapters.backendai.session.context import ExecutorContext
-from trackbook.adapters.backendai.session.exit_record import ExitRecord
+from trackbook.adapters.backendai.session.exit_record import SessionRecord
 from trackbook.adapters.backendai.session.observation import Observation
 from trackbook.adapters.backendai.session.output import Output
 from trackbook.adapters.execution import result
@@ -67,7 +67,7 @@ class ExitArtifacts:
         removed = claim is None and await self._context.pipeline_folders.is_removed(self._spec.pipeline)
         return replace(observed, claim=claim, no_record=True, folder_removed=removed)
 
-    async def _record(self) -> ExitRecord | None:
+    async def _record(self) -> SessionRecord | None:
         data = await self._context.pipeline_folders.read(self._spec, "exit")
         try:
             return exit_record.read_record(data) if data is not None else None
@@ -99,7 +99,7 @@ class ExitArtifacts:
             await asyncio.sleep(pause)
         return ""
 
-    async def result(self, record: ExitRecord | None) -> Result:
+    async def result(self, record: SessionRecord | None) -> Result:
         """Return what the command left as its result, by its exit record."""
         if record is None or record.result is None:
             return Result()

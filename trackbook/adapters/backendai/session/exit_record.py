@@ -9,15 +9,18 @@ is to be stopped, and the seconds from SIGTERM to SIGKILL), `.exit` (how it ende
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
+from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 
 from trackbook.adapters.backendai.session import unpacking
+from trackbook.adapters.execution.exit_record import ExitRecord, parse
 from trackbook.engine.ports import SessionSpec
 
 FOLDER = ".trackbook"
 ARCHIVES = f"{FOLDER}/code"
+_LAST = b"\nend\n"
 
 
 class Claim(Struct, frozen=True):
@@ -28,25 +31,18 @@ class Claim(Struct, frozen=True):
     started_at: datetime | None = None
 
 
-class ExitRecord(Struct, frozen=True, kw_only=True):
+class SessionRecord(ExitRecord, kw_only=True, omit_defaults=True):
     """How the command ended. `stopped` says that somebody had it ended; `size` is that of the whole output.
 
-    `outputs` are the first files that it left; `tail` ends its output, all of it where that is short.
-    `result` is the size of the file with its result, None where there is none. `problem` says why the command was
-    not run: its code could not be unpacked.
+    `tail` ends the output, all of it where that is short. `result` is the size of the file with its result, None
+    where there is none. `problem` says why the command was not run: its code could not be unpacked.
     """
 
     attempt: int
-    ended_at: datetime
     session: str = ""
     kernel: str = ""
-    started_at: datetime | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    stopped: bool = False
     problem: str = ""
     size: int = 0
-    outputs: tuple[str, ...] = ()
     result: int | None = None
     tail: bytes = b""
 
@@ -77,53 +73,19 @@ def archive(code: str) -> str:
 
 
 def read_claim(data: bytes) -> Claim:
-    """Return what the file `by` says, as much as can be read."""
-    words, _ = _words(data)
-    return Claim(words.get("session", ""), words.get("kernel", ""), _time(words.get("started_at", "")))
+    """Return what the file `by` says; nothing where it can't be read."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return msgspec.json.decode(data, type=Claim)
+    return Claim()
 
 
-def read_record(data: bytes) -> ExitRecord:
-    """Return the exit record. Raises ValueError for what is none, or not whole."""
-    head, found, rest = data.partition(b"\nlog\n")
-    if not found or not rest.endswith(b"\nend\n"):
+def read_record(data: bytes) -> SessionRecord:
+    """Return the exit record: a line of JSON, the end of the output, a last line. Raises ValueError."""
+    head, _, rest = data.partition(b"\n")
+    if not rest.endswith(_LAST):
         raise ValueError("the exit record is not whole")
-    words, outputs = _words(head)
-    ended_at = _time(words.get("ended_at", ""))
-    if words.get("trackbook") != "1" or ended_at is None or not ("exit_code" in words) ^ ("signal" in words):
-        raise ValueError("the exit record can't be read")
-    return ExitRecord(
-        attempt=int(words.get("attempt", "0")),
-        session=words.get("session", ""),
-        kernel=words.get("kernel", ""),
-        started_at=_time(words.get("started_at", "")),
-        ended_at=ended_at,
-        exit_code=int(words["exit_code"]) if "exit_code" in words else None,
-        signal=int(words["signal"]) if "signal" in words else None,
-        stopped="stopped" in words,
-        problem=words.get("problem", ""),
-        size=int(words.get("size") or "0"),
-        outputs=tuple(outputs),
-        result=int(words["result"]) if words.get("result") else None,
-        tail=rest.removesuffix(b"\nend\n"),
-    )
-
-
-def _words(data: bytes) -> tuple[dict[str, str], list[str]]:
-    words: dict[str, str] = {}
-    outputs: list[str] = []
-    for line in data.decode(errors="replace").split("\n"):
-        key, _, value = line.partition(" ")
-        if key == "output":
-            outputs.append(value.removeprefix("./"))
-        elif key:
-            words.setdefault(key, value)
-    return words, outputs
-
-
-def _time(text: str) -> datetime | None:
-    """Return a time that `date` wrote, with or without nanoseconds."""
-    with contextlib.suppress(ValueError):
-        seconds, _, fraction = text.removesuffix("Z").partition(".")
-        at = datetime.fromisoformat(seconds).replace(tzinfo=UTC)
-        return at.replace(microsecond=int(fraction[:6].ljust(6, "0")))
-    return None
+    record = parse(head, SessionRecord)
+    if (record.exit_code is None) == (record.signal is None):
+        raise ValueError("the exit record can't be read: it has neither exit code nor signal, or both")
+    record.tail = rest.removesuffix(_LAST)
+    return record

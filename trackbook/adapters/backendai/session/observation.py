@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from trackbook.adapters.backendai.api.errors import ClusterError
 from trackbook.adapters.backendai.api.session_calls import Session
 from trackbook.adapters.backendai.session import unpacking
-from trackbook.adapters.backendai.session.exit_record import Claim, ExitRecord
-from trackbook.adapters.execution.exit_codes import describe
-from trackbook.adapters.execution.outcome import Verdict, signal_name
+from trackbook.adapters.backendai.session.exit_record import Claim, SessionRecord
+from trackbook.adapters.execution import outcome
+from trackbook.adapters.execution.outcome import Verdict
 from trackbook.engine.job import Outcome
 from trackbook.events.job import Fault
 
@@ -33,7 +33,7 @@ class Observation(Struct, frozen=True, kw_only=True):
 
     session: Session | None = None
     gone: bool = False
-    record: ExitRecord | None = None
+    record: SessionRecord | None = None
     claim: Claim | None = None
     no_record: bool = False
     folder_removed: bool = False
@@ -109,7 +109,7 @@ def status_and_why(session: Session) -> tuple[str, str]:
 _WORDS = {"no-available-instances": "no agent has enough left", "predicate-checks-failed": "", "scheduled": ""}
 
 
-def _by_record(observed: Observation, record: ExitRecord) -> Verdict:
+def _by_record(observed: Observation, record: SessionRecord) -> Verdict:
     def ended(outcome: Outcome, message: str = "", fault: Fault = "") -> Verdict:
         return Verdict(
             outcome, message, fault, record.ended_at, record.started_at, record.exit_code, record.signal
@@ -123,12 +123,10 @@ def _by_record(observed: Observation, record: ExitRecord) -> Verdict:
         if observed.because:
             return ended("lost" if observed.silent else "failed", observed.because, "infrastructure")
         return ended("failed", "the session was ended on the cluster, not by this job", "infrastructure")
-    if record.signal is not None:
-        return ended("failed", f"the command was ended by {signal_name(record.signal)}")
-    return _not_run(record) if record.problem else ended("failed", describe(record.exit_code or 0))
+    return _not_run(record) if record.problem else outcome.verdict(record)
 
 
-def _not_run(record: ExitRecord) -> Verdict:
+def _not_run(record: SessionRecord) -> Verdict:
     """Return the end of an attempt that did not get its code."""
     message = f"the code can't be unpacked: {record.problem}"
     fault: Fault = "permanent" if record.exit_code == unpacking.NO_TOOL else "infrastructure"

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO
 
-from trackbook.adapters.backendai.session.exit_record import ExitRecord
+from trackbook.adapters.backendai.session.exit_record import SessionRecord
 from trackbook.adapters.execution import logs
 from trackbook.adapters.execution.output_log import NOTE, cut_file
 
@@ -59,12 +59,12 @@ class Output:
             if until is None and len(data) < _PIECE:
                 return
 
-    async def complete(self, record: ExitRecord) -> None:
+    async def complete(self, record: SessionRecord) -> None:
         """Copy the rest, with what the exit record has of it. Raises ClusterError."""
         async with self._copying:
             await self._complete(record)
 
-    async def _complete(self, record: ExitRecord) -> None:
+    async def _complete(self, record: SessionRecord) -> None:
         begins = record.size - len(record.tail)
         if self.offset > record.size:  # it began again in between
             self._skip(0)
@@ -79,7 +79,7 @@ class Output:
             await self._catch_up(begins)
         self.finish(record)
 
-    def finish(self, record: ExitRecord) -> None:
+    def finish(self, record: SessionRecord) -> None:
         """Add what the exit record has, whatever is missing before it."""
         begins = record.size - len(record.tail)
         if self.offset < begins:

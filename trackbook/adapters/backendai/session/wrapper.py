@@ -49,12 +49,9 @@ _tb_now() {{
   esac
 }}
 _tb_size() {{ wc -c <"$_tb_at.log" 2>/dev/null | tr -d " "; }}
-_tb_who() {{
-  echo "trackbook 1"
-  echo "attempt $_tb_attempt"
-  echo "session ${{BACKENDAI_SESSION_ID:-}}"
-  echo "kernel ${{BACKENDAI_KERNEL_ID:-}}"
-  echo "started_at $_tb_began"
+_tb_who() {{  # members of a JSON object
+  printf '"attempt":%s,"session":"%s","kernel":"%s","started_at":"%s"' \\
+    "$_tb_attempt" "${{BACKENDAI_SESSION_ID:-}}" "${{BACKENDAI_KERNEL_ID:-}}" "$_tb_began"
 }}
 
 _tb_same_session() {{
@@ -63,7 +60,7 @@ _tb_same_session() {{
     [ ! -e "$_tb_at.claim/by" ] || break
     sleep 1
   done
-  grep -qx "session $BACKENDAI_SESSION_ID" "$_tb_at.claim/by" 2>/dev/null
+  grep -qF "\\"session\\":\\"$BACKENDAI_SESSION_ID\\"" "$_tb_at.claim/by" 2>/dev/null
 }}
 _tb_join() {{
   _tb_say "this session runs the command already; waiting for its end"
@@ -75,7 +72,9 @@ _tb_join() {{
     [ $_tb_silence -lt {SILENCE} ] || return {TAKEN}
     sleep 1
   done
-  _tb_code=$(sed -n "/^log$/q; s/^exit_code //p; s/^signal /128+/p" "$_tb_at.exit")
+  _tb_code=$(sed -n '
+    1s/.*"exit_code":\\([0-9]*\\).*/\\1/p
+    1s/.*"signal":\\([0-9]*\\).*/128+\\1/p' "$_tb_at.exit")
   return $((${{_tb_code:-{TAKEN}}}))
 }}
 
@@ -92,7 +91,7 @@ if ! mkdir "$_tb_at.claim" 2>/dev/null; then
   exit {UNWRITABLE}
 fi
 _tb_began=$(_tb_now)
-{{ _tb_who; echo end; }} >"$_tb_at.claim/by.new" && mv "$_tb_at.claim/by.new" "$_tb_at.claim/by"
+echo "{{$(_tb_who)}}" >"$_tb_at.claim/by.new" && mv "$_tb_at.claim/by.new" "$_tb_at.claim/by"
 
 (
   _tb_nap= _tb_cut=0
@@ -231,20 +230,17 @@ _tb_ended=$(_tb_now)
 kill $_tb_beat 2>/dev/null
 
 _tb_record() {{
-  _tb_who
-  echo "ended_at $_tb_ended"
+  _tb_had=$(_tb_size)
+  printf '{{%s,"ended_at":"%s","size":%s' "$(_tb_who)" "$_tb_ended" "${{_tb_had:-0}}"
   if [ $_tb_code -gt 128 ] && [ $_tb_code -le 192 ]; then
-    echo "signal $((_tb_code - 128))"
+    printf ',"signal":%s' $((_tb_code - 128))
   else
-    echo "exit_code $_tb_code"
+    printf ',"exit_code":%s' $_tb_code
   fi
-  [ -z "$_tb_stopped" ] || echo "stopped 1"
-  [ -z "$_tb_problem" ] || echo "problem $_tb_problem"
-  echo "size $(_tb_size)"
-  [ ! -f "$_tb_outputs/{result.FILE}" ] || echo "result $(wc -c <"$_tb_outputs/{result.FILE}" | tr -d " ")"
-  (cd "$_tb_outputs" && find . -type f | head -n 100 | head -c 8192 | sed "s/^/output /") 2>/dev/null
-  echo
-  echo "log"
+  [ -z "$_tb_stopped" ] || printf ',"stopped":true'
+  [ -z "$_tb_problem" ] || printf ',"problem":"%s"' "$(printf "%s" "$_tb_problem" | tr -d '"\\\\\\000-\\037')"
+  [ ! -f "$_tb_outputs/{result.FILE}" ] || printf ',"result":%s' $(wc -c <"$_tb_outputs/{result.FILE}")
+  echo "}}"
   tail -c $1 "$_tb_at.log"
   echo
   echo "end"
