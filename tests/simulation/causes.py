@@ -46,8 +46,9 @@ def agrees(event: Any, given: Any) -> bool:
         case facts.AttemptFailed(at=at, error=error):
             said = (given.message or given.outcome, given.exit_code, given.signal, given.tail)
             return (error.message, error.exit_code, error.signal, error.tail) == said and at == given.ended_at
-        case facts.AttemptSucceeded(at=at, service=service, result=result):
-            return bool((at, service, result) == (given.ended_at, given.service, given.result))
+        case facts.AttemptSucceeded(at=at, service=service, result=result, warning=warning):
+            said = (given.ended_at, given.service, given.result, given.message)
+            return bool((at, service, result, warning) == said)
         case facts.AttemptCancelled(at=at, exit_code=code, signal=signal):
             return (at, code, signal) == (given.ended_at, given.exit_code, given.signal)
         case facts.JobCancelRequested(reason=reason) | facts.JobPaused(reason=reason):

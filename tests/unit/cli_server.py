@@ -181,6 +181,7 @@ def task_row(name: str, **changes: Any) -> Json:
         "error": None,
         "tail": None,
         "fault": None,
+        "warning": None,
         "service": None,
         "result": None,
         "dependencies": [],

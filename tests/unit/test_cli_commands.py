@@ -337,6 +337,17 @@ def test_a_list_that_is_cut_says_how_many_there_are(
     assert len(json.loads(run(*command, "--limit", "2", "--json").stdout)) == 2
 
 
+def test_a_warning_is_shown_with_its_task(fake: FakeServer, run: Run) -> None:
+    """What is wrong with a success is noted where a failure would be."""
+    words = "result.json is not used: NaN is no JSON number"
+    task = task_row("train", state="succeeded", finished_at="2026-01-31T12:00:01.000000Z", warning=words)
+    fake.scripts |= {
+        f"GET /api/jobs/{JOB}": job_row(),
+        f"GET /api/jobs/{JOB}/tasks": {"items": [task], "next": None},
+    }
+    assert words in " ".join(run("job", "show", JOB).stdout.split())
+
+
 def test_a_service_is_shown_with_its_address(fake: FakeServer, run: Run) -> None:
     """It is what the task was run for; nothing else says where it answers."""
     served = task_row(

@@ -147,6 +147,13 @@ def test_what_a_command_left_as_its_result_is_kept() -> None:
     assert not state.tasks["a"].serves
 
 
+def test_what_is_wrong_with_a_success_is_kept() -> None:
+    """A success stays one where its result can't be used, and the event says why."""
+    words = "result.json is not used: NaN is no JSON number"
+    reported = given(created("a"), launched("a"), started("a")).when(ends("a", message=words))
+    reported.then(attempt_succeeded("a", warning=words), TaskSucceeded("a"), JobSucceeded())
+
+
 def test_whose_failure_it_was_is_kept() -> None:
     """The fault that an executor names is in the cause, of the task and of the job."""
     error = TaskError("the cluster was away", fault="infrastructure")

@@ -79,6 +79,20 @@ async def test_a_task_tells_when_it_ran_and_how_it_ended(tmp_path: Path) -> None
     assert tasks[1].state == "launching"
 
 
+async def test_a_task_shows_what_is_wrong_with_its_success(tmp_path: Path) -> None:
+    """A result that can't be used is a warning of the task, and no error."""
+    history = History()
+    await history.start("j", "p1", CHAIN)
+    ends = history.now
+    await history.tell("j", job.ReportTaskEnded("a", 1, "succeeded", ends, ends, 0, message="no JSON"))
+
+    async with projected(history, tmp_path / "r.db") as read:
+        await at_end(history, read)
+        task = await read.task("j", "a")
+
+    assert (task.state, task.warning, task.error) == ("succeeded", "no JSON", None)
+
+
 @pytest.mark.parametrize("result", [{"loss": 0.5}, [], "", 0, False, None])
 async def test_a_task_shows_its_result_apart_from_its_service(tmp_path: Path, result: Any) -> None:
     """Any JSON value is shown as it was left, even an empty one; how a service is reached is another field."""
@@ -304,4 +318,4 @@ def test_the_tables_have_a_number_of_their_own() -> None:
         for index in sorted(table.indexes, key=lambda index: str(index.name))
     ]
     digest = hashlib.sha256("\n".join(ddl).encode()).hexdigest()
-    assert (MODEL, digest[:16]) == (8, "0f9ddd62f84c1812")
+    assert (MODEL, digest[:16]) == (9, "0459ca87c3d8085b")

@@ -72,6 +72,7 @@ class ReportTaskStatus(JobCommand, frozen=True):
 class ReportTaskEnded(JobCommand, frozen=True):
     """The session is gone. `started_at` is None when its command never ran; `tail` ends its output.
 
+    `message` says why it did not succeed, or what is wrong with a success: a result that can't be used.
     `fault` says whose failure it is (see TaskError). `service` is how a serving task's service is reached, such
     as its `url`. `result` is the JSON value that the command left as its result, None where it left none; both
     count only for a success. `run_time` is in seconds, by a clock that can't be set, None where nobody measured
@@ -178,7 +179,13 @@ def _started(task: TaskState, at: datetime | None) -> list[AnyJobEvent]:
 def _attempt_ended(task: TaskState, report: ReportTaskEnded) -> AnyJobEvent:
     if report.outcome == "succeeded":
         return facts.AttemptSucceeded(
-            report.task, report.attempt, report.ended_at, report.service, report.run_time, report.result
+            report.task,
+            report.attempt,
+            report.ended_at,
+            report.service,
+            report.run_time,
+            report.result,
+            report.message,
         )
     if task.stop_requested:
         return facts.AttemptCancelled(

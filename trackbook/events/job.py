@@ -113,7 +113,8 @@ class AttemptSucceeded(JobEvent, frozen=True):
     """The session's command ended with exit code 0, or its service is healthy.
 
     `service` is how a serving task's service is reached: `url`, `service` (its name), `id`. `result` is the JSON
-    value that the command left as its result, None where it left none.
+    value that the command left as its result, None where it left none. `warning` says what is wrong all the same,
+    such as a result that can't be used.
     """
 
     task: str
@@ -122,6 +123,7 @@ class AttemptSucceeded(JobEvent, frozen=True):
     service: dict[str, str] = field(default_factory=dict)
     run_time: float | None = None
     result: Any = None
+    warning: str = ""
 
 
 class AttemptFailed(JobEvent, frozen=True):

@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
 )
 
-MODEL = 8
+MODEL = 9
 """Goes up with any change of the tables or of what they hold; a file with another number is rebuilt."""
 
 metadata = MetaData()
@@ -176,6 +176,7 @@ tasks = Table(
     _text("error"),
     _text("tail"),
     _text("fault"),
+    _text("warning"),
     _text("service"),  # JSON: how a service is reached, '' for none
     sqlite_with_rowid=False,
 )

@@ -106,6 +106,8 @@ class TaskView(Struct):
 
     `result` is the JSON value that the task left as its result, null where it left none. Where several tasks are
     listed, one of more than 4 KiB is left out: the key is missing, and the task alone has it.
+
+    `warning` says what is wrong with a success, such as a result that can't be used.
     """
 
     name: str
@@ -127,6 +129,7 @@ class TaskView(Struct):
     error: str | None
     tail: str | None
     fault: str | None
+    warning: str | None
     service: dict[str, str] | None
     result: Any | UnsetType
     dependencies: list[str]

@@ -124,11 +124,11 @@ def _executors(job: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
 
 
 def _note(task: dict[str, Any]) -> str:
-    """Return the task's failure, the address of its service, or its status on the executor while it runs."""
+    """Return the task's failure or warning, the address of its service, or its status on the executor."""
     from trackbook.cli.watch.progress import status_text
 
     if not task["error"] and (url := (task.get("service") or {}).get("url")):
         return f"serves {url}"
     if task["error"] or task["finished_at"] is not None:  # what its executor said last may not be the last of it
-        return str(task["error"] or "")
+        return str(task["error"] or task.get("warning") or "")
     return status_text(task["executor_status"], task.get("executor_message"))

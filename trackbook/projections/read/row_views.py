@@ -110,6 +110,7 @@ def show_task(row: TaskRow | Any, dependencies: list[str], result: Any) -> TaskV
         error=row.error or None,
         tail=row.tail or None,
         fault=row.fault or None,
+        warning=row.warning or None,
         service=msgspec.json.decode(row.service) if row.service else None,
         result=result,
         dependencies=dependencies,

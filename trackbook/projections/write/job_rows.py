@@ -46,6 +46,7 @@ class TaskRow(Struct, gc=False):
     error: str = ""
     tail: str = ""
     fault: str = ""
+    warning: str = ""
     service: str = ""
 
 
@@ -124,6 +125,7 @@ class FoldedJob(Struct):
                 self._row(event.task).started_at = to_micros(event.at)
             case job_events.AttemptSucceeded():
                 row = self._end(event, 0, None)
+                row.warning = event.warning
                 row.service = msgspec.json.encode(event.service).decode() if event.service else ""
                 if event.result is not None:
                     self.results[row.idx] = _encode(event.result)
@@ -183,7 +185,7 @@ class FoldedJob(Struct):
         row.launched_at = at
         row.executor_status = row.executor_message = row.link = ""
         row.started_at = row.finished_at = row.run_time = row.exit_code = row.signal = None
-        row.error = row.tail = row.fault = row.service = ""
+        row.error = row.tail = row.fault = row.warning = row.service = ""
 
     def _end(self, event: _End, exit_code: int | None, signal: int | None) -> TaskRow:
         row = self._row(event.task)
