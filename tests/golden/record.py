@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trackbook.runtime.app import running
-from trackbook.runtime.system import ROLES, Config, System
+from trackbook.runtime.app import System, running
+from trackbook.runtime.system import ROLES, Config
 
 STORY = """\
 name: story
@@ -42,18 +42,18 @@ async def record() -> list[dict[str, Any]]:
         async with running(config) as system:
             await _edits(system)
             await _jobs(system)
-            assert system.aggregates is not None
+            assert system.engine is not None
             return [
                 {"kind": stored.kind, "id": stored.id, "data": stored.data.decode()}
-                async for batch in system.aggregates.store.read_all(1)
+                async for batch in system.engine.aggregates.store.read_all(1)
                 for stored in batch
             ]
 
 
 async def _ask(system: System, command: str, **payload: Any) -> dict[str, Any]:
-    assert system.gateway is not None
+    assert system.engine is not None
     kind, verb = command.split(".")
-    return await system.gateway.handle(kind, verb, json.dumps(payload).encode(), "user:ann")
+    return await system.engine.gateway.handle(kind, verb, json.dumps(payload).encode(), "user:ann")
 
 
 async def _edits(system: System) -> None:
@@ -80,16 +80,16 @@ async def _edits(system: System) -> None:
 
 
 async def _jobs(system: System) -> None:
-    assert system.jobs is not None
+    assert system.engine is not None
     await _ask(system, "job.start", pipeline="story", parameters={"COLOUR": "green"})
     await _ask(system, "job.start", pipeline="failing")
     paused = await _ask(system, "job.start", pipeline="story")
     await _ask(system, "job.pause", job=paused["job"], reason="at night")
     await _ask(system, "job.resume", job=paused["job"])
-    await system.jobs.all_ended()
+    await system.engine.jobs.all_ended()
     slow = await _ask(system, "job.start", pipeline="failing", parameters={"X": "1"})
     await _ask(system, "job.cancel", job=slow["job"], reason="changed my mind")
-    await system.jobs.all_ended()
+    await system.engine.jobs.all_ended()
 
 
 if __name__ == "__main__":

@@ -126,8 +126,7 @@ async def test_a_fork_has_an_id_and_passwords_of_its_own(tmp_path: Path) -> None
     """Both then run side by side; the fork keeps the log, and forgets the original's folders on clusters."""
     data, copy = tmp_path / "data", tmp_path / "copy"
     async with running(Config(data=data, durability="fast")) as system:
-        assert system.connection is not None
-        before = await installation(system.connection)
+        before = await installation(system.base.connection)
     kept = data / "executors" / "main" / "folders"
     kept.mkdir(parents=True)
     (kept / "p1.json").write_text('{"id": "ab", "name": "theirs"}')
@@ -138,11 +137,9 @@ async def test_a_fork_has_an_id_and_passwords_of_its_own(tmp_path: Path) -> None
         for ownership in ("fork", ""):
             config = Config(data=copy, durability="fast", ownership=ownership)
             async with running(config) as system:
-                assert system.connection is not None
-                assert original.connection is not None
-                found.append(await installation(system.connection))
-                assert await installation(original.connection) == before
-                assert system.access != original.access
+                found.append(await installation(system.base.connection))
+                assert await installation(original.base.connection) == before
+                assert system.base.access != original.base.access
 
     assert found[0] == found[1] != before
     assert not (copy / "executors" / "main" / "folders").exists()
@@ -153,16 +150,14 @@ async def test_a_fork_has_an_id_and_passwords_of_its_own(tmp_path: Path) -> None
 async def test_an_interrupted_fork_is_finished_by_the_next_start(tmp_path: Path) -> None:
     """Else the copy would go on as the original, whose sessions it would end."""
     async with running(Config(data=tmp_path, durability="fast")) as system:
-        assert system.connection is not None
-        before = await installation(system.connection)
+        before = await installation(system.base.connection)
     claim(tmp_path, "fork")
 
     with pytest.raises(DataDirectoryCopied, match="not complete"):
         async with running(Config(data=tmp_path, roles=frozenset(("executor",)))):
             pass
     async with running(Config(data=tmp_path, durability="fast")) as system:
-        assert system.connection is not None
-        assert await installation(system.connection) != before
+        assert await installation(system.base.connection) != before
     record = msgspec.json.decode((tmp_path / identity.FILE).read_bytes(), type=Identity)
     assert not record.forking
 

@@ -20,8 +20,8 @@ from trackbook.adapters.nats.streams import StreamMissing, ensure
 from trackbook.engine.ports import Append
 from trackbook.http import web_role
 from trackbook.http.system import running as running_with_web
-from trackbook.runtime.app import running
-from trackbook.runtime.system import Config, System
+from trackbook.runtime.app import System, running
+from trackbook.runtime.system import Config
 
 PATIENCE = 60  # seconds for what must never hang
 TORN = [random.Random(7).randbytes(size) for size in (3, 20, 400)] + [bytes(4096)]
@@ -196,27 +196,28 @@ async def test_a_stream_without_its_description_is_missing(tmp_path: Path, name:
 async def system_stopped(data: Path, *, killed: bool) -> None:
     """A data directory in which the whole system ran, with three pipelines: six commits."""
     async with running(Config(data=data, durability="fast")) as system:
-        assert system.broker
+        assert system.base.broker
         for number in range(3):
             assert (await apply(system, f"p{number}"))["status"] == "accepted"
         if killed:
-            await kill(system.broker)
+            await kill(system.base.broker)
 
 
 async def apply(system: System, name: str) -> dict[str, Any]:
     """The reply to an edit of a pipeline of that name."""
-    assert system.gateway
+    assert system.engine is not None
     body = {"yaml": f"name: {name}\ntasks:\n- name: a\n  command: 'true'\n"}
-    return await system.gateway.handle("pipeline", "apply", msgspec.json.encode(body), "t")
+    return await system.engine.gateway.handle("pipeline", "apply", msgspec.json.encode(body), "t")
 
 
 async def found_at_start(data: Path) -> list[tuple[str, int, int]]:
     """What a start of the system finds to be lost, having refused a command for it."""
     async with asyncio.timeout(PATIENCE), running(Config(data=data, durability="fast")) as system:
-        assert system.aggregates
+        assert system.engine is not None
         reply = await apply(system, "later")
-        assert reply.get("error", {}).get("code") == ("log_damaged" if system.aggregates.integrity.open else None)
-        return [(each.kind, each.first, each.last) for each in system.aggregates.integrity.open]
+        code = "log_damaged" if system.engine.aggregates.integrity.open else None
+        assert reply.get("error", {}).get("code") == code
+        return [(each.kind, each.first, each.last) for each in system.engine.aggregates.integrity.open]
 
 
 @pytest.mark.parametrize("torn", TORN, ids=len)

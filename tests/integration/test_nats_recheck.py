@@ -22,8 +22,8 @@ from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure
 from trackbook.engine.ports import Append, LossFound
-from trackbook.runtime.app import running
-from trackbook.runtime.system import Config, System
+from trackbook.runtime.app import System, running
+from trackbook.runtime.system import Config
 from trackbook.testing.proxy import Proxy
 
 
@@ -233,36 +233,36 @@ async def test_what_was_not_sent_is_not_sent_later(store: NatsEventStore, nc: Co
 async def test_a_system_whose_broker_lost_its_tail_refuses_at_once(tmp_path: Path) -> None:
     """The broker is killed, loses its last commit, and is restarted: no command is taken on what is left."""
     async with asyncio.timeout(120), running(Config(data=tmp_path, durability="fast")) as system:
-        assert system.broker
-        assert system.aggregates
+        assert system.base.broker
+        assert system.engine is not None
         assert (await apply(system, "p1"))["status"] == "accepted"
-        head, integrity = await system.aggregates.store.head(), system.aggregates.integrity
+        head, integrity = await system.engine.aggregates.store.head(), system.engine.aggregates.integrity
         files = StoreFiles(tmp_path)
-        os.kill(system.broker.pid, signal.SIGKILL)
+        os.kill(system.base.broker.pid, signal.SIGKILL)
         files.cut(100)
 
         reply = await apply(system, "p2")
 
         assert reply["error"]["code"] == "log_damaged"
         assert [each.kind for each in integrity.open] == ["tail"]
-        assert await system.aggregates.store.head() == head - 1
+        assert await system.engine.aggregates.store.head() == head - 1
 
 
 async def test_a_system_finds_a_lost_tail_while_nothing_happens(tmp_path: Path) -> None:
     """Nobody has to send a command for the loss to be known."""
     async with asyncio.timeout(120), running(Config(data=tmp_path, durability="fast")) as system:
-        assert system.broker
-        assert system.aggregates
+        assert system.base.broker
+        assert system.engine is not None
         assert (await apply(system, "p1"))["status"] == "accepted"
         files = StoreFiles(tmp_path)
-        os.kill(system.broker.pid, signal.SIGKILL)
+        os.kill(system.base.broker.pid, signal.SIGKILL)
         files.cut(100)
 
-        await holds(lambda: system.aggregates and system.aggregates.integrity.problems())
+        await holds(lambda: system.engine and system.engine.aggregates.integrity.problems())
 
 
 async def apply(system: System, name: str) -> dict[str, Any]:
     """The reply to an edit of a pipeline of that name."""
-    assert system.gateway
+    assert system.engine is not None
     body = {"yaml": f"name: {name}\ntasks:\n- name: a\n  command: 'true'\n"}
-    return await system.gateway.handle("pipeline", "apply", msgspec.json.encode(body), "t")
+    return await system.engine.gateway.handle("pipeline", "apply", msgspec.json.encode(body), "t")

@@ -53,12 +53,11 @@ async def test_a_node_client_runs_a_pipeline(client: Path, tmp_path: Path) -> No
 
     roles = frozenset(("broker", "engine", "executor"))
     async with running(Config(data=data, roles=roles, durability="fast")) as system:
-        assert system.connection is not None
-        await system.connection.subscribe("trackbook.live.>", cb=hear)
+        await system.base.connection.subscribe("trackbook.live.>", cb=hear)
         said = await asyncio.to_thread(
             node, client, str(data / "nats.json"), str(tmp_path / "pipeline.yaml"), patience=60
         )
-        await system.connection.flush()
+        await system.base.connection.flush()
     lines: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
     replies = [line["reply"] for line in lines if "reply" in line]
     events = [line for line in lines if "type" in line]

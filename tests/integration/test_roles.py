@@ -26,12 +26,12 @@ async def test_the_web_role_may_start_before_any_engine_has_made_the_streams(tmp
         running(Config(roles=frozenset({"web"}), **common)) as web,  # type: ignore[arg-type]
     ):
         before = await _health(web.url)
-        unknown = await _json(f"{web.url}/api/executors", web.token)
+        unknown = await _json(f"{web.url}/api/executors", web.base.token)
         async with running(Config(roles=frozenset({"engine", "executor"}), **common)):  # type: ignore[arg-type]
             async with asyncio.timeout(60):
                 while (await _health(web.url))["status"] == "not ready":  # noqa: ASYNC110 - health has to be polled
                     await asyncio.sleep(0.05)
-                while "items" not in (executors := await _json(f"{web.url}/api/executors", web.token)):  # noqa: ASYNC110 - so too
+                while "items" not in (executors := await _json(f"{web.url}/api/executors", web.base.token)):  # noqa: ASYNC110 - so too
                     await asyncio.sleep(0.05)
 
     assert before["status"] == "not ready"
@@ -47,12 +47,11 @@ async def test_an_executor_in_a_process_of_its_own_fetches_the_code(tmp_path: Pa
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
         archive.addfile(tarfile.TarInfo("here"))
     async with (
-        running(Config(roles=frozenset({"broker", "engine"}), **common)) as engine,  # type: ignore[arg-type]
+        running(Config(roles=frozenset({"broker", "engine"}), **common)) as system,  # type: ignore[arg-type]
         running(Config(roles=frozenset({"executor"}), **common)),  # type: ignore[arg-type]
     ):
-        assert engine.aggregates
-        assert engine.gateway
-        assert engine.jobs
+        engine = system.engine
+        assert engine is not None
         tasks = [{"name": "a", "command": "test -f here"}]
         sha256 = await engine.aggregates.blobs.put(file.getvalue())
         definition = {"name": "p", "code": ".", "code_sha256": sha256, "tasks": tasks}
@@ -68,12 +67,11 @@ async def test_an_executor_in_a_process_of_its_own_fetches_the_code(tmp_path: Pa
 async def test_the_system_of_a_command_that_lasts_takes_commands_over_nats(tmp_path: Path) -> None:
     """A NATS client can cancel the job of a `trackbook run` as on a server, once it has lasted a while."""
     async with running(Config(data=tmp_path, durability="fast", http="127.0.0.1:0", for_command=True)) as system:
-        assert system.connection is not None
         reply: dict[str, Any] = {}
         async with asyncio.timeout(60):
             while not reply:
                 try:
-                    answer = await system.connection.request("trackbook.cmd.job.cancel", b'{"job": "0"}')
+                    answer = await system.base.connection.request("trackbook.cmd.job.cancel", b'{"job": "0"}')
                     reply = json.loads(answer.data)
                 except (NoRespondersError, NatsTimeoutError):
                     await asyncio.sleep(0.05)

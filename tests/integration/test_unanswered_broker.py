@@ -24,8 +24,9 @@ from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.engine.ports import StoreUnanswered
 from trackbook.http.system import running
 from trackbook.runtime import engine_role
+from trackbook.runtime.app import System
 from trackbook.runtime.commands import idempotency
-from trackbook.runtime.system import Config, System
+from trackbook.runtime.system import Config
 
 LARGE = 60_000  # bytes of a description
 YAML = "name: {name}\ndescription: {text}\ntasks:\n- {{name: a, command: 'true'}}\n"
@@ -46,7 +47,7 @@ async def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 @pytest.fixture
 async def client(system: System) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client that waits for long."""
-    headers = {"authorization": f"Bearer {system.token}"}
+    headers = {"authorization": f"Bearer {system.base.token}"}
     async with httpx.AsyncClient(base_url=system.url, headers=headers, timeout=60, trust_env=False) as client:
         yield client
 
@@ -54,8 +55,8 @@ async def client(system: System) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def nats(system: System) -> AsyncIterator[Connection]:
     """A client's own connection to the broker."""
-    assert system.broker
-    nc = await connect(system.broker.client, name="test client")
+    assert system.base.broker
+    nc = await connect(system.base.broker.client, name="test client")
     yield nc
     await nc.close()
 
@@ -73,9 +74,9 @@ async def apply(client: httpx.AsyncClient, name: str, command_id: str) -> tuple[
 
 async def commits(system: System) -> Counter[str]:
     """Count the commits on the log by the id of the command that they carry out."""
-    assert system.aggregates
+    assert system.engine is not None
     found: Counter[str] = Counter()
-    async for batch in system.aggregates.store.read_all(1):
+    async for batch in system.engine.aggregates.store.read_all(1):
         for stored in batch:
             inputs = json.loads(stored.data)["inputs"]
             found.update(each["id"] for each in inputs if each.get("id"))
@@ -86,10 +87,10 @@ async def test_a_broker_that_ends_under_a_command_and_returns_late(
     system: System, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it is away each command gets 503 in words; once it is back the same ids have one outcome each."""
-    assert system.broker
-    assert system.aggregates
+    assert system.base.broker
+    assert system.engine is not None
     assert (await apply(client, "before", "c0"))[1]["status"] == "accepted"
-    launch, back, sent = system.broker._launch, asyncio.Event(), asyncio.Event()
+    launch, back, sent = system.base.broker._launch, asyncio.Event(), asyncio.Event()
     send = store_module.NatsEventStore._send
 
     async def refuse(_port: int) -> None:
@@ -98,20 +99,20 @@ async def test_a_broker_that_ends_under_a_command_and_returns_late(
         await launch(_port)
 
     async def kill_first(store: Any, given: Any) -> Any:
-        assert system.broker
+        assert system.base.broker
         if not sent.is_set():
             sent.set()
-            os.kill(system.broker.pid, signal.SIGKILL)
+            os.kill(system.base.broker.pid, signal.SIGKILL)
         return await send(store, given)
 
-    monkeypatch.setattr(system.broker, "_launch", refuse)
+    monkeypatch.setattr(system.base.broker, "_launch", refuse)
     monkeypatch.setattr(store_module.NatsEventStore, "_send", kill_first)
 
     first = await apply(client, "one", "c1")
     again, later = await apply(client, "one", "c1"), await apply(client, "two", "c2")
     ready = await client.get("/health/ready")
     shown = await client.get("/api/log")
-    for look in (system.aggregates.store.condition, system.aggregates.store.restore_limits):
+    for look in (system.engine.aggregates.store.condition, system.engine.aggregates.store.restore_limits):
         with pytest.raises(StoreUnanswered, match="the broker is away"):
             await look()
     back.set()
@@ -130,23 +131,23 @@ async def test_a_broker_that_ends_under_a_command_and_returns_late(
     assert [reply["version"] for reply in replies.values()] == [1, 1]
     found = await commits(system)
     assert (found["c1"], found["c2"]) == (1, 1)
-    await holds(lambda: system.aggregates and system.aggregates.store.problem == "")
+    await holds(lambda: system.engine and system.engine.aggregates.store.problem == "")
 
 
 async def test_a_stream_that_stores_nothing_more_is_told_over_nats(
     system: System, nats: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker is connected and acknowledges nothing: the reply says so; the command is carried out once."""
-    assert system.broker
+    assert system.base.broker
     monkeypatch.setattr(store_module, "ANSWER_PATIENCE", 0.3)
     monkeypatch.setattr(EmbeddedBroker, "examine", _no_help)
     assert (await ask(nats, payload("before", "c0")))["status"] == "accepted"
     room = StoreFiles(tmp_path).blocks[-1].stat().st_size + LARGE // 2
-    resource.prlimit(system.broker.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    resource.prlimit(system.base.broker.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
     large = payload("one", "c1", text="x" * LARGE)
 
     replies = [await ask(nats, large), await ask(nats, large)]
-    await system.broker.restart()
+    await system.base.broker.restart()
     await nats.up()
     while (reply := await ask(nats, large))["status"] != "accepted":
         assert reply["error"]["code"] in ("outcome_unknown", "store_unanswered", "unavailable")
@@ -162,14 +163,14 @@ async def test_a_server_whose_broker_is_away_stops(tmp_path: Path, monkeypatch: 
     config = Config(data=tmp_path, durability="fast", http="127.0.0.1:0")
     async with asyncio.timeout(240):
         async with running(config) as system:
-            assert system.broker
-            assert system.gateway
+            assert system.base.broker
+            assert system.engine is not None
             assert (await give(system, payload("before", "c0")))["status"] == "accepted"
-            monkeypatch.setattr(system.broker, "_launch", _never)
-            os.kill(system.broker.pid, signal.SIGKILL)
-            await holds(lambda: system.connection and not system.connection.is_connected)
+            monkeypatch.setattr(system.base.broker, "_launch", _never)
+            os.kill(system.base.broker.pid, signal.SIGKILL)
+            await holds(lambda: not system.base.connection.is_connected)
             waiting = asyncio.create_task(give(system, payload("one", "c1")))
-            await holds(lambda: system.aggregates and system.aggregates.store.problem)
+            await holds(lambda: system.engine and system.engine.aggregates.store.problem)
         await asyncio.wait([waiting])
 
         async with running(config) as system:
@@ -186,22 +187,22 @@ async def test_a_server_that_can_t_cancel_its_jobs_stops_in_words(
 
     async def serve() -> None:
         async with running(config) as system:
-            assert system.broker
-            assert system.gateway
+            assert system.base.broker
+            assert system.engine is not None
             assert (await give(system, payload("endless", "c1", ENDLESS)))["status"] == "accepted"
-            started = await system.gateway.handle("job", "start", b'{"pipeline": "endless"}', "test")
+            started = await system.engine.gateway.handle("job", "start", b'{"pipeline": "endless"}', "test")
             assert started["status"] == "accepted"
-            monkeypatch.setattr(system.broker, "_launch", _never)
-            os.kill(system.broker.pid, signal.SIGKILL)
-            await holds(lambda: system.connection and not system.connection.is_connected)
+            monkeypatch.setattr(system.base.broker, "_launch", _never)
+            os.kill(system.base.broker.pid, signal.SIGKILL)
+            await holds(lambda: not system.base.connection.is_connected)
 
     async with asyncio.timeout(240):
         with pytest.raises(engine_role.JobsNotCancelled, match="not all jobs ended within"):
             await serve()
         monkeypatch.setattr(engine_role, "_CANCEL_WITHIN", 60.0)
         async with running(config) as system:
-            assert system.aggregates
-            assert len(system.aggregates.ledger.open_heads("job")) == 1  # and its end ends the session
+            assert system.engine is not None
+            assert len(system.engine.aggregates.ledger.open_heads("job")) == 1  # and its end ends the session
 
 
 async def ask(nats: Connection, given: dict[str, Any]) -> dict[str, Any]:
@@ -213,8 +214,8 @@ async def ask(nats: Connection, given: dict[str, Any]) -> dict[str, Any]:
 
 async def give(system: System, given: dict[str, Any]) -> dict[str, Any]:
     """Apply a pipeline in the process itself."""
-    assert system.gateway
-    return await system.gateway.handle("pipeline", "apply", json.dumps(given).encode(), "test")
+    assert system.engine is not None
+    return await system.engine.gateway.handle("pipeline", "apply", json.dumps(given).encode(), "test")
 
 
 async def _never(_port: int) -> None:

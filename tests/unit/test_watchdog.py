@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trackbook.adapters.nats.access import Access
+from trackbook.adapters.nats.connection import Connection
 from trackbook.http.transport.connections import Connections
+from trackbook.runtime.data_directory.identity import claim_directory
 from trackbook.runtime.health import Health
 from trackbook.runtime.process.watchdog import Watchdog
-from trackbook.runtime.system import Config, System
+from trackbook.runtime.system import Base, Config
 
 PROGRAM = """
 import asyncio, re, sys
@@ -130,10 +133,17 @@ async def work(watchdog):
     assert "blocked" not in output
 
 
-def test_what_it_found_is_a_problem_of_the_system() -> None:
+def test_what_it_found_is_a_problem_of_the_system(tmp_path: Path) -> None:
     """/health/ready says what the watchdog found."""
     watchdog = Watchdog()
-    health = Health(System(Config(data=Path("unused")), watchdog=watchdog), Connections(1))
+    base = Base(
+        config=Config(data=tmp_path),
+        identity=claim_directory(tmp_path, "", embedded=True, engine=True),
+        access=Access("nats://127.0.0.1:1"),
+        connection=Connection(),
+        watchdog=watchdog,
+    )
+    health = Health(base, None, Connections(1))
     before = health.problems()
     watchdog.problem = "the event loop did not run for 15 s"
 

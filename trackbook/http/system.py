@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from trackbook.runtime import app
-from trackbook.runtime.app import Web
+from trackbook.runtime.app import System, Web
 from trackbook.runtime.process.watchdog import Watchdog
-from trackbook.runtime.system import Config, System
+from trackbook.runtime.system import Config
 
 
 def running(config: Config, watchdog: Watchdog | None = None) -> AbstractAsyncContextManager[System]:

@@ -19,15 +19,16 @@ from trackbook.private_files import private_file
 from trackbook.projections.read.finders import ReadModel
 from trackbook.projections.write.projector import NotProjectedError, Projector
 from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.app import System
 from trackbook.runtime.audit import Audit
 from trackbook.runtime.backup.writer import Backups
-from trackbook.runtime.configured_executors import Configured, read_executors
+from trackbook.runtime.configured_executors import Configured
 from trackbook.runtime.engine_role import open_aggregates
 from trackbook.runtime.health import Health
 from trackbook.runtime.integrity.evidence import Integrity
 from trackbook.runtime.pipeline_contents import History
 from trackbook.runtime.process.descriptors import descriptor_limit
-from trackbook.runtime.system import System
+from trackbook.runtime.system import Base
 
 log = structlog.get_logger(__name__)
 _LOOK = 0.1  # seconds to wait for the read model between looks at the log
@@ -37,8 +38,9 @@ _LEVEL_WITHIN = 5.0
 
 async def serve(system: System, stack: AsyncExitStack) -> str:
     """Start the projector and HTTP, stopped with `stack`; returns the address."""
-    config = system.config
-    aggregates = system.aggregates or _reader(system, stack)
+    base, engine = system.base, system.engine
+    config = base.config
+    aggregates = engine.aggregates if engine else _reader(base, stack)
 
     async def decisions() -> Integrity:
         aggregates.integrity.set_decisions((await aggregates.load_log()).state)
@@ -46,27 +48,28 @@ async def serve(system: System, stack: AsyncExitStack) -> str:
 
     projector = Projector(config.data / "readmodel.db", aggregates.store, aggregates.blobs, decisions)
     stack.push_async_callback(projector.close)  # first: a start that is given up must leave no file open
-    async with system.phase("the read model to be opened", f"Look at the disk of {config.data}."):
+    async with base.phase("the read model to be opened", f"Look at the disk of {config.data}."):
         await projector.start()
     tasks = TaskSupervisor()
     tasks.keep(projector.run, "projector")
     stack.push_async_callback(tasks.close)
-    async with system.phase("the read model to be level with the log"):
+    async with base.phase("the read model to be level with the log"):
         await _catch_up(projector, aggregates)
-    async with system.phase("the configuration of the executors"):
-        await read_executors(system, stack)
+    executors = Configured(system.executors)
+    async with base.phase("the configuration of the executors"):
+        await executors.read(base, aggregates.blobs, stack)
     connections = Connections(most_connections(descriptor_limit()))
     application = create_app(
         ReadModel(projector, aggregates.store, aggregates.blobs),
-        system.gateway or _remote_gateway(system),
+        engine.gateway if engine else _remote_gateway(base),
         SessionLogs(config.data),
-        system.history or History(aggregates),
-        Health(system, connections),
+        engine.history if engine else History(aggregates),
+        Health(base, engine, connections),
         Audit(aggregates, projector),
-        Configured(system),
+        executors,
         blobs=aggregates.blobs,
-        backups=Backups(system, aggregates),
-        token=system.token,
+        backups=Backups(base, aggregates),
+        token=base.token,
     )
     host, _, port = config.http.rpartition(":")
     server = HttpServer(
@@ -104,15 +107,14 @@ async def _has_more(aggregates: AggregateStore, seq: int) -> bool:
     return False
 
 
-def _reader(system: System, stack: AsyncExitStack) -> AggregateStore:
+def _reader(base: Base, stack: AsyncExitStack) -> AggregateStore:
     """Return an aggregate store that only reads. Its ledger is the engine's, as far as that is written."""
-    ledger = Ledger(private_file(system.config.data / "engine.db"), owner=False)
+    ledger = Ledger(private_file(base.config.data / "engine.db"), owner=False)
     stack.callback(ledger.close)
-    return open_aggregates(system, ledger)
+    return open_aggregates(base, ledger)
 
 
-def _remote_gateway(system: System) -> Any:
+def _remote_gateway(base: Base) -> Any:
     from trackbook.adapters.nats.gateway import RemoteGateway
 
-    assert system.connection is not None
-    return RemoteGateway(system.connection, system.config.prefix)
+    return RemoteGateway(base.connection, base.config.prefix)

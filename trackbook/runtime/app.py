@@ -11,13 +11,14 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec import Struct
 
 from trackbook.adapters.nats.access import Access
 from trackbook.adapters.nats.broker import EmbeddedBroker
-from trackbook.adapters.nats.connection import connect
+from trackbook.adapters.nats.connection import Connection, connect
 from trackbook.adapters.nats.discovery import current_url, engine_access
 from trackbook.adapters.nats.jetstream_api import require_server
 from trackbook.runtime.data_directory.directory import ServerRecord, hold_directory, record_server
@@ -25,15 +26,24 @@ from trackbook.runtime.data_directory.format import refuse_unreadable_data
 from trackbook.runtime.data_directory.identity import claim_directory
 from trackbook.runtime.process.descriptors import raise_descriptor_limit
 from trackbook.runtime.process.watchdog import Watchdog
-from trackbook.runtime.system import Config, System
+from trackbook.runtime.system import Base, Config, start_phase
+
+if TYPE_CHECKING:  # a process that is only a broker needs neither
+    from trackbook.runtime.engine_role import Engine
+    from trackbook.runtime.executors.reload import ExecutorReload
 
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
 
 log = structlog.get_logger(__name__)
 
 
-def _record(system: System) -> ServerRecord:
-    return ServerRecord(os.getpid(), system.url, system.token, system.config.for_command)
+class System(Struct):
+    """The roles that run in this process; None for those that do not. `url` is the web role's address."""
+
+    base: Base
+    engine: Engine | None = None
+    executors: ExecutorReload | None = None
+    url: str = ""
 
 
 Web = Callable[[System, AsyncExitStack], Awaitable[str]]
@@ -81,59 +91,75 @@ async def running(
     and others that say what was found.
     """
     raise_descriptor_limit()
-    token = secrets.token_urlsafe(32) if config.authenticates else ""
-    system = System(config, watchdog=watchdog, token=token)
     if unsafe := os.environ.get("TRACKBOOK_UNSAFE"):
         log.warning("unsafe", switched_off=unsafe, hint="for tests only: the log or the sessions may be spoilt")
     async with AsyncExitStack() as stack:
         stack.enter_context(hold_directory(config.data, config.roles))
         refuse_unreadable_data(config.data)
         embedded = "broker" in config.roles and Access.from_env() is None
-        system.identity = claim_directory(
+        identity = claim_directory(
             config.data, config.ownership, embedded=embedded, engine="engine" in config.roles
         )
         imports = _Imports(config.roles, load_web)
-        await _connect(system, stack, imports)
+        broker, access = await _broker(config, stack, imports)
+        base = Base(
+            config=config,
+            identity=identity,
+            access=access,
+            connection=await _connect(config, access, stack),
+            broker=broker,
+            watchdog=watchdog,
+            token=secrets.token_urlsafe(32) if config.authenticates else "",
+        )
         web = await imports.finish()
+        system = System(base)
         if "engine" in config.roles:
             from trackbook.runtime.engine_role import start_engine
 
-            await start_engine(system, stack)
+            system.engine = await start_engine(base, stack)
+            system.executors = system.engine.executors
         elif "executor" in config.roles:
             from trackbook.runtime.executor_role import start_workers
 
-            await start_workers(system, stack)
+            system.executors = await start_workers(base, stack)
         if web is not None:
             system.url = await web(system, stack)
             if config.takes_up_jobs:  # else nobody but this process is to use it
-                record_server(config.data, _record(system))
-        if "engine" in config.roles and config.takes_up_jobs:
+                record = ServerRecord(os.getpid(), system.url, base.token, config.for_command)
+                record_server(config.data, record)
+        if system.engine is not None and config.takes_up_jobs:
             from trackbook.runtime.engine_role import take_up
 
-            await take_up(system, stack)
+            await take_up(system.engine, stack)
         yield system
 
 
-async def _connect(system: System, stack: AsyncExitStack, imports: _Imports) -> None:
-    """Start the broker or find it, and connect as the engine's account; `imports` begin once it starts."""
-    config = system.config
-    system.access = Access.from_env()
-    if system.access is None and "broker" in config.roles:
-        broker = EmbeddedBroker(
-            config.data, durability=_durability(config), prefix=config.prefix, spawned=imports.begin
-        )
-        async with system.phase("nats-server to start"):
-            system.broker = await stack.enter_async_context(broker)
-        system.access = broker.engine
-    elif system.access is None:
-        async with system.phase(f"a process with the role broker on {config.data}"):
-            system.access = await engine_access(config.data)
+async def _broker(
+    config: Config, stack: AsyncExitStack, imports: _Imports
+) -> tuple[EmbeddedBroker | None, Access]:
+    """Start the broker or find it; `imports` begin once it starts."""
+    if access := Access.from_env():
+        return None, access
+    if "broker" not in config.roles:
+        async with start_phase(config, f"a process with the role broker on {config.data}"):
+            return None, await engine_access(config.data)
+    broker = EmbeddedBroker(
+        config.data, durability=_durability(config), prefix=config.prefix, spawned=imports.begin
+    )
+    async with start_phase(config, "nats-server to start"):
+        await stack.enter_async_context(broker)
+    return broker, broker.engine
+
+
+async def _connect(config: Config, access: Access, stack: AsyncExitStack) -> Connection:
+    """Connect as the engine's account."""
     # A broker of our own may have to take another port when it restarts.
     where = None if Access.from_env() else lambda: current_url(config.data)
-    async with system.phase(f"the broker's answer at {_without_credentials(system.access.url)}"):
-        system.connection = await connect(system.access, name="trackbook", where=where)
-        stack.push_async_callback(system.connection.close)
-        await require_server(system.connection)
+    async with start_phase(config, f"the broker's answer at {_without_credentials(access.url)}"):
+        connection = await connect(access, name="trackbook", where=where)
+        stack.push_async_callback(connection.close)
+        await require_server(connection)
+    return connection
 
 
 def _without_credentials(urls: str) -> str:

@@ -7,46 +7,46 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from trackbook.engine.ports import ExecutorUnavailable, Folders
-from trackbook.runtime.executor_role import open_backends
+from trackbook.engine.ports import Blobs, ExecutorUnavailable, Folders
+from trackbook.runtime.executor_role import open_executors
 from trackbook.runtime.executors.configuration import LOCAL
 from trackbook.runtime.executors.registry import Backends
-from trackbook.runtime.system import System
+from trackbook.runtime.executors.reload import ExecutorReload
+from trackbook.runtime.system import Base
 
 _AT_ONCE = 1.0  # seconds within which a configuration that can't be used keeps this process from starting
 
 
-async def read_executors(system: System, stack: AsyncExitStack) -> None:
-    """Read the executors where this process has no role that does, in the background if the log isn't there yet.
-
-    Raises ExecutorsMisconfigured.
-    """
-    if system.backends is not None:
-        return
-
-    async def read() -> None:
-        system.backends = await open_backends(system, stack)
-        assert system.reload is not None
-        system.reload.start()
-
-    reading = asyncio.create_task(read(), name="executors")
-
-    async def stop() -> None:
-        reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await reading
-
-    stack.push_async_callback(stop)
-    done, _ = await asyncio.wait({reading}, timeout=_AT_ONCE)
-    for task in done:
-        task.result()
-
-
 class Configured:
-    """Implements `trackbook.http.ports.Executors`."""
+    """Implements `trackbook.http.ports.Executors`; `reload` is None until the configuration could be read."""
 
-    def __init__(self, system: System) -> None:
-        self._system = system
+    def __init__(self, reload: ExecutorReload | None) -> None:
+        self._reload = reload
+
+    async def read(self, base: Base, blobs: Blobs, stack: AsyncExitStack) -> None:
+        """Read the executors where this process has no role that does, in the background if there is no log yet.
+
+        Raises ExecutorsMisconfigured.
+        """
+        if self._reload is not None:
+            return
+
+        async def read() -> None:
+            reload = await open_executors(base, blobs, stack)
+            reload.start()
+            self._reload = reload
+
+        reading = asyncio.create_task(read(), name="executors")
+
+        async def stop() -> None:
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await reading
+
+        stack.push_async_callback(stop)
+        done, _ = await asyncio.wait({reading}, timeout=_AT_ONCE)
+        for task in done:
+            task.result()
 
     @property
     def default(self) -> str:
@@ -56,12 +56,12 @@ class Configured:
     @property
     def problem(self) -> str:
         """Why the configuration can't be used as it is now, '' where it can."""
-        return self._system.reload.problem if self._system.reload else ""
+        return self._reload.problem if self._reload else ""
 
     async def refresh(self) -> None:
         """Read the configuration again if it changed."""
-        if self._system.reload is not None:
-            await self._system.reload.refresh()
+        if self._reload is not None:
+            await self._reload.refresh()
 
     def names(self) -> Sequence[str]:
         """Return the names, those of this machine first."""
@@ -83,6 +83,6 @@ class Configured:
         return backends[name].folders
 
     def _backends(self) -> Backends:
-        if self._system.backends is None:
+        if self._reload is None:
             raise ExecutorUnavailable("the executors aren't known yet: no engine has made the log")
-        return self._system.backends
+        return self._reload.backends

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import structlog
+from msgspec import Struct
 
 from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.adapters.nats.blobs import NatsBlobs
@@ -24,11 +25,13 @@ from trackbook.events.commit import Input
 from trackbook.private_files import private_file, require_file
 from trackbook.projections.checkpoint import read_checkpoint
 from trackbook.runtime.aggregate_store import AggregateStore
+from trackbook.runtime.commands.gateway import Gateway
 from trackbook.runtime.commands.handlers import new_gateway
 from trackbook.runtime.commands.requests import REQUESTS
 from trackbook.runtime.data_directory.format import is_initialised, mark_initialised
-from trackbook.runtime.data_directory.identity import Identity, finish_fork
-from trackbook.runtime.executor_role import new_executor, open_backends, start_executors
+from trackbook.runtime.data_directory.identity import finish_fork
+from trackbook.runtime.executor_role import new_executor, open_executors, start_executors
+from trackbook.runtime.executors.reload import ExecutorReload
 from trackbook.runtime.installation_fork import end_open_jobs
 from trackbook.runtime.integrity.evidence import Claim, Integrity
 from trackbook.runtime.integrity.witness_command import WitnessCommand
@@ -38,7 +41,7 @@ from trackbook.runtime.owner import Owner
 from trackbook.runtime.pipeline_contents import History
 from trackbook.runtime.session_dispatcher import SessionDispatcher
 from trackbook.runtime.session_sweep import sweep_all
-from trackbook.runtime.system import Config, System
+from trackbook.runtime.system import Base, Config, broker_hint
 
 _CANCEL_WITHIN = 60.0  # seconds for every session to end when the jobs are cancelled with the system
 
@@ -57,43 +60,55 @@ class JobsNotCancelled(UserError):
     """The jobs that are to end with the server did not end in time."""
 
 
-async def start_engine(system: System, stack: AsyncExitStack) -> None:
+class Engine(Struct, frozen=True):
+    """The engine of a process: what decides, and what it decides on."""
+
+    base: Base
+    aggregates: AggregateStore
+    history: History
+    owner: Owner
+    jobs: Jobs
+    gateway: Gateway
+    executors: ExecutorReload
+
+
+async def start_engine(base: Base, stack: AsyncExitStack) -> Engine:
     """Open the log, catch up with it, and make ready to decide."""
-    assert system.connection is not None
-    config = system.config
+    config = base.config
     if (known := is_initialised(config.data)) and not (config.data / FILE).exists():
         log.warning(
             "witness.missing", path=str(config.data / FILE), hint="It begins again with what the log holds."
         )
-    async with system.phase("the broker's answer about the log's streams"):
-        await ensure(system.connection, config.prefix, initialised=known)
+    async with base.phase("the broker's answer about the log's streams"):
+        await ensure(base.connection, config.prefix, initialised=known)
         mark_initialised(config.data)
-        id_ = await installation(system.connection, config.prefix)
-    async with system.phase("the witnesses of the log", "Look at --witness and --witness-command."):
+        id_ = await installation(base.connection, config.prefix)
+    async with base.phase("the witnesses of the log", "Look at --witness and --witness-command."):
         witnesses = await _witnesses(config, id_, stack)
     ledger = Ledger(private_file(config.data / "engine.db"))
     stack.callback(ledger.close)
-    aggregates = open_aggregates(system, ledger, witnesses)
-    system.aggregates, system.history = aggregates, History(aggregates)
-    async with system.phase("the log to be read", progress=lambda: ledger.seen):
+    aggregates = open_aggregates(base, ledger, witnesses)
+    async with base.phase("the log to be read", progress=lambda: ledger.seen):
         await aggregates.catch_up(_claims(config))
-    assert system.identity is not None
-    if system.identity.forking:
-        async with system.phase("the jobs of the copy to be ended", progress=system.answers):
-            await _fork(system, system.identity)
-    async with system.phase("the configuration of the executors"):
-        system.backends = await open_backends(system, stack)
-    assert system.reload is not None
-    executors = {name: new_executor(system, name, backend) for name, backend in system.backends.items()}
-    sessions = SessionDispatcher(executors, aggregates.blobs, system.backends)
+    if base.identity.forking:
+        async with base.phase("the jobs of the copy to be ended", progress=base.answers):
+            await _fork(base, aggregates)
+    async with base.phase("the configuration of the executors"):
+        reload = await open_executors(base, aggregates.blobs, stack)
+    backends = reload.backends
+
+    async def recover(executor: str) -> None:
+        await running.recover(executor)
+
+    executors = {name: new_executor(base, name, backend, recover) for name, backend in backends.items()}
+    sessions = SessionDispatcher(executors, aggregates.blobs, backends)
     stack.push_async_callback(sessions.close)
-    system.owner = Owner(aggregates)
-    stack.push_async_callback(system.owner.close)
-    system.jobs = Jobs(system.owner, sessions)
-    system.gateway = new_gateway(
-        system.owner, system.jobs, system.history, system.backends, executors, system.reload.refresh
-    )
-    await start_executors(system, executors, stack)
+    owner, history = Owner(aggregates), History(aggregates)
+    stack.push_async_callback(owner.close)
+    running = Jobs(owner, sessions)
+    gateway = new_gateway(owner, running, history, backends, executors, reload.refresh)
+    await start_executors(base, reload, executors, running.report, recover, stack)
+    return Engine(base, aggregates, history, owner, running, gateway, reload)
 
 
 def _claims(config: Config) -> list[Claim]:
@@ -118,57 +133,51 @@ async def _witnesses(config: Config, installation_id: str, stack: AsyncExitStack
     return found
 
 
-async def _fork(system: System, identity: Identity) -> None:
+async def _fork(base: Base, aggregates: AggregateStore) -> None:
     """Give the copy an installation id of its own and leave what runs to the original."""
-    assert system.aggregates is not None
-    assert system.connection is not None
-    ended = await end_open_jobs(system.aggregates)
-    new = await renew_installation(system.connection, system.config.prefix)
-    system.aggregates.integrity.set_installation(new)
-    finish_fork(system.config.data, identity)
+    ended = await end_open_jobs(aggregates)
+    new = await renew_installation(base.connection, base.config.prefix)
+    aggregates.integrity.set_installation(new)
+    finish_fork(base.config.data, base.identity)
     log.info("data.forked", installation=new, jobs_ended=ended)
 
 
-def open_aggregates(system: System, ledger: Ledger, witnesses: Sequence[AnyWitness] = ()) -> AggregateStore:
+def open_aggregates(base: Base, ledger: Ledger, witnesses: Sequence[AnyWitness] = ()) -> AggregateStore:
     """Return the aggregates on this process's connection; `witnesses` record what is written."""
-    assert system.connection is not None
-    keeper = system.broker.examine if system.broker else no_keeper
-    store = NatsEventStore(system.connection, system.config.prefix, keeper=keeper)
-    blobs = NatsBlobs(system.connection, system.config.prefix, keeper=keeper, pending=store.pending_writes)
+    keeper = base.broker.examine if base.broker else no_keeper
+    store = NatsEventStore(base.connection, base.config.prefix, keeper=keeper)
+    blobs = NatsBlobs(base.connection, base.config.prefix, keeper=keeper, pending=store.pending_writes)
     integrity = Integrity(store, witnesses)
     if witnesses:
         store.recheck = integrity.recheck
     return AggregateStore(store, blobs, ledger, integrity)
 
 
-async def take_up(system: System, stack: AsyncExitStack) -> None:
+async def take_up(engine: Engine, stack: AsyncExitStack) -> None:
     """Take up unfinished jobs, and take commands over NATS once everything else stands."""
-    assert system.jobs is not None
-    await _watch_ledger(system, stack)
-    async with system.phase("unfinished jobs to be taken up", progress=system.answers):
-        taken = await system.jobs.recover()
+    await _watch_ledger(engine, stack)
+    async with engine.base.phase("unfinished jobs to be taken up", progress=engine.base.answers):
+        taken = await engine.jobs.recover()
     if taken:
         log.info("jobs.taken_up", jobs=taken)
-    await sweep_all(system, stack)
-    if system.config.for_command:
-        await _take_commands_later(system, stack)
+    await sweep_all(engine.jobs, engine.executors.backends, stack)
+    if engine.base.config.for_command:
+        await _take_commands_later(engine, stack)
     else:
-        await _take_commands(system, stack)
-    if system.config.cancel_on_stop:
-        stack.push_async_callback(_cancel_jobs, system)
+        await _take_commands(engine, stack)
+    if engine.base.config.cancel_on_stop:
+        stack.push_async_callback(_cancel_jobs, engine)
 
 
-async def _take_commands(system: System, stack: AsyncExitStack) -> None:
+async def _take_commands(engine: Engine, stack: AsyncExitStack) -> None:
     """Take commands over NATS until `stack` is closed."""
-    assert system.gateway is not None
-    assert system.access is not None
-    ingress = Ingress(system.access, system.config.prefix, system.gateway.handle, REQUESTS)
-    async with system.phase("the broker's answer to our subscriptions"):
+    ingress = Ingress(engine.base.access, engine.base.config.prefix, engine.gateway.handle, REQUESTS)
+    async with engine.base.phase("the broker's answer to our subscriptions"):
         await ingress.start()
         stack.push_async_callback(ingress.close)
 
 
-async def _take_commands_later(system: System, stack: AsyncExitStack) -> None:
+async def _take_commands_later(engine: Engine, stack: AsyncExitStack) -> None:
     """Take commands over NATS once a command such as `run` has lasted a while: most end before."""
     opened = await stack.enter_async_context(AsyncExitStack())
 
@@ -177,7 +186,7 @@ async def _take_commands_later(system: System, stack: AsyncExitStack) -> None:
         await asyncio.to_thread(import_library)
         while True:
             try:
-                return await _take_commands(system, opened)
+                return await _take_commands(engine, opened)
             except UserError as problem:
                 log.warning("commands.not_taken", error=str(problem), again_in=_COMMANDS_AGAIN)
                 await asyncio.sleep(_COMMANDS_AGAIN)
@@ -187,30 +196,24 @@ async def _take_commands_later(system: System, stack: AsyncExitStack) -> None:
     stack.push_async_callback(tasks.close)
 
 
-async def _cancel_jobs(system: System) -> None:
+async def _cancel_jobs(engine: Engine) -> None:
     """Cancel every job that has not ended and wait until they have; raises JobsNotCancelled."""
-    assert system.aggregates is not None
-    assert system.owner is not None
-    assert system.jobs is not None
     try:
         async with asyncio.timeout(_CANCEL_WITHIN):
-            for head in system.aggregates.ledger.open_heads("job"):
+            for head in engine.aggregates.ledger.open_heads("job"):
                 with contextlib.suppress(Exception):
                     cancel = Input("engine", jobs.CancelJob("the server was stopped"))
-                    await system.owner.submit("job", head.id, cancel)
-            await system.jobs.all_ended()
+                    await engine.owner.submit("job", head.id, cancel)
+            await engine.jobs.all_ended()
     except TimeoutError:
         message = f"not all jobs ended within {_CANCEL_WITHIN:g} s after they were cancelled"
-        hint = f"Those that did not continue; the next start takes them up. {system.broker_hint()}"
+        hint = f"Those that did not continue; the next start takes them up. {broker_hint(engine.base.config)}"
         raise JobsNotCancelled(message, hint) from None
 
 
-async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
+async def _watch_ledger(engine: Engine, stack: AsyncExitStack) -> None:
     """Make the ledger again when its file turns out to be damaged; all of it is read once, in the background."""
-    aggregates, owner, jobs_ = system.aggregates, system.owner, system.jobs
-    assert aggregates is not None
-    assert owner is not None
-    assert jobs_ is not None
+    aggregates, owner, jobs_ = engine.aggregates, engine.owner, engine.jobs
     damaged, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def on_damage() -> None:
@@ -228,7 +231,7 @@ async def _watch_ledger(system: System, stack: AsyncExitStack) -> None:
         while True:
             await damaged.wait()
             damaged.clear()
-            log.warning("ledger.rebuilding", path=str(system.config.data / "engine.db"))
+            log.warning("ledger.rebuilding", path=str(engine.base.config.data / "engine.db"))
             try:
                 await aggregates.rebuild_ledger()
                 owner.forget()

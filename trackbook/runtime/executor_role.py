@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -12,11 +14,11 @@ from trackbook.adapters.nats.blobs import NatsBlobs
 from trackbook.adapters.nats.connection import Connection
 from trackbook.adapters.nats.streams import StreamMissing, installation
 from trackbook.engine import job as jobs
-from trackbook.engine.ports import Backend, Executor
+from trackbook.engine.ports import Backend, Blobs, Executor
 from trackbook.runtime.executors.configuration import configuration
-from trackbook.runtime.executors.registry import Backends, make_backends
+from trackbook.runtime.executors.registry import make_backends
 from trackbook.runtime.executors.reload import ExecutorReload
-from trackbook.runtime.system import System
+from trackbook.runtime.system import Base
 
 _LOOK = 0.2  # seconds between looks for a log that another process has to make
 
@@ -26,27 +28,21 @@ _START_AN_ENGINE = "Start one: `trackbook serve --role engine`, with the same br
 log = structlog.get_logger(__name__)
 
 
-async def open_backends(system: System, stack: AsyncExitStack) -> Backends:
+async def open_executors(base: Base, blobs: Blobs, stack: AsyncExitStack) -> ExecutorReload:
     """Return the configured executors, which follow their file from now on; raises ExecutorsMisconfigured."""
-    assert system.connection is not None
-    config = system.config
-
-    blobs = system.aggregates.blobs if system.aggregates else NatsBlobs(system.connection, config.prefix)
-
+    config = base.config
     host = Host(
         data=config.data,
-        installation=await _installation(system.connection, config.prefix),
+        installation=await _installation(base.connection, config.prefix),
         blobs=blobs,
         limit=config.limit,
         grace=config.grace,
         pass_environment=config.pass_environment,
         durable=config.durability == "always",
     )
-    system.reload = ExecutorReload(
-        config.data, lambda found: make_backends(host, found), configuration(config.data)
-    )
-    stack.push_async_callback(system.reload.close)
-    return system.reload.backends
+    reload = ExecutorReload(config.data, lambda found: make_backends(host, found), configuration(config.data))
+    stack.push_async_callback(reload.close)
+    return reload
 
 
 async def _installation(connection: Connection, prefix: str) -> str:
@@ -62,31 +58,36 @@ async def _installation(connection: Connection, prefix: str) -> str:
             await asyncio.sleep(_LOOK)
 
 
-def new_executor(system: System, name: str, backend: Backend) -> Executor:
+Recover = Callable[[str], Awaitable[object]]
+"""Takes up the jobs of an executor again, by its name."""
+Reports = Callable[[str, str, jobs.Report], Awaitable[object]]
+"""Takes what an executor (its name) reports of a job."""
+
+
+def new_executor(base: Base, name: str, backend: Backend, recover: Recover) -> Executor:
     """Return who runs sessions of an executor: in this process, or elsewhere."""
-    return backend.executor() if "executor" in system.config.roles else _remote(system, name)
+    return backend.executor() if "executor" in base.config.roles else _remote(base, name, recover)
 
 
-def _remote(system: System, name: str) -> Executor:
+def _remote(base: Base, name: str, recover: Recover) -> Executor:
     from trackbook.adapters.nats.executors import RemoteExecutor
 
-    async def attached() -> None:
-        assert system.jobs is not None
-        await system.jobs.recover(name)
-
-    assert system.connection is not None
-    return RemoteExecutor(system.connection, system.config.prefix, name, attached)
+    return RemoteExecutor(base.connection, base.config.prefix, name, partial(recover, name))
 
 
-async def start_executors(system: System, executors: dict[str, Executor], stack: AsyncExitStack) -> None:
+async def start_executors(
+    base: Base,
+    reload: ExecutorReload,
+    executors: dict[str, Executor],
+    reports: Reports,
+    recover: Recover,
+    stack: AsyncExitStack,
+) -> None:
     """Start all, and replace those whose configuration changes from then on."""
-    running_jobs = system.jobs
-    assert running_jobs is not None
-    assert system.reload is not None
 
     async def start(name: str, executor: Executor) -> None:
         async def report(job: str, report: jobs.Report) -> None:
-            await running_jobs.report(name, job, report)
+            await reports(name, job, report)
 
         await executor.start(report)
 
@@ -97,33 +98,31 @@ async def start_executors(system: System, executors: dict[str, Executor], stack:
     async def attach(name: str, backend: Backend) -> None:
         if name in executors:  # its sessions run on, and the new one adopts them
             await executors.pop(name).close()
-        executor = new_executor(system, name, backend)
+        executor = new_executor(base, name, backend, recover)
         await start(name, executor)
         executors[name] = executor
-        await running_jobs.recover(name)
+        await recover(name)
 
     stack.push_async_callback(close)
     for name, executor in executors.items():
-        async with system.phase(f"the executor {name}", _LOOK_AT_EXECUTORS):
+        async with base.phase(f"the executor {name}", _LOOK_AT_EXECUTORS):
             await start(name, executor)
-    system.reload.attach = attach
-    system.reload.start()
+    reload.attach = attach
+    reload.start()
 
 
-async def start_workers(system: System, stack: AsyncExitStack) -> None:
+async def start_workers(base: Base, stack: AsyncExitStack) -> ExecutorReload:
     """Run sessions for an engine in another process."""
     from trackbook.adapters.nats.executors import ExecutorWorker
 
-    async with system.phase("an engine to make the log on this broker", _START_AN_ENGINE):
-        system.backends = await open_backends(system, stack)
-    assert system.reload is not None
+    async with base.phase("an engine to make the log on this broker", _START_AN_ENGINE):
+        reload = await open_executors(base, NatsBlobs(base.connection, base.config.prefix), stack)
     workers: dict[str, ExecutorWorker] = {}
 
     async def attach(name: str, backend: Backend) -> None:
-        assert system.access is not None
         if name in workers:
             await workers.pop(name).close()
-        worker = ExecutorWorker(backend.executor(), system.access, system.config.prefix, name)
+        worker = ExecutorWorker(backend.executor(), base.access, base.config.prefix, name)
         await worker.start()
         workers[name] = worker
 
@@ -132,8 +131,9 @@ async def start_workers(system: System, stack: AsyncExitStack) -> None:
             await worker.close()
 
     stack.push_async_callback(close)
-    for name, backend in system.backends.items():
-        async with system.phase(f"the executor {name}", _LOOK_AT_EXECUTORS):
+    for name, backend in reload.backends.items():
+        async with base.phase(f"the executor {name}", _LOOK_AT_EXECUTORS):
             await attach(name, backend)
-    system.reload.attach = attach
-    system.reload.start()
+    reload.attach = attach
+    reload.start()
+    return reload

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from trackbook.runtime.system import System
+from trackbook.runtime.engine_role import Engine
+from trackbook.runtime.system import Base
 
 QUARANTINE = "`trackbook quarantine list` shows them"
 _NAMED = 5
@@ -31,32 +32,30 @@ class Observed(Protocol):
 class Health:
     """What the parts of this process say of themselves."""
 
-    def __init__(self, system: System, connections: Observed) -> None:
-        self._system = system
+    def __init__(self, base: Base, engine: Engine | None, connections: Observed) -> None:
+        self._base = base
+        self._aggregates = engine.aggregates if engine else None
         self._connections = connections
 
     def problems(self) -> Sequence[str]:
         """Return in words what keeps the system from working."""
-        system = self._system
-        found: list[str] = []
-        if system.connection is None or not system.connection.is_connected:
-            found.append("the broker can't be reached")
-        if system.broker is not None and (problem := system.broker.space_problem()):
+        found = [] if self._base.connection.is_connected else ["the broker can't be reached"]
+        if self._base.broker is not None and (problem := self._base.broker.space_problem()):
             found.append(problem)
-        if system.aggregates is not None and system.aggregates.store.problem:
-            found.append(system.aggregates.store.problem)
-        if system.watchdog is not None and system.watchdog.problem:
-            found.append(system.watchdog.problem)
-        if system.aggregates is not None:
-            found += system.aggregates.integrity.problems()
+        if self._aggregates is not None and self._aggregates.store.problem:
+            found.append(self._aggregates.store.problem)
+        if self._base.watchdog is not None and self._base.watchdog.problem:
+            found.append(self._base.watchdog.problem)
+        if self._aggregates is not None:
+            found += self._aggregates.integrity.problems()
         return [*found, *self._connections.problems()]
 
     def warnings(self) -> Sequence[str]:
         """Return in words what else is wrong."""
         warnings = list(self._connections.warnings())
-        if self._system.aggregates is not None:
-            warnings += self._system.aggregates.integrity.warnings()
-            if faults := self._system.aggregates.ledger.faults():
+        if self._aggregates is not None:
+            warnings += self._aggregates.integrity.warnings()
+            if faults := self._aggregates.ledger.faults():
                 names = [f"{each.kind}/{each.id}" for each in faults]
                 more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
                 shown = ", ".join(names[:_NAMED]) + more
@@ -64,8 +63,8 @@ class Health:
         return warnings
 
     def metrics(self) -> Mapping[str, float]:
-        """Return figures of the broker and the executor."""
-        system, figures = self._system, dict(self._connections.metrics())
-        if system.broker is not None:
-            figures["trackbook_broker_restarts_total"] = system.broker.restarts
+        """Return figures of the broker and the connections."""
+        figures = dict(self._connections.metrics())
+        if self._base.broker is not None:
+            figures["trackbook_broker_restarts_total"] = self._base.broker.restarts
         return figures

@@ -10,30 +10,28 @@ import structlog
 
 from trackbook.adapters.execution.supervisor import TaskSupervisor
 from trackbook.engine.ports import UNKNOWN_JOB, Backend
-from trackbook.runtime.system import System
+from trackbook.runtime.executors.registry import Backends
+from trackbook.runtime.jobs import Jobs
 
 _SWEEP_AGAIN, _LONGEST_SWEEP_AGAIN = 15.0, 900.0  # seconds until an executor that was away is swept
 
 log = structlog.get_logger(__name__)
 
 
-async def sweep_all(system: System, stack: AsyncExitStack) -> None:
+async def sweep_all(running: Jobs, backends: Backends, stack: AsyncExitStack) -> None:
     """Sweep in the background: a cluster that can't be reached must not keep the system from starting."""
-    assert system.backends is not None
     tasks = TaskSupervisor()
-    for backend in system.backends.values():
-        tasks.keep(partial(_sweep, system, backend), f"sweep of {backend.name}")
+    for backend in backends.values():
+        tasks.keep(partial(_sweep, running, backend), f"sweep of {backend.name}")
     stack.push_async_callback(tasks.close)
 
 
-async def _sweep(system: System, backend: Backend) -> None:
+async def _sweep(running: Jobs, backend: Backend) -> None:
     """End what an executor has of this installation and no job owns; again where it can't be asked just now."""
-    jobs_ = system.jobs
-    assert jobs_ is not None
     wait = _SWEEP_AGAIN
     while True:
         try:
-            swept = await backend.sweep(lambda: jobs_.live(backend.name), end=True)
+            swept = await backend.sweep(lambda: running.live(backend.name), end=True)
         except Exception as problem:
             log.warning("executor.not_swept", executor=backend.name, error=str(problem), again_in=wait)
             await asyncio.sleep(wait)

@@ -1,12 +1,11 @@
-"""The configuration of a process, and the parts of the system that run in it."""
+"""The configuration of a process, and what all roles in it stand on."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
@@ -17,15 +16,6 @@ from trackbook.adapters.nats.errors import Unanswered
 from trackbook.runtime.data_directory.identity import Identity, Ownership
 from trackbook.runtime.process.start_phase import StartLimits, StartTimedOut, phase
 from trackbook.runtime.process.watchdog import Watchdog
-
-if TYPE_CHECKING:  # a process that is only a broker needs none of these
-    from trackbook.runtime.aggregate_store import AggregateStore
-    from trackbook.runtime.commands.gateway import Gateway
-    from trackbook.runtime.executors.registry import Backends
-    from trackbook.runtime.executors.reload import ExecutorReload
-    from trackbook.runtime.jobs import Jobs
-    from trackbook.runtime.owner import Owner
-    from trackbook.runtime.pipeline_contents import History
 
 ROLES = frozenset(("broker", "engine", "executor", "web"))
 """Parts of the system; `trackbook up` has all of them in one process, `trackbook serve` some."""
@@ -63,48 +53,46 @@ def _path(variable: str) -> Path | None:
     return Path(given) if (given := os.environ.get(variable)) else None
 
 
-class System(Struct):
-    """The parts that run here; None for those that do not."""
+class Base(Struct, frozen=True, kw_only=True):
+    """What every role of a process stands on; `broker` is the embedded one, if it runs here."""
 
     config: Config
-    identity: Identity | None = None
+    identity: Identity
+    access: Access
+    connection: Connection
     broker: EmbeddedBroker | None = None
-    access: Access | None = None
-    connection: Connection | None = None
-    aggregates: AggregateStore | None = None
-    history: History | None = None
-    owner: Owner | None = None
-    jobs: Jobs | None = None
-    gateway: Gateway | None = None
-    backends: Backends | None = None
-    reload: ExecutorReload | None = None
     watchdog: Watchdog | None = None
-    url: str = ""
     token: str = ""
 
-    @asynccontextmanager
-    async def phase(
+    def phase(
         self, what: str, hint: str = "", progress: Callable[[], int] | None = None
-    ) -> AsyncIterator[None]:
-        """Report and bound a wait of the start; the broker is what to look at unless there is another `hint`.
-
-        Raises StartTimedOut, also where the broker leaves a request without an answer.
-        """
-        hint = hint or self.broker_hint()
-        try:
-            async with phase(what, hint, limits=self.config.start_limits, progress=progress):
-                yield
-        except Unanswered as error:
-            raise StartTimedOut(
-                f"the start waited for {what}, and the broker gave none: {error}", hint
-            ) from error
-
-    def broker_hint(self) -> str:
-        """Return where to look when the broker does not do what it is asked for."""
-        if self.broker is not None or Access.from_env() is None:
-            return f"See {self.config.data / 'broker' / 'nats.log'}, and start again."
-        return "Look at the broker that TRACKBOOK_NATS_URL names: its address, its log and its disk."
+    ) -> AbstractAsyncContextManager[None]:
+        """Report and bound a wait of the start, see `start_phase`."""
+        return start_phase(self.config, what, hint, progress)
 
     def answers(self) -> int:
         """Return how many messages came from the broker: the progress of what reads much from it."""
-        return self.connection.stats["in_msgs"] if self.connection else 0
+        return self.connection.stats["in_msgs"]
+
+
+@asynccontextmanager
+async def start_phase(
+    config: Config, what: str, hint: str = "", progress: Callable[[], int] | None = None
+) -> AsyncIterator[None]:
+    """Report and bound a wait of the start; the broker is what to look at unless there is another `hint`.
+
+    Raises StartTimedOut, also where the broker leaves a request without an answer.
+    """
+    hint = hint or broker_hint(config)
+    try:
+        async with phase(what, hint, limits=config.start_limits, progress=progress):
+            yield
+    except Unanswered as error:
+        raise StartTimedOut(f"the start waited for {what}, and the broker gave none: {error}", hint) from error
+
+
+def broker_hint(config: Config) -> str:
+    """Return where to look when the broker does not do what it is asked for."""
+    if Access.from_env() is None:
+        return f"See {config.data / 'broker' / 'nats.log'}, and start again."
+    return "Look at the broker that TRACKBOOK_NATS_URL names: its address, its log and its disk."

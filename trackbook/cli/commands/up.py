@@ -1,4 +1,4 @@
-"""`trackbook up` and `trackbook serve`: the whole system, or parts of it, until they are on_start to stop."""
+"""`trackbook up` and `trackbook serve`: the whole system, or parts of it, until they are asked to stop."""
 
 from __future__ import annotations
 

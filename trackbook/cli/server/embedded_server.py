@@ -15,7 +15,7 @@ from trackbook.cli.terminal.error_messages import describe
 from trackbook.cli.terminal.streams import say
 
 if TYPE_CHECKING:
-    from trackbook.runtime.system import System
+    from trackbook.runtime.app import System
 
 
 class Host:
@@ -82,4 +82,4 @@ class Host:
         await serve_until(self._stop, config, self._started)
 
     def _started(self, system: System) -> None:
-        self._address.set_result(Address(system.url, system.token))
+        self._address.set_result(Address(system.url, system.base.token))

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import trackbook.runtime.process.lean_imports  # noqa: F401 - before the others
 from trackbook.http.system import running
+from trackbook.runtime.app import System
 from trackbook.runtime.process.watchdog import Watchdog
-from trackbook.runtime.system import Config, System
+from trackbook.runtime.system import Config
 
 
 async def serve_until(stop: asyncio.Event, config: Config, started: Callable[[System], None]) -> None:

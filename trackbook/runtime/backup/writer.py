@@ -33,7 +33,7 @@ from trackbook.runtime.backup.archive import (
     encode_trailer,
     pack_member,
 )
-from trackbook.runtime.system import System
+from trackbook.runtime.system import Base
 
 _SECRET_LINE = re.compile(r"^(\s*[\"']?secret_key[\"']?\s*=).*$", re.MULTILINE)
 
@@ -43,8 +43,8 @@ log = structlog.get_logger(__name__)
 class Backups:
     """Makes backups of a system: without output and files of tasks, credentials, and what the log can make."""
 
-    def __init__(self, system: System, aggregates: AggregateStore) -> None:
-        self._system, self._aggregates = system, aggregates
+    def __init__(self, base: Base, aggregates: AggregateStore) -> None:
+        self._base, self._aggregates = base, aggregates
 
     async def backup(self, *, damaged: bool) -> AsyncIterator[bytes]:
         """Return the bytes of a backup, which end with a manifest unless something failed.
@@ -61,8 +61,7 @@ class Backups:
                 hint="Keep the backups that you have. `--damaged` makes one of what is left; `trackbook log"
                 " status` shows more.",
             )
-        assert self._system.connection is not None
-        id_ = await installation(self._system.connection, self._system.config.prefix)
+        id_ = await installation(self._base.connection, self._base.config.prefix)
         return self._bytes(id_, list(integrity.open))
 
     async def _bytes(self, installation_id: str, evidence: list[Evidence]) -> AsyncIterator[bytes]:
@@ -94,21 +93,19 @@ class Backups:
         log.info("backup.made", seq=contents["events"].last, messages=contents["events"].messages)
 
     def _streams(self) -> list[tuple[str, str]]:
-        prefix = self._system.config.prefix
+        prefix = self._base.config.prefix
         return [("events", events_stream(prefix)), ("blobs", blobs_stream(prefix))]
 
     def _access(self) -> Access:
         """Return how the broker is reached now; one of our own may have moved to another port."""
-        access = self._system.access
-        assert access is not None
         if Access.from_env():
-            return access
-        return msgspec.structs.replace(access, url=current_url(self._system.config.data))
+            return self._base.access
+        return msgspec.structs.replace(self._base.access, url=current_url(self._base.config.data))
 
     def _executors(self, omitted: list[str]) -> Iterator[bytes]:
         """Yield the configuration of executors without its secret keys, if there is one."""
         try:
-            text = (self._system.config.data / EXECUTORS).read_text()
+            text = (self._base.config.data / EXECUTORS).read_text()
             kept, found = without_secrets(text)
         except FileNotFoundError:
             return
@@ -127,13 +124,13 @@ class Backups:
         known: list[Digest],
         omitted: list[str],
     ) -> Manifest:
-        mark, broker = current(), self._system.broker
+        mark, broker = current(), self._base.broker
         return Manifest(
             format=mark.format,
             release=mark.release,
             created_at=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             installation=installation_id,
-            prefix=self._system.config.prefix,
+            prefix=self._base.config.prefix,
             durability=broker.durability if broker else "unknown",
             streams=contents,
             members=known,
