@@ -14,7 +14,7 @@ from trackbook.engine.ports import EventStore, Stored
 from trackbook.events.chain import BatchCheck, Link
 from trackbook.events.commit import digest
 from trackbook.runtime.aggregate import Aggregate, outcomes
-from trackbook.runtime.histories import Histories, Unreadable
+from trackbook.runtime.histories import AnyCommit, Histories, Unreadable
 from trackbook.runtime.integrity.evidence import Integrity
 
 
@@ -63,12 +63,12 @@ class LedgerCatchUp:
         if self._integrity.is_dismissed(stored.seq, stored.data):
             return ledger.passed(stored.seq, sha256)
         if known and stored.seq <= known.seq:
-            await self._note_outcomes(ledger, stored, known)
+            await self._note_known(ledger, stored, known, batches)
             return ledger.passed(stored.seq, sha256)
         link = Link(known.version, known.sha256) if known else Link()
         commit, why = await self._histories.examine(stored, link)
         if commit is not None:
-            self._found_half(batches.take(f"{commit.kind}/{commit.id}/{commit.version}", commit.batch))
+            self._note_member(commit, batches)
         if ledger.quarantined(stored.kind, stored.id):
             return ledger.passed(stored.seq, sha256)
         if commit is None or why:
@@ -85,15 +85,19 @@ class LedgerCatchUp:
             await self._decided_elsewhere()
         return None
 
-    async def _note_outcomes(self, ledger: Ledger, stored: Stored, known: Head) -> None:
-        """Note what a commit of another engine answered that stands before the last one of the aggregate.
+    async def _note_known(self, ledger: Ledger, stored: Stored, known: Head, batches: BatchCheck) -> None:
+        """Note the batch of a commit before the aggregate's last one, and what another engine answered there.
 
         Our own were noted with their heads. A commit that can't be read is found when its aggregate is loaded.
         """
-        if stored.seq < known.seq:
-            with suppress(Unreadable):
-                found = outcomes(await self._histories.decode(stored), stored.seq)
-                ledger.note(Note(known, found))
+        with suppress(Unreadable):
+            commit = await self._histories.decode(stored)
+            self._note_member(commit, batches)
+            if stored.seq < known.seq:
+                ledger.note(Note(known, outcomes(commit, stored.seq)))
+
+    def _note_member(self, commit: AnyCommit, batches: BatchCheck) -> None:
+        self._found_half(batches.take(f"{commit.kind}/{commit.id}/{commit.version}", commit.batch))
 
     async def _decided_elsewhere(self) -> None:
         """Take up what an operator decided with another engine: this one's ledger was made without it."""
