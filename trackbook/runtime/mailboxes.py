@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from msgspec import Struct, field
@@ -79,16 +79,9 @@ class Mailboxes:
         """Return kind and id of each aggregate that has a mailbox."""
         return [(kind, id_) for kind, mailboxes in self._of_kind.items() for id_ in mailboxes]
 
-    @contextmanager
-    def use(self, kind: str, id: str) -> Iterator[Mailbox]:  # noqa: A002
+    def use(self, kind: str, id: str) -> _Use:  # noqa: A002
         """Keep the aggregate's mailbox in memory."""
-        mailbox = self._of_kind[kind].setdefault(id, Mailbox())
-        mailbox.users += 1
-        try:
-            yield mailbox
-        finally:
-            mailbox.users -= 1
-            self._settle(kind, id, mailbox)
+        return _Use(self._of_kind[kind], kind, id)
 
     @asynccontextmanager
     async def lock(self, kind: str, id: str) -> AsyncIterator[Mailbox]:  # noqa: A002
@@ -97,15 +90,36 @@ class Mailboxes:
             async with mailbox.lock:
                 yield mailbox
 
-    def _settle(self, kind: str, id: str, mailbox: Mailbox) -> None:  # noqa: A002
-        """Evict a mailbox that holds nothing, and those that are idle for longest."""
-        mailboxes, kept = self._of_kind[kind], KINDS[kind].kept
-        if mailbox.users or mailbox.worker or id not in mailboxes:
-            return
-        mailboxes.move_to_end(id)
-        aggregate = mailbox.aggregate
-        if aggregate is None or not aggregate.version or KINDS[kind].ended(aggregate.state):
-            del mailboxes[id]
-        elif len(mailboxes) > kept:
-            idle = (each for each, its in mailboxes.items() if not its.users and not its.worker)
-            del mailboxes[next(idle)]
+
+class _Use:
+    """A use of a mailbox; a class with few calls, since each command comes by here several times."""
+
+    __slots__ = ("_id", "_kind", "_mailbox", "_mailboxes")
+
+    def __init__(self, mailboxes: OrderedDict[str, Mailbox], kind: str, id: str) -> None:  # noqa: A002
+        self._mailboxes, self._kind, self._id = mailboxes, kind, id
+
+    def __enter__(self) -> Mailbox:
+        mailbox = self._mailboxes.get(self._id)
+        if mailbox is None:
+            mailbox = self._mailboxes[self._id] = Mailbox()
+        mailbox.users += 1
+        self._mailbox = mailbox
+        return mailbox
+
+    def __exit__(self, *_: object) -> None:
+        mailbox = self._mailbox
+        mailbox.users -= 1
+        if not mailbox.users and mailbox.worker is None and self._id in self._mailboxes:
+            _settle(self._mailboxes, self._kind, self._id, mailbox)
+
+
+def _settle(mailboxes: OrderedDict[str, Mailbox], kind: str, id: str, mailbox: Mailbox) -> None:  # noqa: A002
+    """Evict a mailbox that holds nothing, and the one that is idle for longest where too many are kept."""
+    mailboxes.move_to_end(id)
+    aggregate = mailbox.aggregate
+    if aggregate is None or not aggregate.version or KINDS[kind].ended(aggregate.state):
+        del mailboxes[id]
+    elif len(mailboxes) > KINDS[kind].kept:
+        idle = (each for each, its in mailboxes.items() if not its.users and not its.worker)
+        del mailboxes[next(idle)]
