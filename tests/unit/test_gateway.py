@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from office import CHAIN, opened
+from office import CHAIN, opened, start_job
 
 from trackbook.adapters.nats.errors import StoreFull
 from trackbook.engine.ports import Append
 from trackbook.runtime.aggregate import Draft
+from trackbook.runtime.commands.requests import PauseJob
+from trackbook.testing.executor import Play
 from trackbook.testing.store import MemoryEventStore
 
 
@@ -251,6 +254,23 @@ async def test_an_outcome_that_another_engine_wrote_first_stands(
     assert one.kinds().count("outcome") == 1
     await one.close()
     await two.close()
+
+
+async def test_the_engine_gives_a_command_on_a_client_s_path(tmp_path: Path) -> None:
+    """It is the actor, the commit says what the command follows from, and its id has one outcome."""
+    office = await opened(tmp_path, script=lambda _: Play(hold=True))
+    job = await start_job(office)
+    pause = PauseJob(job=job, command_id="due-1")
+
+    first = await office.gateway.give(pause, "schedule/s/3/0")
+    again = await office.gateway.give(pause, "schedule/s/3/0")
+
+    commits = [json.loads(stored.data) for stored in office.store.commits if stored.id == job]
+    given = [each for commit in commits for each in commit["inputs"] if each.get("id") == "due-1"]
+    assert first == again
+    assert first["status"] == "accepted"
+    assert [(each["actor"], each["causation"]) for each in given] == [("engine", "schedule/s/3/0")]
+    await office.close()
 
 
 @pytest.mark.parametrize("claimed", ["engine", "executor:local", "Executor:local", "executor", " engine:x"])

@@ -29,6 +29,7 @@ class Input(Struct, Generic[C], omit_defaults=True):
 
     `command` is None where nobody asked: the aggregate's owner added what was due. It is the commit's last input.
     `digest` is the SHA-256 of the request's payload, so that the same id with another payload is recognised.
+    `causation` names the event for which the engine gave a command itself; '' for what came from outside.
     """
 
     actor: str
@@ -37,6 +38,7 @@ class Input(Struct, Generic[C], omit_defaults=True):
     correlation: str = ""
     digest: str = ""
     reply: dict[str, Any] | None = None
+    causation: str = ""
 
 
 class BlobRef(Struct, frozen=True):

@@ -19,15 +19,13 @@ from trackbook.adapters.nats.store import NatsEventStore
 from trackbook.adapters.nats.streams import ensure, installation, renew_installation
 from trackbook.adapters.sql.ledger import Ledger
 from trackbook.adapters.sql.rows import LedgerDamaged
-from trackbook.engine import job as jobs
 from trackbook.errors import UserError
-from trackbook.events.commit import Input
 from trackbook.private_files import private_file, require_file
 from trackbook.projections.checkpoint import read_checkpoint
 from trackbook.runtime.aggregate_store import AggregateStore
 from trackbook.runtime.commands.gateway import Gateway
 from trackbook.runtime.commands.handlers import new_gateway
-from trackbook.runtime.commands.requests import REQUESTS
+from trackbook.runtime.commands.requests import REQUESTS, CancelJob
 from trackbook.runtime.data_directory.format import is_initialised, mark_initialised
 from trackbook.runtime.data_directory.identity import finish_fork
 from trackbook.runtime.executor_role import new_executor, open_executors, start_executors
@@ -202,8 +200,7 @@ async def _cancel_jobs(engine: Engine) -> None:
         async with asyncio.timeout(_CANCEL_WITHIN):
             for head in engine.aggregates.ledger.open_heads("job"):
                 with contextlib.suppress(Exception):
-                    cancel = Input("engine", jobs.CancelJob("the server was stopped"))
-                    await engine.owner.submit("job", head.id, cancel)
+                    await engine.gateway.give(CancelJob(job=head.id, reason="the server was stopped"))
             await engine.jobs.all_ended()
     except TimeoutError:
         message = f"not all jobs ended within {_CANCEL_WITHIN:g} s after they were cancelled"

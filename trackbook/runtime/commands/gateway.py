@@ -25,6 +25,7 @@ from trackbook.runtime.commands.requests import (
     Invalid,
     Problem,
     Reply,
+    Request,
     encode_reply,
     rejection,
 )
@@ -71,6 +72,16 @@ class Gateway:
             report("command.failed", kind=kind, verb=verb, command_id=command_id, error=reply.error.message)
             return encode_reply(reply)
 
+    async def give(self, request: Request, causation: str = "") -> dict[str, Any]:
+        """Carry out a command that the engine gives itself, on a client's path; raises what keeps it from that.
+
+        `causation` names the event that it follows from. An id of its own makes it be carried out once.
+        """
+        kind, verb = next(key for key, each in REQUESTS.items() if each is type(request))
+        plain = msgspec.to_builtins(request)
+        asked = _asked(request, "engine", _digest(kind, verb, plain), causation)
+        return await self._outcomes.once(asked, self._handlers[kind, verb])
+
     async def _look(self, kind: str, verb: str, asked: CommandRequest) -> dict[str, Any]:
         """Answer a read-only command; a request that is repeated because the answer takes long gets the same."""
         key = (asked.command_id, asked.digest)
@@ -109,11 +120,14 @@ def _read(kind: str, verb: str, payload: bytes, actor: str) -> CommandRequest:
         raise Invalid(Refused("invalid_json", "the payload is nested too deeply")) from None
     for claimed in (actor, request.actor or ""):
         _refuse_reserved(claimed)
-    command_id = request.command_id or uuid.uuid4().hex
     who = f"{actor.split(':', maxsplit=1)[0]}:{request.actor}" if request.actor else actor
-    return CommandRequest(
-        request, command_id, request.correlation_id or command_id, who, _digest(kind, verb, plain)
-    )
+    return _asked(request, who, _digest(kind, verb, plain))
+
+
+def _asked(request: Request, actor: str, payload_digest: str, causation: str = "") -> CommandRequest:
+    command_id = request.command_id or uuid.uuid4().hex
+    correlation = request.correlation_id or command_id
+    return CommandRequest(request, command_id, correlation, actor, payload_digest, causation)
 
 
 def _normalise(plain: Any) -> Any:

@@ -252,11 +252,12 @@ class CommandRequest(Struct, frozen=True):
     correlation: str
     actor: str
     digest: str
+    causation: str = ""
 
     def input(self, command: Any, reply: Reply | None = None) -> Input[Any]:
         """Return what a commit keeps of the request: the command that it became, and its reply if it is known."""
         plain = encode_reply(reply) if reply is not None else None
-        return Input(self.actor, command, self.command_id, self.correlation, self.digest, plain)
+        return Input(self.actor, command, self.command_id, self.correlation, self.digest, plain, self.causation)
 
 
 Handler = Callable[[CommandRequest], Awaitable[Reply]]
