@@ -114,21 +114,15 @@ async def test_two_applies_of_a_new_name_at_once_make_one_pipeline(tmp_path: Pat
 
 
 async def test_a_name_means_the_pipeline_that_bears_it_when_it_is_decided(tmp_path: Path) -> None:
-    """A delete by name that waits behind a rename does not delete what has another name by then."""
-    store = Held()
-    office = await opened(tmp_path, store)
+    """A delete by name that is decided behind a rename does not delete what has another name by then."""
+    office = await opened(tmp_path)
     made = await office.must("pipeline.create", name="old")
-    store.hold()
 
-    renamed = asyncio.create_task(office.ask("pipeline.rename", pipeline="old", name="new"))
-    await store.asked.wait()
-    deleted = asyncio.create_task(office.ask("pipeline.delete", pipeline="old"))
-    for _ in range(50):
-        await asyncio.sleep(0)
-    store.release()
+    rename = ("pipeline.rename", {"pipeline": "old", "name": "new"})
+    renamed, deleted = await _together(office, rename, ("pipeline.delete", {"pipeline": "old"}))
 
-    assert (await renamed)["status"] == "accepted"
-    assert (await deleted)["error"]["code"] == "pipeline_not_found"
+    assert renamed["status"] == "accepted"
+    assert deleted["error"]["code"] == "pipeline_not_found"
     assert not (await office.owner.state("pipeline", made["pipeline"])).state.deleted
     await office.close()
 
