@@ -25,6 +25,20 @@ FIRST = -5
 processor runs into its own time limits."""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run what needs a manager before other tests, and the next test of this worker as usual."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    if "stack" in getattr(item, "fixturenames", ()):
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, FIRST)
+    try:
+        return (yield)
+    finally:
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a manager."""
     for item in items:
@@ -51,8 +65,6 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     if url := URLS[series.partition(".")[0]]:
         yield External(series, url)
         return
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, FIRST)
     with ExitStack() as rest:
         try:
             with reported(request.config):

@@ -211,6 +211,27 @@ def test_a_second_run_uses_the_first_ones_server_which_stays_for_it(cli: Command
     assert {job["state"] for job in cli.json("job", "list")} == {"succeeded"}
 
 
+def test_a_run_shows_its_ending_though_its_server_has_ended(cli: CommandLine) -> None:
+    """The server of the first run ends with the last job, before the second run has read how that went."""
+    gate = cli.home / "gate"
+    gated = cli.pipeline("gated", a=f"until [ -e {gate} ]; do sleep 0.05; done; echo through")
+    with cli.begin("run", cli.pipeline("first", a=f"until [ -e {gate}.first ]; do sleep 0.05; done")) as first:
+        wait_for_line(first, " a running")
+        with cli.begin("run", gated) as second:
+            wait_for_line(second, " a running")
+            Path(f"{gate}.first").touch()
+            wait_for_line(first, "staying for job", first.stderr)
+            second.send_signal(signal.SIGSTOP)
+            gate.touch()
+            finish(first)
+            second.send_signal(signal.SIGCONT)
+            out, err = finish(second)
+
+    assert (first.returncode, second.returncode) == (0, 0), err
+    assert "succeeded in" in out
+    assert "through" in out
+
+
 def test_a_run_survives_its_server_killed_and_started_again(cli: CommandLine) -> None:
     """The watcher waits, finds the server at its new address, and goes on after the last event it saw."""
     gate = cli.home / "gate"

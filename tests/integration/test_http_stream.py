@@ -124,7 +124,7 @@ async def test_an_event_is_sent_once_it_can_be_read(tmp_path: Path) -> None:
         await history.start("j", "p1", ONE)
         created, launched = await anext(blocks), await anext(blocks)
         await history.tell("j", job.ReportTaskEnded("a", 1, "succeeded", history.now, history.now, 0))
-        types = [(await anext(blocks)).event for _ in range(4)]
+        types = [(await anext(blocks)).event for _ in range(5)]
         found = await served.get("/api/jobs/j")
 
     assert (created.event, launched.event) == ("JobCreated", "TaskLaunchRequested")

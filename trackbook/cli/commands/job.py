@@ -11,7 +11,7 @@ from trackbook.cli.client.http_client import Client, quote_part
 from trackbook.cli.command_table import command_group
 from trackbook.cli.completion import job_ids, pipeline_names
 from trackbook.cli.errors import CliError
-from trackbook.cli.server.connection import embedded, is_server_running, running_server, server
+from trackbook.cli.server.connection import Where, embedded, is_server_running, running_server, server
 from trackbook.cli.states import JOB_STATES
 from trackbook.cli.terminal.streams import result_counts, say
 from trackbook.cli.times import FORMS, as_query, parse_time
@@ -70,7 +70,7 @@ def start(
         print_summary(reply.get("summary") or {})
         print_warnings(reply.get("warnings") or [])
     if watch_:
-        _watch(client, reply["job"], place.again(), json=json, after=reply["seq"])
+        _watch(client, reply["job"], place, json=json, after=reply["seq"])
     return None
 
 
@@ -206,7 +206,7 @@ def watch(
     runs = is_server_running(place)
     with server(place) as client:
         refuse_standing(client, job, runs=runs)
-        _watch(client, job, place.again(), json=json)
+        _watch(client, job, place, json=json)
 
 
 def refuse_standing(client: Client, job: str, *, runs: bool) -> None:
@@ -215,19 +215,17 @@ def refuse_standing(client: Client, job: str, *, runs: bool) -> None:
         raise CliError(f"job {job} has not ended, and no server runs it", "`trackbook up` continues it.")
 
 
-def _watch(client: Client, job: str, again: str, *, json: bool, after: int | None = None) -> None:
-    from trackbook.cli.terminal.formatting import emit
-    from trackbook.cli.watch.follower import Silent, conclude, exit_code, follow, read_progress, view_of
+def _watch(client: Client, job: str, place: Where, *, json: bool, after: int | None = None) -> None:
+    from trackbook.cli.watch.ending import print_ending
+    from trackbook.cli.watch.follower import Silent, exit_code, follow, read_progress, view_of
 
     progress = read_progress(client, job, after, from_start=after is not None)
     with result_counts():
         interrupted = follow(client, progress, Silent() if json else view_of(progress), cancels=False)
         if interrupted:
             say(f"\ntrackbook: job {progress.job['id']} keeps running")
-        elif json:
-            emit(client.get(f"/api/jobs/{progress.job['id']}"))
         else:
-            conclude(client, progress, again, served=True)
+            print_ending(client, progress, place, json=json)
     raise typer.Exit(exit_code(progress.state, interrupted=interrupted))
 
 

@@ -110,7 +110,7 @@ def run(
         if detach:
             _print_detached(client, started, place.again(), process, json=json)
             return
-        code = _watch(client, started, place.again(), json=json, served=not ours)
+        code = _watch(client, started, place, json=json, served=not ours)
         if ours:
             from trackbook.cli.watch.follower import wait_for_others
 
@@ -187,9 +187,9 @@ def _print_detached(
         print(f"A server was started for it (process {process}). Stop it: trackbook down{again}")
 
 
-def _watch(client: Client, started: dict[str, Any], again: str, *, json: bool, served: bool) -> int:
-    from trackbook.cli.terminal.formatting import emit
-    from trackbook.cli.watch.follower import Silent, conclude, exit_code, follow, read_progress, view_of
+def _watch(client: Client, started: dict[str, Any], place: Where, *, json: bool, served: bool) -> int:
+    from trackbook.cli.watch.ending import print_ending
+    from trackbook.cli.watch.follower import Silent, exit_code, follow, read_progress, view_of
 
     progress = read_progress(client, started["job"], started["seq"], from_start=True)
     if not json:
@@ -197,8 +197,6 @@ def _watch(client: Client, started: dict[str, Any], again: str, *, json: bool, s
     interrupted = follow(client, progress, Silent() if json else view_of(progress), cancels=True)
     if not progress.ended:
         say(f"trackbook: job {started['job']} is still being cancelled")
-    elif json:
-        emit(client.get(f"/api/jobs/{started['job']}", after=int(progress.last.partition(".")[0])))
     else:
-        conclude(client, progress, again, served=served)
+        print_ending(client, progress, place, json=json, served=served)
     return exit_code(progress.state, interrupted=interrupted)

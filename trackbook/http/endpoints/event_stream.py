@@ -111,13 +111,15 @@ async def _follow(services: Services, only: EventFilter, place: Place | None) ->
             place = await _end(services)
             yield _frame(place, "reset", {"head": place[0]})
         at = place[0] - 1
-        while not feed.closed:
+        while at < feed.head or not feed.closed:  # at a stop the last commits are sent, if they are in memory
             if at >= feed.head:
                 yield await _keep_alive_frame(services)
                 continue
             upto = feed.head
             commits = feed.since(at)
             if commits is None:
+                if feed.closed:
+                    return
                 upto = min(upto, feed.begin - 1)
                 async for message in _stored_events(services, only, at, upto):
                     yield await _frames(services, message, place)
