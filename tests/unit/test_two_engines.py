@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,41 @@ def test_what_is_noted_is_written_before_it_grows_long(tmp_path: Path) -> None:
 
     assert ledger.checkpoint()[0] > 700
     ledger.close()
+
+
+@pytest.fixture
+async def lagging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Office, Office]]:
+    """Two engines and a pipeline `iris`; the first has a free `moon` in memory, and learns nothing of names."""
+    one, two = await _two(tmp_path)
+    await one.must("pipeline.apply", yaml=CHAIN.replace("chain", "moon"))
+    await one.must("pipeline.delete", pipeline="moon")
+    await one.must("pipeline.apply", yaml=CHAIN.replace("chain", "iris"))
+    heads = {head.id: head for head in one.ledger.heads() if head.kind == "name"}
+    head = one.ledger.head
+
+    def known(kind: str, id: str) -> Head | None:  # noqa: A002
+        return heads.get(id) if kind == "name" else head(kind, id)
+
+    monkeypatch.setattr(one.ledger, "head", known)
+    yield one, two
+    await one.close()
+    await two.close()
+
+
+async def test_a_name_that_another_engine_gave_a_pipeline_goes_with_it(lagging: tuple[Office, Office]) -> None:
+    """A name that seems to be free already is looked at again before its pipeline is deleted."""
+    one, two = lagging
+    await two.must("pipeline.rename", pipeline="iris", name="moon")
+    (pipeline,) = [head.id for head in two.ledger.heads() if head.kind == "pipeline" and head.open]
+
+    await one.must("pipeline.delete", pipeline=pipeline)
+
+    assert (await two.must("pipeline.apply", yaml=CHAIN.replace("chain", "moon")))["version"] == 1
+
+
+async def test_a_name_that_another_engine_set_free_is_not_refused(lagging: tuple[Office, Office]) -> None:
+    """A name that seems to be taken is looked at again before a pipeline is refused for it."""
+    one, two = lagging
+    await two.must("pipeline.rename", pipeline="iris", name="sand")
+
+    assert (await one.must("pipeline.apply", yaml=CHAIN.replace("chain", "iris")))["version"] == 1

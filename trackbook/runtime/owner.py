@@ -206,8 +206,8 @@ class Owner:
                 failpoint("engine.commit.before")
                 seq = await self.aggregates.write(*decided.drafts)
                 failpoint("engine.commit.acked")
-            elif decided.outcomes and not await self.aggregates.is_current(aggregate):
-                raise AppendConflict("what seems to change nothing may change what another engine made of it")
+            elif decided.outcomes:
+                await self._check_current(aggregate)
             if epoch == self._epoch and not decided.is_spoilt:
                 self._put_back(aggregate, *(draft.aggregate for draft in decided.drafts))
             self._report_stored(decided.drafts)
@@ -286,15 +286,30 @@ class Owner:
     async def _companions(
         self, commands: list[Companion], given: Input[Any], held: AsyncExitStack
     ) -> list[Draft]:
-        """Return the commits of other aggregates that belong to a decision, one each; raises Refused."""
+        """Return the commits of other aggregates that belong to a decision, one each; raises Refused.
+
+        One that changes nothing, or refuses, has no commit that would conflict: what it was decided on is looked
+        at again. Else a name that another engine has just given to a pipeline outlives that pipeline.
+        """
         drafts = {}
         for kind, id_ in sorted({(kind, id_) for kind, id_, _ in commands}):
             mailbox = await held.enter_async_context(self._mailboxes.lock(kind, id_))
             drafts[kind, id_] = Draft(await self._take_out(kind, id_, mailbox), [], [], [])
-        for kind, id_, command in commands:
-            _extend(drafts[kind, id_], Input(given.actor, command, correlation=given.correlation))
         order = dict.fromkeys((kind, id_) for kind, id_, _ in commands)
+        try:
+            for kind, id_, command in commands:
+                _extend(drafts[kind, id_], Input(given.actor, command, correlation=given.correlation))
+        except Refused:
+            await self._check_current(*(draft.aggregate for draft in drafts.values()))
+            raise
+        await self._check_current(*(draft.aggregate for draft in drafts.values() if not draft.events))
         return [drafts[key] for key in order if drafts[key].events]
+
+    async def _check_current(self, *aggregates: Aggregate[Any]) -> None:
+        """Raise AppendConflict where another engine has written one of the aggregates since it was folded."""
+        for aggregate in aggregates:
+            if not await self.aggregates.is_current(aggregate):
+                raise AppendConflict("what seems to change nothing may change what another engine made of it")
 
 
 def _extend(draft: Draft, given: Input[Any]) -> None:
