@@ -7,18 +7,8 @@ from pathlib import Path
 from trainings import COUNT, DIES, WAITS
 
 from container.engine import BASH_IMAGE, SH_IMAGE, ContainerEngine
-from container.world import World, holds, opened, spec
+from container.world import opened, spec
 from trackbook.adapters.execution import folders
-from trackbook.engine.ports import SessionSpec
-
-
-async def said(world: World, session: SessionSpec, word: str, times: int = 1) -> None:
-    """Wait until the session has written a line so often."""
-
-    async def has_said() -> bool:
-        return world.log(session).split("\n").count(word) >= times
-
-    assert await holds(has_said), f"{word} was not said: {world.log(session)}"
 
 
 async def test_what_a_handler_starts_is_left_alone(container_engine: ContainerEngine, tmp_path: Path) -> None:
@@ -29,10 +19,9 @@ async def test_what_a_handler_starts_is_left_alone(container_engine: ContainerEn
         for session in sessions:
             await executor.launch(session)
         for session in sessions:
-            await world.reports.started(session.task)
-            await said(world, session, "ready", COUNT)
+            await world.said(session, "ready", COUNT)
             await executor.stop(session)
-            await said(world, session, "saving", COUNT)
+            await world.said(session, "saving", COUNT)
         (world.vfroot / "save").touch()
         for session in sessions:
             assert (await world.reports.ended(session.task)).outcome == "cancelled"

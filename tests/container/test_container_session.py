@@ -190,12 +190,10 @@ async def test_output_is_followed(world: World) -> None:
 async def test_a_command_that_ignores_term_is_killed(world: World) -> None:
     """After the grace, and everything that it started with it; then its container is removed."""
     executor = await world.open()
-    command = (
-        "trap '' TERM; (trap '' TERM; while :; do date >> /pipeline/vfroot/alive; sleep 0.05; done) & wait; wait"
-    )
-    session = spec("a", command)
+    loop = "while :; do date >> /pipeline/vfroot/alive; echo alive; sleep 0.05; done"
+    session = spec("a", f"trap '' TERM; (trap '' TERM; {loop}) & wait; wait")
     await executor.launch(session)
-    await world.reports.started("a")
+    await world.said(session, "alive")
     await executor.stop(session)
     end = await world.reports.ended("a")
     assert end.outcome == "cancelled"
@@ -209,7 +207,7 @@ async def test_a_command_gets_term(world: World) -> None:
     executor = await world.open()
     session = spec("a", "trap 'echo tidy; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
     await executor.launch(session)
-    await world.reports.started("a")
+    await world.said(session, "ready")
     await executor.stop(session)
     end = await world.reports.ended("a")
     assert (end.outcome, end.message) == ("cancelled", "the session was stopped on request")
@@ -288,10 +286,12 @@ async def test_an_engine_without_an_init_program(container_engine: ContainerEngi
     with booted("podman", 'init_path = "/nowhere/init"\n') as bare:
         async with opened(tmp_path, bare) as world:
             executor = await world.open()
-            session = spec("a", "readlink /proc/1/exe; trap 'echo tidy; exit 0' TERM; sleep 1000 & wait")
+            session = spec(
+                "a", "readlink /proc/1/exe; trap 'echo tidy; exit 0' TERM; echo ready; sleep 1000 & wait"
+            )
             await executor.launch(session)
-            await world.reports.started("a")
+            await world.said(session, "ready")
             await executor.stop(session)
             end = await world.reports.ended("a")
             assert (end.outcome, end.exit_code) == ("cancelled", 0)
-            assert world.log(session) == "/bin/busybox\ntidy\n"
+            assert world.log(session) == "/bin/busybox\nready\ntidy\n"

@@ -56,6 +56,15 @@ class World:
         """Return a session's output so far."""
         return folders.log_file(self.data, spec.session).read_text()
 
+    async def said(self, spec: SessionSpec, word: str, times: int = 1) -> None:
+        """Wait until a session has written a line so often: a stop before it is ready ends it at once."""
+
+        async def has_said() -> bool:
+            return self.log(spec).split("\n").count(word) >= times
+
+        await self.reports.started(spec.task)
+        assert await holds(has_said), f"{word} was not said: {self.log(spec)}"
+
     async def containers(self) -> list[Listed]:
         """Return the installation's containers."""
         return await self.client.list_labelled(f"trackbook.installation={self.installation}")

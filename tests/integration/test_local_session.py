@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conditions import holds
 
 from trackbook.adapters.execution import folders
 from trackbook.adapters.local import attempt_state, floor
@@ -231,6 +232,13 @@ async def bench_bytes(bench: Bench, session: SessionSpec) -> tuple[ReportTaskEnd
     return await bench.reports.ended(session.task), bench.executor.log_path(session.session).read_bytes()
 
 
+async def said(bench: Bench, session: SessionSpec, word: str, times: int = 1) -> None:
+    """Wait until the command has written a line so often: a stop before it is ready ends it at once."""
+    await bench.reports.started(session.task)
+    log = bench.executor.log_path(session.session)
+    await holds(lambda: log.read_text().split("\n").count(word) >= times)
+
+
 async def test_what_is_left_behind_ends(bench: Bench) -> None:
     """A daemon that a command leaves behind, in a session of its own, ends before the task's end is reported."""
     session = spec("a", "setsid -f sh -c 'trap \"\" TERM; while :; do sleep 1000; done'; echo done")
@@ -247,12 +255,12 @@ async def test_the_last_words_of_a_background_process_are_kept(bench: Bench) -> 
 
 async def test_stop_ends_the_whole_tree(bench: Bench) -> None:
     """Stop ends a tree that ignores TERM, a daemonised grandchild without our variables included."""
-    deaf = "sh -c 'trap \"\" TERM; while :; do sleep 1000; done'"
+    deaf = "sh -c 'trap \"\" TERM; echo deaf; while :; do sleep 1000; done'"
     session = spec(
         "a", f"trap '' TERM; setsid -f env -i {deaf}; {deaf} & echo $! > $PIPELINE_OUTPUTS/pid; {deaf}"
     )
     await bench.executor.launch(session)
-    await bench.reports.started("a")
+    await said(bench, session, "deaf", 3)
     await bench.executor.stop(session)
     end = await bench.reports.ended("a")
     assert (end.outcome, end.signal) == ("cancelled", 9)
@@ -264,9 +272,9 @@ async def test_stop_ends_the_whole_tree(bench: Bench) -> None:
 
 async def test_stop_lets_a_command_clean_up(bench: Bench) -> None:
     """A command that handles TERM can finish what it does, and counts as cancelled even if it exits with 0."""
-    session = spec("a", "trap 'echo bye; exit 0' TERM; while :; do sleep 1000; done")
+    session = spec("a", "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 1000; done")
     await bench.executor.launch(session)
-    await bench.reports.started("a")
+    await said(bench, session, "ready")
     await bench.executor.stop(session)
     end = await bench.reports.ended("a")
     assert (end.outcome, end.exit_code) == ("cancelled", 0)
