@@ -19,12 +19,13 @@ def print_ending(client: Client, progress: Progress, place: Where, *, json: bool
     A server that is another command's (`trackbook run`) ends with the last job, maybe before it has answered
     this: then the data directory is read.
     """
+    if place.given_url is not None:  # there is no directory to fall back on: a server that restarts is waited for
+        _print_ending(client, progress, place, json=json, served=served)
+        return
     client.patience = min(client.patience, _ENDS_WITHIN)
     try:
         _print_ending(client, progress, place, json=json, served=served)
     except Unreachable:
-        if place.given_url is not None:
-            raise
         with server(place) as other:
             _print_ending(other, progress, place, json=json, served=False)
 
